@@ -1,0 +1,87 @@
+"""Every expected failure, each with the exit code that the command line ends with.
+
+An expected failure is one line for the user: what is wrong and what to do. It is raised where it is
+noticed and caught once, in :mod:`tracer.cli`. Anything else that escapes is a defect of this program.
+
+| code | meaning |
+|---|---|
+| 0 | success |
+| 1 | a defect in trace-generate itself, or a generation that failed inside the model |
+| 2 | wrong usage or input |
+| 3 | the model or tokenizer cannot be loaded |
+| 4 | unsupported: transformers version, kind of model, decoding mode |
+| 5 | an output file exists already or cannot be written |
+| 6 | the device is absent or out of memory |
+| 7 | the generation finished, but its trace is incomplete (disk full, folder gone) |
+| 8 | a trace file is damaged, of another kind, or of a newer version |
+| 9 | a check failed: ``verify``, ``--strict``, ``--on-break exit`` |
+| 130 | interrupted (Ctrl-C) |
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TraceGenerateError(Exception):
+    """Base of all expected failures.
+
+    Attributes:
+        exit_code: what the process ends with when this reaches the command line.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(TraceGenerateError):
+    """An option, prompt or input file that cannot be used as given."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ModelLoadError(TraceGenerateError):
+    """A model or tokenizer that cannot be found, fetched or loaded."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UnsupportedError(TraceGenerateError):
+    """A transformers version, model kind or decoding mode that is not traced."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class OutputError(TraceGenerateError):
+    """An output that exists already or cannot be written."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class DeviceError(TraceGenerateError):
+    """A device that is absent or has run out of memory."""
+
+    exit_code: ClassVar[int] = 6
+
+
+class GenerationError(TraceGenerateError):
+    """The model itself failed during generation; the trace up to there is kept."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class IncompleteTraceError(TraceGenerateError):
+    """The generation finished but the trace does not hold all of it."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class TraceFileError(TraceGenerateError):
+    """A file that is no trace, is damaged, or was written by a newer version."""
+
+    exit_code: ClassVar[int] = 8
+
+
+class CheckFailedError(TraceGenerateError):
+    """A check that the user asked to be fatal did not hold."""
+
+    exit_code: ClassVar[int] = 9
