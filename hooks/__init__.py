@@ -1,0 +1,1 @@
+"""Observe a real generation: the only package that touches torch and transformers internals."""

@@ -1,0 +1,1 @@
+"""trace-generate: a step-through tracer for Hugging Face generation."""

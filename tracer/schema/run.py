@@ -1,0 +1,266 @@
+"""What is known before the first step (the header) and after the last one (the end)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+from tracer.schema.base import Record
+
+StopName = Literal[
+    "run-header",
+    "model-call",
+    "layers",
+    "forward-result",
+    "next-logits",
+    "processors",
+    "warpers",
+    "softmax",
+    "choice",
+    "append",
+    "update",
+    "stopping",
+]
+
+STOPS: tuple[StopName, ...] = (
+    "run-header",
+    "model-call",
+    "layers",
+    "forward-result",
+    "next-logits",
+    "processors",
+    "warpers",
+    "softmax",
+    "choice",
+    "append",
+    "update",
+    "stopping",
+)
+"""The stops of a step in the order in which they happen; a stop's index is its number."""
+
+
+class Anchor(Record):
+    """The library's own source line at which a stop happens.
+
+    Attributes:
+        stop: which stop.
+        file: path from the package root, e.g. ``transformers/generation/utils.py``.
+        path: absolute path on the machine that made the trace.
+        line: line number, from 1.
+        text: the statement, stripped.
+        excerpt_start: number of the first excerpt line.
+        excerpt: source lines around the anchor.
+    """
+
+    stop: StopName
+    file: str
+    path: str
+    line: int
+    text: str
+    excerpt_start: int
+    excerpt: tuple[str, ...]
+
+
+class ModuleInfo(Record):
+    """One registered module.
+
+    Attributes:
+        name: dotted path as in ``named_modules()``; empty for the model itself.
+        class_name: its class.
+    """
+
+    name: str
+    class_name: str
+
+
+class ModelFacts(Record):
+    """What the configuration says about the model; None where its architecture has no such thing.
+
+    Attributes:
+        name: hub id, folder or label.
+        class_name: e.g. ``Qwen2ForCausalLM``.
+        layers: decoder layers.
+        hidden_size: width of the residual stream.
+        intermediate_size: width of the MLP.
+        query_heads: attention heads for queries.
+        kv_heads: heads for keys and values.
+        head_dim: size of one head.
+        max_positions: longest sequence.
+        vocab_size: tokens in the vocabulary.
+        parameters: number of parameters.
+        dtype: dtype of the parameters.
+        attention: attention implementation in use (``sdpa``, ``eager``, …).
+        devices: device per module prefix (``{"": "cpu"}`` when all are on one).
+        tree: the module tree as ``print(model)`` gives it.
+        config: the whole configuration as JSON text.
+    """
+
+    name: str
+    class_name: str
+    layers: int | None
+    hidden_size: int | None
+    intermediate_size: int | None
+    query_heads: int | None
+    kv_heads: int | None
+    head_dim: int | None
+    max_positions: int | None
+    vocab_size: int | None
+    parameters: int
+    dtype: str
+    attention: str | None
+    devices: dict[str, str]
+    tree: str
+    config: str
+
+    @property
+    def queries_per_kv_head(self) -> int | None:
+        """How many query heads share one KV head (GQA); 1 is ordinary multi-head attention."""
+        if not self.query_heads or not self.kv_heads:
+            return None
+        return self.query_heads // self.kv_heads
+
+
+class ProcessorInfo(Record):
+    """One element of ``logits_processor`` or ``logits_warper``.
+
+    Attributes:
+        list_name: which list it is in.
+        class_name: its class.
+        settings: its public scalar attributes, e.g. ``{"temperature": "0.7"}``.
+    """
+
+    list_name: Literal["logits_processor", "logits_warper"]
+    class_name: str
+    settings: dict[str, str]
+
+
+class CriterionInfo(Record):
+    """One stopping criterion.
+
+    Attributes:
+        class_name: its class.
+        settings: its public scalar attributes.
+    """
+
+    class_name: str
+    settings: dict[str, str]
+
+
+class PromptRow(Record):
+    """One row of the batch before generation.
+
+    Attributes:
+        token_ids: what went into ``generate()``, padding included.
+        padding: how many of them, at the left, the attention mask hides.
+        text: the text the ids were made from (chat template applied), None when unknown.
+    """
+
+    token_ids: tuple[int, ...]
+    padding: int
+    text: str | None = None
+
+
+class CaptureSettings(Record):
+    """What the user asked to record.
+
+    Attributes:
+        level: ``shapes``, ``stats`` or ``tensors``.
+        save: what ``tensors`` stores: ``logits``, ``hidden``, ``kv``, ``attention``, ``modules=REGEX``.
+        candidates: cap of the candidate lists.
+        strict: whether a violated check ends the generation.
+    """
+
+    level: Literal["shapes", "stats", "tensors"] = "stats"
+    save: tuple[str, ...] = ()
+    candidates: int = 64
+    strict: bool = False
+
+
+class RunHeader(Record):
+    """Everything known when a traced ``generate()`` enters ``_sample``.
+
+    Attributes:
+        model: the model's facts.
+        generation_config: the settings in force that differ from a bare ``GenerationConfig``, as text.
+        do_sample: sampling (True) or greedy.
+        max_length: longest sequence that the stopping criteria allow, prompt included.
+        seed: the seed that was set for this run, None when the caller set none.
+        prompt: one entry a row.
+        processors: logits processors then warpers, in order; stage ``i`` of a step follows the ``i``-th.
+        criteria: stopping criteria in order.
+        modules: all registered modules in ``named_modules()`` order; other records refer to their index.
+        anchors: source anchors of the stops.
+        capture: what is recorded.
+        versions: package name to version, Python's included.
+        started_at: UTC, ISO 8601.
+    """
+
+    model: ModelFacts
+    generation_config: dict[str, str]
+    do_sample: bool
+    max_length: int | None
+    seed: int | None
+    prompt: tuple[PromptRow, ...]
+    processors: tuple[ProcessorInfo, ...]
+    criteria: tuple[CriterionInfo, ...]
+    modules: tuple[ModuleInfo, ...]
+    anchors: tuple[Anchor, ...]
+    capture: CaptureSettings
+    versions: dict[str, str]
+    started_at: str
+
+    def anchor(self, stop: StopName) -> Anchor | None:
+        """The anchor of a stop, None where the traced model has no such line."""
+        return next((anchor for anchor in self.anchors if anchor.stop == stop), None)
+
+
+class RunStatus(str, Enum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+class RunEnd(Record):
+    """Written last; a run without it is incomplete.
+
+    Attributes:
+        status: how it ended.
+        error: the model's error, when it failed.
+        steps: steps that were recorded.
+        seconds: wall time inside ``_sample``.
+        sequences: all token ids per row, prompt included, as far as they were generated.
+        texts: generated text per row, special tokens left out; empty without a tokenizer.
+        queue_peak_bytes: largest amount that waited for the writer.
+        queue_waits: how often generation had to wait for the writer.
+        queue_wait_seconds: how long in total.
+        tensors_stopped_at: step from which tensors were left out for ``--max-trace-size``.
+    """
+
+    status: RunStatus
+    error: str | None = None
+    steps: int
+    seconds: float
+    sequences: tuple[tuple[int, ...], ...] = ()
+    texts: tuple[str, ...] = ()
+    queue_peak_bytes: int = 0
+    queue_waits: int = 0
+    queue_wait_seconds: float = 0.0
+    tensors_stopped_at: int | None = None
+
+
+class TokenText(Record):
+    """A token id with its text.
+
+    Attributes:
+        id: the id.
+        text: what it decodes to alone; an incomplete UTF-8 sequence shows as U+FFFD.
+        piece: the tokenizer's own spelling, e.g. ``ĠLarge``.
+        special: whether it is a special token.
+    """
+
+    id: int
+    text: str
+    piece: str
+    special: bool = False

@@ -1,0 +1,437 @@
+"""One turn of the decoding loop: small facts as records, numbers as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.schema.base import Record
+from tracer.schema.cache import CacheState
+from tracer.schema.run import StopName
+from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
+
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+
+NO_TOKEN = -1
+"""Fills the end of a row's token list where another row of the batch has more."""
+
+
+class ModelInputs(Record):
+    """What goes into ``self(**model_inputs, return_dict=True)``.
+
+    Attributes:
+        tensors: every tensor argument in the order of ``model_inputs``.
+        others: every other argument as short text (``use_cache: True``).
+        sequence_length: tokens of each row before this step.
+        new_start: position of the first of the row's tokens that the model has not seen yet;
+            tokens ``new_start … sequence_length - 1`` are new.
+    """
+
+    tensors: tuple[NamedTensor, ...]
+    others: dict[str, str]
+    sequence_length: int
+    new_start: int
+
+    def tensor(self, name: str) -> NamedTensor | None:
+        """The tensor argument of that name."""
+        return next((tensor for tensor in self.tensors if tensor.name == name), None)
+
+
+class ForwardResult(Record):
+    """What the forward pass returned.
+
+    Attributes:
+        hidden_states: output of the decoder stack, ``[batch, new tokens, hidden]``; None if not seen.
+        logits: ``[batch, new tokens, vocabulary]``; only the last position chooses the next token.
+        next_logits: ``outputs.logits[:, -1, :]`` as handed to the processors, ``[batch, vocabulary]``.
+    """
+
+    hidden_states: TensorInfo | None
+    logits: TensorInfo
+    next_logits: TensorInfo
+
+
+class Criterion(Record):
+    """What one stopping criterion answered.
+
+    Attributes:
+        index: position in the run's ``criteria``.
+        fired: rows for which it said stop.
+    """
+
+    index: int
+    fired: tuple[int, ...]
+
+
+class KwargsUpdate(Record):
+    """State after ``_update_model_kwargs_for_generation``, ready for the next step.
+
+    Attributes:
+        attention_mask: the mask for the next step, None if the model takes none.
+        cache_position: positions the next step will write, None if not kept.
+    """
+
+    attention_mask: TensorInfo | None
+    cache_position: IntValues | None
+
+
+class Draw(Record):
+    """The random state before the choice, so that the draw can be repeated.
+
+    The state is stored whole at some steps and otherwise follows from the step before by repeating its
+    draw (``follows``): nothing else drew a random number in between, which the digests prove.
+
+    Attributes:
+        device: generator's device, e.g. ``cpu``.
+        digest: BLAKE2b-64 of the state, hex.
+        follows: the state is the one that the previous step's draw left behind.
+        state: the whole state, hex; None where ``follows`` holds and the state was left out.
+    """
+
+    device: str
+    digest: str
+    follows: bool
+    state: str | None = None
+
+
+CheckName = Literal["cache", "positions", "modules", "finite"]
+
+
+class Check(Record):
+    """One proof made in this step.
+
+    Attributes:
+        name: which proof.
+        ok: whether it held.
+        checked: how many things were looked at (cache: layers; modules: calls; positions: rows).
+        total: how many there were.
+    """
+
+    name: CheckName
+    ok: bool
+    checked: int
+    total: int
+
+
+class Violation(Record):
+    """A proof that did not hold.
+
+    Attributes:
+        check: which proof.
+        message: one line: what was expected and what was found.
+        row: the row concerned, None for all.
+        module: index of the module concerned.
+        layer: the cache layer concerned.
+    """
+
+    check: CheckName
+    message: str
+    row: int | None = None
+    module: int | None = None
+    layer: int | None = None
+
+
+class CaptureError(Record):
+    """A fault in recording; the generation went on.
+
+    Attributes:
+        stop: where it happened.
+        message: exception type and text.
+    """
+
+    stop: StopName
+    message: str
+
+
+class Intervention(Record):
+    """Something the user changed while stepping; the run is no longer the model's own.
+
+    Attributes:
+        kind: ``force``, ``ban`` or ``set``.
+        detail: what, as the user would type it.
+    """
+
+    kind: Literal["force", "ban", "set"]
+    detail: str
+
+
+class StepHead(Record):
+    """The small facts of a step; its numbers are in :class:`StepColumns`.
+
+    Attributes:
+        run: number of the run in the file, from 1.
+        step: number of the step, from 1; step 1 is the prefill.
+        inputs: model inputs.
+        cache_before: the KV cache before the forward pass.
+        cache_after: and after the kwargs update.
+        forward: shapes of the results; None if the forward pass was not seen.
+        stages: number of score stages: 1 (raw) + processors + warpers.
+        vocab_size: width of the score rows.
+        ids_before: ``input_ids`` before the append.
+        ids_after: ``input_ids`` after it.
+        update: the kwargs for the next step.
+        criteria: what the stopping criteria answered.
+        unfinished: rows that go on after this step.
+        layout: number of the module-call layout (see :class:`CallLayout`).
+        extra_forwards: forward calls inside the step beyond the first (e.g. by a guidance processor).
+        draw: random state, when sampling.
+        checks: proofs made.
+        violations: proofs that failed.
+        errors: faults in recording.
+        interventions: what the user changed in this step.
+        started: seconds from the start of the run to the start of the step.
+        forward_seconds: duration of the forward pass on the host (a GPU may still be working).
+        seconds: duration of the step on the host.
+    """
+
+    run: int
+    step: int
+    inputs: ModelInputs
+    cache_before: CacheState
+    cache_after: CacheState
+    forward: ForwardResult | None
+    stages: int
+    vocab_size: int
+    ids_before: TensorInfo
+    ids_after: TensorInfo | None
+    update: KwargsUpdate | None
+    criteria: tuple[Criterion, ...]
+    unfinished: tuple[int, ...]
+    layout: int | None
+    extra_forwards: int = 0
+    draw: Draw | None = None
+    checks: tuple[Check, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    errors: tuple[CaptureError, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
+    started: float
+    forward_seconds: float
+    seconds: float
+
+    @property
+    def phase(self) -> Literal["prefill", "decode"]:
+        """``prefill`` for step 1, ``decode`` for every later one."""
+        return "prefill" if self.step == 1 else "decode"
+
+
+class CallShape(Record):
+    """Inputs and outputs of a module call, without the module; interned, since few differ.
+
+    Attributes:
+        inputs: tensors among the arguments, positional first.
+        outputs: tensors in the result, in order.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+class CallLayout(Record):
+    """Which modules were called in a step, in the order in which the calls returned.
+
+    Attributes:
+        modules: module index per call.
+        not_called: indices of registered modules that were not called.
+    """
+
+    modules: tuple[int, ...]
+    not_called: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreColumns:
+    """The way of the scores from raw logits to the choice.
+
+    S stages (stage 0: raw logits; stage i: after processor i), B rows, T recorded tokens, R removed tokens.
+    The recorded tokens of a row are the highest raw logits, the candidates left at the end (each list up to
+    the cap) and the chosen token, in the order of final probability, then raw logit.
+
+    Attributes:
+        tokens: ``[B, T]`` ids, :data:`NO_TOKEN` where a row has fewer.
+        scores: ``[S, B, T]`` score of each recorded token at each stage; ``-inf`` once removed.
+        probabilities: ``[B, T]`` softmax of the last stage.
+        kept: ``[S, B]`` tokens with a score above ``-inf``.
+        changed: ``[S, B]`` scores that the stage's processor changed, removals included (0 at stage 0).
+        removed: ``[S, B]`` scores that it set to ``-inf``.
+        mass_removed: ``[S, B]`` probability, at the stage before, of what it removed.
+        entropy: ``[S, B]`` entropy of the stage's softmax in bits.
+        removed_tokens: ``[S, B, R]`` the removed ids where they are no more than the cap, else
+            :data:`NO_TOKEN`.
+        candidates: ``[B]`` tokens with probability > 0 at the end (the true count, uncapped).
+        chosen: ``[B]`` the token appended to each row (the pad token for a finished row).
+        chosen_rank: ``[S, B]`` 1 + number of tokens with a higher score at that stage.
+        chosen_scores: ``[S, B]`` score of the chosen token.
+        chosen_probability: ``[B]``.
+        finished: ``[B]`` whether the row had ended before this step.
+    """
+
+    tokens: I32
+    scores: F32
+    probabilities: F32
+    kept: I32
+    changed: I32
+    removed: I32
+    mass_removed: F32
+    entropy: F32
+    removed_tokens: I32
+    candidates: I32
+    chosen: I32
+    chosen_rank: I32
+    chosen_scores: F32
+    chosen_probability: F32
+    finished: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleColumns:
+    """Shape and statistics per module call, in the order of the step's :class:`CallLayout`.
+
+    Attributes:
+        shapes: ``[C]`` number of the call's :class:`CallShape`.
+        mean: ``[C]`` of the first output tensor; NaN where no statistics were taken.
+        std: ``[C]`` population standard deviation.
+        low: ``[C]`` minimum.
+        high: ``[C]`` maximum.
+        nonfinite: ``[C]`` number of NaN and infinite values; -1 where no statistics were taken.
+    """
+
+    shapes: I32
+    mean: F32
+    std: F32
+    low: F32
+    high: F32
+    nonfinite: I32
+
+    @property
+    def largest(self) -> F32:
+        """``[C]`` largest absolute value."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+
+@dataclass(frozen=True, eq=False)
+class CacheColumns:
+    """Euclidean norms of the slots that this step wrote.
+
+    L layers, B rows, H KV heads, N new slots.
+
+    Attributes:
+        key_norm: ``[L, B, H, N]``.
+        value_norm: ``[L, B, H, N]``.
+    """
+
+    key_norm: F32
+    value_norm: F32
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One token that could have been chosen.
+
+    Attributes:
+        token: its id.
+        raw: raw logit.
+        score: score after all processors and warpers.
+        probability: softmax of the scores.
+    """
+
+    token: int
+    raw: float
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The token appended to a row.
+
+    Attributes:
+        token: its id.
+        probability: its probability in the distribution chosen from.
+        rank: its rank there, from 1.
+        padding: the row had ended before; the token only fills the batch.
+    """
+
+    token: int
+    probability: float
+    rank: int
+    padding: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recorded step: its facts and its numbers.
+
+    Attributes:
+        head: small facts.
+        scores: score pipeline; None if recording it failed.
+        modules: module calls.
+        cache: norms of new cache slots; None at level ``shapes`` or for a cache of unknown layout.
+        layout: which modules were called.
+        shapes: the :class:`CallShape` of each number in ``modules.shapes``.
+    """
+
+    head: StepHead
+    scores: ScoreColumns | None
+    modules: ModuleColumns | None = None
+    cache: CacheColumns | None = None
+    layout: CallLayout | None = None
+    shapes: dict[int, CallShape] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """The step's number, from 1."""
+        return self.head.step
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch."""
+        return self.head.ids_before.shape[0]
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Candidates of row 0, most probable first (see :meth:`candidates_of`)."""
+        return self.candidates_of(0)
+
+    def candidates_of(self, row: int) -> tuple[Candidate, ...]:
+        """Recorded tokens with probability > 0, most probable first.
+
+        The list is capped; ``scores.candidates[row]`` is the true count.
+
+        Args:
+            row: row of the batch.
+        """
+        scores = self.scores
+        if scores is None:
+            return ()
+        found = [
+            Candidate(
+                int(scores.tokens[row, t]),
+                float(scores.scores[0, row, t]),
+                float(scores.scores[-1, row, t]),
+                float(scores.probabilities[row, t]),
+            )
+            for t in np.flatnonzero(scores.tokens[row] != NO_TOKEN)
+            if scores.probabilities[row, t] > 0
+        ]
+        return tuple(sorted(found, key=lambda candidate: -candidate.probability))
+
+    def choice(self, row: int = 0) -> Choice | None:
+        """The token chosen for a row; None if it was not recorded.
+
+        Args:
+            row: row of the batch.
+        """
+        scores = self.scores
+        if scores is None:
+            return None
+        return Choice(
+            int(scores.chosen[row]),
+            float(scores.chosen_probability[row]),
+            int(scores.chosen_rank[-1, row]),
+            bool(scores.finished[row]),
+        )

@@ -1,0 +1,113 @@
+"""Tensors as a record sees them: shape, dtype, device, and for small integer tensors the values."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.schema.base import Record
+
+ITEM_SIZES = {
+    "bool": 1,
+    "uint8": 1,
+    "int8": 1,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "int16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+}
+
+MAX_RUNS = 4096
+"""More arithmetic runs than this are cut off: such values are random data, not positions or masks."""
+
+
+class TensorInfo(Record):
+    """Shape, dtype and device of one tensor.
+
+    Attributes:
+        shape: sizes of the dimensions, outermost first.
+        dtype: torch's name without the prefix, e.g. ``bfloat16``.
+        device: torch's name, e.g. ``cpu`` or ``cuda:0``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the values in bytes (0 for a dtype that this version does not know)."""
+        return prod(self.shape) * ITEM_SIZES.get(self.dtype, 0)
+
+
+class IntValues(Record):
+    """Values of an integer tensor in row-major order, kept as arithmetic runs.
+
+    Masks, positions and cache positions are a few runs whatever their length, so a step that attends
+    to thousands of slots stays small on disk.
+
+    Attributes:
+        runs: ``(start, step, count)`` triples; a run stands for ``start, start + step, …``.
+        omitted: how many values at the end are not recorded.
+    """
+
+    runs: tuple[tuple[int, int, int], ...]
+    omitted: int = 0
+
+    @classmethod
+    def encode(cls, values: npt.ArrayLike) -> IntValues:
+        """Fold values into runs.
+
+        Args:
+            values: integers or booleans of any shape; read in row-major order.
+        """
+        flat = np.asarray(values).astype(np.int64, copy=False).ravel()
+        runs: list[tuple[int, int, int]] = []
+        start, size = 0, flat.size
+        # Ends of maximal stretches with one difference; a run may begin with the last element's successor.
+        breaks = np.flatnonzero(np.diff(flat, n=2)) + 2 if size > 2 else np.empty(0, dtype=np.int64)
+        while start < size and len(runs) < MAX_RUNS:
+            later = breaks[np.searchsorted(breaks, start + 2) :]
+            stop = int(later[0]) if later.size else size
+            step = int(flat[start + 1] - flat[start]) if stop - start > 1 else 0
+            if stop - start == 2 and stop < size:
+                stop, step = start + 1, 0  # two unrelated values are two single runs
+            runs.append((int(flat[start]), step, stop - start))
+            start = stop
+        return cls(runs=tuple(runs), omitted=size - start)
+
+    def decode(self) -> npt.NDArray[np.int64]:
+        """All recorded values, flat, ``int64``."""
+        if not self.runs:
+            return np.empty(0, dtype=np.int64)
+        return np.concatenate(
+            [start + step * np.arange(count, dtype=np.int64) for start, step, count in self.runs]
+        )
+
+    @property
+    def count(self) -> int:
+        """How many values are recorded."""
+        return sum(count for _, _, count in self.runs)
+
+
+class NamedTensor(Record):
+    """A tensor argument by name.
+
+    Attributes:
+        name: the argument's name, e.g. ``input_ids``.
+        info: shape, dtype, device.
+        values: the values where the tensor holds integers or booleans, else None.
+    """
+
+    name: str
+    info: TensorInfo
+    values: IntValues | None = None
