@@ -1,0 +1,145 @@
+"""Read the KV cache, whatever class holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    HybridCache,
+    OffloadedCache,
+    QuantizedCache,
+    SinkCache,
+    SlidingWindowCache,
+    StaticCache,
+)
+
+from hooks.tensors import info_of
+from tracer.schema.cache import CacheGroup, CacheState
+
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class CacheView:
+    """The tensors of a cache at one moment; references, not copies.
+
+    Attributes:
+        kind: class of the cache object.
+        layers: key and value tensor per layer.
+        grows: the tensors' second-to-last dimension is the number of slots in use.
+        appends: slot i of every layer holds position i for ever, so old slots can be compared.
+    """
+
+    kind: str
+    layers: Layers
+    grows: bool
+    appends: bool
+
+    def length(self, positions: int) -> int:
+        """Slots in use.
+
+        Args:
+            positions: tokens processed so far, which is the length of a cache of fixed size.
+        """
+        if not self.layers:
+            return 0
+        return self.layers[0][0].shape[-2] if self.grows else min(positions, self.layers[0][0].shape[-2])
+
+
+def view_cache(cache: object) -> CacheView:
+    """Look at a cache object, the legacy tuple form, or nothing at all."""
+    kind = type(cache).__name__ if cache is not None else "none"
+    if isinstance(cache, Cache):
+        keys, values = getattr(cache, "key_cache", []), getattr(cache, "value_cache", [])
+        evicts = isinstance(
+            cache, OffloadedCache | QuantizedCache | SinkCache | SlidingWindowCache | HybridCache
+        )
+        return CacheView(
+            kind,
+            list(zip(keys, values, strict=False)),
+            grows=not isinstance(cache, StaticCache | HybridCache),
+            appends=not evicts and isinstance(cache, DynamicCache | StaticCache),
+        )
+    layers = _legacy_layers(cache)
+    return CacheView(kind, layers, grows=True, appends=bool(layers))
+
+
+def _legacy_layers(cache: object) -> Layers:
+    """Layers of ``((key, value), …)`` where both are ``[batch, heads, slots, head dim]``."""
+    if not isinstance(cache, tuple | list):
+        return []
+    layers: Layers = []
+    for layer in cache:
+        if not isinstance(layer, tuple | list) or len(layer) < 2:
+            return []
+        key, value = layer[0], layer[1]
+        if not (isinstance(key, torch.Tensor) and isinstance(value, torch.Tensor)):
+            return []
+        if key.dim() != 4 or key.shape[:3] != value.shape[:3]:
+            return []
+        layers.append((key, value))
+    return layers
+
+
+def record_cache(view: CacheView, positions: int) -> CacheState:
+    """The record of a cache, equal layers folded.
+
+    Args:
+        view: the cache.
+        positions: tokens processed so far.
+    """
+    groups: list[CacheGroup] = []
+    last: tuple[torch.Size, torch.Size, torch.dtype, torch.device] | None = None
+    for index, (key, value) in enumerate(view.layers):
+        looks = (key.shape, value.shape, key.dtype, key.device)
+        if looks == last:
+            groups[-1] = groups[-1].model_copy(update={"last": index})
+        else:
+            groups.append(CacheGroup(first=index, last=index, key=info_of(key), value=info_of(value)))
+        last = looks
+    return CacheState(kind=view.kind, length=view.length(positions), groups=tuple(groups))
+
+
+def new_slots(view: CacheView, start: int, stop: int) -> Sequence[torch.Tensor] | None:
+    """Views of the slots that a step wrote, keys of all layers, then values.
+
+    Args:
+        view: the cache after the forward pass.
+        start: first new slot.
+        stop: one past the last.
+
+    Returns:
+        Tensors ``[batch, KV heads, stop - start, head dim]`` of equal shape on one device each, or None
+        where the cache does not append or its layers differ.
+    """
+    if not view.layers or not view.appends:
+        return None
+    tensors = [key for key, _ in view.layers] + [value for _, value in view.layers]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        return None
+    return [tensor[..., start:stop, :] for tensor in tensors]
+
+
+def slot_norms(view: CacheView, start: int, stop: int) -> torch.Tensor | None:
+    """Euclidean norms of the new slots.
+
+    Args:
+        view: the cache after the forward pass.
+        start: first new slot.
+        stop: one past the last.
+
+    Returns:
+        ``[2 · layers, batch, KV heads, stop - start]`` float32, keys first; None where there are none.
+    """
+    tensors = new_slots(view, start, stop)
+    if not tensors:
+        return None
+    if len({tensor.device for tensor in tensors}) == 1:
+        norms: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(tensors)).float(), dim=-1)
+        return norms
+    # Layers on several devices: reduce where they are, gather the small results.
+    return torch.stack([torch.linalg.vector_norm(tensor.float(), dim=-1).cpu() for tensor in tensors])

@@ -1,0 +1,146 @@
+"""Proof that the KV cache only grows: old slots keep their bytes, exactly the new tokens' slots are added.
+
+Every slot has a checksum, the sum of its 64-bit words; a layer has the sum of its slots' checksums, each
+times an odd number of the slot's own (all modulo 2^64), so neither a changed slot nor two exchanged ones go
+unnoticed. What a step computes over the slots in use is compared in a later step with the same slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hooks.cache import CacheView
+from tracer.schema.step import Check, Violation
+
+HOST_BUDGET = 8 << 20
+"""Bytes of cache that one step reads on a CPU; of a longer cache some layers take turns each step."""
+
+DEVICE_BUDGET = 256 << 20
+"""The same on an accelerator, whose memory is a hundred times faster."""
+
+_WORD = 8
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Checksums of one layer when it was last read.
+
+    Attributes:
+        length: slots it had.
+        sums: ``[2, batch, KV heads]`` keys and values.
+    """
+
+    length: int
+    sums: torch.Tensor
+
+
+class CacheProof:
+    """Keeps the checksums of a run and compares them step by step."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Known] = {}
+        self._next = 0
+        self._weights = torch.empty(0, dtype=torch.int64)
+
+    def check(self, view: CacheView, length: int, expected: int) -> tuple[Check, list[Violation]]:
+        """Check what the budget allows, and note the checksums for the next time. Waits for the device.
+
+        Args:
+            view: the cache after the forward pass.
+            length: slots in use now.
+            expected: slots there should be: those before plus the new tokens.
+
+        Returns:
+            The check, with how many of the layers were read, and what did not hold.
+        """
+        violations: list[Violation] = []
+        if view.layers and length != expected:
+            violations.append(
+                Violation(check="cache", message=f"the cache holds {length} slots, expected {expected}")
+            )
+        if not view.appends:
+            return Check(name="cache", ok=not violations, checked=0, total=len(view.layers)), violations
+        layers = self._turn(view, length)
+        for layer, at_known, sums in self._sums(view, layers, length):
+            known = self._known.get(layer)
+            if known is not None and at_known is not None:
+                violations += _differences(layer, known, at_known)
+            self._known[layer] = _Known(length, sums)
+        return (
+            Check(name="cache", ok=not violations, checked=len(layers), total=len(view.layers)),
+            violations,
+        )
+
+    def _turn(self, view: CacheView, length: int) -> list[int]:
+        """The layers whose turn it is: as many as the budget allows, at least one."""
+        total = len(view.layers)
+        if not total or not length:
+            return []
+        key, value = view.layers[0]
+        size = (key[..., :length, :].numel() + value[..., :length, :].numel()) * key.element_size()
+        budget = DEVICE_BUDGET if key.is_cuda else HOST_BUDGET
+        count = min(total, max(1, budget // max(1, size)))
+        turn = [(self._next + offset) % total for offset in range(count)]
+        self._next = (self._next + count) % total
+        return turn
+
+    def _sums(
+        self, view: CacheView, layers: Sequence[int], length: int
+    ) -> Iterator[tuple[int, torch.Tensor | None, torch.Tensor]]:
+        """Per layer the sums over the slots known before (None where nothing is) and over all slots."""
+        self._grow_weights(length)
+        groups: dict[tuple[torch.Size, torch.device, int], list[int]] = {}
+        for layer in layers:
+            key, value = view.layers[layer]
+            known = self._known.get(layer)
+            at = (key.shape[:3], value.device, min(known.length, length) if known else 0)
+            groups.setdefault(at, []).append(layer)
+        for (_, device, before), members in groups.items():
+            weights = self._weights[:length].to(device)
+            per_slot = torch.stack(
+                [_slot_sums(tensor, length) for layer in members for tensor in view.layers[layer]]
+            )
+            weighted = per_slot.mul_(weights)
+            both = torch.stack((weighted[..., :before].sum(-1), weighted.sum(-1))).cpu()
+            for index, layer in enumerate(members):
+                old, new = both[:, 2 * index : 2 * index + 2]
+                yield layer, old if before else None, new
+
+    def _grow_weights(self, length: int) -> None:
+        if self._weights.numel() < length:
+            # Odd numbers from the golden ratio: fixed, so nothing is drawn from any random generator.
+            index = torch.arange(2 * length, dtype=torch.int64)
+            self._weights = (index * -7046029254386353131) | 1
+
+
+def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    """``[batch, KV heads, length]`` sums of the 64-bit words of each slot."""
+    slots = tensor.detach()[..., :length, :]
+    words = torch.int64
+    if slots.stride(-1) != 1 or slots.shape[-1] * slots.element_size() % _WORD:
+        slots, words = slots.contiguous(), torch.uint8
+    elif slots.storage_offset() * slots.element_size() % _WORD or any(
+        stride * slots.element_size() % _WORD for stride in slots.stride()[:-1]
+    ):
+        slots = slots.clone(memory_format=torch.contiguous_format)
+    return slots.view(words).sum(-1, dtype=torch.int64)
+
+
+def _differences(layer: int, known: _Known, at_known: torch.Tensor) -> list[Violation]:
+    if known.sums.shape != at_known.shape:
+        return [Violation(check="cache", layer=layer, message="the shape of the cache changed")]
+    found = []
+    for part, row, head in (known.sums != at_known).nonzero().tolist():
+        name = ("key", "value")[part]
+        found.append(
+            Violation(
+                check="cache",
+                layer=layer,
+                row=row,
+                message=f"layer {layer}, KV head {head}: {name} slots 0 to {known.length - 1} changed",
+            )
+        )
+    return found

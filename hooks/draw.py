@@ -1,0 +1,73 @@
+"""The random state before each choice, so that the very draw can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+from tracer.schema.step import Draw
+
+KEYFRAME_EVERY = 64
+"""Steps between two states that are stored whole; in between a state follows by repeating the draws."""
+
+
+def generator_state(device: torch.device) -> torch.Tensor:
+    """The state of the default generator that ``torch.multinomial`` draws from. Reading it draws nothing.
+
+    Args:
+        device: where the probabilities are.
+
+    Returns:
+        Bytes on the CPU (5,056 for the CPU's Mersenne Twister, 16 for CUDA's Philox).
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
+
+
+def digest(state: torch.Tensor) -> str:
+    """BLAKE2b-64 of a state, hex."""
+    return hashlib.blake2b(state.numpy().tobytes(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class DrawStates:
+    """States around one choice.
+
+    Attributes:
+        device: the generator's device.
+        before: state right before the choice.
+        after: state at the end of the step.
+    """
+
+    device: str
+    before: torch.Tensor
+    after: torch.Tensor
+
+
+class DrawLog:
+    """Turns states into records; a state is stored whole only where it does not follow from the last one."""
+
+    def __init__(self) -> None:
+        self._left_behind = ""
+        self._since_keyframe = 0
+
+    def record(self, states: DrawStates) -> Draw:
+        """The record of the next draw.
+
+        Args:
+            states: the states around it.
+        """
+        before = digest(states.before)
+        follows = before == self._left_behind
+        self._left_behind = digest(states.after)
+        whole = not follows or self._since_keyframe >= KEYFRAME_EVERY
+        self._since_keyframe = 1 if whole else self._since_keyframe + 1
+        return Draw(
+            device=states.device,
+            digest=before,
+            follows=follows,
+            state=states.before.numpy().tobytes().hex() if whole else None,
+        )

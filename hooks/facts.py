@@ -1,0 +1,110 @@
+"""What the model and the settings say about a run before its first step."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from tracer.schema.run import ModelFacts, PromptRow
+from tracer.version import __version__
+
+_ALIASES = {
+    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "hidden_size": ("hidden_size", "n_embd", "d_model"),
+    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim"),
+    "query_heads": ("num_attention_heads", "n_head"),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
+    "head_dim": ("head_dim",),
+    "max_positions": ("max_position_embeddings", "n_positions", "max_seq_len"),
+    "vocab_size": ("vocab_size",),
+}
+
+
+def model_facts(model: PreTrainedModel, name: str | None) -> ModelFacts:
+    """Read the configuration under its various names.
+
+    Args:
+        model: the model.
+        name: how to call it; by default what it was loaded from.
+    """
+    config = model.config
+    facts: dict[str, int | None] = {fact: _first(config, names) for fact, names in _ALIASES.items()}
+    heads, hidden = facts["query_heads"], facts["hidden_size"]
+    facts["kv_heads"] = facts["kv_heads"] or heads
+    facts["head_dim"] = facts["head_dim"] or (hidden // heads if hidden and heads else None)
+    return ModelFacts(
+        name=name or str(getattr(config, "_name_or_path", "")) or type(model).__name__,
+        class_name=type(model).__name__,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=getattr(config, "_attn_implementation", None),
+        devices=_devices(model),
+        tree=str(model),
+        config=config.to_json_string(use_diff=False),
+        **facts,
+    )
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int | None:
+    values = (getattr(config, name, None) for name in names)
+    return next((value for value in values if isinstance(value, int)), None)
+
+
+def _devices(model: PreTrainedModel) -> dict[str, str]:
+    mapping = getattr(model, "hf_device_map", None)
+    if isinstance(mapping, Mapping) and len(mapping) > 1:
+        return {str(prefix): _device_name(device) for prefix, device in mapping.items()}
+    return {"": str(model.device)}
+
+
+def _device_name(device: Any) -> str:
+    return f"cuda:{device}" if isinstance(device, int) else str(device)
+
+
+def settings_in_force(config: GenerationConfig) -> dict[str, str]:
+    """The settings that differ from a bare ``GenerationConfig``, as text."""
+    bare = GenerationConfig().to_dict()
+    return {
+        name: str(value)
+        for name, value in sorted(config.to_dict().items())
+        if value is not None
+        and not name.startswith("_")
+        and name != "transformers_version"
+        and bare.get(name) != value
+    }
+
+
+def prompt_rows(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[PromptRow, ...]:
+    """One record a row.
+
+    Args:
+        input_ids: ``[batch, length]``.
+        attention_mask: ``[batch, length]`` with zeros at the padding, or None.
+    """
+    ids = input_ids.tolist()
+    padding = [0] * len(ids)
+    if attention_mask is not None and attention_mask.shape == input_ids.shape and input_ids.shape[1]:
+        # Leading zeros: the running sum is still 0 there.
+        padding = (attention_mask.long().cumsum(-1) == 0).sum(-1).tolist()
+    return tuple(PromptRow(token_ids=tuple(row), padding=pad) for row, pad in zip(ids, padding, strict=True))
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a say in the result."""
+    names = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
+    found = {"trace-generate": __version__, "python": platform.python_version()}
+    found.update({name: metadata.version(name) for name in names})
+    if torch.cuda.is_available():
+        found["cuda"] = str(torch.version.cuda)
+    return found
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601 to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

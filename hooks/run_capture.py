@@ -1,0 +1,291 @@
+"""Catch the steps of one ``_sample`` call, in the order in which they happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from hooks.cache import record_cache, slot_norms, view_cache
+from hooks.cache_proof import CacheProof
+from hooks.draw import DrawStates, generator_state
+from hooks.modules import CallNotes, ModuleWatch
+from hooks.step import NO_CACHE, CaughtStep
+from hooks.tensors import info_of, is_small_integer, keep
+from tracer.schema.run import StopName
+from tracer.schema.step import CaptureError, ForwardResult
+
+EARLY_TOKENS = 64
+"""Steps that feed more tokens than this reduce module outputs one by one, so that few are held at once."""
+
+_CACHE_NAMES = ("past_key_values", "cache_params", "state", "past_buckets_states")
+
+
+class _Guard(AbstractContextManager["_Guard"]):
+    """Turns a fault in recording into a capture error, so that the generation never notices."""
+
+    def __init__(self, capture: RunCapture, stop: StopName) -> None:
+        self._capture = capture
+        self._stop = stop
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self._capture.note_error(self._stop, error)
+            return True
+        return False
+
+
+class RunCapture:
+    """Told by the hooks what happens inside ``_sample``; hands over each finished step.
+
+    Attributes:
+        steps: steps handed over so far.
+        input_ids: ``[batch, length]`` as last seen, on the model's device.
+    """
+
+    def __init__(
+        self,
+        modules: ModuleWatch,
+        deliver: Callable[[CaughtStep], None],
+        *,
+        stages: int,
+        sampling: bool,
+        statistics: bool,
+        save_logits: bool = False,
+        save_kv: bool = False,
+    ) -> None:
+        """Prepare for the first step.
+
+        Args:
+            modules: the module watch of the model.
+            deliver: called with each finished step.
+            stages: number of score stages.
+            sampling: whether tokens are drawn, so that there is a random state to note.
+            statistics: whether to take statistics and check the cache's contents.
+            save_logits: whether to store the raw logits.
+            save_kv: whether to store the new cache slots.
+        """
+        self.steps = 0
+        self.input_ids: torch.Tensor | None = None
+        self._modules = modules
+        self._deliver = deliver
+        self._stages = stages
+        self._sampling = sampling
+        self._statistics = statistics
+        self._save_logits = save_logits
+        self._save_kv = save_kv
+        self._proof = CacheProof()
+        self._cache_after = NO_CACHE
+        self._step: CaughtStep | None = None
+        self._scores: torch.Tensor | None = None
+        self._before_draw: torch.Tensor | None = None
+        self._calls: CallNotes | None = None
+        self._began = time.perf_counter()
+        self._step_began = self._forward_began = self._began
+
+    def guard(self, stop: StopName) -> _Guard:
+        """A context in which an exception becomes a capture error."""
+        return _Guard(self, stop)
+
+    def note_error(self, stop: StopName, error: Exception) -> None:
+        """Record a fault in recording."""
+        if self._step is not None:
+            self._step.errors.append(CaptureError(stop=stop, message=f"{type(error).__name__}: {error}"))
+
+    def on_prepared(
+        self, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any], began: float
+    ) -> None:
+        """``prepare_inputs_for_generation`` returned; a new step begins.
+
+        Args:
+            input_ids: the whole sequences so far.
+            mask: the attention mask over them, before the model turned it into its own form.
+            inputs: what will go into ``forward``.
+            began: ``perf_counter`` when the call was made.
+        """
+        self.close_step()
+        self._step_began = began
+        self.input_ids = input_ids
+        fed = inputs.get("input_ids")
+        if fed is None:
+            fed = inputs.get("inputs_embeds")
+        tensors = [(name, value) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
+        step = self._step = CaughtStep(
+            number=self.steps + 1,
+            started=began - self._began,
+            inputs=[(name, info_of(value)) for name, value in tensors],
+            others={
+                name: _text(value) for name, value in inputs.items() if not isinstance(value, torch.Tensor)
+            },
+            ids_before=info_of(input_ids),
+            sequence_length=input_ids.shape[1],
+            fed=fed.shape[1] if fed is not None else 0,
+            stages=self._stages,
+        )
+        with self.guard("model-call"):
+            cache = next((inputs[name] for name in _CACHE_NAMES if inputs.get(name) is not None), None)
+            if step.number == 1:
+                view = view_cache(cache)
+                self._cache_after = record_cache(view, max(0, step.sequence_length - step.fed))
+            step.cache_before = self._cache_after
+            # Copies stay on the device until the step is over, so that a GPU is not asked in between.
+            step.held.update(
+                {f"input/{name}": keep(value) for name, value in tensors if is_small_integer(value)}
+            )
+
+    def on_forward_begin(self) -> bool:
+        """``forward`` is about to run.
+
+        Returns:
+            Whether it is the step's own forward pass; False for one that a processor makes.
+        """
+        step = self._step
+        if step is None:
+            return False
+        if self._calls is not None:
+            step.extra_forwards += 1
+            return False
+        early = step.number == 1 or step.fed * step.ids_before.shape[0] > EARLY_TOKENS
+        self._modules.begin(early=early or torch.is_inference_mode_enabled())
+        self._forward_began = time.perf_counter()
+        return True
+
+    def on_forward_end(self, outputs: Any) -> None:
+        """The step's own forward pass returned."""
+        step = self._step
+        if step is None:
+            return
+        step.forward_seconds = time.perf_counter() - self._forward_began
+        self._calls = self._modules.take()
+        with self.guard("forward-result"):
+            logits = outputs.logits
+            step.forward = ForwardResult(
+                hidden_states=None, logits=info_of(logits), next_logits=info_of(logits[:, -1, :])
+            )
+
+    def on_scores(self, stage: int, scores: torch.Tensor) -> None:
+        """Scores ``[batch, vocab]`` at a stage; copied at once, since the next processor may edit them."""
+        step = self._step
+        if step is None:
+            return
+        with self.guard("processors"):
+            if stage == 0:
+                dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+                self._scores = torch.empty((self._stages, *scores.shape), dtype=dtype, device=scores.device)
+                if self._save_logits:
+                    # Of float32 logits the stage itself is kept; a narrower dtype is stored as it is.
+                    step.saved["logits"] = self._scores[0] if scores.dtype == dtype else keep(scores)
+            if self._scores is not None:
+                self._scores[stage].copy_(scores.detach())
+
+    def on_scores_done(self) -> None:
+        """All processors ran; with sampling, the draw is next."""
+        if self._step is not None and self._sampling and self._scores is not None:
+            with self.guard("choice"):
+                self._before_draw = generator_state(self._scores.device)
+
+    def on_appended(self, input_ids: torch.Tensor) -> None:
+        """The chosen tokens were appended."""
+        self.input_ids = input_ids
+        if self._step is not None:
+            with self.guard("append"):
+                self._step.ids_after = info_of(input_ids)
+                self._step.held["chosen"] = keep(input_ids[:, -1])
+
+    def on_updated(self, model_kwargs: Mapping[str, Any]) -> None:
+        """``_update_model_kwargs_for_generation`` returned the kwargs for the next step."""
+        step = self._step
+        if step is None:
+            return
+        with self.guard("update"):
+            step.updated = True
+            mask, position = model_kwargs.get("attention_mask"), model_kwargs.get("cache_position")
+            step.next_mask = info_of(mask) if mask is not None else None
+            if position is not None:
+                step.held["next_position"] = keep(position)
+            cache = next(
+                (model_kwargs[name] for name in _CACHE_NAMES if model_kwargs.get(name) is not None), None
+            )
+            self._read_cache(step, cache)
+
+    def _read_cache(self, step: CaughtStep, cache: Any) -> None:
+        view = view_cache(cache)
+        self._cache_after = step.cache_after = record_cache(view, step.sequence_length)
+        before, after = step.cache_before.length, step.cache_after.length
+        if not view.layers:
+            return
+        if self._save_kv and view.appends:
+            for layer, (key, value) in enumerate(view.layers):
+                step.saved[f"kv/{layer}/key"] = keep(key[..., before:after, :])
+                step.saved[f"kv/{layer}/value"] = keep(value[..., before:after, :])
+        if self._statistics:
+            norms = slot_norms(view, before, after)
+            if norms is not None:
+                step.held["norms"] = norms
+            check, violations = self._proof.check(view, after, before + step.fed)
+            step.checks.append(check)
+            step.violations += violations
+
+    def on_criterion(self, index: int, done: Any) -> None:
+        """One stopping criterion answered."""
+        step = self._step
+        if step is not None:
+            with self.guard("stopping"):
+                rows = step.ids_before.shape[0]
+                step.held[f"fired/{index}"] = (
+                    keep(done) if isinstance(done, torch.Tensor) else torch.full((rows,), bool(done))
+                )
+
+    def on_stopping_done(self, done: Any) -> None:
+        """All stopping criteria answered: the step is over."""
+        if self._step is not None:
+            with self.guard("stopping"):
+                self._step.held["done"] = keep(done)
+        self.close_step()
+
+    def close_step(self, *, complete: bool = True) -> None:
+        """Hand over the step in progress, if there is one. Its small results come to the host here.
+
+        The loop itself waits for the device right after (it asks whether all rows are done), so waiting
+        here costs a GPU nothing.
+
+        Args:
+            complete: False to drop a step that an exception cut short.
+        """
+        step, self._step = self._step, None
+        calls, self._calls = self._calls, None
+        scores, self._scores = self._scores, None
+        self._modules.take()
+        if step is None or not complete:
+            return
+        try:
+            self._finish(step, calls, scores)
+        except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
+            step.errors.append(CaptureError(stop="stopping", message=f"{type(error).__name__}: {error}"))
+        step.seconds = time.perf_counter() - self._step_began
+        self.steps = step.number
+        self._deliver(step)
+
+    def _finish(self, step: CaughtStep, calls: CallNotes | None, scores: torch.Tensor | None) -> None:
+        if calls is not None:
+            step.calls = self._modules.reduce(calls)
+            step.errors += [CaptureError(stop="layers", message=message) for message in calls.errors]
+        before, self._before_draw = self._before_draw, None
+        if before is not None and scores is not None:
+            step.draw = DrawStates(str(scores.device), before, generator_state(scores.device))
+        if scores is not None:
+            step.held["scores"] = scores
+        step.to_host()
+
+
+def _text(value: object) -> str:
+    """Short text of an argument that is no tensor; large objects by class."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return str(value)
+    return type(value).__name__

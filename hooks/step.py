@@ -1,0 +1,270 @@
+"""From what was caught in one step to its record; the heavy part runs on the thread that writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hooks.draw import DrawLog, DrawStates
+from hooks.modules import StepCalls
+from hooks.positions import check_positions
+from hooks.statistics import NonFinite
+from hooks.tensors import named, to_host, to_host_all
+from hooks.tokens import TokenTexts
+from tracer.analysis.pipeline import summarise
+from tracer.schema.cache import CacheState
+from tracer.schema.run import ModuleInfo, TokenText
+from tracer.schema.step import (
+    CacheColumns,
+    CaptureError,
+    Check,
+    Criterion,
+    ForwardResult,
+    KwargsUpdate,
+    ModelInputs,
+    ScoreColumns,
+    Step,
+    StepHead,
+    Violation,
+)
+from tracer.schema.tensors import IntValues, TensorInfo
+
+Array = npt.NDArray[Any]
+NO_CACHE = CacheState(kind="none", length=0)
+
+
+@dataclass
+class CaughtStep:
+    """One step as the hooks saw it: plain values, and private copies of tensors by name.
+
+    Attributes:
+        number: step number, from 1.
+        started: seconds since the start of the run.
+        inputs: name and looks of every tensor argument.
+        others: other arguments as text.
+        sequence_length: tokens of each row before the step.
+        fed: tokens that go into the model.
+        stages: number of score stages.
+        held: tensors ``mask`` (over the whole sequences), ``input/NAME`` (integer arguments), ``scores`` ``[stages, batch, vocab]``, ``chosen``
+            ``[batch]``, ``fired/INDEX`` and ``done`` (answers of the stopping criteria, ``[batch]``),
+            ``next_position``, and ``norms`` ``[2 · layers, batch, KV heads, new slots]``.
+        saved: tensors that the trace stores, by name.
+    """
+
+    number: int
+    started: float
+    inputs: list[tuple[str, TensorInfo]]
+    others: dict[str, str]
+    ids_before: TensorInfo
+    sequence_length: int
+    fed: int
+    stages: int
+    cache_before: CacheState = NO_CACHE
+    cache_after: CacheState = NO_CACHE
+    forward: ForwardResult | None = None
+    forward_seconds: float = 0.0
+    extra_forwards: int = 0
+    calls: StepCalls | None = None
+    draw: DrawStates | None = None
+    ids_after: TensorInfo | None = None
+    updated: bool = False
+    next_mask: TensorInfo | None = None
+    checks: list[Check] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    errors: list[CaptureError] = field(default_factory=list)
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+    saved: dict[str, torch.Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_host(self) -> None:
+        """Bring all tensors to the host; on a GPU this waits for the device once."""
+        copies = to_host_all([*self.held.values(), *self.saved.values()])
+        self.held = dict(zip(self.held, copies, strict=False))
+        self.saved = dict(zip(self.saved, copies[len(self.held) :], strict=True))
+
+    def array(self, name: str) -> Array | None:
+        """A held tensor as an array, None if it was not caught."""
+        tensor = self.held.get(name)
+        return None if tensor is None else to_host(tensor)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in (*self.held.values(), *self.saved.values()))
+
+
+class StepBuilder:
+    """Builds the records of one run, step after step, in order."""
+
+    def __init__(
+        self,
+        run: int,
+        rows: int,
+        modules: tuple[ModuleInfo, ...],
+        texts: TokenTexts,
+        *,
+        decoder: int,
+        candidates: int,
+    ) -> None:
+        """Prepare for the first step.
+
+        Args:
+            run: number of the run.
+            rows: rows of the batch.
+            modules: registered modules.
+            texts: looks up token texts.
+            decoder: index of the module whose output are the hidden states.
+            candidates: cap of the lists of recorded tokens.
+        """
+        self._run = run
+        self._decoder = decoder
+        self._modules = modules
+        self._texts = texts
+        self._candidates = candidates
+        self._draws = DrawLog()
+        self._finished = np.zeros(rows, dtype=np.bool_)
+        self._nonfinite_seen = False
+
+    def build(self, caught: CaughtStep) -> tuple[Step, tuple[TokenText, ...]]:
+        """The record of the next step, and the texts of token ids that it mentions for the first time."""
+        scores = self._scores(caught)
+        self._check(caught)
+        calls = caught.calls
+        step = Step(
+            head=self._head(caught),
+            scores=scores,
+            modules=calls.columns if calls else None,
+            cache=_cache_columns(caught.array("norms")),
+            layout=calls.layout if calls else None,
+            shapes=calls.shapes if calls else {},
+        )
+        self._finished = self._done(caught)
+        return step, self._texts.new(_mentioned(step, scores))
+
+    def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
+        scores, chosen = caught.array("scores"), caught.array("chosen")
+        if scores is None or chosen is None:
+            return None
+        return summarise(list(scores), chosen.astype(np.int32), self._finished, self._candidates)
+
+    def _done(self, caught: CaughtStep) -> npt.NDArray[np.bool_]:
+        """Rows that had ended by the end of the step."""
+        done = caught.array("done")
+        return self._finished if done is None else self._finished | done
+
+    def _check(self, caught: CaughtStep) -> None:
+        arrays = {name: caught.array(f"input/{name}") for name, _ in caught.inputs}
+        values = {name: array for name, array in arrays.items() if array is not None}
+        mask = caught.array("mask")
+        if mask is not None:
+            values.setdefault("attention_mask", mask)
+        rows = caught.ids_before.shape[0]
+        # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
+        check, violations = check_positions(
+            values, cached=caught.cache_before.length, new=caught.fed, rows=rows
+        )
+        caught.checks.append(check)
+        caught.violations += violations
+        calls = caught.calls
+        if calls is None:
+            return
+        called = len(self._modules) - len(calls.layout.not_called)
+        caught.checks.append(Check(name="modules", ok=True, checked=called, total=len(self._modules)))
+        taken = int(np.count_nonzero(calls.columns.nonfinite >= 0))
+        if not taken:
+            return
+        first = calls.first_nonfinite
+        total = len(calls.layout.modules)
+        caught.checks.append(Check(name="finite", ok=first is None, checked=taken, total=total))
+        if first is not None and not self._nonfinite_seen:
+            self._nonfinite_seen = True
+            caught.violations += _nonfinite(self._modules[first[0]].name, *first)
+
+    def _forward(self, caught: CaughtStep) -> ForwardResult | None:
+        """Shapes of the results; the hidden states are what the decoder stack returned."""
+        calls = caught.calls
+        if caught.forward is None or calls is None or self._decoder not in calls.layout.modules:
+            return caught.forward
+        shape = calls.shapes[int(calls.columns.shapes[calls.layout.modules.index(self._decoder)])]
+        return caught.forward.model_copy(
+            update={"hidden_states": shape.outputs[0] if shape.outputs else None}
+        )
+
+    def _head(self, caught: CaughtStep) -> StepHead:
+        rows = caught.ids_before.shape[0]
+        done = self._done(caught)
+        position = caught.array("next_position")
+        return StepHead(
+            run=self._run,
+            step=caught.number,
+            inputs=ModelInputs(
+                tensors=tuple(
+                    named(name, info, caught.array(f"input/{name}")) for name, info in caught.inputs
+                ),
+                others=caught.others,
+                sequence_length=caught.sequence_length,
+                new_start=max(0, caught.sequence_length - caught.fed),
+            ),
+            cache_before=caught.cache_before,
+            cache_after=caught.cache_after,
+            forward=self._forward(caught),
+            stages=caught.stages,
+            vocab_size=caught.forward.logits.shape[-1] if caught.forward else 0,
+            ids_before=caught.ids_before,
+            ids_after=caught.ids_after,
+            update=KwargsUpdate(
+                attention_mask=caught.next_mask,
+                cache_position=None if position is None else IntValues.encode(position),
+            )
+            if caught.updated
+            else None,
+            criteria=tuple(
+                Criterion(
+                    index=int(name.partition("/")[2]), fired=tuple(np.flatnonzero(to_host(answer)).tolist())
+                )
+                for name, answer in caught.held.items()
+                if name.startswith("fired/")
+            ),
+            unfinished=tuple(row for row in range(rows) if not done[row]),
+            layout=caught.calls.layout_number if caught.calls else None,
+            extra_forwards=caught.extra_forwards,
+            draw=self._draws.record(caught.draw) if caught.draw else None,
+            checks=tuple(caught.checks),
+            violations=tuple(caught.violations),
+            errors=tuple(caught.errors),
+            started=caught.started,
+            forward_seconds=caught.forward_seconds,
+            seconds=caught.seconds,
+        )
+
+
+def _cache_columns(norms: Array | None) -> CacheColumns | None:
+    if norms is None:
+        return None
+    keys, values = np.split(norms.astype(np.float32), 2)
+    return CacheColumns(key_norm=keys, value_norm=values)
+
+
+def _nonfinite(name: str, module: int, found: NonFinite) -> list[Violation]:
+    where = name or "the model itself"
+    came = "its inputs were finite" if found.inputs_finite else "its inputs were already not finite"
+    message = f"first non-finite output of the run: {where}, {found.count} values; {came}"
+    rows = found.rows or (None,)
+    return [Violation(check="finite", message=message, row=row, module=module) for row in rows]
+
+
+def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:
+    """Ids in the lists and inputs of a step."""
+    ids: set[int] = set()
+    fed = step.head.inputs.tensor("input_ids")
+    if fed is not None and fed.values is not None:
+        ids.update(fed.values.decode().tolist())
+    if scores is not None:
+        ids.update(
+            scores.tokens.ravel().tolist(), scores.removed_tokens.ravel().tolist(), scores.chosen.tolist()
+        )
+    return ids

@@ -1,0 +1,84 @@
+"""Read tensors without touching them: what they look like, and copies on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
+
+MAX_VALUES = 1 << 16
+"""Integer arguments longer than this are recorded by shape only."""
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
+
+def info_of(tensor: torch.Tensor) -> TensorInfo:
+    """Shape, dtype and device."""
+    return TensorInfo.model_construct(
+        shape=tuple(tensor.shape), dtype=str(tensor.dtype)[6:], device=str(tensor.device)
+    )
+
+
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """Tensors directly inside a module's output or arguments: itself, or those of a tuple or mapping."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [item for item in value.values() if isinstance(item, torch.Tensor)]
+    if isinstance(value, tuple | list):
+        return [item for item in value if isinstance(item, torch.Tensor)]
+    return []
+
+
+def to_host(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """The values as a NumPy array, without a copy where the tensor is on the CPU already.
+
+    Floats that NumPy lacks (bfloat16) and half precision come as float32, which holds them exactly.
+    """
+    tensor = tensor.detach()
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    array: npt.NDArray[Any] = tensor.cpu().numpy()
+    return array
+
+
+def to_host_all(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Copies on the host, in order; tensors that are there already are handed back as they are.
+
+    From a GPU all copies are queued into pinned memory and waited for once.
+
+    Args:
+        tensors: tensors on any devices.
+    """
+    copies: list[torch.Tensor] = []
+    devices: set[torch.device] = set()
+    for tensor in tensors:
+        if tensor.is_cuda:
+            host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            copies.append(host.copy_(tensor, non_blocking=True))
+            devices.add(tensor.device)
+        else:
+            copies.append(tensor.cpu())
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()
+    return copies
+
+
+def keep(tensor: torch.Tensor) -> torch.Tensor:
+    """A private copy, so that nothing that happens later can change what was recorded."""
+    return tensor.detach().clone()
+
+
+def is_small_integer(tensor: torch.Tensor) -> bool:
+    """Whether the values of an argument are recorded."""
+    return tensor.dtype in _INTEGERS and tensor.numel() <= MAX_VALUES
+
+
+def named(name: str, info: TensorInfo, values: npt.NDArray[np.int64] | None) -> NamedTensor:
+    """A record of an argument."""
+    return NamedTensor(name=name, info=info, values=None if values is None else IntValues.encode(values))
