@@ -135,6 +135,8 @@ class RunCapture:
                 self._cache_after = record_cache(view, max(0, step.sequence_length - step.fed))
             step.cache_before = self._cache_after
             # Copies stay on the device until the step is over, so that a GPU is not asked in between.
+            if mask is not None and mask.dim() == 2:
+                step.held["mask"] = keep(mask)
             step.held.update(
                 {f"input/{name}": keep(value) for name, value in tensors if is_small_integer(value)}
             )

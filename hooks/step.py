@@ -49,9 +49,10 @@ class CaughtStep:
         sequence_length: tokens of each row before the step.
         fed: tokens that go into the model.
         stages: number of score stages.
-        held: tensors ``mask`` (over the whole sequences), ``input/NAME`` (integer arguments), ``scores`` ``[stages, batch, vocab]``, ``chosen``
-            ``[batch]``, ``fired/INDEX`` and ``done`` (answers of the stopping criteria, ``[batch]``),
-            ``next_position``, and ``norms`` ``[2 · layers, batch, KV heads, new slots]``.
+        held: tensors ``mask`` (over the whole sequences), ``input/NAME`` (integer arguments), ``scores``
+            ``[stages, batch, vocab]``, ``chosen`` ``[batch]``, ``fired/INDEX`` and ``done`` (answers of the
+            stopping criteria, ``[batch]``), ``next_position``, and ``norms``
+            ``[2 · layers, batch, KV heads, new slots]``.
         saved: tensors that the trace stores, by name.
     """
 
