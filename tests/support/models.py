@@ -1,0 +1,164 @@
+"""Tiny random models of every traced architecture, and inputs for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2MoeConfig,
+)
+
+from hooks.step import CaughtStep, StepBuilder
+from hooks.tokens import TokenTexts
+from hooks.watch import GenerationWatch
+from tracer.schema.run import CaptureSettings, RunHeader, RunStatus
+from tracer.schema.step import Step
+
+VOCAB = 100
+EOS = 99
+
+_GQA: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": EOS,
+}
+
+CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
+    "qwen2": lambda: Qwen2Config(**_GQA),
+    "llama": lambda: LlamaConfig(**_GQA),
+    "mistral": lambda: MistralConfig(**_GQA, sliding_window=None),
+    "gemma2": lambda: Gemma2Config(**_GQA, head_dim=8),
+    "phi3": lambda: Phi3Config(**_GQA),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=EOS
+    ),
+    "gpt_neox": lambda: GPTNeoXConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        eos_token_id=EOS,
+    ),
+    "qwen2_moe": lambda: Qwen2MoeConfig(
+        **_GQA, num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16
+    ),
+}
+
+
+def tiny_model(name: str = "qwen2", *, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random model in eval mode.
+
+    Args:
+        name: a key of :data:`CONFIGS`.
+        seed: of its weights.
+        changes: attributes of the configuration to set.
+    """
+    config = CONFIGS[name]()
+    for key, value in changes.items():
+        setattr(config, key, value)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # The default spread of 0.02 gives nearly equal logits; wider weights give real choices.
+        config.initializer_range = 0.5
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+def batch(rows: int = 1, length: int = 6, *, seed: int = 3) -> dict[str, torch.Tensor]:
+    """Random prompts; every row but the first is padded at the left."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, EOS, (rows, length), generator=generator)
+    mask = torch.ones_like(ids)
+    for row in range(1, rows):
+        mask[row, :row] = 0
+    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
+
+
+GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.1}
+SAMPLING: dict[str, Any] = {
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_k": 20,
+    "top_p": 0.8,
+    "repetition_penalty": 1.05,
+}
+
+
+def generate(model: PreTrainedModel, inputs: dict[str, torch.Tensor], *, seed: int = 1, **settings: Any) -> Any:
+    """``model.generate`` after seeding, with the raw logits of every step in the result."""
+    torch.manual_seed(seed)
+    settings = {"max_new_tokens": 6, "pad_token_id": 0, **settings}
+    return model.generate(**inputs, **settings, output_logits=True, return_dict_in_generate=True)
+
+
+class CollectedRun:
+    """A sink that builds the records at once and keeps them."""
+
+    def __init__(self, tokenizer: Any = None) -> None:
+        self.steps: list[Step] = []
+        self.saved: list[dict[str, torch.Tensor]] = []
+        self.headers: list[RunHeader] = []
+        self.ends: list[tuple[RunStatus, str | None, list[list[int]]]] = []
+        self.faults: list[Exception] = []
+        self._texts = TokenTexts(tokenizer)
+
+    @property
+    def header(self) -> RunHeader:
+        """The header of the last run."""
+        return self.headers[-1]
+
+    def begin(self, header: RunHeader, decoder: int) -> None:
+        self.headers.append(header)
+        self._builder = StepBuilder(
+            len(self.headers),
+            len(header.prompt),
+            header.modules,
+            self._texts,
+            decoder=decoder,
+            candidates=header.capture.candidates,
+        )
+
+    def put(self, caught: CaughtStep) -> None:
+        self.steps.append(self._builder.build(caught)[0])
+        self.saved.append(caught.saved)
+
+    def lost(self, fault: Exception) -> None:
+        self.faults.append(fault)
+
+    def end(self, status: RunStatus, error: str | None, seconds: float, sequences: list[list[int]]) -> None:
+        self.ends.append((status, error, sequences))
+
+    def problems(self) -> list[str]:
+        """Everything that went wrong while recording."""
+        found = [str(fault) for fault in self.faults]
+        for step in self.steps:
+            found += [error.message for error in step.head.errors]
+            found += [violation.message for violation in step.head.violations]
+        return found
+
+
+@contextmanager
+def collected(model: PreTrainedModel, **capture: Any) -> Iterator[CollectedRun]:
+    """Watch a model and collect the records."""
+    run = CollectedRun()
+    with GenerationWatch(model, run, CaptureSettings(**capture)):
+        yield run
