@@ -146,6 +146,27 @@ class StepBuilder:
         self._finished = self._done(caught)
         return step, self._texts.new(_mentioned(step, scores))
 
+    def bare_head(self, caught: CaughtStep, error: CaptureError) -> StepHead:
+        """The head of a step whose records could not be made: what is known without any tensor.
+
+        Args:
+            caught: the step.
+            error: the fault that prevented the rest.
+        """
+        bare = CaughtStep(
+            number=caught.number,
+            started=caught.started,
+            inputs=[],
+            others={},
+            ids_before=caught.ids_before,
+            sequence_length=caught.sequence_length,
+            fed=caught.fed,
+            stages=caught.stages,
+            errors=[*caught.errors, error],
+            seconds=caught.seconds,
+        )
+        return self._head(bare)
+
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
         scores, chosen = caught.array("scores"), caught.array("chosen")
         if scores is None or chosen is None:

@@ -69,6 +69,12 @@ def to_host_all(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return copies
 
 
+def saved_bytes(tensor: torch.Tensor) -> memoryview:
+    """The values of a host tensor in its own dtype, little-endian, row-major; shares memory where it can."""
+    flat = tensor.detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
 def keep(tensor: torch.Tensor) -> torch.Tensor:
     """A private copy, so that nothing that happens later can change what was recorded."""
     return tensor.detach().clone()

@@ -37,7 +37,9 @@ class TokenTexts:
         return tuple(self._text(token) for token in fresh)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of a sequence, special tokens left out."""
+        """The text of a sequence, special tokens left out; empty without a tokenizer."""
+        if self._tokenizer is None:
+            return ""
         return self._try(lambda tokenizer: str(tokenizer.decode(ids, skip_special_tokens=True)))
 
     def _text(self, token: int) -> TokenText:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from hooks import facts
 from hooks.anchors import find_anchors
+from hooks.modes import UNTRACED_METHODS, untraced
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
 from hooks.processors import describe_criteria, describe_processors, watch_criteria, watch_processors
@@ -20,16 +21,7 @@ from hooks.run_capture import RunCapture
 from hooks.savings import Savings
 from hooks.step import CaughtStep
 from tracer.errors import UnsupportedError
-from tracer.schema.run import CaptureSettings, RunHeader, RunStatus
-
-UNTRACED_MODES = {
-    "_beam_search": "beam search (num_beams > 1)",
-    "_group_beam_search": "group beam search (num_beam_groups > 1)",
-    "_constrained_beam_search": "constrained beam search (constraints, force_words_ids)",
-    "_assisted_decoding": "assisted decoding (assistant_model, prompt_lookup_num_tokens)",
-    "_contrastive_search": "contrastive search (penalty_alpha with top_k > 1)",
-    "_dola_decoding": "DoLa decoding (dola_layers)",
-}
+from tracer.schema.run import CaptureSettings, RunEnd, RunHeader, RunStatus
 
 
 class RunSink(Protocol):
@@ -44,8 +36,8 @@ class RunSink(Protocol):
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all; it goes on untraced."""
 
-    def end(self, status: RunStatus, error: str | None, seconds: float, sequences: list[list[int]]) -> None:
-        """The run is over."""
+    def end(self, end: RunEnd) -> None:
+        """The run is over; texts and figures of the writer are not filled in yet."""
 
 
 class GenerationWatch:
@@ -123,7 +115,7 @@ class GenerationWatch:
             "_update_model_kwargs_for_generation",
             self._update(model._update_model_kwargs_for_generation),
         )
-        for method, mode in UNTRACED_MODES.items():
+        for method, mode in UNTRACED_METHODS.items():
             if hasattr(model, method):
                 self._patches.set(model, method, _refuse(mode))
 
@@ -191,7 +183,15 @@ class GenerationWatch:
             self._run = None
             run.close_step(complete=status is RunStatus.COMPLETE)
             ids = run.input_ids if run.input_ids is not None else input_ids
-            self._sink.end(status, error, time.perf_counter() - began, ids.tolist())
+            self._sink.end(
+                RunEnd(
+                    status=status,
+                    error=error,
+                    steps=run.steps,
+                    seconds=time.perf_counter() - began,
+                    sequences=tuple(tuple(row) for row in ids.tolist()),
+                )
+            )
 
     def _begin(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> RunCapture:
         """Write the header, make the stand-ins, and put them into ``kwargs``."""
@@ -259,11 +259,8 @@ def require_decoder_only(model: PreTrainedModel) -> None:
         raise UnsupportedError(f"{name} cannot generate text; a *ForCausalLM model is needed.")
 
 
-def _refuse(mode: str) -> Callable[..., Any]:
+def _refuse(mode: Any) -> Callable[..., Any]:
     def refuse(*_args: Any, **_kwargs: Any) -> Any:
-        raise UnsupportedError(
-            f"{mode} is not traced yet; greedy decoding and sampling are. "
-            "Change the generation settings or generate outside of the trace."
-        )
+        raise untraced(mode)
 
     return refuse

@@ -77,10 +77,11 @@ def test_everything_is_put_back_after_a_fault(fault: type[BaseException]) -> Non
     assert attributes(model) == before
     assert all(dict(vars(cls)) == attrs for cls, attrs in classes.items())
     assert len(run.steps) == 2
-    (status, error, sequences) = run.ends[0]
-    assert status == ("interrupted" if fault is KeyboardInterrupt else "failed")
-    assert (error is None) == (fault is KeyboardInterrupt)
-    assert len(sequences[0]) == inputs["input_ids"].shape[1] + 2
+    end = run.ends[0]
+    assert end.status == ("interrupted" if fault is KeyboardInterrupt else "failed")
+    assert (end.error is None) == (fault is KeyboardInterrupt)
+    assert end.steps == 2
+    assert len(end.sequences[0]) == inputs["input_ids"].shape[1] + 2
 
 
 def test_another_model_of_the_class_is_not_touched() -> None:

@@ -24,7 +24,7 @@ from transformers import (
 from hooks.step import CaughtStep, StepBuilder
 from hooks.tokens import TokenTexts
 from hooks.watch import GenerationWatch
-from tracer.schema.run import CaptureSettings, RunHeader, RunStatus
+from tracer.schema.run import CaptureSettings, RunEnd, RunHeader
 from tracer.schema.step import Step
 
 VOCAB = 100
@@ -103,7 +103,9 @@ SAMPLING: dict[str, Any] = {
 }
 
 
-def generate(model: PreTrainedModel, inputs: dict[str, torch.Tensor], *, seed: int = 1, **settings: Any) -> Any:
+def generate(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], *, seed: int = 1, **settings: Any
+) -> Any:
     """``model.generate`` after seeding, with the raw logits of every step in the result."""
     torch.manual_seed(seed)
     settings = {"max_new_tokens": 6, "pad_token_id": 0, **settings}
@@ -117,7 +119,7 @@ class CollectedRun:
         self.steps: list[Step] = []
         self.saved: list[dict[str, torch.Tensor]] = []
         self.headers: list[RunHeader] = []
-        self.ends: list[tuple[RunStatus, str | None, list[list[int]]]] = []
+        self.ends: list[RunEnd] = []
         self.faults: list[Exception] = []
         self._texts = TokenTexts(tokenizer)
 
@@ -144,8 +146,8 @@ class CollectedRun:
     def lost(self, fault: Exception) -> None:
         self.faults.append(fault)
 
-    def end(self, status: RunStatus, error: str | None, seconds: float, sequences: list[list[int]]) -> None:
-        self.ends.append((status, error, sequences))
+    def end(self, end: RunEnd) -> None:
+        self.ends.append(end)
 
     def problems(self) -> list[str]:
         """Everything that went wrong while recording."""

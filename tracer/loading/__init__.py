@@ -1,0 +1,1 @@
+"""Models, tokenizers and prompts: everything that has to be there before a generation."""
