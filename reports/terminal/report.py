@@ -1,0 +1,126 @@
+"""The walkthrough, printed as the steps happen or from a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+
+from reports.terminal.card import render_step
+from reports.terminal.header import render_header
+from reports.terminal.line import render_line
+from reports.terminal.summary import render_summary
+from reports.view.header import header_view
+from reports.view.line import step_line
+from reports.view.outcome import summary
+from reports.view.step import step_view
+from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.step import Step
+
+
+class TerminalReport:
+    """Prints runs; all methods may be called from any one thread.
+
+    Attributes:
+        console: where it prints.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        full_steps: Callable[[int], bool] = lambda step: step <= 2,
+        path: str | None = None,
+        row: int = 0,
+    ) -> None:
+        """Prepare a report.
+
+        Args:
+            console: where to print.
+            full_steps: which steps are printed in full; the others get one line.
+            path: where the trace is, said at the end.
+            row: the row of a batch that is shown in full.
+        """
+        self.console = console
+        self._full_steps = full_steps
+        self._path = path
+        self._row = row
+        self._header: RunHeader | None = None
+        self._shown_model: object = None
+        self._count = _Count()
+        self._texts: dict[int, TokenText] = {}
+        self._in_lines = False
+
+    def on_run(self, number: int, header: RunHeader, tokens: Mapping[int, TokenText] | None = None) -> None:
+        """A run begins.
+
+        Args:
+            number: its number, from 1.
+            header: its header.
+            tokens: texts of the prompt's tokens, if they are known already.
+        """
+        self._texts.update(tokens or {})
+        self._count = _Count(run=number)
+        self._header, self._in_lines = header, False
+        same_model = self._shown_model == header.model
+        self._shown_model = header.model
+        self.console.print(render_header(header_view(header, self._texts), number, same_model=same_model))
+
+    def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
+        """A step is recorded.
+
+        Args:
+            step: the step.
+            tokens: texts of its tokens; those of earlier steps are remembered.
+        """
+        self._texts.update(tokens)
+        self._count.add(step)
+        if self._header is not None and self._full_steps(step.number):
+            view = step_view(self._header, step, self._texts, row=min(self._row, step.rows - 1))
+            self.console.print(render_step(view))
+            self._in_lines = False
+        else:
+            line = step_line(step, self._texts, self._header.modules if self._header else ())
+            self.console.print(render_line(line, heading=not self._in_lines))
+            self._in_lines = True
+
+    def on_end(self, end: RunEnd | None) -> None:
+        """The run is over.
+
+        Args:
+            end: its end record; None when the trace has none.
+        """
+        count = self._count
+        view = summary(
+            end,
+            header=self._header,
+            run=count.run,
+            steps=count.steps,
+            generated=count.generated,
+            violations=count.violations,
+            errors=count.errors,
+            interventions=count.interventions,
+            path=self._path,
+        )
+        self.console.print(render_summary(view))
+
+
+class _Count:
+    """What adds up over the steps of a run."""
+
+    def __init__(self, run: int = 1) -> None:
+        self.run = run
+        self.steps = 0
+        self.generated = 0
+        self.violations = 0
+        self.errors = 0
+        self.interventions = 0
+
+    def add(self, step: Step) -> None:
+        """Count a step."""
+        self.steps += 1
+        finished = step.scores.finished if step.scores is not None else ()
+        self.generated += step.rows - int(sum(finished))
+        self.violations += len(step.head.violations)
+        self.errors += len(step.head.errors)
+        self.interventions += len(step.head.interventions)

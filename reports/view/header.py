@@ -1,0 +1,178 @@
+"""Stop 0: everything known before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from reports.view.figures import count, plural
+from reports.view.glossary import CRITERIA, PROCESSORS, SETTINGS, settings_text
+from reports.view.text import plain, plain_lines
+from reports.view.tokens import TokenView, token_views
+from tracer.schema.run import ModelFacts, PromptRow, RunHeader, TokenText
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A named figure and what it means.
+
+    Attributes:
+        name: its name.
+        value: its value as text.
+        meaning: in plain words, None where the name says it.
+    """
+
+    name: str
+    value: str
+    meaning: str | None = None
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """One row of the batch before generation.
+
+    Attributes:
+        row: its number.
+        text: the text with the chat template applied, None when it is not known.
+        tokens: its tokens, padding included.
+        padding: how many of them, at the left, are padding.
+    """
+
+    row: int
+    text: str | None
+    tokens: tuple[TokenView, ...]
+    padding: int
+
+
+@dataclass(frozen=True)
+class HeaderView:
+    """The run header.
+
+    Attributes:
+        model: name of the model.
+        class_name: its class.
+        tree: the module tree as ``print(model)`` gives it.
+        facts: what the configuration says.
+        settings: generation settings in force.
+        pipeline: processors, then warpers, in order.
+        criteria: stopping criteria in order.
+        prompts: one entry a row.
+        versions: packages and their versions.
+        started_at: UTC, ISO 8601.
+    """
+
+    model: str
+    class_name: str
+    tree: str
+    facts: tuple[Fact, ...]
+    settings: tuple[Fact, ...]
+    pipeline: tuple[Fact, ...]
+    criteria: tuple[Fact, ...]
+    prompts: tuple[PromptView, ...]
+    versions: tuple[Fact, ...]
+    started_at: str
+
+
+def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderView:
+    """Build the view of a run header.
+
+    Args:
+        header: the header.
+        tokens: the token texts that are known.
+    """
+    return HeaderView(
+        model=plain(header.model.name),
+        class_name=plain(header.model.class_name),
+        tree=plain_lines(header.model.tree),
+        facts=tuple(_model_facts(header.model)) + tuple(_run_facts(header)),
+        settings=tuple(
+            Fact(plain(name), plain(value), SETTINGS.get(name))
+            for name, value in header.generation_config.items()
+        ),
+        pipeline=tuple(
+            Fact(plain(item.class_name), _settings(item.settings), PROCESSORS.get(item.class_name))
+            for item in header.processors
+        ),
+        criteria=tuple(
+            Fact(plain(item.class_name), _settings(item.settings), CRITERIA.get(item.class_name))
+            for item in header.criteria
+        ),
+        prompts=tuple(_prompt(row, prompt, tokens) for row, prompt in enumerate(header.prompt)),
+        versions=tuple(Fact(plain(name), plain(value)) for name, value in header.versions.items()),
+        started_at=plain(header.started_at),
+    )
+
+
+def _settings(settings: dict[str, str]) -> str:
+    return ", ".join(settings_text(settings))
+
+
+def _prompt(row: int, prompt: PromptRow, tokens: Mapping[int, TokenText]) -> PromptView:
+    return PromptView(
+        row=row,
+        text=plain_lines(prompt.text) if prompt.text is not None else None,
+        tokens=token_views(prompt.token_ids, tokens),
+        padding=prompt.padding,
+    )
+
+
+def _model_facts(model: ModelFacts) -> Iterator[Fact]:
+    yield Fact("parameters", count(model.parameters))
+    yield from _sizes(model)
+    yield Fact("dtype", plain(model.dtype), "of the parameters")
+    if model.attention is not None:
+        yield Fact("attention", plain(model.attention), "implementation in use")
+    yield Fact("devices", _devices(model.devices), "where the modules are")
+
+
+def _sizes(model: ModelFacts) -> Iterator[Fact]:
+    sizes = (
+        ("layers", model.layers, "decoder layers, each with its own part of the KV cache"),
+        ("hidden size", model.hidden_size, "width of a token's vector between the layers"),
+        ("intermediate size", model.intermediate_size, "width inside the MLP of a layer"),
+        ("query heads", model.query_heads, "attention heads that ask"),
+        ("KV heads", model.kv_heads, _sharing(model)),
+        ("head dim", model.head_dim, "size of one head's query, key or value"),
+        ("max positions", model.max_positions, "longest sequence the model is made for"),
+        ("vocabulary", model.vocab_size, "scores for each position"),
+    )
+    for name, size, meaning in sizes:
+        if size is not None:
+            yield Fact(name, str(size), meaning)
+
+
+def _sharing(model: ModelFacts) -> str:
+    shared = model.queries_per_kv_head
+    if shared is None or shared == 1:
+        return "each query head has its own keys and values"
+    return f"{plural(shared, 'query head')} share one KV head; keys and values are cached only for these"
+
+
+def _run_facts(header: RunHeader) -> Iterator[Fact]:
+    cache = header.generation_config.get("use_cache", "True")
+    yield Fact("KV cache", "off" if cache == "False" else "on", SETTINGS["use_cache"])
+    if header.do_sample:
+        yield Fact("decoding", "sampling", "each token is drawn at random, as its probability says")
+    else:
+        yield Fact("decoding", "greedy", "the token with the highest score is taken")
+    if header.seed is not None:
+        yield Fact("seed", str(header.seed), "of the random number generators")
+    elif header.do_sample:
+        yield Fact("seed", "none set", "another run may choose other tokens")
+    if header.max_length is not None:
+        yield Fact("max length", str(header.max_length), "longest row, prompt included")
+
+
+def _devices(devices: dict[str, str]) -> str:
+    """Devices with the modules on them: ``cuda:0``, or ``cuda:0 (model.embed_tokens … model.layers.13)``."""
+    groups: list[tuple[str, list[str]]] = []
+    for prefix, device in devices.items():
+        if not groups or groups[-1][0] != device:
+            groups.append((device, []))
+        groups[-1][1].append(prefix)
+    if len(groups) == 1:
+        return plain(groups[0][0])
+    return ", ".join(
+        plain(f"{device} ({names[0]} … {names[-1]})" if len(names) > 1 else f"{device} ({names[0]})")
+        for device, names in groups
+    )

@@ -1,0 +1,61 @@
+"""Text from outside made harmless and visible: a token is hostile input."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
+"""Whitespace that a token may consist of, and the sign that stands for it."""
+
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_COMBINING = frozenset({"Mn", "Me", "Mc"})
+_DOTTED_CIRCLE = "◌"
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and signs that show nothing."""
+
+
+def visible(text: str, limit: int = 256) -> str:
+    r"""Token text in which nothing is hidden and nothing acts on a terminal.
+
+    Whitespace shows as a mark, everything invisible as an escape (``\x1b``, ``\u202e``), a leading
+    combining character sits on a dotted circle.
+
+    Args:
+        text: any text.
+        limit: longer texts are cut, and how much was cut is said.
+    """
+    cut = text[:limit]
+    start = _DOTTED_CIRCLE if cut and unicodedata.category(cut[0]) in _COMBINING else ""
+    shown = start + "".join(MARKS.get(char) or _escaped(char, spaces=False) for char in cut)
+    return shown if len(text) <= limit else f"{shown}… (+{len(text) - limit:,} characters)"
+
+
+def plain(text: str, limit: int = 4096) -> str:
+    """One line of ordinary text (a setting, a message, a path): spaces stay, line breaks become marks.
+
+    Args:
+        text: any text.
+        limit: longer texts are cut.
+    """
+    shown = "".join(
+        char if char == " " else MARKS.get(char) or _escaped(char, spaces=True) for char in text[:limit]
+    )
+    return shown if len(text) <= limit else f"{shown}… (+{len(text) - limit:,} characters)"
+
+
+def plain_lines(text: str) -> str:
+    """Text of several lines (a prompt, an answer, a module tree): line breaks and spaces stay.
+
+    Args:
+        text: any text; tabs become four spaces.
+    """
+    lines = text.replace("\r\n", "\n").replace("\t", "    ").split("\n")
+    return "\n".join(plain(line, limit=1_000_000) for line in lines)
+
+
+def _escaped(char: str, *, spaces: bool) -> str:
+    category = unicodedata.category(char)
+    if category in _UNSAFE or char in _BLANK or (category == "Zs" and not (spaces and char == " ")):
+        code = ord(char)
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return char
