@@ -1,0 +1,100 @@
+"""What a trace file is: its identity, its versions and its tables.
+
+A trace is one SQLite database. Numbers of a step are columnar blobs (:mod:`tracer.tracefile.columns`), its
+small facts are JSON, and what people ask about most stands in plain columns as well, so that any SQLite
+program answers questions such as "which steps chose a token under p = 0.3?"::
+
+    SELECT step, row, text, probability FROM choice JOIN token ON token.id = choice.token
+    WHERE run = 1 AND probability < 0.3 ORDER BY step;
+
+Every row that carries data of its own has a digest (BLAKE2b-64). The plain tables ``choice``, ``stage``,
+``violation`` and ``capture_error`` repeat what the blobs and heads say and are compared with them by
+:func:`tracer.tracefile.check_file`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x54724765
+"""``TrGe``: stored in the database header; `file(1)` and the reader know a trace by it."""
+
+SCHEMA_VERSION: Final = 1
+"""Stored as ``user_version``. Raise it with every change of a table, blob or record, and say why below."""
+
+HISTORY: Final[dict[int, str]] = {
+    1: "first version",
+}
+"""Every version that was ever released. :mod:`tracer.tracefile.queries` reads each of them."""
+
+MAX_BLOB: Final = 256 << 20
+"""Largest blob of a step in bytes; more is refused by writer and reader alike."""
+
+MAX_JSON: Final = 64 << 20
+"""Largest JSON text in bytes, unpacked."""
+
+TENSOR_PART: Final = 64 << 20
+"""Tensors are stored in parts of at most this many bytes (SQLite ends at 10⁹ bytes a value)."""
+
+TABLES: Final[dict[str, str]] = {
+    # Facts about the file: product, version, created_at, and the column names of the blobs.
+    "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    # One traced generate(). `ending` is NULL until it is over: a run without it is incomplete.
+    "run": (
+        "CREATE TABLE run (run INTEGER PRIMARY KEY, header TEXT NOT NULL, header_digest BLOB NOT NULL, "
+        "ending TEXT, steps_digest BLOB, ending_digest BLOB)"
+    ),
+    "token": (
+        "CREATE TABLE token (id INTEGER PRIMARY KEY, text TEXT NOT NULL, piece TEXT NOT NULL, "
+        "special INTEGER NOT NULL, digest BLOB NOT NULL)"
+    ),
+    # Which modules a step called, and the shapes of a call: few differ, so steps refer to them by number.
+    "layout": (
+        "CREATE TABLE layout (run INTEGER NOT NULL, layout INTEGER NOT NULL, data TEXT NOT NULL, "
+        "digest BLOB NOT NULL, PRIMARY KEY (run, layout)) WITHOUT ROWID"
+    ),
+    "call_shape": (
+        "CREATE TABLE call_shape (run INTEGER NOT NULL, shape INTEGER NOT NULL, data TEXT NOT NULL, "
+        "digest BLOB NOT NULL, PRIMARY KEY (run, shape)) WITHOUT ROWID"
+    ),
+    # `head` is JSON, deflated where that is shorter. The small columns come first: reading them then
+    # never touches the pages of the blobs. `tensors` counts the step's saved tensors.
+    "step": (
+        "CREATE TABLE step (run INTEGER NOT NULL, step INTEGER NOT NULL, seconds REAL, forward_seconds REAL, "
+        "sequence_length INTEGER NOT NULL, cache_length INTEGER NOT NULL, tensors INTEGER NOT NULL, "
+        "digest BLOB NOT NULL, head BLOB NOT NULL, scores BLOB, modules BLOB, cache BLOB, "
+        "PRIMARY KEY (run, step))"
+    ),
+    # The token appended to a row. `candidates` had a probability above 0; `runner_up` is the most probable
+    # token that was not chosen, NULL when nothing else was possible. `finished`: the row had ended before.
+    "choice": (
+        "CREATE TABLE choice (run INTEGER NOT NULL, step INTEGER NOT NULL, row INTEGER NOT NULL, "
+        "token INTEGER NOT NULL, probability REAL, rank INTEGER NOT NULL, entropy REAL, "
+        "candidates INTEGER NOT NULL, raw_logit REAL, runner_up INTEGER, runner_up_probability REAL, "
+        "finished INTEGER NOT NULL, PRIMARY KEY (run, step, row)) WITHOUT ROWID"
+    ),
+    # Stage 0 is the raw logits, stage i the scores after the header's i-th processor.
+    "stage": (
+        "CREATE TABLE stage (run INTEGER NOT NULL, step INTEGER NOT NULL, row INTEGER NOT NULL, "
+        "stage INTEGER NOT NULL, kept INTEGER NOT NULL, changed INTEGER NOT NULL, removed INTEGER NOT NULL, "
+        "mass_removed REAL, entropy REAL, PRIMARY KEY (run, step, row, stage)) WITHOUT ROWID"
+    ),
+    "violation": (
+        "CREATE TABLE violation (run INTEGER NOT NULL, step INTEGER NOT NULL, number INTEGER NOT NULL, "
+        "proof TEXT NOT NULL, message TEXT NOT NULL, row INTEGER, module INTEGER, layer INTEGER, "
+        "PRIMARY KEY (run, step, number)) WITHOUT ROWID"
+    ),
+    "capture_error": (
+        "CREATE TABLE capture_error (run INTEGER NOT NULL, step INTEGER NOT NULL, number INTEGER NOT NULL, "
+        "stop TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (run, step, number)) WITHOUT ROWID"
+    ),
+    # Lossless tensors: `data` holds the little-endian values in row-major order, part after part.
+    "tensor": (
+        "CREATE TABLE tensor (run INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL, "
+        "part INTEGER NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL, digest BLOB NOT NULL, "
+        "data BLOB NOT NULL, PRIMARY KEY (run, step, name, part))"
+    ),
+    # Results of later verifications; the only table that grows after a run.
+    "stamp": ("CREATE TABLE stamp (number INTEGER PRIMARY KEY, data TEXT NOT NULL, digest BLOB NOT NULL)"),
+}
+"""Statement by table name. A file must hold exactly these: no other table, no view, no trigger."""

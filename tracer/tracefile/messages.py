@@ -1,0 +1,36 @@
+"""Text from paths, files and libraries made fit for a one-line error message."""
+
+from __future__ import annotations
+
+import os
+
+MAX_TEXT = 200
+
+
+def one_line(text: object, limit: int = MAX_TEXT) -> str:
+    """A text without line breaks and control characters, cut to a length.
+
+    Args:
+        text: anything; a hostile file may have put terminal escapes into it.
+        limit: largest number of characters.
+    """
+    raw = str(text)[: limit + 1]
+    clean = "".join(char if char.isprintable() else " " for char in raw)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as an error message names it."""
+    return one_line(os.fspath(path), 1000)
+
+
+def reason(error: BaseException) -> str:
+    """One line about an error; of pydantic's list, the first entry."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    errors = getattr(error, "errors", None)
+    if callable(errors):
+        first = errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return one_line(f"{place}: {first['msg']}" if place else first["msg"])
+    return one_line(error) or type(error).__name__
