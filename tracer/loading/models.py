@@ -129,7 +129,7 @@ def _common(spec: ModelSpec) -> dict[str, Any]:
 def _require_decoder_only(source: str, spec: ModelSpec) -> None:
     """Refuse from the configuration, before any weights are read."""
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     config = AutoConfig.from_pretrained(source, **_common(spec))
     architecture = (getattr(config, "architectures", None) or [type(config).__name__])[0]
@@ -139,7 +139,7 @@ def _require_decoder_only(source: str, spec: ModelSpec) -> None:
             "(*ForCausalLM)."
         )
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not remote:
+    if architecture not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() and not remote:
         raise UnsupportedError(f"{architecture} is no causal language model (*ForCausalLM).")
 
 

@@ -1,0 +1,142 @@
+"""The main job through the real command, on a tiny checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkpoints import tiny_checkpoint
+from tests.support.command import environment, trace_generate
+from tracer import open_trace
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def test_walkthrough_is_printed_and_recorded(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.trace"
+    done = trace_generate(
+        "--model", checkpoint, "--prompt", "w10 w11", "--max-new-tokens", "5", "--seed", "1", "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for title in (
+        "run header",
+        "prepare inputs",
+        "layers",
+        "forward result",
+        "softmax",
+        "choice",
+        "stopping",
+    ):
+        assert title in done.stdout
+    assert "generation/utils.py:2982" in done.stdout
+    assert str(out) in done.stdout
+    with open_trace(out) as recording:
+        assert recording.complete
+        assert recording.header.seed == 1
+        assert len(recording.steps) == 5
+        assert (
+            recording.header.prompt[0].text
+            == "<s> system You are a helpful assistant. </s> <s> user w10 w11 </s> <s> assistant "
+        )
+    shown = trace_generate("show", out)
+    assert shown.returncode == 0
+    assert shown.stdout == done.stdout
+
+
+def test_batch_of_prompts_is_padded_at_the_left(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.trace"
+    done = trace_generate(
+        *("--model", checkpoint, "--prompt", "w10 w11 w12", "--prompt", "w13", "--greedy"),
+        *("--max-new-tokens", "3", "--out", out, "--steps", "none"),
+    )
+    assert done.returncode == 0, done.stderr
+    with open_trace(out) as recording:
+        assert [row.padding for row in recording.header.prompt] == [0, 2]
+        assert recording.steps[0].rows == 2
+
+
+def test_json_and_quiet(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--seed", "5")
+    done = trace_generate(*arguments, "--out", tmp_path / "a.trace", "--json")
+    document = json.loads(done.stdout)
+    assert document["complete"] is True
+    assert document["trace"] == str(tmp_path / "a.trace")
+    assert len(document["token_ids"][0]) == 3
+    quiet = trace_generate(*arguments, "--out", tmp_path / "b.trace", "--quiet")
+    assert quiet.stdout.splitlines() == document["texts"]
+    with open_trace(tmp_path / "a.trace") as a, open_trace(tmp_path / "b.trace") as b:
+        assert a.end is not None
+        assert b.end is not None
+        assert a.end.sequences == b.end.sequences
+
+
+def test_width_and_colour(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.trace"
+    trace_generate("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--out", out, "--quiet")
+    for width in (80, 120):
+        shown = trace_generate("show", out, variables={"COLUMNS": str(width)})
+        assert max(map(len, shown.stdout.splitlines())) <= width
+        assert "\x1b" not in shown.stdout
+
+
+def test_ctrl_c_keeps_a_partial_trace(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.trace"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tracer", "--model", str(checkpoint), "--prompt", "w10"),
+            *("--max-new-tokens", "8000", "--gen", "eos_token_id=null", "--out", str(out)),
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and _steps(out) < 20:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip() == "trace-generate: interrupted"
+    assert "interrupted" in stdout
+    with open_trace(out) as recording:
+        assert recording.end is not None
+        assert recording.end.status == "interrupted"
+        assert len(recording.steps) == recording.end.steps >= 20
+
+
+def _steps(path: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1) as connection:
+            return int(connection.execute("SELECT count(*) FROM step").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def test_output_into_a_closed_pipe_ends_quietly(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.trace"
+    trace_generate("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--out", out, "--quiet")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "tracer", "show", str(out), "--steps", "all"],
+        env=environment(),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == ""

@@ -1,0 +1,48 @@
+"""Tiny checkpoint folders for tests of the whole program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from tests.support.models import EOS, VOCAB, tiny_model
+
+TEMPLATE = (
+    "{% for message in messages %}<s> {{ message['role'] }} {{ message['content'] }} </s> {% endfor %}"
+    "{% if add_generation_prompt %}<s> assistant {% endif %}"
+)
+
+
+def tiny_tokenizer(*, chat_template: bool = True) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the vocabulary of the tiny models."""
+    words = ["<pad>", "<s>", "system", "user", "assistant", *(f"w{index}" for index in range(5, EOS)), "</s>"]
+    assert len(words) == VOCAB
+    core = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="w5"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="w5",
+        chat_template=TEMPLATE if chat_template else None,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def tiny_checkpoint(folder: Path, name: str = "qwen2", *, chat_template: bool = True) -> Path:
+    """Write a random model and its tokenizer.
+
+    Args:
+        folder: where to; made if missing.
+        name: a key of ``CONFIGS``.
+        chat_template: whether the tokenizer has one.
+    """
+    model = tiny_model(name)
+    model.generation_config.eos_token_id = EOS
+    model.save_pretrained(folder)
+    tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
+    return folder

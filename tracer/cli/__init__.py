@@ -1,0 +1,1 @@
+"""The command line: arguments in, calls out, and every expected error as one line with its exit code."""

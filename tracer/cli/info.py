@@ -1,0 +1,43 @@
+"""`trace-generate info RUN.trace`: what a recording holds, in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tracer.cli.display import output_console
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+def info(path: Path) -> None:
+    """Say what a recording holds, in a few lines."""
+    from rich.table import Table
+
+    from reports.view.figures import byte_size, duration
+    from reports.view.text import plain
+    from tracer.tracefile import open_trace
+
+    with open_trace(path) as recording:
+        facts = recording.info
+        console = output_console()
+        console.print(
+            f"{plain(str(path))}: trace format {facts.format_version}, written by trace-generate "
+            f"{plain(facts.product_version)}, {byte_size(facts.size)}",
+            markup=False,
+        )
+        table = Table("run", "model", "prompt", "steps", "capture", "time", "state", box=None, pad_edge=False)
+        for run in recording.runs:
+            header, end = run.header, run.end
+            rows, length = len(header.prompt), len(header.prompt[0].token_ids)
+            table.add_row(
+                str(run.number),
+                f"{plain(header.model.class_name)} {header.model.dtype}",
+                f"{length} tokens" if rows == 1 else f"{rows} rows of {length}",
+                str(len(run.steps)),
+                " ".join((header.capture.level, *map(plain, header.capture.save))),
+                duration(end.seconds) if end else "",
+                end.status.value if end else "incomplete: no end record",
+            )
+        console.print(table)

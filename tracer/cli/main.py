@@ -1,0 +1,102 @@
+"""Entry point: the command group, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from tracer.cli.group import DefaultGroup
+from tracer.cli.info import info
+from tracer.cli.run import run
+from tracer.cli.show import show
+from tracer.errors import TraceGenerateError
+from tracer.version import __version__
+
+INTERRUPTED = 130
+DEFECT = 1
+
+_EPILOG = """\b
+Exit codes:
+  0  success
+  1  the model failed in generation, or a defect of this program
+  2  wrong usage or input
+  3  the model or tokenizer cannot be loaded
+  4  unsupported transformers version, model or decoding mode
+  5  an output file exists or cannot be written
+  6  the device is absent or out of memory
+  7  the generation finished, its trace is incomplete
+  8  a trace file is damaged, of another kind or newer
+  9  a check failed
+  130  interrupted
+"""
+
+
+@click.group(
+    cls=DefaultGroup,
+    default="run",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, prog_name="trace-generate")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Step through a real Hugging Face generate(): every tensor, cache slot, processor and choice.
+
+    `trace-generate --prompt TEXT` runs a model and prints each step; what it records can be shown again
+    later without the model.
+    """
+
+
+cli.add_command(run)
+cli.add_command(show)
+cli.add_command(info)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    Args:
+        arguments: instead of ``sys.argv[1:]``.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    sys.exit(_run([argument for argument in given if argument != "--debug"], debug=debug))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        outcome: Any = cli.main(arguments, prog_name="trace-generate", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        _tell(_one_line(error.format_message()))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _tell("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to say, and flushing at exit must not complain.
+        sys.stdout = None
+        return 0
+    except TraceGenerateError as error:
+        if debug:
+            traceback.print_exc()
+        _tell(_one_line(str(error)))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a defect must not end in a bare traceback
+        if debug:
+            traceback.print_exc()
+        _tell(_one_line(f"a defect of trace-generate, {type(error).__name__}: {error} (--debug shows where)"))
+        return DEFECT
+
+
+def _tell(line: str) -> None:
+    print(f"trace-generate: {line}", file=sys.stderr)  # noqa: T201 - works even where the display does not
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,139 @@
+"""Between the hooks and the trace file: build the records of each run on the writer's thread."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from hooks.step import CaughtStep, StepBuilder
+from hooks.tensors import saved_bytes
+from hooks.tokens import TokenTexts
+from tracer.errors import CheckFailedError
+from tracer.schema.run import RunEnd, RunHeader
+from tracer.schema.step import CaptureError, Step
+from tracer.tracefile import EndWrite, Job, Recorder, SavedTensor, StepWrite
+
+
+class RecordingSink:
+    """Receives what the hooks catch and hands it to the recorder as jobs.
+
+    Attributes:
+        steps: steps handed over so far, over all runs.
+        faults: runs that could not be recorded, one line each.
+    """
+
+    def __init__(self, recorder: Recorder, texts: TokenTexts) -> None:
+        """Connect hooks to a recorder.
+
+        Args:
+            recorder: writes the records.
+            texts: looks up token texts.
+        """
+        self.steps = 0
+        self.faults: list[str] = []
+        self._recorder = recorder
+        self._texts = texts
+        self._builder: StepBuilder | None = None
+        self._prompt_length = 0
+        self._strict = False
+        self._violated = threading.Event()
+
+    @property
+    def violated(self) -> bool:
+        """Whether a check did not hold in any step built so far."""
+        return self._violated.is_set()
+
+    def begin(self, header: RunHeader, decoder: int) -> None:
+        """A run starts."""
+        prompt = [token for row in header.prompt for token in row.token_ids]
+        number = self._recorder.begin_run(header, lambda: self._texts.new(prompt))
+        self._prompt_length = len(header.prompt[0].token_ids)
+        self._strict = header.capture.strict
+        self._builder = StepBuilder(
+            number,
+            len(header.prompt),
+            header.modules,
+            self._texts,
+            decoder=decoder,
+            candidates=header.capture.candidates,
+        )
+
+    def put(self, caught: CaughtStep) -> None:
+        """A step is over.
+
+        Raises:
+            CheckFailedError: with ``strict``, for the first check that does not hold.
+        """
+        if self._builder is None:
+            return
+        self.steps += 1
+        self._recorder.put(StepJob(self._builder, caught, self._violated))
+        if self._strict:
+            self._recorder.flush()
+            if self.violated:
+                raise CheckFailedError(f"A check did not hold in step {caught.number}; the trace says which.")
+
+    def lost(self, fault: Exception) -> None:
+        """A run could not be recorded at all."""
+        self._builder = None
+        self.faults.append(f"a run was not recorded: {type(fault).__name__}: {fault}")
+
+    def end(self, end: RunEnd) -> None:
+        """A run is over."""
+        self._recorder.end_run(lambda: self._completed(end, self._prompt_length))
+
+    def _completed(self, end: RunEnd, prompt_length: int) -> EndWrite:
+        """The end record with texts and figures; made on the writer's thread, after all steps."""
+        recorder = self._recorder
+        texts = tuple(self._texts.decode(row[prompt_length:]) for row in end.sequences)
+        whole = end.model_copy(
+            update={
+                "texts": texts if any(texts) else (),
+                "queue_peak_bytes": recorder.queue_peak_bytes,
+                "queue_waits": recorder.queue_waits,
+                "queue_wait_seconds": recorder.queue_wait_seconds,
+                "tensors_stopped_at": recorder.tensors_stopped_at,
+            }
+        )
+        return EndWrite(whole, self._texts.new(token for row in end.sequences for token in row))
+
+
+@dataclass(frozen=True)
+class StepJob:
+    """A caught step on its way to the file."""
+
+    builder: StepBuilder
+    caught: CaughtStep
+    violated: threading.Event
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the step holds, in bytes."""
+        return self.caught.nbytes
+
+    def build(self) -> StepWrite:
+        """Make the records."""
+        step, new_tokens = self.builder.build(self.caught)
+        if step.head.violations:
+            self.violated.set()
+        tensors = {
+            name: SavedTensor(
+                str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), saved_bytes(tensor)
+            )
+            for name, tensor in self.caught.saved.items()
+        }
+        return StepWrite(step, new_tokens, tensors)
+
+
+def unbuilt_step(job: Job, error: Exception) -> StepWrite | None:
+    """What is written for a step whose records could not be made: that it happened, and the fault.
+
+    Args:
+        job: the step.
+        error: the fault.
+    """
+    if not isinstance(job, StepJob):
+        return None
+    message = f"the step's records could not be made: {type(error).__name__}: {error}"
+    head = job.builder.bare_head(job.caught, CaptureError(stop="stopping", message=message))
+    return StepWrite(Step(head=head, scores=None))

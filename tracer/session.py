@@ -1,0 +1,143 @@
+"""Compose a traced generation: hooks on the model, a recorder behind them, a trace file at the end."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from hooks.tokens import TokenTexts
+from hooks.watch import GenerationWatch, require_decoder_only
+from tracer.errors import TraceGenerateError, UsageError
+from tracer.loading.versions import require_supported_transformers
+from tracer.recording import RecordingSink, unbuilt_step
+from tracer.schema.run import CaptureSettings
+from tracer.tracefile import Listener, Recorder, TraceWriter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Level = Literal["shapes", "stats", "tensors"]
+
+
+class TraceSession:
+    """What :func:`trace` gives its ``with`` block.
+
+    Attributes:
+        path: the trace file.
+    """
+
+    def __init__(self, path: Path, recorder: Recorder, sink: RecordingSink) -> None:
+        self.path = path
+        self._recorder = recorder
+        self._sink = sink
+
+    @property
+    def steps(self) -> int:
+        """Steps caught so far, over all runs."""
+        return self._sink.steps
+
+    @property
+    def violated(self) -> bool:
+        """Whether a check did not hold in any step recorded so far."""
+        return self._sink.violated
+
+    @property
+    def failure(self) -> TraceGenerateError | None:
+        """Why the trace is incomplete (disk full, folder gone), None while all is well."""
+        return self._recorder.failure
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What could not be recorded or shown, one line each; the generation went on."""
+        return (*self._sink.faults, *self._recorder.build_errors, *self._recorder.listener_errors)
+
+    def flush(self) -> None:
+        """Wait until everything caught so far is in the file."""
+        self._recorder.flush()
+
+
+@contextmanager
+def trace(
+    model: PreTrainedModel,
+    tokenizer: Any | None = None,
+    path: str | os.PathLike[str] = "run.trace",
+    *,
+    capture: Level = "stats",
+    save: Iterable[str] = (),
+    candidates: int = 64,
+    strict: bool = False,
+    force: bool = False,
+    max_trace_bytes: int | None = None,
+    listeners: Sequence[Listener] = (),
+    name: str | None = None,
+    seed: int | None = None,
+    prompt_texts: Sequence[str] = (),
+) -> Iterator[TraceSession]:
+    """Record every ``generate()`` of a model inside a ``with`` block, each as a run of one trace file.
+
+    The result of ``generate()`` is the same, bit for bit, as without the trace. Leaving the block, by an
+    exception or Ctrl-C too, puts the model back exactly as it was and closes the file. A disk that runs
+    full ends the recording, not the generation: a ``RuntimeWarning`` says so at the end of the block.
+
+    Args:
+        model: a decoder-only ``*ForCausalLM`` of transformers 4.44.2, on any device.
+        tokenizer: its tokenizer, so that reports show text and not only ids.
+        path: the trace file to make.
+        capture: ``shapes``, ``stats`` (default: statistics of every module call and cache proofs) or
+            ``tensors`` (``stats`` plus what ``save`` names).
+        save: tensors to store at level ``tensors``: ``logits``, ``hidden``, ``kv``, ``modules=REGEX``.
+        candidates: cap of the candidate lists of a step.
+        strict: raise ``CheckFailedError`` in the generation at the first check that does not hold.
+        force: replace an existing file.
+        max_trace_bytes: stop to store tensors (not the run) when the file would exceed this size.
+        listeners: told about every header, step and end, on the writer's thread.
+        name: what reports call the model; by default what it was loaded from.
+        seed: the seed that you set, for the header; nothing is seeded here.
+        prompt_texts: the text of each prompt row, for the header.
+
+    Yields:
+        The session: how many steps were caught, and what went wrong.
+
+    Raises:
+        UnsupportedError: for another transformers release, an encoder-decoder model, or (from
+            ``generate()``) a decoding mode that is not traced.
+        OutputError: if the file exists or cannot be written.
+        UsageError: for options that make no sense.
+
+    Example:
+        >>> with trace(model, tokenizer, path="run.trace") as session:
+        ...     output = model.generate(**inputs, max_new_tokens=32)
+    """
+    require_supported_transformers()
+    require_decoder_only(model)
+    settings = _settings(capture, tuple(save), candidates, strict)
+    file = Path(path)
+    recorder = Recorder(
+        TraceWriter(file, force=force),
+        listeners=listeners,
+        on_build_error=unbuilt_step,
+        max_trace_bytes=max_trace_bytes,
+    )
+    try:
+        sink = RecordingSink(recorder, TokenTexts(tokenizer))
+        watch = GenerationWatch(model, sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts))
+        with watch:
+            yield TraceSession(file, recorder, sink)
+    finally:
+        recorder.close()
+        if recorder.failure is not None:
+            warnings.warn(str(recorder.failure), RuntimeWarning, stacklevel=3)
+
+
+def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:
+    if capture not in get_args(Level):
+        raise UsageError(f"capture {capture!r}: choose from {', '.join(get_args(Level))}.")
+    if save and capture != "tensors":
+        raise UsageError("save needs capture='tensors' (--capture tensors).")
+    if candidates < 1:
+        raise UsageError(f"candidates is {candidates}; it must be at least 1.")
+    return CaptureSettings(level=cast(Level, capture), save=save, candidates=candidates, strict=strict)
