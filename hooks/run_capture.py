@@ -277,6 +277,7 @@ class RunCapture:
     def _finish(self, step: CaughtStep, calls: CallNotes | None, scores: torch.Tensor | None) -> None:
         if calls is not None:
             step.calls = self._modules.reduce(calls)
+            step.saved.update(step.calls.saved)
             step.errors += [CaptureError(stop="layers", message=message) for message in calls.errors]
         before, self._before_draw = self._before_draw, None
         if before is not None and scores is not None:

@@ -70,9 +70,7 @@ def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, byt
     """The two parts that merge into a token: what byte-pair encoding gives when its own merge is left out."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        candidates = (
-            (ranks.get(a + b, rank), i) for i, (a, b) in enumerate(itertools.pairwise(parts))
-        )
+        candidates = ((ranks.get(a + b, rank), i) for i, (a, b) in enumerate(itertools.pairwise(parts)))
         best, index = min(candidates)
         assert best < rank, token
         parts[index : index + 2] = [parts[index] + parts[index + 1]]
