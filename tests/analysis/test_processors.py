@@ -190,6 +190,19 @@ def test_a_bound_falls_where_everything_unknown_is_removed() -> None:
     assert not TopK(3, filter_value=0.0).apply(known, context).complete
 
 
+def test_what_unknown_tokens_had_a_say_in_stays_an_estimate() -> None:
+    known, context = row_of(5, 4, 3, -np.inf, bound=2.5), Context()
+    nucleus = TopP(0.5).apply(known, context)
+    assert nucleus.estimated
+    after = MinP(0.9).apply(nucleus, context)
+    assert after.complete
+    assert not after.exact
+    assert TopK(2).apply(known, context).exact
+    assert MinP(0.2).apply(known, context).exact
+    assert not MinP(0.2, min_tokens_to_keep=4).apply(known, context).exact
+    assert ForcedBeginning(1).apply(nucleus, Context(np.array([7]))).exact
+
+
 def test_cuts() -> None:
     row = row_of(*np.log([0.5, 0.3, 0.15, 0.05]))
     score = row.scores
@@ -201,7 +214,8 @@ def test_cuts() -> None:
     assert cut.margin == pytest.approx(-0.1)
     assert cut.score_margin == pytest.approx(math.log(0.15 / 0.3))
     cut = MinP(0.5).cut(row, 2)
-    assert (cut.value, cut.limit) == (pytest.approx(0.15), pytest.approx(0.25))
+    assert cut.value == pytest.approx(0.15)
+    assert cut.limit == pytest.approx(0.25)
     for placed in (Placed("logits_warper", each) for each in (TopK(2), TopP(0.7), MinP(0.5))):
         after = placed.processor.apply(row, Context()).scores
         for token in range(4):
