@@ -72,7 +72,8 @@ def test_readers_do_not_disturb_a_writer_in_another_process(tmp_path: Path) -> N
             with open_trace(path) as recording:
                 assert len(recording.steps) >= seen
                 seen = len(recording.steps)
-                assert recording.steps[-1].number == seen
+                # The writer may have committed more in the meantime.
+                assert recording.steps[-1].number >= seen
             time.sleep(0.01)
         process.kill()
         committed = int(process.stdout.read().split("\n")[-2])
