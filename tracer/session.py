@@ -81,7 +81,8 @@ def trace(
 
     The result of ``generate()`` is the same, bit for bit, as without the trace. Leaving the block, by an
     exception or Ctrl-C too, puts the model back exactly as it was and closes the file. A disk that runs
-    full ends the recording, not the generation: a ``RuntimeWarning`` says so at the end of the block.
+    full ends the recording, not the generation: a ``RuntimeWarning`` says so at the end of the block, as it
+    does for a listener that failed.
 
     Args:
         model: a decoder-only ``*ForCausalLM`` of transformers 4.44.2, on any device.
@@ -129,8 +130,9 @@ def trace(
             yield TraceSession(file, recorder, sink)
     finally:
         recorder.close()
-        if recorder.failure is not None:
-            warnings.warn(str(recorder.failure), RuntimeWarning, stacklevel=3)
+        for trouble in (recorder.failure, *recorder.listener_errors):
+            if trouble is not None:
+                warnings.warn(str(trouble), RuntimeWarning, stacklevel=3)
 
 
 def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:
