@@ -1,0 +1,66 @@
+"""Make the pictures of the README: ``uv run python docs/make_pictures.py``. Needs Chromium."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+
+from reports.terminal import render_card
+from reports.view.step import stop_card
+from tracer import open_trace
+
+HERE = Path(__file__).parent
+PROMPT = "Give me a short introduction to large language model."
+STOPS = ("warpers", "softmax", "choice")
+_NORMAL = "282c34 e06c75 7eb86e d6aa5c 61a0e2 ba80d6 56b6c2 c8ccd4"
+_BRIGHT = "6e7684 f08088 96ce82 ecc478 82b8f0 ce98e8 6eccd6 ebeef2"
+
+
+def colours(text: str) -> list[tuple[int, int, int]]:
+    """Colours of hexadecimal words."""
+    return [(int(word[:2], 16), int(word[2:4], 16), int(word[4:], 16)) for word in text.split()]
+
+
+THEME = TerminalTheme((24, 26, 31), (215, 218, 224), colours(_NORMAL), colours(_BRIGHT))
+PAGE = """<!doctype html><meta charset="utf-8"><style>{stylesheet}
+body {{ margin: 0; padding: 20px 26px; background: {background}; color: {foreground}; width: max-content; }}
+pre {{ margin: 0; font: 14px/1.35 "DejaVu Sans Mono", monospace; }}</style><pre>{code}</pre>"""
+
+
+def terminal_page(trace: Path) -> str:
+    """Some stops of the first step, as a terminal shows them."""
+    console = Console(
+        record=True, file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor"
+    )
+    with open_trace(trace) as recording:
+        run = recording.runs[0]
+        for stop in STOPS:
+            console.print(render_card(stop_card(run.header, run.steps[0], run.tokens, stop)))
+    # Rich leaves the end of a link to a file as it would be for a terminal.
+    return re.sub("\x1b]8;[^\x1b]*\x1b\\\\", "", console.export_html(theme=THEME, code_format=PAGE))
+
+
+def make(folder: Path) -> None:
+    """Trace the walkthrough's prompt and photograph it."""
+    trace = folder / "run.trace"
+    command = ["trace-generate", "--prompt", PROMPT, "--seed", "0", "--max-new-tokens", "32", "--quiet"]
+    subprocess.run([*command, "--out", str(trace)], check=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(device_scale_factor=1.25)
+        page.set_content(terminal_page(trace))
+        page.locator("body").screenshot(path=HERE / "terminal.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        make(Path(name))

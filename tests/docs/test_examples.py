@@ -1,0 +1,41 @@
+"""The examples run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support.network import demo_checkpoint
+from tracer import open_trace
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_own_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load("own_model").main(tmp_path / "own.trace")
+    assert "logits of step 3: (1, 512) float32" in capsys.readouterr().out
+    with open_trace(tmp_path / "own.trace") as recording:
+        assert [run.header.do_sample for run in recording.runs] == [False, True]
+
+
+@pytest.mark.demo
+def test_walkthrough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo_checkpoint()
+    load("walkthrough").main(tmp_path / "walkthrough.trace", max_new_tokens=3)
+    printed = capsys.readouterr().out
+    assert "generation/utils.py:2982" in printed
+    assert "run 1 complete" in printed
+    with open_trace(tmp_path / "walkthrough.trace") as recording:
+        assert len(recording.header.prompt[0].token_ids) == 30

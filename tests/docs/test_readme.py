@@ -1,0 +1,75 @@
+"""What the README shows works as it is written there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkpoints import tiny_tokenizer
+from tests.support.command import Ended, call_main
+from tests.support.models import tiny_model
+from tests.support.network import demo_checkpoint
+from tracer.cli.main import cli
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def command_lines() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    calls = [line.split("trace-generate", 1)[1] for line in lines if "trace-generate " in line]
+    assert len(calls) >= 4
+    return [shlex.split(call, comments=True) for call in calls]
+
+
+@pytest.mark.parametrize("arguments", command_lines(), ids=" ".join)
+def test_options_exist(arguments: list[str]) -> None:
+    name, rest = ("run", arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+    command = cli.commands[name]
+    options = {text for param in command.params for text in (*param.opts, *param.secondary_opts)}
+    given = {argument.partition("=")[0] for argument in rest if argument.startswith("-")}
+    assert given <= options
+
+
+@pytest.mark.slow
+@pytest.mark.demo
+def test_commands_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo_checkpoint()
+    monkeypatch.chdir(tmp_path)
+    for arguments in command_lines():
+        done: Ended = call_main(capsys, *arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        assert done.stdout
+
+
+def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = tiny_tokenizer()
+    inputs = tokenizer(["w10 w11"], return_tensors="pt")
+    (example,) = blocks("python")
+    names = {"model": tiny_model("qwen2"), "tokenizer": tokenizer, "inputs": inputs}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["recording"].steps[0].candidates
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    import tracer.errors
+
+    documented = set(re.findall(r"^\| (\d+) \|", README, re.MULTILINE))
+    assert documented == set(re.findall(r"^\| (\d+) \|", tracer.errors.__doc__ or "", re.MULTILINE))
