@@ -8,7 +8,7 @@ that writes the trace, where comparisons and counts cost a tenth of what they co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,27 +107,28 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Distribution:
-    """Softmax of one stage over the tokens that it kept.
+class _Stage:
+    """One stage of a row, and softmax over the tokens that it kept.
 
     Attributes:
-        alive: indices of the kept tokens, None for all of the vocabulary.
+        scores: ``[V]``.
+        alive: indices of the kept tokens (score above ``-inf``), None for all of the vocabulary.
+        nan: some score is NaN, which is neither kept nor removed.
+        values: scores of the kept tokens.
         weights: ``exp(score - top)`` of the kept tokens.
         total: sum of the weights.
         top: highest score.
         entropy: in bits.
     """
 
+    scores: F32
     alive: Indices | None
+    nan: bool
+    values: F32
     weights: F32
     total: float
     top: float
     entropy: float
-
-    def mass(self, gone: Bools) -> float:
-        """Probability of the tokens in a mask over the vocabulary."""
-        mask = gone if self.alive is None else gone[self.alive]
-        return float(self.weights[mask].sum(dtype=np.float64)) / self.total if self.total else 0.0
 
     def probability(self, scores: F32) -> F64:
         """Softmax of given scores in this distribution (0 for ``-inf``)."""
@@ -135,19 +136,31 @@ class _Distribution:
             return np.zeros(scores.shape)
         return np.exp(scores.astype(np.float64) - self.top) / self.total
 
+    def rank(self, token: int) -> int:
+        """Rank of a token among all, from 1; equal scores share the better one."""
+        return 1 + int(np.count_nonzero(self.values > self.scores[token]))
 
-def _distribution(scores: F32, kept: int, before: _Distribution | None) -> _Distribution:
-    alive = None
-    if kept < scores.size:
-        # What is removed mostly stays removed: look only where the stage before was alive.
-        known = before.alive if before is not None and before.alive is not None else None
-        if known is not None and np.count_nonzero(scores[known] > -np.inf) == kept:
-            alive = known[scores[known] > -np.inf]
-        else:
-            alive = np.flatnonzero(scores > -np.inf)
+
+@dataclass(frozen=True)
+class _Change:
+    """What a stage did.
+
+    Attributes:
+        changed: how many scores differ from the stage before.
+        gone: tokens that it removed.
+        mass: their probability before.
+    """
+
+    changed: int = 0
+    gone: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    mass: float = 0.0
+
+
+def _stage(scores: F32, alive: Indices | None) -> _Stage:
     values = scores if alive is None else scores[alive]
+    nan = alive is not None and bool((scores != scores).any())
     if not values.size:
-        return _Distribution(alive, values, 0.0, 0.0, 0.0)
+        return _Stage(scores, alive, nan, values, values, 0.0, 0.0, 0.0)
     top = values.max()
     # A score of +inf takes all; -inf + inf would be NaN, as it is in torch.
     with np.errstate(invalid="ignore"):
@@ -155,67 +168,96 @@ def _distribution(scores: F32, kept: int, before: _Distribution | None) -> _Dist
         weights = np.exp(below)
         total = float(weights.sum(dtype=np.float64))
         entropy = np.log2(total) - float(np.vdot(weights, below)) / total / np.log(2)
-    return _Distribution(alive, weights, total, float(top), max(0.0, float(entropy)))
+    return _Stage(scores, alive, nan, values, weights, total, float(top), max(0.0, float(entropy)))
 
 
-def _summarise_row(stages: list[F32], chosen: int, cap: int) -> _Row:
-    counts: list[tuple[int, int, int, float, float]] = []
+def _first_stage(scores: F32) -> _Stage:
+    kept = scores > -np.inf
+    return _stage(scores, None if kept.all() else np.flatnonzero(kept))
+
+
+def _next_stage(before: _Stage, scores: F32) -> tuple[_Stage, _Change]:
+    """A stage and what it did. Most of the vocabulary is looked at only as long as it is alive."""
+    kept = scores > -np.inf
+    count = int(np.count_nonzero(kept))
+    if before.alive is not None and not before.nan:
+        inside = kept[before.alive]
+        # Nothing that was removed has come back, and every other score is -inf.
+        if int(np.count_nonzero(inside)) == count and not (scores != scores).any():
+            return _shrunk_stage(before, scores, inside)
+    changed = _changed(before.scores, scores)
+    if not changed:
+        return replace(before, scores=scores), _Change()
+    stage = _stage(scores, None if count == scores.size else np.flatnonzero(kept))
+    gone = (scores == -np.inf) & (before.scores > -np.inf)
+    mask = gone if before.alive is None else gone[before.alive]
+    return stage, _Change(changed, np.flatnonzero(gone), _mass(before, mask))
+
+
+def _shrunk_stage(before: _Stage, scores: F32, inside: Bools) -> tuple[_Stage, _Change]:
+    """A stage whose kept tokens are some of those before; ``inside`` says which."""
+    assert before.alive is not None
+    values = scores[before.alive]
+    changed = _changed(before.values, values)
+    if not changed:
+        return replace(before, scores=scores), _Change()
+    gone = values == -np.inf
+    return _stage(scores, before.alive[inside]), _Change(changed, before.alive[gone], _mass(before, gone))
+
+
+def _mass(before: _Stage, gone: Bools) -> float:
+    """Probability of some of the tokens that were alive before."""
+    weights = before.weights[gone]
+    return float(weights.sum(dtype=np.float64)) / before.total if weights.size and before.total else 0.0
+
+
+def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
+    stages, changes = [_first_stage(scores[0])], [_Change()]
+    for after in scores[1:]:
+        stage, change = _next_stage(stages[-1], after)
+        stages.append(stage)
+        changes.append(change)
+    raw, final = stages[0], stages[-1]
+    tokens = _recorded_tokens(raw, final, chosen, cap)
     removed_tokens = np.full((len(stages), REMOVED_CAP), NO_TOKEN, dtype=np.int32)
-    before: F32 | None = None
-    distribution: _Distribution | None = None
-    for index, scores in enumerate(stages):
-        changed = 0 if before is None else _changed(before, scores)
-        removed, mass = 0, 0.0
-        if before is None or distribution is None or changed:
-            previous = distribution
-            distribution = _distribution(scores, int(np.count_nonzero(scores > -np.inf)), previous)
-            if before is not None and previous is not None:
-                gone = (scores == -np.inf) & (before > -np.inf)
-                removed = int(np.count_nonzero(gone))
-                mass = previous.mass(gone) if removed else 0.0
-                if 0 < removed <= REMOVED_CAP:
-                    removed_tokens[index, :removed] = np.flatnonzero(gone)
-        counts.append((distribution.weights.size, changed, removed, mass, distribution.entropy))
-        before = scores
-    assert distribution is not None  # there is always the stage of the raw logits
-    tokens = _recorded_tokens(stages[0], stages[-1], chosen, cap)
-    kept, changed_counts, removed_counts, masses, entropies = (
-        list(column) for column in zip(*counts, strict=True)
-    )
-    chosen_scores = [scores[chosen] for scores in stages]
+    for listed, change in zip(removed_tokens, changes, strict=True):
+        if change.gone.size <= REMOVED_CAP:
+            listed[: change.gone.size] = change.gone
     return _Row(
         tokens=tokens,
-        scores=np.stack([scores[tokens] for scores in stages]),
-        probabilities=distribution.probability(stages[-1][tokens]),
-        kept=kept,
-        changed=changed_counts,
-        removed=removed_counts,
-        mass_removed=masses,
-        entropy=entropies,
+        scores=np.stack([stage.scores[tokens] for stage in stages]),
+        probabilities=final.probability(final.scores[tokens]),
+        kept=[stage.values.size for stage in stages],
+        changed=[change.changed for change in changes],
+        removed=[change.gone.size for change in changes],
+        mass_removed=[change.mass for change in changes],
+        entropy=[stage.entropy for stage in stages],
         removed_tokens=removed_tokens,
-        candidates=int(np.count_nonzero(distribution.weights > 0)),
-        chosen_rank=[
-            1 + int(np.count_nonzero(scores > score))
-            for scores, score in zip(stages, chosen_scores, strict=True)
-        ],
-        chosen_scores=[float(score) for score in chosen_scores],
-        chosen_probability=float(distribution.probability(stages[-1][[chosen]])[0]),
+        candidates=int(np.count_nonzero(final.weights > 0)),
+        chosen_rank=[stage.rank(chosen) for stage in stages],
+        chosen_scores=[float(stage.scores[chosen]) for stage in stages],
+        chosen_probability=float(final.probability(final.scores[[chosen]])[0]),
     )
 
 
 def _changed(before: F32, after: F32) -> int:
     """How many scores differ; NaN that stays NaN is no change."""
-    different = before != after
-    count = int(np.count_nonzero(different))
+    count = int(np.count_nonzero(before != after))
     if count:
         count -= int(np.count_nonzero((before != before) & (after != after)))
     return count
 
 
-def _recorded_tokens(raw: F32, final: F32, chosen: int, cap: int) -> Indices:
+def _recorded_tokens(raw: _Stage, final: _Stage, chosen: int, cap: int) -> Indices:
     """Top of the raw logits, top of the final scores and the choice, by final score, then by raw logit."""
-    tokens = np.unique(np.concatenate([top_indices(raw, cap), top_indices(final, cap), np.array([chosen])]))
-    return tokens[np.lexsort((tokens, -raw[tokens], -final[tokens]))]
+    best = [_top_of(stage, cap) for stage in (raw, final)]
+    tokens = np.unique(np.concatenate([*best, np.array([chosen])]))
+    return tokens[np.lexsort((tokens, -raw.scores[tokens], -final.scores[tokens]))]
+
+
+def _top_of(stage: _Stage, cap: int) -> Indices:
+    found = top_indices(stage.values, cap)
+    return found if stage.alive is None else stage.alive[found]
 
 
 def _padded(values: npt.NDArray[np.generic], width: int, fill: float) -> npt.NDArray[np.generic]:
