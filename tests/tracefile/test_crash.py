@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -108,13 +110,20 @@ except tracer.errors.TraceFileError as error:
     message = run_unprivileged(code, folder / "run.trace")
     assert "its last steps are in" in message
     assert "copy both files" in message
-    # Without the log it is an older, but sound trace.
-    folder.chmod(0o755)
-    (folder / "run.trace-wal").unlink()
+
+
+def test_a_trace_copied_while_in_use_is_readable_in_a_read_only_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    write_trace(folder / "run.trace", 3)
+    with contextlib.closing(sqlite3.connect(folder / "run.trace")) as connection:
+        # So the header of a file reads while its run is being written.
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    assert [entry.name for entry in folder.iterdir()] == ["run.trace"]
+    (folder / "run.trace").chmod(0o444)
     folder.chmod(0o555)
-    assert run_unprivileged(code, folder / "run.trace").split()[-1:] == ["False"] or (
-        "holds no run" in run_unprivileged(code, folder / "run.trace")
-    )
+    code = "r = tracer.tracefile.open_trace(sys.argv[1]); print(len(r.steps), r.complete)"
+    assert run_unprivileged(code, folder / "run.trace").strip() == "3 True"
 
 
 def test_a_closed_trace_is_readable_in_a_read_only_folder(tmp_path: Path) -> None:

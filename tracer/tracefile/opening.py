@@ -41,8 +41,8 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
         _merge_log(path)
     try:
         return _try_open(path, "mode=ro")
-    except sqlite3.OperationalError as error:
-        why = reason(error)
+    except sqlite3.OperationalError:
+        pass  # tried in other ways below
     except (sqlite3.DatabaseError, UnicodeError):
         raise TraceFileError(f"{shown(path)} is not a trace file") from None
     if log.is_file():
@@ -54,8 +54,8 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
         # SQLite wants to write beside a file that was in use when it was copied; without a log there is
         # nothing to be missed.
         return _try_open(path, "immutable=1")
-    except (sqlite3.Error, UnicodeError):
-        raise TraceFileError(f"cannot read {shown(path)}: {why}") from None
+    except (sqlite3.Error, UnicodeError) as error:
+        raise TraceFileError(f"cannot read {shown(path)}: {reason(error)}") from None
 
 
 def _try_open(path: Path, options: str) -> sqlite3.Connection:
