@@ -15,7 +15,7 @@ import torch
 from hooks.cache import CacheView
 from tracer.schema.step import Check, Violation
 
-HOST_BUDGET = 8 << 20
+HOST_BUDGET = 2 << 20
 """Bytes of cache that one step reads on a CPU; of a longer cache some layers take turns each step."""
 
 DEVICE_BUDGET = 256 << 20
@@ -118,7 +118,7 @@ class CacheProof:
 
 def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
     """``[batch, KV heads, length]`` sums of the 64-bit words of each slot."""
-    slots = tensor.detach()[..., :length, :]
+    slots = tensor if tensor.shape[-2] == length else tensor.narrow(-2, 0, length)
     words = torch.int64
     if slots.stride(-1) != 1 or slots.shape[-1] * slots.element_size() % _WORD:
         slots, words = slots.contiguous(), torch.uint8

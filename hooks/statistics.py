@@ -37,25 +37,45 @@ def reduce_stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack((mean, deviation, low, high)).float()
 
 
-def reduce_all(tensors: Mapping[int, torch.Tensor], count: int) -> npt.NDArray[np.float32]:
-    """Statistics of tensors of any shapes; waits for the device once a shape.
+class GroupedReducer:
+    """Reduces tensors of any shapes, those of one shape together.
 
-    Args:
-        tensors: the tensors by column.
-        count: how many columns there are.
-
-    Returns:
-        ``[4, count]`` mean, std, low, high; NaN in the columns without a tensor.
+    The grouping of one step serves the next: in decode steps the shapes stay the same.
     """
-    columns = np.full((4, count), np.nan, dtype=np.float32)
-    groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
-    for column, tensor in tensors.items():
-        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(column)
-    # All reductions are queued before the first result is fetched.
-    reduced = [(group, reduce_stacked([tensors[column] for column in group])) for group in groups.values()]
-    for group, values in reduced:
-        columns[:, group] = to_host(values)
-    return columns
+
+    def __init__(self) -> None:
+        self._sizes: list[torch.Size] = []
+        self._columns: list[int] = []
+        self._groups: list[list[int]] = []
+
+    def reduce(self, tensors: Mapping[int, torch.Tensor], count: int) -> npt.NDArray[np.float32]:
+        """Statistics by column; waits for the device once a group.
+
+        Args:
+            tensors: the tensors by column.
+            count: how many columns there are.
+
+        Returns:
+            ``[4, count]`` mean, std, low, high; NaN in the columns without a tensor.
+        """
+        found = np.full((4, count), np.nan, dtype=np.float32)
+        # All reductions are queued before the first result is fetched.
+        reduced = [
+            (group, reduce_stacked([tensors[column] for column in group])) for group in self._grouped(tensors)
+        ]
+        for group, values in reduced:
+            found[:, group] = to_host(values)
+        return found
+
+    def _grouped(self, tensors: Mapping[int, torch.Tensor]) -> list[list[int]]:
+        """Columns of tensors of one shape, dtype and device each."""
+        sizes, columns = [tensor.shape for tensor in tensors.values()], [*tensors]
+        if sizes != self._sizes or columns != self._columns:
+            groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
+            for column, tensor in tensors.items():
+                groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(column)
+            self._sizes, self._columns, self._groups = sizes, columns, [*groups.values()]
+        return self._groups
 
 
 def is_reducible(tensor: torch.Tensor) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -21,6 +22,9 @@ from tracer.tracefile.jobs import BuildErrorHook, EndWrite, Job, Listener
 from tracer.tracefile.writer import TraceWriter
 
 DEFAULT_QUEUE_BYTES = 64 << 20
+
+LINGER = 0.25
+"""Seconds that steps may wait for more of them before they are written; each has its own transaction."""
 
 
 class Recorder:
@@ -43,7 +47,7 @@ class Recorder:
         on_build_error: BuildErrorHook | None = None,
         max_trace_bytes: int | None = None,
     ) -> None:
-        self._queue: ByteQueue[Callable[[], None] | None] = ByteQueue(max_queue_bytes)
+        self._queue: ByteQueue[Callable[[], None]] = ByteQueue(max_queue_bytes, LINGER)
         self._committer = Committer(writer, listeners, on_build_error, max_trace_bytes)
         self._run = writer.begun
         self._closed = False
@@ -112,7 +116,7 @@ class Recorder:
             The run's number, which its steps have to carry.
         """
         self._run += 1
-        self._submit(partial(self._committer.begin, self._run, header, build_tokens), 0)
+        self._submit(partial(self._committer.begin, self._run, header, build_tokens), 0, urgent=True)
         return self._run
 
     def put(self, job: Job) -> None:
@@ -129,7 +133,7 @@ class Recorder:
         Args:
             build_end: makes the end record, on the writer's thread and after all steps.
         """
-        self._submit(partial(self._committer.end, self._run, build_end), 0)
+        self._submit(partial(self._committer.end, self._run, build_end), 0, urgent=True)
 
     def flush(self) -> None:
         """Wait until all that was handed over has been written and listeners have been told."""
@@ -145,7 +149,7 @@ class Recorder:
             return
         self._closed = True
         atexit.unregister(self.close)
-        self._queue.put(None, 0)
+        self._queue.put(self._finish, 0, urgent=True)
         # Not Thread.join(): interrupted once, it takes the thread for dead.
         try:
             self._finished.wait()
@@ -153,24 +157,28 @@ class Recorder:
             self._finished.wait()
             raise
 
-    def _submit(self, action: Callable[[], None], nbytes: int) -> None:
+    def _submit(self, action: Callable[[], None], nbytes: int, *, urgent: bool = False) -> None:
         if not self._closed:
-            self._queue.put(action, nbytes)
+            self._queue.put(action, nbytes, urgent=urgent)
 
     def _work(self) -> None:
         """The thread's life."""
-        while True:
-            action, nbytes = self._queue.get()
-            if action is None:
-                self._committer.close()
+        while not self._finished.is_set():
+            batch = deque(self._queue.take())
+            while batch:
+                action, nbytes = batch.popleft()
+                with self._committer.failing("a defect in recording"):
+                    action()
+                # Gives the job's memory back before its bytes are.
+                del action
                 self._queue.done(nbytes)
-                self._finished.set()
-                return
-            with self._committer.failing("a defect in recording"):
-                action()
-            # Gives the job's memory back before its bytes are.
-            del action
-            self._queue.done(nbytes)
+
+    def _finish(self) -> None:
+        """The thread's last act."""
+        try:
+            self._committer.close()
+        finally:
+            self._finished.set()
 
 
 def _background_thread(target: Callable[[], None]) -> threading.Thread:
