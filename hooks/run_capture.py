@@ -12,8 +12,9 @@ import torch
 
 from hooks.cache import record_cache, slot_norms, view_cache
 from hooks.cache_proof import CacheProof
+from hooks.calls import CallNotes
 from hooks.draw import DrawStates, generator_state
-from hooks.modules import CallNotes, ModuleWatch
+from hooks.modules import ModuleWatch
 from hooks.step import NO_CACHE, CaughtStep
 from hooks.tensors import info_of, is_small_integer, keep
 from tracer.schema.run import StopName
@@ -81,6 +82,7 @@ class RunCapture:
         self._save_logits = save_logits
         self._save_kv = save_kv
         self._proof = CacheProof()
+        modules.forget()
         self._cache_after = NO_CACHE
         self._step: CaughtStep | None = None
         self._scores: torch.Tensor | None = None
@@ -277,7 +279,7 @@ class RunCapture:
     def _finish(self, step: CaughtStep, calls: CallNotes | None, scores: torch.Tensor | None) -> None:
         if calls is not None:
             step.calls = self._modules.reduce(calls)
-            step.saved.update(step.calls.saved)
+            step.saved.update(calls.saved)
             step.errors += [CaptureError(stop="layers", message=message) for message in calls.errors]
         before, self._before_draw = self._before_draw, None
         if before is not None and scores is not None:

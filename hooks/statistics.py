@@ -44,38 +44,37 @@ class GroupedReducer:
     """
 
     def __init__(self) -> None:
-        self._sizes: list[torch.Size] = []
-        self._columns: list[int] = []
+        self._known: tuple[list[int], list[int]] | None = None
         self._groups: list[list[int]] = []
 
-    def reduce(self, tensors: Mapping[int, torch.Tensor], count: int) -> npt.NDArray[np.float32]:
+    def reduce(self, tensors: Mapping[int, torch.Tensor], shapes: Sequence[int]) -> npt.NDArray[np.float32]:
         """Statistics by column; waits for the device once a group.
 
         Args:
             tensors: the tensors by column.
-            count: how many columns there are.
+            shapes: per column a number that stands for shape, dtype and device.
 
         Returns:
-            ``[4, count]`` mean, std, low, high; NaN in the columns without a tensor.
+            ``[4, columns]`` mean, std, low, high; NaN in the columns without a tensor.
         """
-        found = np.full((4, count), np.nan, dtype=np.float32)
+        found = np.full((4, len(shapes)), np.nan, dtype=np.float32)
+        columns = [*tensors]
+        key = columns, [shapes[column] for column in columns]
+        if key != self._known:
+            self._known, self._groups = key, _grouped(tensors)
         # All reductions are queued before the first result is fetched.
-        reduced = [
-            (group, reduce_stacked([tensors[column] for column in group])) for group in self._grouped(tensors)
-        ]
+        reduced = [(group, reduce_stacked([tensors[column] for column in group])) for group in self._groups]
         for group, values in reduced:
             found[:, group] = to_host(values)
         return found
 
-    def _grouped(self, tensors: Mapping[int, torch.Tensor]) -> list[list[int]]:
-        """Columns of tensors of one shape, dtype and device each."""
-        sizes, columns = [tensor.shape for tensor in tensors.values()], [*tensors]
-        if sizes != self._sizes or columns != self._columns:
-            groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
-            for column, tensor in tensors.items():
-                groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(column)
-            self._sizes, self._columns, self._groups = sizes, columns, [*groups.values()]
-        return self._groups
+
+def _grouped(tensors: Mapping[int, torch.Tensor]) -> list[list[int]]:
+    """Columns of tensors of one shape, dtype and device each."""
+    groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
+    for column, tensor in tensors.items():
+        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(column)
+    return [*groups.values()]
 
 
 def is_reducible(tensor: torch.Tensor) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hooks.calls import StepCalls
 from hooks.draw import DrawLog, DrawStates
-from hooks.modules import StepCalls
 from hooks.positions import check_positions
 from hooks.statistics import NonFinite
 from hooks.tensors import named, to_host, to_host_all

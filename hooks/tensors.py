@@ -19,9 +19,12 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, tor
 
 def info_of(tensor: torch.Tensor) -> TensorInfo:
     """Shape, dtype and device."""
-    return TensorInfo.model_construct(
-        shape=tuple(tensor.shape), dtype=str(tensor.dtype)[6:], device=str(tensor.device)
-    )
+    return info(tensor.shape, tensor.dtype, tensor.device)
+
+
+def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
+    """The record of a tensor of these looks."""
+    return TensorInfo.model_construct(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
 
 
 def tensors_in(value: object) -> list[torch.Tensor]:

@@ -13,7 +13,7 @@ from tracer.loading.models import ModelSpec, load_model
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to measure.
+    """A model to measure. It has no end-of-sequence token, so that every run is as long as asked for.
 
     Attributes:
         name: for the report.
@@ -22,6 +22,9 @@ class Subject:
 
     name: str
     model: PreTrainedModel
+
+    def __post_init__(self) -> None:
+        self.model.generation_config.eos_token_id = None
 
     def inputs(self, rows: int, length: int) -> dict[str, torch.Tensor]:
         """Random prompts of one length; the ids stay clear of special tokens."""
@@ -40,9 +43,7 @@ class Subject:
             top_p=0.8,
             repetition_penalty=1.05,
             max_new_tokens=new_tokens,
-            min_new_tokens=new_tokens,
             pad_token_id=2,
-            eos_token_id=2,
         )
         if self.model.device.type == "cuda":
             torch.cuda.synchronize()
