@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -66,11 +67,7 @@ def find_anchors(model: PreTrainedModel, *, do_sample: bool) -> tuple[Anchor, ..
 def _find(
     function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
 ) -> Iterator[Anchor]:
-    try:
-        lines, first = inspect.getsourcelines(function)
-        path = Path(inspect.getsourcefile(function) or "")
-    except (OSError, TypeError):  # no source installed: byte-code only, or made at run time
-        return
+    lines, first, path = _source(function)
     for statement in statements:
         if statement.sampling not in (None, do_sample):
             continue
@@ -87,6 +84,16 @@ def _find(
                     excerpt=tuple(text.rstrip("\n") for text in lines[low : index + EXCERPT_LINES + 1]),
                 )
                 break
+
+
+@functools.cache
+def _source(function: Callable[..., Any]) -> tuple[list[str], int, Path]:
+    """Source lines of a function, the number of the first, and the file; parsing it takes milliseconds."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+        return lines, first, Path(inspect.getsourcefile(function) or "")
+    except (OSError, TypeError):  # no source installed: byte-code only, or made at run time
+        return [], 0, Path()
 
 
 def _short_path(path: Path, function: Callable[..., Any]) -> str:

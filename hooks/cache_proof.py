@@ -15,7 +15,7 @@ import torch
 from hooks.cache import CacheView
 from tracer.schema.step import Check, Violation
 
-HOST_BUDGET = 1 << 20
+HOST_BUDGET = 256 << 10
 """Bytes of cache that one step reads on a CPU; of a longer cache some layers take turns each step."""
 
 DEVICE_BUDGET = 256 << 20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -95,14 +97,15 @@ def prompt_rows(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) ->
     return tuple(PromptRow(token_ids=tuple(row), padding=pad) for row, pad in zip(ids, padding, strict=True))
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that has a say in the result."""
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Versions of everything that has a say in the result; they are the same for all runs of a process."""
     names = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
     found = {"trace-generate": __version__, "python": platform.python_version()}
     found.update({name: metadata.version(name) for name in names})
     if torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
-    return found
+    return MappingProxyType(found)
 
 
 def now() -> str:

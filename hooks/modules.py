@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from hooks.calls import PER_CALL, CallNotes, CallReducer, Look, StepCalls
+from hooks.calls import CallNotes, CallReducer, KnownCall, Look, Sizes, StepCalls
 from hooks.patches import Patches
 from hooks.shapebook import ShapeBook, shape_key
 from hooks.statistics import describe_nonfinite, is_reducible, reduce_stacked
 from hooks.tensors import keep, tensors_in
 from tracer.schema.run import ModuleInfo
-
-Sizes = list[torch.Size]
 
 
 class ModuleWatch:
@@ -53,18 +51,21 @@ class ModuleWatch:
             {buffer.untyped_storage().data_ptr() for buffer in module.buffers(recurse=False)}
             for _, module in named
         ]
-        # Per module what its last call looked like: sizes in and out, their number, and whether the output
-        # is kept. Decode steps repeat themselves, so most calls only have to be compared with it.
-        self._plain: list[tuple[torch.Size | None, torch.Size | None, int, bool]] = []
-        self._others: list[tuple[Sizes, Sizes, int, bool]] = []
+        # Per module what its last call looked like. Decode steps repeat themselves, so most calls only have
+        # to be compared with it. Equal sizes are one object for all modules: between two calls the weights
+        # have swept all that is not used again at once out of the processor's caches.
+        self._last: list[KnownCall] = []
+        self._sizes: dict[int, Sizes] = {}
         self.forget()
         for index, (_, module) in enumerate(named):
             patches.set(module, "forward", self._watched(index, module.forward, save.get(index)))
 
     def forget(self) -> None:
         """Look at every module anew: between two runs its dtype and device may have changed."""
-        self._plain[:] = [(None, None, 0, False)] * len(self.modules)
-        self._others[:] = [([], [], 0, False)] * len(self.modules)
+        self._last[:] = [
+            KnownCall(index, 0, kept=False, size_in=None, size_out=None, sizes=([], []))
+            for index in range(len(self.modules))
+        ]
 
     def begin(self, *, early: bool) -> None:
         """Start to note calls.
@@ -92,7 +93,7 @@ class ModuleWatch:
         return calls
 
     def _watched(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
-        plain = self._plain
+        last = self._last
 
         @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -101,19 +102,19 @@ class ModuleWatch:
             if notes is not None:
                 # The usual call is noted right here: one more function call a module would cost as much
                 # again.
-                size_in, size_out, number, kept = plain[index]
+                known = last[index]
                 if (
                     type(output) is torch.Tensor
-                    and output.shape == size_out
+                    and output.shape == known.size_out
                     and args
                     and type(args[0]) is torch.Tensor
-                    and args[0].shape == size_in
+                    and args[0].shape == known.size_in
                     and not notes.early
+                    and not (known.kept and output._version)
                 ):
-                    if kept:
-                        notes.calls += (index, number, args[0], output, output._version)
-                    else:
-                        notes.calls += (index, number, None, None, 0)
+                    notes.calls.append(known)
+                    if known.kept:
+                        notes.held += (args[0], output)
                 else:
                     self._note(notes, index, args[0] if args else kwargs, output, saved_as)
             return output
@@ -123,33 +124,40 @@ class ModuleWatch:
     def _note(self, notes: CallNotes, index: int, argument: Any, output: Any, saved_as: str | None) -> None:
         try:
             inputs, outputs = tensors_in(argument), tensors_in(output)
-            number, kept = self._number(index, inputs, outputs)
             volatile = index in self._reducer.volatile
-            if saved_as is None and not volatile and _is_plain(argument, output):
-                self._plain[index] = (inputs[0].shape, outputs[0].shape, number, kept)
-            if kept and not notes.early and not volatile:
-                notes.calls += (index, number, inputs, outputs[0], outputs[0]._version)
-            else:
-                if kept:
-                    notes.looks[len(notes.calls) // PER_CALL] = _look(inputs, outputs[0])
-                notes.calls += (index, number, None, None, 0)
+            plain = saved_as is None and not volatile and _is_plain(argument, output)
+            known = self._known(index, inputs, outputs, plain=plain)
+            notes.calls.append(known)
+            if known.kept:
+                if notes.early or volatile or outputs[0]._version:
+                    notes.looks[len(notes.calls) - 1] = _look(inputs, outputs[0])
+                else:
+                    notes.held += (inputs, outputs[0])
             if saved_as is not None and outputs:
                 _save(notes, saved_as, outputs[0])
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
             name = self.modules[index].name or "model"
             notes.errors.append(f"{name}: {type(error).__name__}: {error}")
 
-    def _number(
-        self, index: int, inputs: list[torch.Tensor], outputs: list[torch.Tensor]
-    ) -> tuple[int, bool]:
-        """The number of a call's shape, and whether statistics are taken of its first output."""
+    def _known(
+        self, index: int, inputs: list[torch.Tensor], outputs: list[torch.Tensor], *, plain: bool
+    ) -> KnownCall:
+        """What the call looks like."""
         sizes = [tensor.shape for tensor in inputs], [tensor.shape for tensor in outputs]
-        sizes_in, sizes_out, number, kept = self._others[index]
-        if not number or sizes_in != sizes[0] or sizes_out != sizes[1]:
-            number = self._book.number(shape_key(inputs, outputs))
-            kept = self._is_activation(index, outputs)
-            self._others[index] = (*sizes, number, kept)
-        return number, kept
+        known = self._last[index]
+        if known.number and known.sizes == sizes and (known.size_in is not None) is plain:
+            return known
+        number = self._book.number(shape_key(inputs, outputs))
+        sizes = self._sizes.setdefault(number, sizes)
+        self._last[index] = known = KnownCall(
+            module=index,
+            number=number,
+            kept=self._is_activation(index, outputs),
+            size_in=sizes[0][0] if plain else None,
+            size_out=sizes[1][0] if plain else None,
+            sizes=sizes,
+        )
+        return known
 
     def _is_activation(self, index: int, outputs: list[torch.Tensor]) -> bool:
         """Whether statistics are taken: a view of the module's own buffer (rotary table) is no activation."""

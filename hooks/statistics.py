@@ -6,7 +6,7 @@ shape are therefore stacked and reduced together: a handful of operations for a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,43 +37,31 @@ def reduce_stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack((mean, deviation, low, high)).float()
 
 
-class GroupedReducer:
-    """Reduces tensors of any shapes, those of one shape together.
+def reduce_groups(
+    columns: npt.NDArray[np.float32],
+    places: Sequence[int],
+    tensors: Sequence[torch.Tensor],
+    groups: Sequence[Sequence[int]],
+) -> None:
+    """Write the statistics of tensors of any shapes; waits for the device once a group.
 
-    The grouping of one step serves the next: in decode steps the shapes stay the same.
+    Args:
+        columns: ``[4, C]`` to be filled: mean, std, low, high.
+        places: the column of each tensor.
+        tensors: the tensors.
+        groups: what :func:`group_alike` made of them.
     """
-
-    def __init__(self) -> None:
-        self._known: tuple[list[int], list[int]] | None = None
-        self._groups: list[list[int]] = []
-
-    def reduce(self, tensors: Mapping[int, torch.Tensor], shapes: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Statistics by column; waits for the device once a group.
-
-        Args:
-            tensors: the tensors by column.
-            shapes: per column a number that stands for shape, dtype and device.
-
-        Returns:
-            ``[4, columns]`` mean, std, low, high; NaN in the columns without a tensor.
-        """
-        found = np.full((4, len(shapes)), np.nan, dtype=np.float32)
-        columns = [*tensors]
-        key = columns, [shapes[column] for column in columns]
-        if key != self._known:
-            self._known, self._groups = key, _grouped(tensors)
-        # All reductions are queued before the first result is fetched.
-        reduced = [(group, reduce_stacked([tensors[column] for column in group])) for group in self._groups]
-        for group, values in reduced:
-            found[:, group] = to_host(values)
-        return found
+    # All reductions are queued before the first result is fetched.
+    reduced = [(group, reduce_stacked([tensors[index] for index in group])) for group in groups]
+    for group, values in reduced:
+        columns[:, [places[index] for index in group]] = to_host(values)
 
 
-def _grouped(tensors: Mapping[int, torch.Tensor]) -> list[list[int]]:
-    """Columns of tensors of one shape, dtype and device each."""
+def group_alike(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Indices of tensors of one shape, dtype and device each, in order of appearance."""
     groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
-    for column, tensor in tensors.items():
-        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(column)
+    for index, tensor in enumerate(tensors):
+        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(index)
     return [*groups.values()]
 
 

@@ -83,7 +83,6 @@ class GenerationWatch:
         self._prompt_texts = prompt_texts
         self._patches = Patches()
         self._run: RunCapture | None = None
-        self._anchors: dict[bool, Any] = {}
 
     def __enter__(self) -> GenerationWatch:
         try:
@@ -215,8 +214,6 @@ class GenerationWatch:
 
     def _header(self, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any) -> RunHeader:
         config = kwargs["generation_config"]
-        if config.do_sample not in self._anchors:
-            self._anchors[config.do_sample] = find_anchors(self._model, do_sample=bool(config.do_sample))
         rows = facts.prompt_rows(input_ids, kwargs.get("attention_mask"))
         if len(self._prompt_texts) == len(rows):
             rows = tuple(
@@ -233,9 +230,9 @@ class GenerationWatch:
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self._modules.modules,
-            anchors=self._anchors[config.do_sample],
+            anchors=find_anchors(self._model, do_sample=bool(config.do_sample)),
             capture=self._capture,
-            versions=facts.versions(),
+            versions=dict(facts.versions()),
             started_at=facts.now(),
         )
 

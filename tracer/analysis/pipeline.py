@@ -147,13 +147,28 @@ class _Change:
 
     Attributes:
         changed: how many scores differ from the stage before.
-        gone: tokens that it removed.
+        removed: how many tokens it removed.
+        listed: the removed tokens where they are few, else none.
         mass: their probability before.
     """
 
     changed: int = 0
-    gone: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    removed: int = 0
+    listed: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     mass: float = 0.0
+
+
+def _removal(before: _Stage, changed: int, gone: Bools) -> _Change:
+    """The change of a stage; ``gone`` says which of the tokens alive before it removed."""
+    removed = int(np.count_nonzero(gone))
+    if not removed:
+        return _Change(changed)
+    weights = np.where(gone, before.weights, np.float32(0))  # faster than picking out most of them
+    mass = float(weights.sum(dtype=np.float64)) / before.total if before.total else 0.0
+    if removed > REMOVED_CAP:
+        return _Change(changed, removed, mass=mass)
+    listed = np.flatnonzero(gone)
+    return _Change(changed, removed, listed if before.alive is None else before.alive[listed], mass)
 
 
 def _stage(scores: F32, alive: Indices | None) -> _Stage:
@@ -177,21 +192,23 @@ def _first_stage(scores: F32) -> _Stage:
 
 
 def _next_stage(before: _Stage, scores: F32) -> tuple[_Stage, _Change]:
-    """A stage and what it did. Most of the vocabulary is looked at only as long as it is alive."""
-    kept = scores > -np.inf
-    count = int(np.count_nonzero(kept))
-    if before.alive is not None and not before.nan:
-        inside = kept[before.alive]
+    """A stage and what it did. Each look at the whole vocabulary costs, so there are as few as can be."""
+    alive = before.alive
+    if alive is not None and not before.nan:
+        kept = scores > -np.inf
+        inside = kept[alive]
         # Nothing that was removed has come back, and every other score is -inf.
-        if int(np.count_nonzero(inside)) == count and not (scores != scores).any():
+        if np.count_nonzero(inside) == np.count_nonzero(kept) and not np.isnan(scores.min()):
             return _shrunk_stage(before, scores, inside)
     changed = _changed(before.scores, scores)
     if not changed:
         return replace(before, scores=scores), _Change()
-    stage = _stage(scores, None if count == scores.size else np.flatnonzero(kept))
-    gone = (scores == -np.inf) & (before.scores > -np.inf)
-    mask = gone if before.alive is None else gone[before.alive]
-    return stage, _Change(changed, np.flatnonzero(gone), _mass(before, mask))
+    if scores.min() > -np.inf:  # all are alive; False for NaN too
+        return _stage(scores, None), _Change(changed)
+    stage = _stage(scores, np.flatnonzero(scores > -np.inf))
+    values = scores if alive is None else scores[alive]
+    gone = values == -np.inf
+    return stage, _removal(before, changed, gone)
 
 
 def _shrunk_stage(before: _Stage, scores: F32, inside: Bools) -> tuple[_Stage, _Change]:
@@ -201,14 +218,7 @@ def _shrunk_stage(before: _Stage, scores: F32, inside: Bools) -> tuple[_Stage, _
     changed = _changed(before.values, values)
     if not changed:
         return replace(before, scores=scores), _Change()
-    gone = values == -np.inf
-    return _stage(scores, before.alive[inside]), _Change(changed, before.alive[gone], _mass(before, gone))
-
-
-def _mass(before: _Stage, gone: Bools) -> float:
-    """Probability of some of the tokens that were alive before."""
-    weights = before.weights[gone]
-    return float(weights.sum(dtype=np.float64)) / before.total if weights.size and before.total else 0.0
+    return _stage(scores, before.alive[inside]), _removal(before, changed, values == -np.inf)
 
 
 def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
@@ -221,15 +231,14 @@ def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
     tokens = _recorded_tokens(raw, final, chosen, cap)
     removed_tokens = np.full((len(stages), REMOVED_CAP), NO_TOKEN, dtype=np.int32)
     for listed, change in zip(removed_tokens, changes, strict=True):
-        if change.gone.size <= REMOVED_CAP:
-            listed[: change.gone.size] = change.gone
+        listed[: change.listed.size] = change.listed
     return _Row(
         tokens=tokens,
         scores=np.stack([stage.scores[tokens] for stage in stages]),
         probabilities=final.probability(final.scores[tokens]),
         kept=[stage.values.size for stage in stages],
         changed=[change.changed for change in changes],
-        removed=[change.gone.size for change in changes],
+        removed=[change.removed for change in changes],
         mass_removed=[change.mass for change in changes],
         entropy=[stage.entropy for stage in stages],
         removed_tokens=removed_tokens,
