@@ -182,7 +182,9 @@ def _stage(scores: F32, alive: Indices | None) -> _Stage:
         below = values - top
         weights = np.exp(below)
         total = float(weights.sum(dtype=np.float64))
-        entropy = np.log2(total) - float(np.vdot(weights, below)) / total / np.log(2)
+        # Not np.vdot: its BLAS wakes a second thread that goes on spinning on a core the model needs.
+        expected = float(np.einsum("i,i->", weights, below)) / total
+        entropy = np.log2(total) - expected / np.log(2)
     return _Stage(scores, alive, nan, values, weights, total, float(top), max(0.0, float(entropy)))
 
 
