@@ -1,0 +1,225 @@
+"""What a condition can ask of one row of a step; a question without an answer is answered by None."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.step import NO_TOKEN, Choice, ScoreColumns, Step, Violation
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as conditions see it.
+
+    Attributes:
+        id: its id.
+        text: what it decodes to; None if the recording does not know the id.
+        piece: the tokenizer's own spelling; None likewise.
+    """
+
+    id: int
+    text: str | None
+    piece: str | None
+
+    def is_meant_by(self, wanted: int | str) -> bool:
+        """Whether a person who writes ``wanted`` means this token.
+
+        Args:
+            wanted: an id; or a text, in which white space around the token counts only if ``wanted`` itself
+                begins or ends with some; or the tokenizer's own spelling.
+        """
+        if isinstance(wanted, int):
+            return self.id == wanted
+        if self.text is None:
+            return False
+        if wanted in (self.text, self.piece):
+            return True
+        return bool(wanted) and wanted == wanted.strip() and self.text.strip() == wanted
+
+    def __str__(self) -> str:
+        return str(self.id) if self.text is None else f"{self.text!r} ({self.id})"
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """One row of a recorded step.
+
+    Attributes:
+        step: the step.
+        header: header of its run.
+        tokens: texts of token ids.
+        row: row of the batch.
+    """
+
+    step: Step
+    header: RunHeader
+    tokens: Mapping[int, TokenText]
+    row: int
+
+    @cached_property
+    def scores(self) -> ScoreColumns | None:
+        """The scores; None where they were not recorded or the row had ended before the step."""
+        scores = self.step.scores
+        return None if scores is None or scores.finished[self.row] else scores
+
+    @property
+    def choice(self) -> Choice | None:
+        """The choice; None like :attr:`scores`."""
+        return None if self.scores is None else self.step.choice(self.row)
+
+    @property
+    def ended(self) -> bool | None:
+        """Whether the row had ended before this step."""
+        scores = self.step.scores
+        return None if scores is None else bool(scores.finished[self.row])
+
+    @property
+    def ends(self) -> bool | None:
+        """Whether the row ends in this step."""
+        return None if self.ended is None else not self.ended and self.row not in self.step.head.unfinished
+
+    def token(self, number: int) -> Token:
+        """A token by its id."""
+        known = self.tokens.get(number)
+        return Token(number, known.text if known else None, known.piece if known else None)
+
+    @property
+    def chosen(self) -> Token | None:
+        """The chosen token."""
+        return None if self.choice is None else self.token(self.choice.token)
+
+    def placed(self, place: int) -> tuple[int, float] | None:
+        """Id and probability of the candidate at a place (from 0); None if there were fewer."""
+        scores = self.scores
+        if scores is None or scores.tokens.shape[1] <= place:
+            return None
+        number, chance = int(scores.tokens[self.row, place]), float(scores.probabilities[self.row, place])
+        return None if number == NO_TOKEN or not chance > 0 else (number, chance)
+
+    @property
+    def runner_up(self) -> tuple[int, float] | None:
+        """Id and probability of the most probable token that was not chosen; None without one."""
+        found = (self.placed(0), self.placed(1))
+        chosen = self.choice
+        return next((each for each in found if each and chosen and each[0] != chosen.token), None)
+
+    @property
+    def margin(self) -> float | None:
+        """By how much the most probable candidate is ahead of the second."""
+        best, second = self.placed(0), self.placed(1)
+        return None if best is None else best[1] - (second[1] if second else 0.0)
+
+    @property
+    def largest(self) -> float | None:
+        """Largest magnitude in the output of any module."""
+        modules = self.step.modules
+        taken = modules.largest[modules.nonfinite >= 0] if modules is not None else np.empty(0)
+        return None if not taken.size or np.isnan(taken).all() else float(np.nanmax(taken))
+
+    def violated(self, check: str | None = None) -> bool:
+        """Whether a check did not hold, for this row or for all.
+
+        Args:
+            check: which check; None for any.
+        """
+        return any(self._concerns(found) and check in (None, found.check) for found in self._violations)
+
+    @property
+    def nonfinite(self) -> bool:
+        """Whether a module returned NaN or infinite values.
+
+        The first such step of a run has a violation that names the rows; later ones have the check alone.
+        """
+        if any(found.check == "finite" for found in self._violations):
+            return self.violated("finite")
+        return any(check.name == "finite" and not check.ok for check in self.step.head.checks)
+
+    @property
+    def _violations(self) -> tuple[Violation, ...]:
+        return self.step.head.violations
+
+    def _concerns(self, found: Violation) -> bool:
+        return found.row is None or found.row == self.row
+
+    # -- questions about a token that need not have been chosen
+
+    def removed(self, wanted: int | str) -> bool | None:
+        """Whether a processor or warper removed a token."""
+        return self._any(self._removed(number) for number in self._meant(wanted))
+
+    def candidate(self, wanted: int | str) -> bool | None:
+        """Whether a token could have been chosen."""
+        chances = [self._probability(number) for number in self._meant(wanted)]
+        return self._any(None if chance is None else chance > 0 for chance in chances)
+
+    def probability(self, wanted: int | str) -> float | None:
+        """Probability of a token; of several that are meant, their sum."""
+        chances = [self._probability(number) for number in self._meant(wanted)]
+        known = [chance for chance in chances if chance is not None]
+        return math.fsum(known) if known and len(known) == len(chances) else None
+
+    def raw_logit(self, wanted: int | str) -> float | None:
+        """Raw logit of a token; of several that are meant, the highest."""
+        scores = self.scores
+        places = [self._place(number) for number in self._meant(wanted)]
+        found = [
+            float(scores.scores[0, self.row, place])
+            for place in places
+            if scores is not None and place is not None
+        ]
+        return max(found, default=None)
+
+    def _meant(self, wanted: int | str) -> list[int]:
+        """Ids of a text: of exactly this text or spelling; without such, with white space around it."""
+        if isinstance(wanted, int):
+            return [wanted] if 0 <= wanted < self.step.head.vocab_size else []
+        known = self.tokens.values()
+        exact = [token.id for token in known if wanted in (token.text, token.piece)]
+        if exact or wanted != wanted.strip() or not wanted:
+            return exact
+        return [token.id for token in known if token.text.strip() == wanted]
+
+    @staticmethod
+    def _any(answers: Iterator[bool | None]) -> bool | None:
+        """Kleene's "or"; of no token at all, unknown."""
+        given = list(answers)
+        return True if True in given else None if None in given or not given else False
+
+    def _place(self, number: int) -> int | None:
+        scores = self.scores
+        if scores is None:
+            return None
+        places = np.flatnonzero(scores.tokens[self.row] == number).tolist()
+        return places[0] if places else None
+
+    def _all_candidates_recorded(self, scores: ScoreColumns) -> bool:
+        listed = (scores.tokens[self.row] != NO_TOKEN) & (scores.probabilities[self.row] > 0)
+        return bool(np.count_nonzero(listed) >= scores.candidates[self.row])
+
+    def _probability(self, number: int) -> float | None:
+        scores, place = self.scores, self._place(number)
+        if scores is None:
+            return None
+        if place is not None:
+            return float(scores.probabilities[self.row, place])
+        return 0.0 if self._all_candidates_recorded(scores) else None
+
+    def _removed(self, number: int) -> bool | None:
+        scores, place = self.scores, self._place(number)
+        if scores is None:
+            return None
+        if place is not None:
+            path = scores.scores[:, self.row, place]
+            return bool(path[0] > -math.inf and path[-1] == -math.inf)
+        if number in scores.removed_tokens[:, self.row]:
+            return True
+        if not scores.removed[:, self.row].any():
+            return False
+        # Long lists of removed tokens are not recorded; what is certainly no candidate was removed.
+        return True if self._all_candidates_recorded(scores) else None
