@@ -30,8 +30,12 @@ class ScoreObserver(Protocol):
     def on_criterion(self, index: int, done: Any) -> None:
         """The answer of one stopping criterion."""
 
-    def on_stopping_done(self, done: torch.Tensor) -> None:
-        """The criteria's common answer: ``[batch]`` booleans. The step is over."""
+    def on_stopping_done(self, done: torch.Tensor) -> torch.Tensor:
+        """The criteria's common answer: ``[batch]`` booleans. The step is over.
+
+        Returns:
+            The answer for the loop: the same, or yes for every row where the user ends the run here.
+        """
 
 
 class _WatchedProcessor(LogitsProcessor):  # type: ignore[misc]
@@ -85,8 +89,7 @@ class _WatchedCriteria(StoppingCriteriaList):  # type: ignore[misc]
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> Any:
         self._observer.on_appended(input_ids)
         done = super().__call__(input_ids, scores, **kwargs)
-        self._observer.on_stopping_done(done)
-        return done
+        return self._observer.on_stopping_done(done)
 
 
 def watch_processors(

@@ -53,7 +53,7 @@ class RunCapture:
     def __init__(
         self,
         modules: ModuleWatch,
-        deliver: Callable[[CaughtStep], None],
+        deliver: Callable[[CaughtStep], bool],
         *,
         stages: int,
         sampling: bool,
@@ -65,7 +65,7 @@ class RunCapture:
 
         Args:
             modules: the module watch of the model.
-            deliver: called with each finished step.
+            deliver: called with each finished step; its answer is whether the run shall end there.
             stages: number of score stages.
             sampling: whether tokens are drawn, so that there is a random state to note.
             statistics: whether to take statistics and check the cache's contents.
@@ -246,14 +246,18 @@ class RunCapture:
                     keep(done) if isinstance(done, torch.Tensor) else torch.full((rows,), bool(done))
                 )
 
-    def on_stopping_done(self, done: Any) -> None:
-        """All stopping criteria answered: the step is over."""
+    def on_stopping_done(self, done: Any) -> Any:
+        """All stopping criteria answered: the step is over.
+
+        Returns:
+            What the loop is told: ``done``, or yes for every row where the receiver of the step ends the run.
+        """
         if self._step is not None:
             with self.guard("stopping"):
                 self._step.held["done"] = keep(done)
-        self.close_step()
+        return torch.ones_like(done) if self.close_step() else done
 
-    def close_step(self, *, complete: bool = True) -> None:
+    def close_step(self, *, complete: bool = True) -> bool:
         """Hand over the step in progress, if there is one. Its small results come to the host here.
 
         The loop itself waits for the device right after (it asks whether all rows are done), so waiting
@@ -261,20 +265,23 @@ class RunCapture:
 
         Args:
             complete: False to drop a step that an exception cut short.
+
+        Returns:
+            Whether the run shall end here.
         """
         step, self._step = self._step, None
         calls, self._calls = self._calls, None
         scores, self._scores = self._scores, None
         self._modules.take()
         if step is None or not complete:
-            return
+            return False
         try:
             self._finish(step, calls, scores)
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
             step.errors.append(CaptureError(stop="stopping", message=f"{type(error).__name__}: {error}"))
         step.seconds = time.perf_counter() - self._step_began
         self.steps = step.number
-        self._deliver(step)
+        return self._deliver(step)
 
     def _finish(self, step: CaughtStep, calls: CallNotes | None, scores: torch.Tensor | None) -> None:
         if calls is not None:

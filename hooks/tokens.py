@@ -36,6 +36,18 @@ class TokenTexts:
         self._known.update(fresh)
         return tuple(self._text(token) for token in fresh)
 
+    def ids_of(self, texts: Iterable[str]) -> tuple[int, ...]:
+        """Ids of texts that are one token, alone or after a space; nothing without a tokenizer.
+
+        Args:
+            texts: what people call tokens.
+        """
+        if self._tokenizer is None:
+            return ()
+        variants = [variant for text in texts for variant in (text, f" {text}")]
+        encoded = [self._tokenizer.encode(variant, add_special_tokens=False) for variant in variants]
+        return tuple(int(ids[0]) for ids in encoded if len(ids) == 1)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a sequence, special tokens left out; empty without a tokenizer."""
         if self._tokenizer is None:

@@ -30,8 +30,8 @@ class RunSink(Protocol):
     def begin(self, header: RunHeader, decoder: int) -> None:
         """A run starts; ``decoder`` is the module whose output are the hidden states."""
 
-    def put(self, caught: CaughtStep) -> None:
-        """A step is over."""
+    def put(self, caught: CaughtStep) -> bool:
+        """A step is over; the answer is whether the run shall end here."""
 
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all; it goes on untraced."""

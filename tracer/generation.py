@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hooks.modes import require_traced_mode
+from tracer.analysis.breaks import OnBreak
+from tracer.analysis.conditions import Hit
 from tracer.errors import DeviceError, GenerationError, OutputError, TraceGenerateError, UsageError
 from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
@@ -36,6 +38,8 @@ class GenerationRequest:
         strict: end the generation at a check that does not hold.
         force: replace an existing trace.
         max_trace_bytes: bound for stored tensors.
+        breaks: conditions to look out for.
+        on_break: what to do where one holds; after ``exit`` the caller ends in failure.
     """
 
     model: ModelSpec
@@ -50,6 +54,8 @@ class GenerationRequest:
     strict: bool = False
     force: bool = False
     max_trace_bytes: int | None = None
+    breaks: tuple[str, ...] = ()
+    on_break: OnBreak = "report"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class GenerationResult:
         failure: why the trace is incomplete, None while all is well.
         faults: what could not be recorded.
         violated: whether a check did not hold.
+        hits: where conditions held.
     """
 
     path: Path
@@ -75,6 +82,7 @@ class GenerationResult:
     failure: TraceGenerateError | None
     faults: tuple[str, ...]
     violated: bool
+    hits: tuple[Hit, ...]
 
 
 def generate_traced(
@@ -82,6 +90,7 @@ def generate_traced(
     *,
     listeners: Sequence[Listener] = (),
     progress: Progress | None = None,
+    on_hit: Callable[[Hit], None] | None = None,
     on_prepared: Callable[[ModelInputs], None] | None = None,
 ) -> GenerationResult:
     """Run a request.
@@ -90,6 +99,7 @@ def generate_traced(
         request: what to do.
         listeners: told about every header, step and end while they are recorded.
         progress: told about the phases before the first step.
+        on_hit: told about each condition that holds, before listeners hear of the step.
         on_prepared: told about the prepared prompt before generation starts.
 
     Raises:
@@ -110,11 +120,15 @@ def generate_traced(
         on_prepared(inputs)
     progress.phase("generating")
     with quiet_library():
-        return _generate(request, loaded, inputs, listeners)
+        return _generate(request, loaded, inputs, listeners, on_hit)
 
 
 def _generate(
-    request: GenerationRequest, loaded: LoadedModel, inputs: ModelInputs, listeners: Sequence[Listener]
+    request: GenerationRequest,
+    loaded: LoadedModel,
+    inputs: ModelInputs,
+    listeners: Sequence[Listener],
+    on_hit: Callable[[Hit], None] | None,
 ) -> GenerationResult:
     import torch
 
@@ -132,6 +146,10 @@ def _generate(
         force=request.force,
         max_trace_bytes=request.max_trace_bytes,
         listeners=listeners,
+        breaks=request.breaks,
+        # The answer is still wanted; what `exit` means beyond `stop` is the caller's part.
+        on_break="stop" if request.on_break == "exit" else request.on_break,
+        on_hit=on_hit,
         name=loaded.name,
         seed=seed,
         prompt_texts=inputs.texts,
@@ -156,6 +174,7 @@ def _generate(
         failure=session.failure,
         faults=session.faults,
         violated=session.violated,
+        hits=session.hits,
     )
 
 

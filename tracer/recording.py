@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hooks.step import CaughtStep, StepBuilder
 from hooks.tensors import saved_bytes
 from hooks.tokens import TokenTexts
+from tracer.analysis.breaks import BreakWatch
 from tracer.errors import CheckFailedError
 from tracer.schema.run import RunEnd, RunHeader
 from tracer.schema.step import CaptureError, Step
@@ -22,12 +23,21 @@ class RecordingSink:
         faults: runs that could not be recorded, one line each.
     """
 
-    def __init__(self, recorder: Recorder, texts: TokenTexts) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        texts: TokenTexts,
+        *,
+        mentioned: tuple[int, ...] = (),
+        ends_run: BreakWatch | None = None,
+    ) -> None:
         """Connect hooks to a recorder.
 
         Args:
             recorder: writes the records.
             texts: looks up token texts.
+            mentioned: tokens whose texts the trace shall hold from the start.
+            ends_run: listener of the recorder; the run ends after a step in which it found something.
         """
         self.steps = 0
         self.faults: list[str] = []
@@ -36,6 +46,9 @@ class RecordingSink:
         self._builder: StepBuilder | None = None
         self._prompt_length = 0
         self._strict = False
+        self._mentioned = mentioned
+        self._ends_run = ends_run
+        self._ended_by: str | None = None
         self._violated = threading.Event()
 
     @property
@@ -46,7 +59,8 @@ class RecordingSink:
     def begin(self, header: RunHeader, decoder: int) -> None:
         """A run starts."""
         prompt = [token for row in header.prompt for token in row.token_ids]
-        number = self._recorder.begin_run(header, lambda: self._texts.new(prompt))
+        number = self._recorder.begin_run(header, lambda: self._texts.new((*prompt, *self._mentioned)))
+        self._ended_by = None
         self._prompt_length = len(header.prompt[0].token_ids)
         self._strict = header.capture.strict
         self._builder = StepBuilder(
@@ -58,20 +72,28 @@ class RecordingSink:
             candidates=header.capture.candidates,
         )
 
-    def put(self, caught: CaughtStep) -> None:
+    def put(self, caught: CaughtStep) -> bool:
         """A step is over.
+
+        Returns:
+            Whether the run shall end here, since a condition holds.
 
         Raises:
             CheckFailedError: with ``strict``, for the first check that does not hold.
         """
         if self._builder is None:
-            return
+            return False
         self.steps += 1
         self._recorder.put(StepJob(self._builder, caught, self._violated))
-        if self._strict:
+        # Only these two need to know, while the generation waits, what the step's record says.
+        if self._strict or self._ends_run is not None:
             self._recorder.flush()
-            if self.violated:
-                raise CheckFailedError(f"A check did not hold in step {caught.number}; the trace says which.")
+        if self._strict and self.violated:
+            raise CheckFailedError(f"A check did not hold in step {caught.number}; the trace says which.")
+        if self._ends_run is None or not self._ends_run.last:
+            return False
+        self._ended_by = str(self._ends_run.last[0])
+        return True
 
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all."""
@@ -80,7 +102,8 @@ class RecordingSink:
 
     def end(self, end: RunEnd) -> None:
         """A run is over."""
-        self._recorder.end_run(lambda: self._completed(end, self._prompt_length))
+        whole = end.model_copy(update={"ended_by": self._ended_by})
+        self._recorder.end_run(lambda: self._completed(whole, self._prompt_length))
 
     def _completed(self, end: RunEnd, prompt_length: int) -> EndWrite:
         """The end record with texts and figures; made on the writer's thread, after all steps."""

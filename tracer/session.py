@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from hooks.tokens import TokenTexts
 from hooks.watch import GenerationWatch, require_decoder_only
-from tracer.errors import TraceGenerateError, UsageError
+from tracer.analysis.breaks import BreakWatch, OnBreak
+from tracer.analysis.conditions import Condition, Hit, parse_condition
+from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
 from tracer.schema.run import CaptureSettings
@@ -30,8 +32,9 @@ class TraceSession:
         path: the trace file.
     """
 
-    def __init__(self, path: Path, recorder: Recorder, sink: RecordingSink) -> None:
+    def __init__(self, path: Path, recorder: Recorder, sink: RecordingSink, breaks: BreakWatch) -> None:
         self.path = path
+        self._breaks = breaks
         self._recorder = recorder
         self._sink = sink
 
@@ -44,6 +47,11 @@ class TraceSession:
     def violated(self) -> bool:
         """Whether a check did not hold in any step recorded so far."""
         return self._sink.violated
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """Where the conditions of ``breaks`` held in the steps recorded so far."""
+        return tuple(self._breaks.hits)
 
     @property
     def failure(self) -> TraceGenerateError | None:
@@ -73,6 +81,9 @@ def trace(
     force: bool = False,
     max_trace_bytes: int | None = None,
     listeners: Sequence[Listener] = (),
+    breaks: Iterable[str] = (),
+    on_break: OnBreak = "report",
+    on_hit: Callable[[Hit], None] | None = None,
     name: str | None = None,
     seed: int | None = None,
     prompt_texts: Sequence[str] = (),
@@ -96,6 +107,11 @@ def trace(
         force: replace an existing file.
         max_trace_bytes: stop to store tensors (not the run) when the file would exceed this size.
         listeners: told about every header, step and end, on the writer's thread.
+        breaks: conditions to look out for, e.g. ``p_chosen < 0.3`` (:mod:`tracer.analysis.conditions`).
+        on_break: what to do where one holds: ``report`` collects it in :attr:`TraceSession.hits`; ``stop``
+            ends that ``generate()`` after the step, its trace complete; ``exit`` does too, and leaving the
+            block raises ``CheckFailedError``. The last two wait for each step to be recorded.
+        on_hit: called with each condition that holds, before the listeners hear of the step.
         name: what reports call the model; by default what it was loaded from.
         seed: the seed that you set, for the header; nothing is seeded here.
         prompt_texts: the text of each prompt row, for the header.
@@ -108,6 +124,7 @@ def trace(
             ``generate()``) a decoding mode that is not traced.
         OutputError: if the file exists or cannot be written.
         UsageError: for options that make no sense.
+        CheckFailedError: at the end of the block, if a condition held and ``on_break`` is ``exit``.
 
     Example:
         >>> with trace(model, tokenizer, path="run.trace") as session:
@@ -116,23 +133,36 @@ def trace(
     require_supported_transformers()
     require_decoder_only(model)
     settings = _settings(capture, tuple(save), candidates, strict)
+    conditions = _conditions(breaks, on_break)
+    watched = BreakWatch(conditions, on_hit)
+    texts = TokenTexts(tokenizer)
+    mentioned = texts.ids_of(text for condition in conditions for text in condition.texts)
     file = Path(path)
     recorder = Recorder(
         TraceWriter(file, force=force),
-        listeners=listeners,
+        listeners=(watched, *listeners) if conditions else listeners,
         on_build_error=unbuilt_step,
         max_trace_bytes=max_trace_bytes,
     )
     try:
-        sink = RecordingSink(recorder, TokenTexts(tokenizer))
+        ends_run = watched if conditions and on_break != "report" else None
+        sink = RecordingSink(recorder, texts, mentioned=mentioned, ends_run=ends_run)
         watch = GenerationWatch(model, sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts))
         with watch:
-            yield TraceSession(file, recorder, sink)
+            yield TraceSession(file, recorder, sink, watched)
     finally:
         recorder.close()
         for trouble in (recorder.failure, *recorder.listener_errors):
             if trouble is not None:
                 warnings.warn(str(trouble), RuntimeWarning, stacklevel=3)
+    if on_break == "exit" and watched.hits:
+        raise CheckFailedError(f"A condition held: {watched.hits[0]}")
+
+
+def _conditions(breaks: Iterable[str], on_break: str) -> tuple[Condition, ...]:
+    if on_break not in get_args(OnBreak):
+        raise UsageError(f"on_break {on_break!r}: choose from {', '.join(get_args(OnBreak))}.")
+    return tuple(parse_condition(text) for text in ([breaks] if isinstance(breaks, str) else breaks))
 
 
 def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:

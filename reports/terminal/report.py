@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
-from reports.terminal.card import render_step
+from reports.terminal.card import draw_note, render_step
 from reports.terminal.header import render_header
 from reports.terminal.line import render_line
+from reports.terminal.page import PageRenderable
 from reports.terminal.summary import render_summary
+from reports.view.blocks import Note
 from reports.view.header import header_view
 from reports.view.line import step_line
 from reports.view.outcome import summary
 from reports.view.step import step_view
+from reports.view.text import plain
+from tracer.analysis.conditions import Hit
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -50,21 +54,38 @@ class TerminalReport:
         self._count = _Count()
         self._texts: dict[int, TokenText] = {}
         self._in_lines = False
+        self._hit: Hit | None = None
 
-    def on_run(self, number: int, header: RunHeader, tokens: Mapping[int, TokenText] | None = None) -> None:
+    def on_run(
+        self,
+        number: int,
+        header: RunHeader,
+        tokens: Mapping[int, TokenText] | None = None,
+        *,
+        printed: bool = True,
+    ) -> None:
         """A run begins.
 
         Args:
             number: its number, from 1.
             header: its header.
             tokens: texts of the prompt's tokens, if they are known already.
+            printed: False to know the header without printing it.
         """
         self._texts.update(tokens or {})
         self._count = _Count(run=number)
         self._header, self._in_lines = header, False
+        if not printed:
+            return
         same_model = self._shown_model == header.model
         self._shown_model = header.model
         self.console.print(render_header(header_view(header, self._texts), number, same_model=same_model))
+
+    def on_hit(self, hit: Hit) -> None:
+        """A condition holds in the step that comes next; it will be printed in full."""
+        self._hit = self._hit or hit
+        note = Note(f"break: {plain(str(hit))}", "warning")
+        self.console.print(PageRenderable(lambda page: draw_note(page, note)))
 
     def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
         """A step is recorded.
@@ -75,8 +96,10 @@ class TerminalReport:
         """
         self._texts.update(tokens)
         self._count.add(step)
-        if self._header is not None and self._full_steps(step.number):
-            view = step_view(self._header, step, self._texts, row=min(self._row, step.rows - 1))
+        hit, self._hit = self._hit, None
+        if self._header is not None and (hit is not None or self._full_steps(step.number)):
+            row = self._row if hit is None or hit.row is None else hit.row
+            view = step_view(self._header, step, self._texts, row=min(row, step.rows - 1))
             self.console.print(render_step(view))
             self._in_lines = False
         else:

@@ -155,6 +155,8 @@ def _remarks(end: RunEnd | None, interventions: int) -> tuple[Note, ...]:
         notes.append(
             Note(f"{plural(interventions, 'change')} made by the user: not the model's own run.", "warning")
         )
+    if end is not None and end.ended_by is not None:
+        notes.append(Note(f"Ended by a break: {plain(end.ended_by)}", "warning"))
     if end is not None and end.tensors_stopped_at is not None:
         notes.append(
             Note(

@@ -139,9 +139,10 @@ class CollectedRun:
             candidates=header.capture.candidates,
         )
 
-    def put(self, caught: CaughtStep) -> None:
+    def put(self, caught: CaughtStep) -> bool:
         self.steps.append(self._builder.build(caught)[0])
         self.saved.append(caught.saved)
+        return False
 
     def lost(self, fault: Exception) -> None:
         self.faults.append(fault)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tracer.cli.display import output_console
+
+if TYPE_CHECKING:
+    from tracer.schema.run import RunEnd
 
 
 @click.command()
@@ -38,6 +42,12 @@ def info(path: Path) -> None:
                 str(len(run.steps)),
                 " ".join((header.capture.level, *map(plain, header.capture.save))),
                 duration(end.seconds) if end else "",
-                end.status.value if end else "incomplete: no end record",
+                _state(end),
             )
         console.print(table)
+
+
+def _state(end: RunEnd | None) -> str:
+    if end is None:
+        return "incomplete: no end record"
+    return f"{end.status.value}, ended by a break" if end.ended_by is not None else end.status.value

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tracer.cli.conditions import checked_conditions
 from tracer.cli.display import ProgressDisplay, output_console
 from tracer.cli.steps import StepSet
 from tracer.errors import CheckFailedError, IncompleteTraceError, UsageError
 
 if TYPE_CHECKING:
+    from tracer.analysis.conditions import Hit
     from tracer.generation import GenerationRequest, GenerationResult
     from tracer.loading.prompts import ModelInputs, PromptSpec
 
@@ -91,6 +93,19 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     "--candidates", default=64, show_default=True, metavar="N", help="Longest list of candidates to record."
 )
 @click.option("--max-trace-size", type=float, metavar="MB", help="Stop to store tensors beyond this size.")
+@click.option(
+    "--break",
+    "breaks",
+    multiple=True,
+    metavar="EXPR",
+    callback=checked_conditions,
+    help="Look out for a condition such as 'p_chosen < 0.3'; repeatable.",
+)
+@click.option(
+    "--on-break",
+    type=click.Choice(["report", "stop", "exit"]),
+    help="Where one holds: print that step in full (default), end the run after it, or end it with code 9.",
+)
 @click.option("--strict", is_flag=True, help="End the generation at the first check that does not hold.")
 @click.option(
     "--steps",
@@ -114,6 +129,8 @@ def run(**options: Any) -> None:
     quiet, as_json = options["quiet"], options["as_json"]
     if quiet and as_json:
         raise UsageError("--quiet and --json exclude each other.")
+    if options["on_break"] is not None and not options["breaks"]:
+        raise UsageError("--on-break needs a --break condition.")
     # Prompts are checked before torch is imported, which takes seconds.
     request = _request(options, _prompt(options))
 
@@ -122,21 +139,31 @@ def run(**options: Any) -> None:
     console = output_console()
     with ProgressDisplay(console, shown=not (quiet or as_json)) as progress:
         listeners: list[Any] = [progress]
+        on_hit: Callable[[Hit], None] | None = _print_hit if quiet else None
         if not quiet and not as_json:
-            listeners.append(_report(console, options["steps"], request.path))
+            report = _report(console, options["steps"], request.path)
+            listeners.append(report)
+            on_hit = report.on_hit
         result = generate_traced(
             request,
             listeners=listeners,
             progress=progress,
+            on_hit=on_hit,
             on_prepared=_print_notes,
         )
     _print_result(result, quiet=quiet, as_json=as_json)
     _raise_if_incomplete(result)
+    if result.hits and request.on_break == "exit":
+        raise CheckFailedError(f"--break {result.hits[0]} (the run ended there; {result.path} has it).")
 
 
 def _print_notes(inputs: ModelInputs) -> None:
     for note in inputs.notes:
         click.echo(f"note: {note}", err=True)
+
+
+def _print_hit(hit: Hit) -> None:
+    click.echo(f"break: {' '.join(str(hit).split())}", err=True)
 
 
 def _report(console: Any, full_steps: Callable[[int], bool], path: Path) -> Any:
@@ -176,6 +203,8 @@ def _request(options: dict[str, Any], prompt: PromptSpec) -> GenerationRequest:
         strict=options["strict"],
         force=options["force"],
         max_trace_bytes=None if size is None else int(size * 1e6),
+        breaks=options["breaks"],
+        on_break=options["on_break"] or "report",
     )
 
 
@@ -205,6 +234,7 @@ def _print_result(result: GenerationResult, *, quiet: bool, as_json: bool) -> No
             "seed": result.seed,
             "complete": result.failure is None and not result.faults,
             "violated": result.violated,
+            "breaks": [vars(hit) for hit in result.hits],
             "problems": [*([str(result.failure)] if result.failure else []), *result.faults],
         }
         click.echo(json.dumps(document, ensure_ascii=False))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tracer.cli.conditions import checked_conditions
 from tracer.cli.display import output_console
 from tracer.cli.steps import StepSet
 from tracer.errors import UsageError
@@ -25,9 +26,26 @@ from tracer.errors import UsageError
 )
 @click.option("--only", is_flag=True, help="Leave out the header and the steps that --steps does not name.")
 @click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch to show in full.")
-def show(path: Path, number: int | None, steps: Callable[[int], bool], only: bool, row: int) -> None:
+@click.option(
+    "--break",
+    "breaks",
+    multiple=True,
+    metavar="EXPR",
+    callback=checked_conditions,
+    help="Print steps in full where this holds, e.g. 'p_chosen < 0.3'; repeatable.",
+)
+def show(
+    path: Path,
+    number: int | None,
+    steps: Callable[[int], bool],
+    only: bool,
+    row: int,
+    breaks: tuple[str, ...],
+) -> None:
     """Print the walkthrough from a recording, without the model."""
     from reports.terminal import TerminalReport
+    from tracer.analysis.breaks import BreakWatch
+    from tracer.analysis.conditions import parse_condition
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
@@ -35,13 +53,18 @@ def show(path: Path, number: int | None, steps: Callable[[int], bool], only: boo
         if not runs:
             raise UsageError(f"{path} has no run {number}; it has {len(recording.runs)}.")
         report = TerminalReport(output_console(), full_steps=steps, path=str(path), row=row)
+        watch = BreakWatch([parse_condition(text) for text in breaks], report.on_hit)
         for run in runs:
             if row < 0 or row >= len(run.header.prompt):
                 raise UsageError(f"--row {row}: run {run.number} has rows 0 to {len(run.header.prompt) - 1}.")
-            if not only:
-                report.on_run(run.number, run.header, run.tokens)
+            report.on_run(run.number, run.header, run.tokens, printed=not only)
+            watch.on_run(run.number, run.header, run.tokens)
             for step_number in run.steps.numbers:
-                if not only or steps(step_number):
-                    report.on_step(run.steps.number(step_number), run.tokens)
+                if only and not breaks and not steps(step_number):
+                    continue
+                step = run.steps.number(step_number)
+                watch.on_step(step, run.tokens)
+                if not only or watch.last or steps(step_number):
+                    report.on_step(step, run.tokens)
             if not only:
                 report.on_end(run.end)

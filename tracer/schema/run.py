@@ -236,6 +236,7 @@ class RunEnd(Record):
         queue_waits: how often generation had to wait for the writer.
         queue_wait_seconds: how long in total.
         tensors_stopped_at: step from which tensors were left out for ``--max-trace-size``.
+        ended_by: the condition of the user that ended the run, and why it held.
     """
 
     status: RunStatus
@@ -248,6 +249,7 @@ class RunEnd(Record):
     queue_waits: int = 0
     queue_wait_seconds: float = 0.0
     tensors_stopped_at: int | None = None
+    ended_by: str | None = None
 
 
 class TokenText(Record):

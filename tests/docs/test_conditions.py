@@ -1,0 +1,27 @@
+"""The page about conditions says what the language is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tracer.analysis.conditions import parse_condition
+from tracer.analysis.conditions_names import NAMES, QUESTIONS
+
+PAGE = (Path(__file__).parents[2] / "docs/conditions.md").read_text(encoding="utf-8")
+
+
+def test_every_name_is_listed_with_its_meaning() -> None:
+    rows = re.findall(r"^\| `(\w+)(?:\(TOKEN\))?` \| ([\w ]+) \| (.+) \|$", PAGE, re.MULTILINE)
+    known = {**NAMES, **QUESTIONS}
+    expected = [
+        (name, "yes or no" if each.kind == "truth" else each.kind, each.meaning)
+        for name, each in known.items()
+    ]
+    assert rows == expected
+
+
+def test_examples_are_conditions() -> None:
+    (block,) = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines():
+        parse_condition(line)
