@@ -70,12 +70,15 @@ def _device_name(device: Any) -> str:
 
 
 def settings_in_force(config: GenerationConfig) -> dict[str, str]:
-    """The settings that differ from a bare ``GenerationConfig``, as text."""
+    """The settings that differ from a bare ``GenerationConfig``, as text.
+
+    A greedy run does not use the sampling settings that were unset for it; they are left out.
+    """
     bare = GenerationConfig().to_dict()
     return {
         name: str(value)
         for name, value in sorted(config.to_dict().items())
-        if value is not None
+        if (value is not None or config.do_sample)
         and not name.startswith("_")
         and name != "transformers_version"
         and bare.get(name) != value
@@ -97,9 +100,13 @@ def prompt_rows(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) ->
     return tuple(PromptRow(token_ids=tuple(row), padding=pad) for row, pad in zip(ids, padding, strict=True))
 
 
+def versions() -> dict[str, str]:
+    """Versions of everything that has a say in the result, and the number of threads, which has one too."""
+    return {**_installed(), "threads": str(torch.get_num_threads())}
+
+
 @functools.cache
-def versions() -> Mapping[str, str]:
-    """Versions of everything that has a say in the result; they are the same for all runs of a process."""
+def _installed() -> Mapping[str, str]:
     names = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
     found = {"trace-generate": __version__, "python": platform.python_version()}
     found.update({name: metadata.version(name) for name in names})

@@ -232,7 +232,7 @@ class GenerationWatch:
             modules=self._modules.modules,
             anchors=find_anchors(self._model, do_sample=bool(config.do_sample)),
             capture=self._capture,
-            versions=dict(facts.versions()),
+            versions=facts.versions(),
             started_at=facts.now(),
         )
 

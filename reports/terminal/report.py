@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from reports.view.text import plain
 from tracer.analysis.conditions import Hit
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
+from tracer.tracefile import Stamp
 
 
 class TerminalReport:
@@ -107,11 +108,12 @@ class TerminalReport:
             self.console.print(render_line(line, heading=not self._in_lines))
             self._in_lines = True
 
-    def on_end(self, end: RunEnd | None) -> None:
+    def on_end(self, end: RunEnd | None, stamps: Sequence[Stamp] = ()) -> None:
         """The run is over.
 
         Args:
             end: its end record; None when the trace has none.
+            stamps: results of later verifications.
         """
         count = self._count
         view = summary(
@@ -124,6 +126,7 @@ class TerminalReport:
             errors=count.errors,
             interventions=count.interventions,
             path=self._path,
+            stamps=stamps,
         )
         self.console.print(render_summary(view))
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from reports.view.blocks import Level, Note
 from reports.view.figures import count, duration, plural
 from reports.view.text import plain, plain_lines
+from reports.view.verification import stamp_notes
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
+from tracer.tracefile import Stamp
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def summary(
     errors: int = 0,
     interventions: int = 0,
     path: str | None = None,
+    stamps: Sequence[Stamp] = (),
 ) -> SummaryView:
     """Summarise a run.
 
@@ -87,6 +90,7 @@ def summary(
         errors: faults in recording.
         interventions: what the user changed.
         path: where the trace is.
+        stamps: results of verifications.
     """
     taken = end.steps if end is not None else steps or 0
     rows = len(header.prompt) if header is not None else max(1, len(end.sequences) if end else 1)
@@ -98,7 +102,7 @@ def summary(
         generated=generated if generated is not None else taken * rows,
         seconds=end.seconds if end is not None else None,
         path=plain(path) if path is not None else None,
-        notes=(*_trouble(end, violations, errors), *_remarks(end, interventions)),
+        notes=(*_trouble(end, violations, errors), *_remarks(end, interventions), *stamp_notes(stamps)),
     )
 
 

@@ -23,7 +23,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run", "--help"], ["show", "{trace}"], ["info", "{trace}"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["show", "{trace}"],
+        ["info", "{trace}"],
+        ["verify", "{trace}"],
+    ],
     ids=" ".join,
 )
 def test_command_imports_nothing_heavy(arguments: list[str], recorded: Path) -> None:

@@ -21,6 +21,7 @@ def info(path: Path) -> None:
 
     from reports.view.figures import byte_size, duration
     from reports.view.text import plain
+    from reports.view.verification import stamp_notes
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
@@ -45,6 +46,9 @@ def info(path: Path) -> None:
                 _state(end),
             )
         console.print(table)
+        for run in recording.runs:
+            for note in stamp_notes(run.stamps):
+                console.print(f"run {run.number}: {note.text}", markup=False)
 
 
 def _state(end: RunEnd | None) -> str:

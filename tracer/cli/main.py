@@ -12,6 +12,7 @@ from tracer.cli.group import DefaultGroup
 from tracer.cli.info import info
 from tracer.cli.run import run
 from tracer.cli.show import show
+from tracer.cli.verify import verify
 from tracer.errors import TraceGenerateError
 from tracer.version import __version__
 
@@ -53,6 +54,7 @@ def cli(debug: bool) -> None:
 cli.add_command(run)
 cli.add_command(show)
 cli.add_command(info)
+cli.add_command(verify)
 
 
 def main(arguments: list[str] | None = None) -> None:

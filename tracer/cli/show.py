@@ -67,4 +67,4 @@ def show(
                 if not only or watch.last or steps(step_number):
                     report.on_step(step, run.tokens)
             if not only:
-                report.on_end(run.end)
+                report.on_end(run.end, run.stamps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,7 +25,8 @@ class ModelSpec:
     Attributes:
         name: hub id or folder; None for the demo model.
         dtype: dtype of the weights, ``auto`` for the checkpoint's own.
-        device_map: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` …; None for a GPU when there is one.
+        device_map: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` …, or a device for each module prefix; None for a
+            GPU when there is one.
         attention: attention implementation, None for the model's default.
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether code that comes with the model may run.
@@ -32,7 +34,7 @@ class ModelSpec:
 
     name: str | None = None
     dtype: str = "auto"
-    device_map: str | None = None
+    device_map: str | Mapping[str, str] | None = None
     attention: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
@@ -85,10 +87,15 @@ def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel
     return LoadedModel(model, tokenizer, spec.name or demo_model.NAME)
 
 
-def _device_map(wanted: str | None) -> str:
+def _device_map(wanted: str | Mapping[str, str] | None) -> str | dict[str, str]:
     """The device map to use; a GPU by default where there is one."""
     import torch
 
+    if isinstance(wanted, Mapping):
+        for device in wanted.values():
+            if device.startswith("cuda"):
+                _device_map(device)
+        return dict(wanted)
     if wanted is None:
         return "auto" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda"):
@@ -155,7 +162,7 @@ def _tokenizer(source: str, spec: ModelSpec) -> Any:
         raise ModelLoadError(f"The tokenizer of {name} cannot be loaded: {_first_line(error)}") from error
 
 
-def _model(source: str, spec: ModelSpec, device_map: str) -> Any:
+def _model(source: str, spec: ModelSpec, device_map: str | dict[str, str]) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
