@@ -30,6 +30,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["show", "{trace}"],
         ["info", "{trace}"],
         ["verify", "{trace}"],
+        ["export", "{trace}", "--format", "jsonl", "-o", "-"],
+        ["export", "{trace}", "--format", "parquet"],
     ],
     ids=" ".join,
 )

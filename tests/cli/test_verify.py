@@ -102,10 +102,7 @@ def test_the_file_check_can_be_noted(tmp_path: Path, call: Any) -> None:
     "settings",
     [
         ["--greedy"],
-        [
-            "--sample",
-            *["--temperature", "0.7", "--top-k", "20", "--top-p", "0.8", "--repetition-penalty", "1.05"],
-        ],
+        ["--sample", "--temperature", "0.7", "--top-k", "20", "--repetition-penalty", "1.05"],
         ["--sample", "--gen", "top_k=null", "--gen", "eos_token_id=null", "--gen", "min_p=0.05"],
         ["--sample", "--gen", "suppress_tokens=[5,6]", "--gen", "no_repeat_ngram_size=2"],
         ["--sample", "--gen", "num_return_sequences=2", "--gen", "min_new_tokens=3"],

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tracer.cli.export import export
 from tracer.cli.group import DefaultGroup
 from tracer.cli.info import info
 from tracer.cli.run import run
@@ -55,6 +56,7 @@ cli.add_command(run)
 cli.add_command(show)
 cli.add_command(info)
 cli.add_command(verify)
+cli.add_command(export)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """Write, read and check the file of a recording; :mod:`tracer.tracefile.format` describes it."""
 
+from tracer.tracefile.cache_reading import CacheReading
 from tracer.tracefile.check import FileReport, RunReport, check_file
 from tracer.tracefile.jobs import EndWrite, Job, Listener, StepWrite
 from tracer.tracefile.reader import FileInfo, Recording, open_trace
@@ -11,6 +12,7 @@ from tracer.tracefile.steps import StepSequence
 from tracer.tracefile.writer import TraceWriter
 
 __all__ = [
+    "CacheReading",
     "EndWrite",
     "FileInfo",
     "FileReport",

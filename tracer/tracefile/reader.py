@@ -18,6 +18,7 @@ from types import TracebackType
 
 from tracer.errors import TraceFileError, UsageError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.tracefile.cache_reading import CacheReading
 from tracer.tracefile.database import Database
 from tracer.tracefile.messages import shown
 from tracer.tracefile.run_reading import RunReading
@@ -133,6 +134,10 @@ class Recording:
     def steps(self) -> StepSequence:
         """Steps of the first run."""
         return self._first.steps
+
+    def cache_at(self, step: int) -> CacheReading:
+        """The KV cache of the first run after a step (see :meth:`RunReading.cache_at`)."""
+        return self._first.cache_at(step)
 
     def _meta(self, key: str) -> str:
         row = self._database.row(self._database.queries.meta, (key,), str)

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy.typing as npt
 
+from tracer.errors import UsageError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.tracefile.cache_reading import CacheReading
 from tracer.tracefile.database import OPTIONAL_BYTES, OPTIONAL_TEXT, Database
 from tracer.tracefile.digests import digest
 from tracer.tracefile.saved import SavedTensor
 from tracer.tracefile.stamps import Stamp, read_stamps
 from tracer.tracefile.steps import StepSequence
-from tracer.tracefile.stored_tensors import read_tensor, tensor_names
+from tracer.tracefile.stored_tensors import read_tensor, tensor_layout, tensor_names
 from tracer.tracefile.validity import check_header
 
 
@@ -109,6 +111,38 @@ class RunReading:
             TraceFileError: it is damaged.
         """
         return self.saved_tensor(step, name).array()
+
+    def tensor_layout(self, step: int, name: str) -> tuple[str, tuple[int, ...]]:
+        """Dtype and shape of a saved tensor, without reading its values (see :meth:`tensor`)."""
+        return tensor_layout(self._database, self.number, step, name)
+
+    def cache_at(self, step: int) -> CacheReading:
+        """The KV cache after a step, from the slots that ``--save kv`` stored of each step up to it.
+
+        Args:
+            step: number of the step, from 1.
+
+        Raises:
+            UsageError: it cannot be put together, with the reason.
+            TraceFileError: the trace is damaged.
+        """
+        numbers = [number for number in self.steps.numbers if number <= step]
+        if not numbers or numbers[-1] != step:
+            raise UsageError(f"Run {self.number} has no step {step}; it has {len(self.steps)}.")
+        if numbers != list(range(1, step + 1)):
+            raise UsageError(f"Steps before step {step} are missing, and with them their slots.")
+        for number in numbers:
+            if "kv/0/key" not in self.tensor_names(number):
+                raise UsageError(
+                    f"The keys and values of step {number} were not saved; "
+                    "record with --capture tensors --save kv."
+                )
+        if self.steps.number(1).head.cache_before.length:
+            raise UsageError("The run began with a filled KV cache, whose slots a trace does not hold.")
+        after = self.steps.number(step).head.cache_after
+        return CacheReading(
+            step, after.layers, after.length, lambda number, name: self.saved_tensor(number, name), numbers
+        )
 
     def saved_tensor(self, step: int, name: str) -> SavedTensor:
         """A saved tensor as it was stored (see :meth:`tensor`)."""

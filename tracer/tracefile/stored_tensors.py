@@ -19,6 +19,24 @@ def tensor_names(database: Database, run: int, step: int) -> tuple[str, ...]:
     return tuple(name for (name,) in database.rows(database.queries.tensor_names, (run, step), str))
 
 
+def tensor_layout(database: Database, run: int, step: int, name: str) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape of a tensor, without reading its values.
+
+    Raises:
+        KeyError: no such tensor was saved.
+        TraceFileError: it is damaged.
+    """
+    parts = list(database.rows(database.queries.tensor_parts, (run, step, name), int, str, str, int))
+    if not parts:
+        raise KeyError(name)
+    with database.checking(f"tensor {name} of step {step}"):
+        _, dtype, shape_text, _ = parts[0]
+        shape = _parse_shape(shape_text)
+        if tensor_bytes(dtype, shape) != sum(length for _, _, _, length in parts):
+            raise ValueError("its shape and its values differ in size")
+        return dtype, shape
+
+
 def read_tensor(database: Database, run: int, step: int, name: str) -> SavedTensor:
     """Read one tensor.
 
