@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import cast
 
 from rich.console import Console
 
@@ -53,7 +55,7 @@ class TerminalReport:
         self._header: RunHeader | None = None
         self._shown_model: object = None
         self._count = _Count()
-        self._texts: dict[int, TokenText] = {}
+        self._texts: ChainMap[int, TokenText] = ChainMap()
         self._in_lines = False
         self._hit: Hit | None = None
 
@@ -73,7 +75,7 @@ class TerminalReport:
             tokens: texts of the prompt's tokens, if they are known already.
             printed: False to know the header without printing it.
         """
-        self._texts.update(tokens or {})
+        self._learn(tokens or {})
         self._count = _Count(run=number)
         self._header, self._in_lines = header, False
         if not printed:
@@ -95,7 +97,7 @@ class TerminalReport:
             step: the step.
             tokens: texts of its tokens; those of earlier steps are remembered.
         """
-        self._texts.update(tokens)
+        self._learn(tokens)
         self._count.add(step)
         hit, self._hit = self._hit, None
         if self._header is not None and (hit is not None or self._full_steps(step.number)):
@@ -129,6 +131,12 @@ class TerminalReport:
             stamps=stamps,
         )
         self.console.print(render_summary(view))
+
+    def _learn(self, tokens: Mapping[int, TokenText]) -> None:
+        """Remember texts without copying them: a trace reads each only when it is asked for."""
+        if all(tokens is not known for known in self._texts.maps):
+            # A chain is written to only through its own methods, which are not used here.
+            self._texts = ChainMap(cast("MutableMapping[int, TokenText]", tokens), *self._texts.maps)
 
 
 class _Count:

@@ -49,6 +49,7 @@ class Committer:
         self._on_build_error = on_build_error
         self._max_trace_bytes = max_trace_bytes
         self._tokens: dict[int, TokenText] = {}
+        self._texts = MappingProxyType(self._tokens)
         self.failure: TraceGenerateError | None = None
         self.dropped = 0
         self.build_errors: list[str] = []
@@ -65,8 +66,7 @@ class Committer:
         if self.failure is None:
             with self.failing("the header could not be written"):
                 self._writer.begin_run(header, tokens)
-        texts = MappingProxyType(self._tokens)
-        self._tell("on_run", lambda listener: listener.on_run(number, header, texts))
+        self._tell("on_run", lambda listener: listener.on_run(number, header, self._texts))
 
     def record(self, job: Job) -> None:
         """Build, commit and tell a step."""
@@ -83,8 +83,8 @@ class Committer:
         else:
             self.dropped += 1
         if write is not None:
-            step, tokens = write.step, MappingProxyType(self._tokens)
-            self._tell("on_step", lambda listener: listener.on_step(step, tokens))
+            step = write.step
+            self._tell("on_step", lambda listener: listener.on_step(step, self._texts))
 
     def end(self, run: int, build_end: Callable[[], EndWrite]) -> None:
         """Build, commit and tell the end of a run."""
