@@ -6,7 +6,7 @@ noticed and caught once, in :mod:`tracer.cli`. Anything else that escapes is a d
 | code | meaning |
 |---|---|
 | 0 | success |
-| 1 | a defect in trace-generate itself, or a generation that failed inside the model |
+| 1 | two runs differ (``diff`` and ``compare`` only, as ``diff`` does) |
 | 2 | wrong usage or input |
 | 3 | the model or tokenizer cannot be loaded |
 | 4 | unsupported: transformers version, kind of model, decoding mode |
@@ -15,12 +15,19 @@ noticed and caught once, in :mod:`tracer.cli`. Anything else that escapes is a d
 | 7 | the generation finished, but its trace is incomplete (disk full, folder gone) |
 | 8 | a trace file is damaged, of another kind, or of a newer version |
 | 9 | a check failed: ``verify``, ``--strict``, ``--on-break exit`` |
+| 10 | a generation that failed inside the model, or a defect in trace-generate itself |
 | 130 | interrupted (Ctrl-C) |
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+DIFFERENT = 1
+"""Exit code of a comparison that found a difference: no failure, so it is no error's."""
+
+DEFECT = 10
+"""Exit code of a failure that nobody expected."""
 
 
 class TraceGenerateError(Exception):
@@ -30,7 +37,7 @@ class TraceGenerateError(Exception):
         exit_code: what the process ends with when this reaches the command line.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = DEFECT
 
 
 class UsageError(TraceGenerateError):
@@ -66,7 +73,7 @@ class DeviceError(TraceGenerateError):
 class GenerationError(TraceGenerateError):
     """The model itself failed during generation; the trace up to there is kept."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = DEFECT
 
 
 class IncompleteTraceError(TraceGenerateError):

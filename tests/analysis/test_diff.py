@@ -72,7 +72,7 @@ def test_other_settings() -> None:
     assert report.reason == "settings"
     assert report.first_beyond is not None
     assert report.first_beyond.quantity == "score after TemperatureLogitsWarper"
-    assert {fact.name for fact in report.facts} == {"temperature", "processors"}
+    assert {fact.name for fact in report.facts} == {"temperature", "TemperatureLogitsWarper"}
     greedy = diff(a, real_run(**LONG, do_sample=False))
     assert greedy.reason == "settings"
 

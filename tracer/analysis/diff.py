@@ -99,7 +99,7 @@ class _Walk:
         self._active = [pair for pair in pairs if pair.same_prompt]
         self._whole_batch = _whole_batch(a, b, pairs)
         # Settings of the choice and seeds do not touch the forward pass.
-        others = {"settings", "seed", "prompt", "model"}
+        others = {"settings", "processors", "seed", "prompt", "model"}
         self._alike = all(fact.kind in others or fact.name == "trace-generate" for fact in facts)
         self._fixed = tolerance
         self._tolerance = Tolerance.of(a.header.model.dtype, b.header.model.dtype, tolerance)
@@ -130,6 +130,7 @@ class _Walk:
             changed_step=self.changed_step,
             lengths=(len(self._a.steps), len(self._b.steps)),
             sampling=self._a.header.do_sample and self._b.header.do_sample,
+            tolerance=self._fixed,
         )
 
     def _step(self, a: Step, b: Step) -> None:
@@ -188,7 +189,8 @@ def _notes(a: RunLike, b: RunLike, pairs: Sequence[RowPair], walk: _Walk) -> tup
             notes.append(f"Run {name} recorded no statistics, so its modules cannot be compared.")
     left_out = len(a.header.prompt) + len(b.header.prompt) - 2 * len(pairs)
     if left_out:
-        notes.append(f"{left_out} rows have no counterpart with the same prompt and were left out.")
+        rows = "1 row has" if left_out == 1 else f"{left_out} rows have"
+        notes.append(f"{rows} no counterpart with the same prompt and were left out.")
     if not walk.logits:
         notes.append("Divergences of the logits need `--save logits` in both runs.")
     return tuple(notes)

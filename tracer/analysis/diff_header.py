@@ -87,8 +87,8 @@ def _facts(a: RunLike, b: RunLike, pairs: Sequence[RowPair]) -> Iterator[Fact]:
         yield Fact("padding", f"row {pair.a}", str(pair.padding_a), str(pair.padding_b))
     yield Fact("batch", "rows", str(len(ours.prompt)), str(len(theirs.prompt)))
     yield Fact("settings", "do_sample", str(ours.do_sample), str(theirs.do_sample))
-    yield from _mappings("settings", ours.generation_config, theirs.generation_config)
-    yield Fact("settings", "processors", _processors(ours.processors), _processors(theirs.processors))
+    yield from _mappings("settings", _own_settings(ours), _own_settings(theirs))
+    yield from _processors(ours.processors, theirs.processors)
     if not {"max_length"} & {*ours.generation_config, *theirs.generation_config}:
         yield Fact("settings", "max_length", str(ours.max_length), str(theirs.max_length))
     yield Fact("seed", "seed", str(ours.seed), str(theirs.seed))
@@ -106,11 +106,26 @@ def _mappings(kind: FactKind, a: Mapping[str, str], b: Mapping[str, str]) -> Ite
         yield Fact(own, name or "all", a.get(name, _ABSENT), b.get(name, _ABSENT))
 
 
-def _processors(infos: Sequence[ProcessorInfo]) -> str:
-    return ", ".join(
-        f"{info.class_name}({', '.join(f'{name}={value}' for name, value in info.settings.items())})"
-        for info in infos
-    )
+def _own_settings(header: RunHeader) -> dict[str, str]:
+    """Generation settings; whether tokens were drawn is a fact of its own."""
+    return {name: value for name, value in header.generation_config.items() if name != "do_sample"}
+
+
+def _processors(a: Sequence[ProcessorInfo], b: Sequence[ProcessorInfo]) -> Iterator[Fact]:
+    """Processors class by class; where these are the same, their order."""
+    ours, theirs = _by_class(a), _by_class(b)
+    yield from _mappings("processors", ours, theirs)
+    if ours == theirs:
+        orders = (", ".join(info.class_name for info in infos) for infos in (a, b))
+        yield Fact("processors", "order", *orders)
+
+
+def _by_class(infos: Sequence[ProcessorInfo]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for info in infos:
+        settings = ", ".join(f"{name}={value}" for name, value in info.settings.items())
+        found.setdefault(info.class_name, []).append(settings or "in use")
+    return {name: "; ".join(settings) for name, settings in found.items()}
 
 
 def _cache(run: RunLike) -> str:

@@ -28,6 +28,7 @@ class Evidence:
         changed_step: first step that the user changed in either run, None if none.
         lengths: steps of both runs.
         sampling: whether both runs drew their tokens.
+        tolerance: the user's own tolerance, None for what the dtypes explain.
     """
 
     facts: tuple[Fact, ...]
@@ -38,6 +39,7 @@ class Evidence:
     changed_step: int | None
     lengths: tuple[int, int]
     sampling: bool
+    tolerance: float | None = None
 
     def of(self, *kinds: FactKind) -> list[Fact]:
         """Differing facts of some kinds."""
@@ -46,7 +48,8 @@ class Evidence:
     @property
     def settings(self) -> list[Fact]:
         """Differing settings that have a say in the choice of a token."""
-        return [fact for fact in self.of("settings") if fact.name in ("do_sample", "processors")]
+        sampling = [fact for fact in self.of("settings") if fact.name == "do_sample"]
+        return [*sampling, *self.of("processors")]
 
     @property
     def order(self) -> tuple[Reason, list[Fact]] | None:
@@ -97,7 +100,8 @@ def _numbers(evidence: Evidence, beyond: NumberDifference) -> tuple[Reason, str]
     if order is not None and order[0] == "padding" and beyond.stop in ("processors", "warpers"):
         return "padding", f"{what}: a processor looks back on the padding too ({_listed(order[1])})."
     if order is not None:
-        return order[0], f"{what}, more than rounding explains, and these differ: {_listed(order[1])}."
+        limit = "rounding explains" if evidence.tolerance is None else "the tolerance allows"
+        return order[0], f"{what}, more than {limit}, and these differ: {_listed(order[1])}."
     if beyond.stop in ("processors", "warpers"):
         return "unknown", f"{what}, though the recorded settings are the same."
     return "weights", f"{what}, and nothing but the model itself can be the cause."

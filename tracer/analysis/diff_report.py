@@ -34,6 +34,7 @@ another model. ``length``: one stopped earlier. ``unknown``: the recordings do n
 FactKind = Literal[
     "prompt",
     "settings",
+    "processors",
     "seed",
     "cache",
     "padding",

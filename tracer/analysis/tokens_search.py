@@ -74,6 +74,32 @@ def find_tokens(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoic
     return tuple(best.values())
 
 
+def split_text(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoice, ...]:
+    """A text that is no token alone as a sequence of tokens, the longest first.
+
+    The tokenizer itself may split the text elsewhere: the recording knows only the texts that it mentions.
+
+    Args:
+        query: the text.
+        tokens: texts of the recording.
+
+    Returns:
+        The tokens in order; empty if the texts of the recording do not make up this one.
+    """
+    by_text: dict[str, TokenText] = {}
+    for token in tokens.values():
+        if token.text and query.find(token.text) >= 0:
+            by_text.setdefault(token.text, token)
+    # From each place, the tokens that lead to the end; found from the back.
+    ways: dict[int, tuple[TokenText, ...]] = {len(query): ()}
+    for place in range(len(query) - 1, -1, -1):
+        fitting = [text for text in by_text if query.startswith(text, place) and place + len(text) in ways]
+        if fitting:
+            longest = max(fitting, key=len)
+            ways[place] = (by_text[longest], *ways[place + len(longest)])
+    return tuple(_choice(token.id, token, "text") for token in ways.get(0, ()))
+
+
 def _choice(number: int, token: TokenText | None, match: Match) -> TokenChoice:
     return TokenChoice(number, token.text if token else None, token.piece if token else None, match)
 

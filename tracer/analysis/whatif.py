@@ -189,10 +189,6 @@ class _Replay:
         if not self.sampling:
             return [_highest(row) for row in finals], None
         sure = [_sure(each, row) for each, row in zip(known, finals, strict=True)]
-        if self._states is None or self._replayer is None:
-            return [
-                each or _Chosen(None, False, "the draw is repeated with torch only") for each in sure
-            ], None
         drawn, reproduced, reason = self._draw(step, finals)
         if drawn is None:
             return [each or _Chosen(None, False, reason) for each in sure], None
@@ -201,11 +197,11 @@ class _Replay:
 
     def _draw(self, step: Step, finals: Sequence[ScoreRow]) -> tuple[list[int] | None, list[bool], str]:
         """Draw with the recorded state, once with the recorded scores and once with the others."""
-        assert self._states is not None  # asked for only with a replayer
-        assert self._replayer is not None
         assert step.scores is not None
         if step.head.draw is None:
             return None, [], "the recorded run was greedy, so there is no random state to draw with"
+        if self._states is None or self._replayer is None:
+            return None, [], "the draw is repeated with torch only"
         device, kind = scores_device(step.head), scores_dtype(step.head)
         try:
             state = self._states.before(step.number)
@@ -246,6 +242,7 @@ class _Replay:
             exact=final.exact,
             certain=chosen.certain and not diverged,
             diverged=diverged,
+            complete=final.complete,
             reproduced=None if reproduced is None else reproduced[row],
             reason="the text before this step would be another" if diverged else chosen.reason,
         )

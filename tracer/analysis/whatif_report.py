@@ -20,6 +20,7 @@ class WhatIfStep:
             row's first difference, where the text would be another.
         same: whether it is the recorded one; None where ``token`` is.
         kept: candidates left, given the recorded text; an estimate unless ``exact``.
+        complete: whether no token that was not recorded can be left; if not, ``kept`` counts the others only.
         recorded_kept: candidates that were left in the recorded run.
         entropy: of their distribution in bits; an estimate unless ``exact``.
         recorded_entropy: in the recorded run, in bits.
@@ -46,6 +47,7 @@ class WhatIfStep:
     exact: bool
     certain: bool
     diverged: bool
+    complete: bool = True
     reproduced: bool | None = None
     reason: str = ""
 

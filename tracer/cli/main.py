@@ -14,16 +14,15 @@ from tracer.cli.info import info
 from tracer.cli.run import run
 from tracer.cli.show import show
 from tracer.cli.verify import verify
-from tracer.errors import TraceGenerateError
+from tracer.errors import DEFECT, TraceGenerateError
 from tracer.version import __version__
 
 INTERRUPTED = 130
-DEFECT = 1
 
 _EPILOG = """\b
 Exit codes:
   0  success
-  1  the model failed in generation, or a defect of this program
+  1  the two runs differ (diff, compare)
   2  wrong usage or input
   3  the model or tokenizer cannot be loaded
   4  unsupported transformers version, model or decoding mode
@@ -32,6 +31,7 @@ Exit codes:
   7  the generation finished, its trace is incomplete
   8  a trace file is damaged, of another kind or newer
   9  a check failed
+  10  the model failed in generation, or a defect of this program
   130  interrupted
 """
 
