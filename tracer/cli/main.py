@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
+from tracer.cli.diff import diff
 from tracer.cli.export import export
 from tracer.cli.group import DefaultGroup
 from tracer.cli.info import info
 from tracer.cli.run import run
 from tracer.cli.show import show
 from tracer.cli.verify import verify
+from tracer.cli.whatif import whatif
+from tracer.cli.why import why
 from tracer.errors import DEFECT, TraceGenerateError
 from tracer.version import __version__
 
@@ -57,6 +60,9 @@ cli.add_command(show)
 cli.add_command(info)
 cli.add_command(verify)
 cli.add_command(export)
+cli.add_command(why)
+cli.add_command(whatif)
+cli.add_command(diff)
 
 
 def main(arguments: list[str] | None = None) -> None:
