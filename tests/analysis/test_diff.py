@@ -163,7 +163,7 @@ def test_a_padded_row_against_the_prompt_alone(save: tuple[str, ...]) -> None:
     assert (pair.a, pair.b, pair.padding_a, pair.padding_b) == (0, 2, 0, 4)
     assert report.reason in ("rounding", "identical")
     assert report.same
-    assert any("left out" in note for note in report.notes)
+    assert any("Left out: 2 rows" in note for note in report.notes)
     assert bool(report.logits) == bool(save)
 
 

@@ -189,8 +189,8 @@ def _notes(a: RunLike, b: RunLike, pairs: Sequence[RowPair], walk: _Walk) -> tup
             notes.append(f"Run {name} recorded no statistics, so its modules cannot be compared.")
     left_out = len(a.header.prompt) + len(b.header.prompt) - 2 * len(pairs)
     if left_out:
-        rows = "1 row has" if left_out == 1 else f"{left_out} rows have"
-        notes.append(f"{rows} no counterpart with the same prompt and were left out.")
+        rows = "1 row" if left_out == 1 else f"{left_out} rows"
+        notes.append(f"Left out: {rows} without a counterpart with the same prompt.")
     if not walk.logits:
         notes.append("Divergences of the logits need `--save logits` in both runs.")
     return tuple(notes)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tracer.cli.compare import compare
 from tracer.cli.diff import diff
 from tracer.cli.export import export
 from tracer.cli.group import DefaultGroup
@@ -63,6 +64,7 @@ cli.add_command(export)
 cli.add_command(why)
 cli.add_command(whatif)
 cli.add_command(diff)
+cli.add_command(compare)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -132,7 +132,7 @@ def run(**options: Any) -> None:
     if options["on_break"] is not None and not options["breaks"]:
         raise UsageError("--on-break needs a --break condition.")
     # Prompts are checked before torch is imported, which takes seconds.
-    request = _request(options, _prompt(options))
+    request = generation_request(options, prompt_spec(options))
 
     from tracer.generation import generate_traced
 
@@ -149,15 +149,16 @@ def run(**options: Any) -> None:
             listeners=listeners,
             progress=progress,
             on_hit=on_hit,
-            on_prepared=_print_notes,
+            on_prepared=print_notes,
         )
     _print_result(result, quiet=quiet, as_json=as_json)
-    _raise_if_incomplete(result)
+    raise_if_incomplete(result)
     if result.hits and request.on_break == "exit":
         raise CheckFailedError(f"--break {result.hits[0]} (the run ended there; {result.path} has it).")
 
 
-def _print_notes(inputs: ModelInputs) -> None:
+def print_notes(inputs: ModelInputs) -> None:
+    """Say on standard error what the user should know about the prompt."""
     for note in inputs.notes:
         click.echo(f"note: {note}", err=True)
 
@@ -172,7 +173,8 @@ def _report(console: Any, full_steps: Callable[[int], bool], path: Path) -> Any:
     return TerminalReport(console, full_steps=full_steps, path=str(path))
 
 
-def _request(options: dict[str, Any], prompt: PromptSpec) -> GenerationRequest:
+def generation_request(options: dict[str, Any], prompt: PromptSpec) -> GenerationRequest:
+    """What is to be generated, from the options of this command."""
     from tracer.generation import GenerationRequest
     from tracer.loading.models import ModelSpec
 
@@ -208,7 +210,8 @@ def _request(options: dict[str, Any], prompt: PromptSpec) -> GenerationRequest:
     )
 
 
-def _prompt(options: dict[str, Any]) -> PromptSpec:
+def prompt_spec(options: dict[str, Any]) -> PromptSpec:
+    """From which words, checked before torch is imported, which takes seconds."""
     from tracer.loading.prompts import PromptSpec, check_prompts, read_messages, read_prompt_file
 
     prompts = list(options["prompts"])
@@ -243,7 +246,8 @@ def _print_result(result: GenerationResult, *, quiet: bool, as_json: bool) -> No
             click.echo(text)
 
 
-def _raise_if_incomplete(result: GenerationResult) -> None:
+def raise_if_incomplete(result: GenerationResult) -> None:
+    """Raise what is wrong with a recording, so that the exit code says it."""
     if result.failure is not None:
         raise IncompleteTraceError(str(result.failure))
     if result.faults:

@@ -1,0 +1,143 @@
+"""`trace-generate compare --prompt … --vary WHAT`: run a pair and say where the two part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracer.cli.diff import show_difference
+from tracer.cli.display import ProgressDisplay, output_console
+from tracer.cli.run import generation_request, print_notes, prompt_spec, raise_if_incomplete, run
+from tracer.errors import OutputError
+
+if TYPE_CHECKING:
+    from tracer.comparison import Variant
+    from tracer.generation import GenerationResult
+
+_SHARED = {
+    "prompts",
+    "prompt_file",
+    "system",
+    "no_chat_template",
+    "model",
+    "revision",
+    "dtype",
+    "device_map",
+    "attn",
+    "trust_remote_code",
+    "greedy",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "seed",
+    "gen",
+}
+"""Options of `run` that both runs of a pair have in common."""
+
+_FIXED: dict[str, Any] = {
+    "messages_file": None,
+    "capture": "tensors",
+    "save": ("logits",),
+    "candidates": 64,
+    "strict": False,
+    "max_trace_size": None,
+    "out": None,
+}
+
+
+@click.command()
+@click.option(
+    "--vary",
+    type=click.Choice(["cache", "attn", "dtype", "batch", "seed"]),
+    required=True,
+    help="What differs: cache on and off, eager and sdpa, float32 and bfloat16, alone and padded in a "
+    "batch, one seed and the next.",
+)
+@click.option("--values", metavar="A,B", help="Two other values for attn, dtype or seed.")
+@click.option(
+    "--max-new-tokens", default=32, show_default=True, metavar="N", help="Generate at most N tokens."
+)
+@click.option(
+    "--out-dir",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keep both traces here (default: they are thrown away).",
+)
+@click.option("--force", is_flag=True, help="Replace existing traces.")
+@click.option("--tolerance", type=float, metavar="X", help="As in `diff`.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compare(
+    vary: Any,
+    values: str | None,
+    out_dir: Path | None,
+    tolerance: float | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Run a pair that differs in one thing and say where the two part.
+
+    Unless told otherwise, tokens are chosen greedily; with --vary seed they are drawn.
+
+    Exit code 0: the same; 1: they differ.
+    """
+    # Prompts are checked before torch is imported, which takes seconds.
+    prompt = prompt_spec(_FIXED | options)
+    from tracer.comparison import make_pair
+
+    request = generation_request(_FIXED | options, prompt)
+    with _folder(out_dir) as folder:
+        chosen = tuple(value.strip() for value in values.split(",")) if values else ()
+        pair = make_pair(request, vary, folder, chosen)
+        console = output_console()
+        with ProgressDisplay(console, shown=not as_json) as progress:
+            results = [_generated(variant, progress) for variant in pair]
+        names = [
+            f"{variant.label}: {result.path}" if out_dir else variant.label
+            for variant, result in zip(pair, results, strict=True)
+        ]
+        return _compared(results, names, tolerance=tolerance, as_json=as_json)
+
+
+compare.params += [parameter for parameter in run.params if parameter.name in _SHARED]
+
+
+@contextmanager
+def _folder(chosen: Path | None) -> Iterator[Path]:
+    """The folder for both traces; a temporary one unless one is chosen."""
+    if chosen is None:
+        with tempfile.TemporaryDirectory(prefix="trace-generate-") as name:
+            yield Path(name)
+        return
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--out-dir {chosen} cannot be made: {error.strerror}.") from error
+    yield chosen
+
+
+def _generated(variant: Variant, progress: ProgressDisplay) -> GenerationResult:
+    from tracer.generation import generate_traced
+
+    result = generate_traced(
+        variant.request, listeners=[progress], progress=progress, on_prepared=print_notes
+    )
+    raise_if_incomplete(result)
+    return result
+
+
+def _compared(
+    results: list[GenerationResult], names: list[str], *, tolerance: float | None, as_json: bool
+) -> int:
+    from tracer.tracefile import open_trace
+
+    a, b = results
+    with open_trace(a.path) as first, open_trace(b.path) as second:
+        return show_difference(
+            (first.runs[0], second.runs[0]), (names[0], names[1]), tolerance=tolerance, as_json=as_json
+        )
