@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -15,6 +15,7 @@ from hooks.cache_proof import CacheProof
 from hooks.calls import CallNotes
 from hooks.draw import DrawStates, generator_state
 from hooks.modules import ModuleWatch
+from hooks.probes import Probe
 from hooks.step import NO_CACHE, CaughtStep
 from hooks.tensors import info_of, is_small_integer, keep
 from tracer.schema.run import StopName
@@ -60,6 +61,7 @@ class RunCapture:
         statistics: bool,
         save_logits: bool = False,
         save_kv: bool = False,
+        probes: Sequence[Probe] = (),
     ) -> None:
         """Prepare for the first step.
 
@@ -71,6 +73,7 @@ class RunCapture:
             statistics: whether to take statistics and check the cache's contents.
             save_logits: whether to store the raw logits.
             save_kv: whether to store the new cache slots.
+            probes: look at the forward pass beyond the usual record.
         """
         self.steps = 0
         self.input_ids: torch.Tensor | None = None
@@ -81,6 +84,7 @@ class RunCapture:
         self._statistics = statistics
         self._save_logits = save_logits
         self._save_kv = save_kv
+        self._probes = probes
         self._proof = CacheProof()
         modules.forget()
         self._cache_after = NO_CACHE
@@ -157,6 +161,8 @@ class RunCapture:
             return False
         early = step.number == 1 or step.fed * step.ids_before.shape[0] > EARLY_TOKENS
         self._modules.begin(early=early or torch.is_inference_mode_enabled())
+        for probe in self._probes:
+            probe.begin()
         self._forward_began = time.perf_counter()
         return True
 
@@ -167,6 +173,8 @@ class RunCapture:
             return
         step.forward_seconds = time.perf_counter() - self._forward_began
         self._calls = self._modules.take()
+        for probe in self._probes:
+            probe.end()
         with self.guard("forward-result"):
             logits = outputs.logits
             step.forward = ForwardResult(
@@ -293,6 +301,8 @@ class RunCapture:
             step.draw = DrawStates(str(scores.device), before, generator_state(scores.device))
         if scores is not None:
             step.held["scores"] = scores
+        for probe in self._probes:
+            probe.finish(step)
         step.to_host()
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 
-from torch import nn
 from transformers import PreTrainedModel
 
+from hooks.attention import AttentionProbe
+from hooks.lens import LensProbe
+from hooks.parts import decoder_layers
+from hooks.patches import Patches
+from hooks.probes import Probe
 from tracer.errors import UsageError
 from tracer.schema.run import CaptureSettings
 
-KINDS = ("logits", "hidden", "kv", "attention", "modules=REGEX")
+KINDS = ("logits", "hidden", "kv", "attention", "modules=REGEX", "lens")
 
 
 class Savings:
@@ -20,6 +24,8 @@ class Savings:
         logits: raw logits of the last position, whole vocabulary.
         kv: the slots that each step adds to the KV cache.
         modules: tensor name by module index, for modules whose outputs are stored.
+        attention: attention weights.
+        lens: the logit lens, at every level.
     """
 
     def __init__(self, capture: CaptureSettings, model: PreTrainedModel) -> None:
@@ -35,6 +41,8 @@ class Savings:
         wanted = capture.save if capture.level == "tensors" else ()
         self.logits = "logits" in wanted
         self.kv = "kv" in wanted
+        self.attention = "attention" in wanted
+        self.lens = "lens" in capture.save
         self.modules: dict[int, str] = {}
         for kind in wanted:
             if kind == "hidden":
@@ -44,12 +52,26 @@ class Savings:
             elif kind not in KINDS:
                 raise UsageError(f"--save {kind}: unknown; choose from {', '.join(KINDS)}.")
 
+    def probes(self, model: PreTrainedModel, patches: Patches) -> tuple[Probe, ...]:
+        """What looks at the forward pass itself.
+
+        Args:
+            model: the model.
+            patches: keeps what is replaced.
+
+        Raises:
+            UnsupportedError: the model does not show what was asked for.
+        """
+        found: list[Probe] = []
+        if self.attention:
+            found.append(AttentionProbe(model, patches))
+        if self.lens:
+            found.append(LensProbe(model, patches))
+        return tuple(found)
+
 
 def _decoder_layers(model: PreTrainedModel) -> dict[int, str]:
-    """The decoder layers: the longest ``ModuleList`` of the model."""
-    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
-    layers: list[nn.Module] = max(lists, key=len, default=[])
-    numbers = {id(layer): number for number, layer in enumerate(layers)}
+    numbers = {id(layer): number for number, layer in enumerate(decoder_layers(model))}
     return {
         index: f"hidden/{numbers[id(module)]}"
         for index, module in enumerate(model.modules())

@@ -104,6 +104,7 @@ class GenerationWatch:
         self._modules = ModuleWatch(
             model, self._patches, statistics=self._statistics, save=self._savings.modules
         )
+        self._probes = self._savings.probes(model, self._patches)
         self._patches.set(model, "forward", self._forward(model.forward))
         self._patches.set(model, "_sample", self._sample(model._sample))
         self._patches.set(
@@ -206,6 +207,7 @@ class GenerationWatch:
             statistics=self._statistics,
             save_logits=self._savings.logits,
             save_kv=self._savings.kv,
+            probes=self._probes,
         )
         watched = watch_processors(processors, warpers if config.do_sample else None, run)
         kwargs["logits_processor"], kwargs["logits_warper"] = watched

@@ -101,7 +101,8 @@ def trace(
         path: the trace file to make.
         capture: ``shapes``, ``stats`` (default: statistics of every module call and cache proofs) or
             ``tensors`` (``stats`` plus what ``save`` names).
-        save: tensors to store at level ``tensors``: ``logits``, ``hidden``, ``kv``, ``modules=REGEX``.
+        save: tensors to store at level ``tensors``: ``logits``, ``hidden``, ``kv``, ``attention``,
+            ``modules=REGEX``; and at any level ``lens``, what each layer would have predicted.
         candidates: cap of the candidate lists of a step.
         strict: raise ``CheckFailedError`` in the generation at the first check that does not hold.
         force: replace an existing file.
@@ -168,7 +169,7 @@ def _conditions(breaks: Iterable[str], on_break: str) -> tuple[Condition, ...]:
 def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:
     if capture not in get_args(Level):
         raise UsageError(f"capture {capture!r}: choose from {', '.join(get_args(Level))}.")
-    if save and capture != "tensors":
+    if set(save) - {"lens"} and capture != "tensors":
         raise UsageError("save needs capture='tensors' (--capture tensors).")
     if candidates < 1:
         raise UsageError(f"candidates is {candidates}; it must be at least 1.")

@@ -44,6 +44,7 @@ _FIXED: dict[str, Any] = {
     "messages_file": None,
     "capture": "tensors",
     "save": ("logits",),
+    "lens": False,
     "candidates": 64,
     "strict": False,
     "max_trace_size": None,

@@ -87,8 +87,12 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     help="What to record.",
 )
 @click.option(
-    "--save", multiple=True, metavar="WHAT", help="With --capture tensors: logits, hidden, kv, modules=REGEX."
+    "--save",
+    multiple=True,
+    metavar="WHAT",
+    help="With --capture tensors: logits, hidden, kv, attention, modules=REGEX.",
 )
+@click.option("--lens", is_flag=True, help="Record what each layer would have predicted.")
 @click.option(
     "--candidates", default=64, show_default=True, metavar="N", help="Longest list of candidates to record."
 )
@@ -200,7 +204,7 @@ def generation_request(options: dict[str, Any], prompt: PromptSpec) -> Generatio
         settings=settings,
         seed=options["seed"],
         capture=options["capture"],
-        save=options["save"],
+        save=(*options["save"], *(("lens",) if options["lens"] else ())),
         candidates=options["candidates"],
         strict=options["strict"],
         force=options["force"],

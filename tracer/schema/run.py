@@ -165,7 +165,8 @@ class CaptureSettings(Record):
 
     Attributes:
         level: ``shapes``, ``stats`` or ``tensors``.
-        save: what ``tensors`` stores: ``logits``, ``hidden``, ``kv``, ``attention``, ``modules=REGEX``.
+        save: what ``tensors`` stores: ``logits``, ``hidden``, ``kv``, ``attention``, ``modules=REGEX``;
+            ``lens`` at any level.
         candidates: cap of the candidate lists.
         strict: whether a violated check ends the generation.
     """
