@@ -127,12 +127,12 @@ class ModuleWatch:
             volatile = index in self._reducer.volatile
             plain = saved_as is None and not volatile and _is_plain(argument, output)
             known = self._known(index, inputs, outputs, plain=plain)
-            notes.calls.append(known)
             if known.kept:
                 if notes.early or volatile or outputs[0]._version:
-                    notes.looks[len(notes.calls) - 1] = _look(inputs, outputs[0])
+                    notes.looks[len(notes.calls)] = _look(inputs, outputs[0])
                 else:
                     notes.held += (inputs, outputs[0])
+            notes.calls.append(known)
             if saved_as is not None and outputs:
                 _save(notes, saved_as, outputs[0])
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation

@@ -42,7 +42,7 @@ def reference(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(
     ("name", "kind"),
-    # Without its cap on the scores Gemma 2 gives others with sdpa than transformers' reference, which is eager.
+    # Without its cap on the scores Gemma 2 gives others with sdpa than with eager, which is the reference.
     [pair for pair in PAIRS if pair != ("gemma2", "sdpa")],
 )
 def test_weights_are_transformers_own(name: str, kind: str, rows: int) -> None:
