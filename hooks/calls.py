@@ -94,6 +94,12 @@ class CallNotes:
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
+    def copy(self) -> CallNotes:
+        """The same notes; what is noted later is not in them."""
+        return CallNotes(
+            self.early, [*self.calls], [*self.held], {**self.looks}, {**self.saved}, [*self.errors]
+        )
+
 
 @dataclass(frozen=True)
 class _Sequence:

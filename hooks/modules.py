@@ -80,6 +80,15 @@ class ModuleWatch:
         notes, self._notes = self._notes, None
         return notes
 
+    def look(self, notes: CallNotes | None) -> StepCalls | None:
+        """Shapes and statistics of a step in progress; nothing is remembered of it.
+
+        Args:
+            notes: what :meth:`take` gave; None for what is being noted now.
+        """
+        notes = notes or self._notes
+        return None if notes is None else CallReducer(self._book.aside()).reduce(notes.copy())
+
     def reduce(self, notes: CallNotes) -> StepCalls:
         """Shapes and statistics of the noted calls. On a GPU this waits for the device.
 

@@ -19,7 +19,7 @@ from hooks.probes import Probe
 from hooks.step import NO_CACHE, CaughtStep
 from hooks.tensors import info_of, is_small_integer, keep
 from tracer.schema.run import StopName
-from tracer.schema.step import CaptureError, ForwardResult
+from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this reduce module outputs one by one, so that few are held at once."""
@@ -90,10 +90,16 @@ class RunCapture:
         self._cache_after = NO_CACHE
         self._step: CaughtStep | None = None
         self._scores: torch.Tensor | None = None
+        self._stages_seen = 0
         self._before_draw: torch.Tensor | None = None
         self._calls: CallNotes | None = None
         self._began = time.perf_counter()
         self._step_began = self._forward_began = self._began
+
+    @property
+    def number(self) -> int:
+        """Number of the step in progress, from 1; between two steps that of the one before."""
+        return self.steps if self._step is None else self._step.number
 
     def guard(self, stop: StopName) -> _Guard:
         """A context in which an exception becomes a capture error."""
@@ -176,10 +182,7 @@ class RunCapture:
         for probe in self._probes:
             probe.end()
         with self.guard("forward-result"):
-            logits = outputs.logits
-            step.forward = ForwardResult(
-                hidden_states=None, logits=info_of(logits), next_logits=info_of(logits[:, -1, :])
-            )
+            step.forward = _result(outputs.logits)
 
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` at a stage; copied at once, since the next processor may edit them."""
@@ -195,6 +198,7 @@ class RunCapture:
                     step.saved["logits"] = self._scores[0] if scores.dtype == dtype else keep(scores)
             if self._scores is not None:
                 self._scores[stage].copy_(scores.detach())
+                self._stages_seen = stage + 1
 
     def on_scores_done(self) -> None:
         """All processors ran; with sampling, the draw is next."""
@@ -243,6 +247,37 @@ class RunCapture:
             check, violations = self._proof.check(view, after, before + step.fed)
             step.checks.append(check)
             step.violations += violations
+
+    def so_far(self, local: Mapping[str, Any]) -> CaughtStep | None:
+        """What is known of the step in progress; a copy, of which nothing is handed over.
+
+        Args:
+            local: locals of a library frame that stands still, for what has not reached a hook yet:
+                ``logits`` in ``forward``, ``outputs`` before the first processor, the longer ``input_ids``.
+
+        Returns:
+            The step on the host, with as many score stages as there are and no token chosen where none is;
+            None between two steps.
+        """
+        if self._step is None:
+            return None
+        step = self._step.copy()
+        step.calls = self._modules.look(self._calls)
+        logits, ids = local.get("logits"), local.get("input_ids")
+        if step.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
+            step.forward = _result(logits)
+        if self._scores is not None:
+            step.held["scores"] = self._scores[: self._stages_seen]
+        elif self._calls is not None and hasattr(local.get("outputs"), "logits"):
+            step.held["scores"] = local["outputs"].logits[None, :, -1, :].detach().float()
+        if isinstance(ids, torch.Tensor) and ids.shape[1:] == (step.sequence_length + 1,):
+            step.ids_after = info_of(ids)
+            step.held["chosen"] = keep(ids[:, -1])
+        if "scores" in step.held:
+            step.stages = step.held["scores"].shape[0]
+            step.held.setdefault("chosen", torch.full((step.ids_before.shape[0],), NO_TOKEN))
+        step.to_host()
+        return step
 
     def on_criterion(self, index: int, done: Any) -> None:
         """One stopping criterion answered."""
@@ -304,6 +339,10 @@ class RunCapture:
         for probe in self._probes:
             probe.finish(step)
         step.to_host()
+
+
+def _result(logits: torch.Tensor) -> ForwardResult:
+    return ForwardResult(hidden_states=None, logits=info_of(logits), next_logits=info_of(logits[:, -1, :]))
 
 
 def _text(value: object) -> str:

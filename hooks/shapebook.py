@@ -22,6 +22,12 @@ class ShapeBook:
         self._numbers: dict[ShapeKey, int] = {}
         self._layouts: dict[tuple[int, ...], tuple[int, CallLayout]] = {}
 
+    def aside(self) -> ShapeBook:
+        """A book with the same shapes, in which new layouts leave no mark in this one."""
+        book = ShapeBook(self._modules)
+        book._shapes, book._numbers, book._layouts = self._shapes, self._numbers, {**self._layouts}
+        return book
+
     def shape(self, number: int) -> CallShape:
         """The call shape with that number."""
         return self._shapes[number]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,17 @@ class CaughtStep:
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def copy(self) -> CaughtStep:
+        """The same step without what it saves; what is added to either is not in the other."""
+        return replace(
+            self,
+            checks=[*self.checks],
+            violations=[*self.violations],
+            errors=[*self.errors],
+            held={**self.held},
+            saved={},
+        )
+
     def to_host(self) -> None:
         """Bring all tensors to the host; on a GPU this waits for the device once."""
         copies = to_host_all([*self.held.values(), *self.saved.values()])
@@ -110,6 +121,7 @@ class StepBuilder:
         *,
         decoder: int,
         candidates: int,
+        finished: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Prepare for the first step.
 
@@ -120,6 +132,7 @@ class StepBuilder:
             texts: looks up token texts.
             decoder: index of the module whose output are the hidden states.
             candidates: cap of the lists of recorded tokens.
+            finished: ``[rows]`` rows that had ended before; None if none had.
         """
         self._run = run
         self._decoder = decoder
@@ -127,7 +140,7 @@ class StepBuilder:
         self._texts = texts
         self._candidates = candidates
         self._draws = DrawLog()
-        self._finished = np.zeros(rows, dtype=np.bool_)
+        self._finished = np.zeros(rows, dtype=np.bool_) if finished is None else finished
         self._nonfinite_seen = False
 
     def build(self, caught: CaughtStep) -> tuple[Step, tuple[TokenText, ...]]:

@@ -97,6 +97,11 @@ class GenerationWatch:
     ) -> None:
         self._patches.undo()
 
+    @property
+    def run(self) -> RunCapture | None:
+        """What catches the run that is going on, None between runs."""
+        return self._run
+
     def _install(self) -> None:
         model = self._model
         self._savings = Savings(self._capture, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hooks.step import CaughtStep, StepBuilder
@@ -30,6 +31,7 @@ class RecordingSink:
         *,
         mentioned: tuple[int, ...] = (),
         ends_run: BreakWatch | None = None,
+        between_steps: Callable[[], None] | None = None,
     ) -> None:
         """Connect hooks to a recorder.
 
@@ -38,6 +40,7 @@ class RecordingSink:
             texts: looks up token texts.
             mentioned: tokens whose texts the trace shall hold from the start.
             ends_run: listener of the recorder; the run ends after a step in which it found something.
+            between_steps: called after each step; what it raises ends the generation.
         """
         self.steps = 0
         self.faults: list[str] = []
@@ -48,6 +51,7 @@ class RecordingSink:
         self._strict = False
         self._mentioned = mentioned
         self._ends_run = ends_run
+        self._between_steps = between_steps
         self._ended_by: str | None = None
         self._violated = threading.Event()
 
@@ -85,6 +89,8 @@ class RecordingSink:
             return False
         self.steps += 1
         self._recorder.put(StepJob(self._builder, caught, self._violated))
+        if self._between_steps is not None:
+            self._between_steps()
         # Only these two need to know, while the generation waits, what the step's record says.
         if self._strict or self._ends_run is not None:
             self._recorder.flush()

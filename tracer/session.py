@@ -14,6 +14,7 @@ from hooks.watch import GenerationWatch, require_decoder_only
 from tracer.analysis.breaks import BreakWatch, OnBreak
 from tracer.analysis.conditions import Condition, Hit, parse_condition
 from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
+from tracer.live import Halter, LiveRun
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
 from tracer.schema.run import CaptureSettings
@@ -84,6 +85,8 @@ def trace(
     breaks: Iterable[str] = (),
     on_break: OnBreak = "report",
     on_hit: Callable[[Hit], None] | None = None,
+    halt: Halter | None = None,
+    between_steps: Callable[[], None] | None = None,
     name: str | None = None,
     seed: int | None = None,
     prompt_texts: Sequence[str] = (),
@@ -113,6 +116,8 @@ def trace(
             ends that ``generate()`` after the step, its trace complete; ``exit`` does too, and leaving the
             block raises ``CheckFailedError``. The last two wait for each step to be recorded.
         on_hit: called with each condition that holds, before the listeners hear of the step.
+        halt: halts runs at their stops, to look at what is going on (:mod:`tracer.live`).
+        between_steps: called in the generating thread after each step; what it raises ends the generation.
         name: what reports call the model; by default what it was loaded from.
         seed: the seed that you set, for the header; nothing is seeded here.
         prompt_texts: the text of each prompt row, for the header.
@@ -147,8 +152,15 @@ def trace(
     )
     try:
         ends_run = watched if conditions and on_break != "report" else None
-        sink = RecordingSink(recorder, texts, mentioned=mentioned, ends_run=ends_run)
-        watch = GenerationWatch(model, sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts))
+        sink = RecordingSink(
+            recorder, texts, mentioned=mentioned, ends_run=ends_run, between_steps=between_steps
+        )
+        live = LiveRun(sink, tokenizer, halt) if halt is not None else None
+        watch = GenerationWatch(
+            model, live or sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts)
+        )
+        if live is not None:
+            live.follow(watch)
         with watch:
             yield TraceSession(file, recorder, sink, watched)
     finally:

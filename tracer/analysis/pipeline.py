@@ -30,7 +30,7 @@ def summarise(stages: Sequence[F32], chosen: I32, finished: Bools, cap: int) -> 
 
     Args:
         stages: per stage the scores ``[B, V]``: raw logits first, then after each processor and warper.
-        chosen: ``[B]`` the appended token of each row.
+        chosen: ``[B]`` the appended token of each row; :data:`NO_TOKEN` while none is.
         finished: ``[B]`` rows that had ended before.
         cap: largest length of each list of recorded tokens.
 
@@ -229,7 +229,7 @@ def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
         stage, change = _next_stage(stages[-1], after)
         stages.append(stage)
         changes.append(change)
-    raw, final = stages[0], stages[-1]
+    raw, final, made = stages[0], stages[-1], chosen != NO_TOKEN
     tokens = _recorded_tokens(raw, final, chosen, cap)
     removed_tokens = np.full((len(stages), REMOVED_CAP), NO_TOKEN, dtype=np.int32)
     for listed, change in zip(removed_tokens, changes, strict=True):
@@ -245,9 +245,9 @@ def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
         entropy=[stage.entropy for stage in stages],
         removed_tokens=removed_tokens,
         candidates=int(np.count_nonzero(final.weights > 0)),
-        chosen_rank=[stage.rank(chosen) for stage in stages],
-        chosen_scores=[float(stage.scores[chosen]) for stage in stages],
-        chosen_probability=float(final.probability(final.scores[[chosen]])[0]),
+        chosen_rank=[stage.rank(chosen) if made else 0 for stage in stages],
+        chosen_scores=[float(stage.scores[chosen]) if made else np.nan for stage in stages],
+        chosen_probability=float(final.probability(final.scores[[chosen]])[0]) if made else np.nan,
     )
 
 
@@ -262,7 +262,9 @@ def _changed(before: F32, after: F32) -> int:
 def _recorded_tokens(raw: _Stage, final: _Stage, chosen: int, cap: int) -> Indices:
     """Top of the raw logits, top of the final scores and the choice, by final score, then by raw logit."""
     best = [_top_of(stage, cap) for stage in (raw, final)]
-    tokens = np.unique(np.concatenate([*best, np.array([chosen])]))
+    if chosen != NO_TOKEN:
+        best.append(np.array([chosen]))
+    tokens = np.unique(np.concatenate(best))
     return tokens[np.lexsort((tokens, -raw.scores[tokens], -final.scores[tokens]))]
 
 

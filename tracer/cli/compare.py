@@ -48,6 +48,8 @@ _FIXED: dict[str, Any] = {
     "candidates": 64,
     "strict": False,
     "max_trace_size": None,
+    "breaks": (),
+    "on_break": None,
     "out": None,
 }
 

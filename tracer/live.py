@@ -1,0 +1,189 @@
+"""The run that is being traced right now, for who halts it at a stop and looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from hooks.step import CaughtStep, StepBuilder
+from hooks.tokens import TokenTexts
+from hooks.watch import GenerationWatch, RunSink
+from reports.view import StopCard
+from reports.view.step import stop_card
+from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
+from tracer.schema.step import NO_TOKEN, Step
+
+_NO_LOCALS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Halter(Protocol):
+    """Halts a run at its stops. Both methods are called in the thread that generates."""
+
+    def begin(self, live: LiveRun) -> None:
+        """A run starts; its header is known, its first step has not begun."""
+
+    def end(self) -> None:
+        """The run is over, also by an exception; whatever the halter installed has to be undone."""
+
+
+class LiveRun:
+    """What is known of the run in progress, seen from the thread that generates.
+
+    It stands between the hooks and whatever records the run, and changes nothing of what goes through.
+    Looking at a step costs time only when somebody looks.
+
+    Attributes:
+        header: header of the run in progress, None between runs.
+    """
+
+    def __init__(self, sink: RunSink, tokenizer: Any | None, halter: Halter) -> None:
+        """Stand before a sink.
+
+        Args:
+            sink: where records go.
+            tokenizer: the model's tokenizer, None to show ids only.
+            halter: told when a run begins and ends.
+        """
+        self.header: RunHeader | None = None
+        self._sink = sink
+        self._halter = halter
+        self._texts = TokenTexts(tokenizer)
+        self._tokens: dict[int, TokenText] = {}
+        self._watch: GenerationWatch | None = None
+        self._decoder = 0
+        self._runs = 0
+        self._last: CaughtStep | None = None
+        self._shown: tuple[int, frozenset[StopName]] = (0, frozenset())
+
+    def follow(self, watch: GenerationWatch) -> None:
+        """Look at the runs of a watch.
+
+        Args:
+            watch: the watch that has this object as its sink.
+        """
+        self._watch = watch
+
+    @property
+    def tokens(self) -> Mapping[int, TokenText]:
+        """Texts of the tokens that were mentioned so far."""
+        return MappingProxyType(self._tokens)
+
+    @property
+    def step(self) -> int:
+        """Number of the step in progress, from 1; 0 before the first."""
+        run = self._watch.run if self._watch is not None else None
+        return run.number if run is not None else 0
+
+    def step_so_far(self, local: Mapping[str, Any] = _NO_LOCALS) -> Step | None:
+        """The record of the step in progress as far as it has come; nothing of it goes into the trace.
+
+        Args:
+            local: locals of the library frame that stands still.
+
+        Returns:
+            The record, with ``NO_TOKEN`` as the choice while none is made; None before the first step.
+        """
+        caught = self._caught(local)
+        return self._built(caught, local) if caught is not None else None
+
+    def cards(self, local: Mapping[str, Any] = _NO_LOCALS, *, row: int = 0) -> tuple[StopCard, ...]:
+        """Cards of the stops that have become known since they were last asked for, in order.
+
+        The rest of the step before comes first, if it was looked at.
+
+        Args:
+            local: locals of the library frame that stands still.
+            row: row of the batch to show in full.
+        """
+        cards: list[StopCard] = []
+        number, _ = self._shown
+        if self._last is not None and self._last.number == number:
+            cards += self._new_cards(self._last, _NO_LOCALS, row, over=True)
+        caught = self._caught(local)
+        if caught is not None and caught is not self._last:
+            cards += self._new_cards(caught, local, row, over=False)
+        return tuple(cards)
+
+    def begin(self, header: RunHeader, decoder: int) -> None:
+        """A run starts."""
+        self._sink.begin(header, decoder)
+        self._runs += 1
+        self.header, self._decoder, self._last, self._shown = header, decoder, None, (0, frozenset())
+        self._learn([token for row in header.prompt for token in row.token_ids])
+        self._halter.begin(self)
+
+    def put(self, caught: CaughtStep) -> bool:
+        """A step is over."""
+        self._last = caught.copy()
+        return self._sink.put(caught)
+
+    def lost(self, fault: Exception) -> None:
+        """A run could not be recorded at all."""
+        self._halter.end()
+        self._sink.lost(fault)
+
+    def end(self, end: RunEnd) -> None:
+        """The run is over."""
+        try:
+            self._halter.end()
+        finally:
+            self.header = None
+            self._sink.end(end)
+
+    def _caught(self, local: Mapping[str, Any]) -> CaughtStep | None:
+        """The step in progress; between two steps the one before."""
+        run = self._watch.run if self._watch is not None else None
+        return (run.so_far(local) if run is not None else None) or self._last
+
+    def _built(self, caught: CaughtStep, local: Mapping[str, Any]) -> Step:
+        assert self.header is not None
+        going_on = local.get("unfinished_sequences")
+        builder = StepBuilder(
+            self._runs,
+            len(self.header.prompt),
+            self.header.modules,
+            self._texts,
+            decoder=self._decoder,
+            candidates=self.header.capture.candidates,
+            finished=None if going_on is None else (going_on == 0).cpu().numpy(),
+        )
+        step, new = builder.build(caught.copy())
+        self._tokens.update((token.id, token) for token in new)
+        return step
+
+    def _new_cards(
+        self, caught: CaughtStep, local: Mapping[str, Any], row: int, *, over: bool
+    ) -> list[StopCard]:
+        assert self.header is not None
+        number, shown = self._shown
+        if number != caught.number:
+            shown = frozenset()
+        step = self._built(caught, local)
+        there = set(STOPS) if over else _known(step, self.header)
+        new = [stop for stop in STOPS[1:] if stop in there and stop not in shown]
+        self._shown = caught.number, shown.union(new)
+        return [stop_card(self.header, step, self._tokens, stop, row=row) for stop in new]
+
+    def _learn(self, ids: list[int]) -> None:
+        self._tokens.update((token.id, token) for token in self._texts.new(ids))
+
+
+def _known(step: Step, header: RunHeader) -> set[StopName]:
+    """Stops of a step in progress whose variables are there."""
+    known: set[StopName] = {"model-call"}
+    if step.head.forward is not None:
+        known |= {"layers", "forward-result"}
+    if step.scores is not None:
+        known.add("next-logits")
+        passed = len(step.scores.scores) - 1
+        in_first_list = sum(1 for each in header.processors if each.list_name == "logits_processor")
+        if passed >= in_first_list:
+            known.add("processors")
+        if passed >= len(header.processors):
+            known |= {"warpers", "softmax"}
+        if (step.scores.chosen != NO_TOKEN).all():
+            known |= {"choice", "append"}
+    if step.head.update is not None:
+        known.add("update")
+    return known
