@@ -84,13 +84,13 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     type=click.Choice(["shapes", "stats", "tensors"]),
     default="stats",
     show_default=True,
-    help="What to record.",
+    help="What to record; a step of the demo model takes 6 KB with shapes, 14 KB with stats.",
 )
 @click.option(
     "--save",
     multiple=True,
     metavar="WHAT",
-    help="With --capture tensors: logits, hidden, kv, attention, modules=REGEX.",
+    help="With --capture tensors: logits (197 KB more a step), hidden (124), kv (63), attention, modules=REGEX.",
 )
 @click.option("--lens", is_flag=True, help="Record what each layer would have predicted.")
 @click.option(
