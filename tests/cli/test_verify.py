@@ -67,8 +67,10 @@ def test_a_sound_file(tmp_path: Path, call: Any) -> None:
 
 def test_an_incomplete_file(tmp_path: Path, call: Any) -> None:
     write_trace(tmp_path / "run.trace", 3, end=False)
-    done = call("verify", tmp_path / "run.trace")
+    done = call("verify", tmp_path / "run.trace", "--stamp")
     assert done.returncode == 7
+    with open_trace(tmp_path / "run.trace") as recording:
+        assert recording.runs[0].stamps == ()
     assert "! run 1: 3 steps; incomplete: no end record" in done.stdout
     assert len(done.stderr.splitlines()) == 1
 

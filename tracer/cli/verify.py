@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="ID|FOLDER", help="With --rerun: where the model is now.")
 @click.option("--revision", metavar="REV", help="With --rerun: branch, tag or commit of a hub model.")
 @click.option("--trust-remote-code", is_flag=True, help="With --rerun: allow the model's own code to run.")
-@click.option("--stamp", "note_file", is_flag=True, help="Note the result of the file check in the file too.")
+@click.option(
+    "--stamp", "note_file", is_flag=True, help="Note in the file that it is sound, or what is damaged."
+)
 def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **source: Any) -> None:
     r"""Check a trace: every checksum and count, and that each run has its end.
 
@@ -45,7 +47,8 @@ def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **sour
         raise UsageError("--run, --model, --revision and --trust-remote-code need --rerun.")
     report = check_file(path)
     _print_report(report)
-    if note_file:
+    # What is incomplete may still be growing; a note about it would soon be wrong.
+    if note_file and (report.complete or not report.ok):
         _stamp(path, "file", report.ok, _file_summary(report), None, {})
     if not report.ok:
         raise TraceFileError(f"{path} is damaged: {report.problems[0]}")
@@ -95,7 +98,7 @@ def _file_summary(report: FileReport) -> str:
     if not report.ok:
         return report.problems[0]
     steps = sum(run.steps for run in report.runs)
-    return f"{steps} steps as they were written, {'complete' if report.complete else 'incomplete'}"
+    return f"all {steps} steps are as they were written"
 
 
 def _rerun(path: Path, number: int | None, source: dict[str, Any]) -> str | None:
