@@ -90,7 +90,7 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     "--save",
     multiple=True,
     metavar="WHAT",
-    help="With --capture tensors: logits (197 KB more a step), hidden (124), kv (63), attention, modules=REGEX.",
+    help="With --capture tensors: logits (197 KB a step), hidden (124), kv (63), attention, modules=REGEX.",
 )
 @click.option("--lens", is_flag=True, help="Record what each layer would have predicted.")
 @click.option(

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="ID|FOLDER", help="With --rerun: where the model is now.")
 @click.option("--revision", metavar="REV", help="With --rerun: branch, tag or commit of a hub model.")
 @click.option("--trust-remote-code", is_flag=True, help="With --rerun: allow the model's own code to run.")
-@click.option(
-    "--stamp", "note_file", is_flag=True, help="Note in the file that it is sound, or its damage."
-)
+@click.option("--stamp", "note_file", is_flag=True, help="Note in the file that it is sound, or its damage.")
 def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **source: Any) -> None:
     r"""Check a trace: every checksum and count, and that each run has its end.
 
