@@ -92,6 +92,7 @@ def generate_traced(
     progress: Progress | None = None,
     on_hit: Callable[[Hit], None] | None = None,
     on_prepared: Callable[[ModelInputs], None] | None = None,
+    check_interrupt: Callable[[], None] | None = None,
 ) -> GenerationResult:
     """Run a request.
 
@@ -101,6 +102,7 @@ def generate_traced(
         progress: told about the phases before the first step.
         on_hit: told about each condition that holds, before listeners hear of the step.
         on_prepared: told about the prepared prompt before generation starts.
+        check_interrupt: asked after each step whether to go on; raises if not.
 
     Raises:
         TraceGenerateError: any expected failure; the trace, if one was begun, is closed and kept.
@@ -120,7 +122,7 @@ def generate_traced(
         on_prepared(inputs)
     progress.phase("generating")
     with quiet_library():
-        return _generate(request, loaded, inputs, listeners, on_hit)
+        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt)
 
 
 def _generate(
@@ -129,6 +131,7 @@ def _generate(
     inputs: ModelInputs,
     listeners: Sequence[Listener],
     on_hit: Callable[[Hit], None] | None,
+    check_interrupt: Callable[[], None] | None,
 ) -> GenerationResult:
     import torch
 
@@ -147,6 +150,7 @@ def _generate(
         max_trace_bytes=request.max_trace_bytes,
         listeners=listeners,
         breaks=request.breaks,
+        between_steps=check_interrupt,
         # The answer is still wanted; what `exit` means beyond `stop` is the caller's part.
         on_break="stop" if request.on_break == "exit" else request.on_break,
         on_hit=on_hit,

@@ -18,6 +18,7 @@ from tracer.errors import OutputError
 if TYPE_CHECKING:
     from tracer.comparison import Variant
     from tracer.generation import GenerationResult
+    from tracer.interrupts import Interrupts
 
 _SHARED = {
     "prompts",
@@ -75,7 +76,10 @@ _FIXED: dict[str, Any] = {
 @click.option("--force", is_flag=True, help="Replace existing traces.")
 @click.option("--tolerance", type=float, metavar="X", help="As in `diff`.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
 def compare(
+    interrupts: Interrupts,
+    /,
     vary: Any,
     values: str | None,
     out_dir: Path | None,
@@ -99,7 +103,7 @@ def compare(
         pair = make_pair(request, vary, folder, chosen)
         console = output_console()
         with ProgressDisplay(console, shown=not as_json) as progress:
-            results = [_generated(variant, progress) for variant in pair]
+            results = [_generated(variant, progress, interrupts) for variant in pair]
         names = [
             f"{variant.label}: {result.path}" if out_dir else variant.label
             for variant, result in zip(pair, results, strict=True)
@@ -124,11 +128,15 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
     yield chosen
 
 
-def _generated(variant: Variant, progress: ProgressDisplay) -> GenerationResult:
+def _generated(variant: Variant, progress: ProgressDisplay, interrupts: Interrupts) -> GenerationResult:
     from tracer.generation import generate_traced
 
     result = generate_traced(
-        variant.request, listeners=[progress], progress=progress, on_prepared=print_notes
+        variant.request,
+        listeners=[progress],
+        progress=progress,
+        on_prepared=print_notes,
+        check_interrupt=interrupts.check,
     )
     raise_if_incomplete(result)
     return result

@@ -19,6 +19,7 @@ from tracer.cli.verify import verify
 from tracer.cli.whatif import whatif
 from tracer.cli.why import why
 from tracer.errors import DEFECT, TraceGenerateError
+from tracer.interrupts import Interrupts
 from tracer.version import __version__
 
 INTERRUPTED = 130
@@ -80,7 +81,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        outcome: Any = cli.main(arguments, prog_name="trace-generate", standalone_mode=False)
+        with Interrupts() as interrupts:
+            outcome: Any = cli.main(
+                arguments, prog_name="trace-generate", standalone_mode=False, obj=interrupts
+            )
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code

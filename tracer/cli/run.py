@@ -18,6 +18,7 @@ from tracer.errors import CheckFailedError, IncompleteTraceError, UsageError
 if TYPE_CHECKING:
     from tracer.analysis.conditions import Hit
     from tracer.generation import GenerationRequest, GenerationResult
+    from tracer.interrupts import Interrupts
     from tracer.loading.prompts import ModelInputs, PromptSpec
 
 _SETTINGS = ("temperature", "top_k", "top_p", "repetition_penalty")
@@ -128,7 +129,8 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
 @click.option("--force", is_flag=True, help="Replace existing output files.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the answer only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the walkthrough.")
-def run(**options: Any) -> None:
+@click.pass_obj
+def run(interrupts: Interrupts, /, **options: Any) -> None:
     """Generate with a real model and print the walkthrough as it happens (the default)."""
     quiet, as_json = options["quiet"], options["as_json"]
     if quiet and as_json:
@@ -154,6 +156,7 @@ def run(**options: Any) -> None:
             progress=progress,
             on_hit=on_hit,
             on_prepared=print_notes,
+            check_interrupt=interrupts.check,
         )
     _print_result(result, quiet=quiet, as_json=as_json)
     raise_if_incomplete(result)
