@@ -23,8 +23,11 @@ from tracer.tracefile.writer import TraceWriter
 
 DEFAULT_QUEUE_BYTES = 64 << 20
 
-LINGER = 0.25
+LINGER = 1.0
 """Seconds that steps may wait for more of them before they are written; each has its own transaction."""
+
+LINGER_WATCHED = 0.25
+"""The same while somebody listens, who wants to see the steps as they happen."""
 
 
 class Recorder:
@@ -47,7 +50,9 @@ class Recorder:
         on_build_error: BuildErrorHook | None = None,
         max_trace_bytes: int | None = None,
     ) -> None:
-        self._queue: ByteQueue[Callable[[], None]] = ByteQueue(max_queue_bytes, LINGER)
+        self._queue: ByteQueue[Callable[[], None]] = ByteQueue(
+            max_queue_bytes, LINGER_WATCHED if listeners else LINGER
+        )
         self._committer = Committer(writer, listeners, on_build_error, max_trace_bytes)
         self._run = writer.begun
         self._closed = False
