@@ -160,6 +160,13 @@ def test_unknown_values_never_make_a_condition_hold() -> None:
     assert not holds("removed(5000) or not removed(5000) or not candidate(9999)")
 
 
+def test_texts_that_become_known_later_are_found() -> None:
+    condition, tokens = parse_condition('removed("forty")'), dict(TOKENS)
+    assert not condition.holds(STEPS[0], RUN, tokens)
+    tokens.update(texts((40, " forty")))
+    assert condition.holds(STEPS[0], RUN, tokens)
+
+
 def test_a_row_that_had_ended_is_left_out() -> None:
     run = header(rows=2)
     step = steps(run, 2)[1]

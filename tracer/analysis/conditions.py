@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tracer.analysis.conditions_expression import Value
 from tracer.analysis.conditions_facts import RowFacts
-from tracer.analysis.conditions_parse import Parser, Value
+from tracer.analysis.conditions_parse import Parser
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 

@@ -46,6 +46,39 @@ class Token:
         return str(self.id) if self.text is None else f"{self.text!r} ({self.id})"
 
 
+class TokenQuery:
+    """What a person calls a token, and the ids that this means in a recording.
+
+    Args:
+        wanted: an id; or a text, which means the tokens of exactly this text or spelling, and without such
+            those with white space around it.
+    """
+
+    def __init__(self, wanted: int | str) -> None:
+        self._wanted = wanted
+        self._tokens: Mapping[int, TokenText] | None = None
+        self._known = -1
+        self._found: list[int] = []
+
+    def ids(self, facts: RowFacts) -> list[int]:
+        """Ids among the tokens that the recording knows; they are looked for only when it knows more."""
+        if isinstance(self._wanted, int):
+            return [self._wanted] if 0 <= self._wanted < facts.step.head.vocab_size else []
+        tokens, known = facts.tokens, len(facts.tokens)
+        if tokens is not self._tokens or known != self._known:
+            self._found = _named(self._wanted, tokens)
+            self._tokens, self._known = tokens, known
+        return self._found
+
+
+def _named(wanted: str, tokens: Mapping[int, TokenText]) -> list[int]:
+    known = list(tokens.values())
+    exact = [token.id for token in known if wanted in (token.text, token.piece)]
+    if exact or wanted != wanted.strip() or not wanted:
+        return exact
+    return [token.id for token in known if token.text.strip() == wanted]
+
+
 @dataclass(frozen=True)
 class RowFacts:
     """One row of a recorded step.
@@ -149,41 +182,31 @@ class RowFacts:
 
     # -- questions about a token that need not have been chosen
 
-    def removed(self, wanted: int | str) -> bool | None:
+    def removed(self, wanted: TokenQuery) -> bool | None:
         """Whether a processor or warper removed a token."""
-        return self._any(self._removed(number) for number in self._meant(wanted))
+        return self._any(self._removed(number) for number in wanted.ids(self))
 
-    def candidate(self, wanted: int | str) -> bool | None:
+    def candidate(self, wanted: TokenQuery) -> bool | None:
         """Whether a token could have been chosen."""
-        chances = [self._probability(number) for number in self._meant(wanted)]
+        chances = [self._probability(number) for number in wanted.ids(self)]
         return self._any(None if chance is None else chance > 0 for chance in chances)
 
-    def probability(self, wanted: int | str) -> float | None:
+    def probability(self, wanted: TokenQuery) -> float | None:
         """Probability of a token; of several that are meant, their sum."""
-        chances = [self._probability(number) for number in self._meant(wanted)]
+        chances = [self._probability(number) for number in wanted.ids(self)]
         known = [chance for chance in chances if chance is not None]
         return math.fsum(known) if known and len(known) == len(chances) else None
 
-    def raw_logit(self, wanted: int | str) -> float | None:
+    def raw_logit(self, wanted: TokenQuery) -> float | None:
         """Raw logit of a token; of several that are meant, the highest."""
         scores = self.scores
-        places = [self._place(number) for number in self._meant(wanted)]
+        places = [self._place(number) for number in wanted.ids(self)]
         found = [
             float(scores.scores[0, self.row, place])
             for place in places
             if scores is not None and place is not None
         ]
         return max(found, default=None)
-
-    def _meant(self, wanted: int | str) -> list[int]:
-        """Ids of a text: of exactly this text or spelling; without such, with white space around it."""
-        if isinstance(wanted, int):
-            return [wanted] if 0 <= wanted < self.step.head.vocab_size else []
-        known = self.tokens.values()
-        exact = [token.id for token in known if wanted in (token.text, token.piece)]
-        if exact or wanted != wanted.strip() or not wanted:
-            return exact
-        return [token.id for token in known if token.text.strip() == wanted]
 
     @staticmethod
     def _any(answers: Iterator[bool | None]) -> bool | None:

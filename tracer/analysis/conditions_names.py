@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tracer.analysis.conditions_facts import RowFacts, Token
+from tracer.analysis.conditions_facts import RowFacts, Token, TokenQuery
 
 Kind = Literal["number", "text", "token", "truth"]
 
@@ -40,7 +40,7 @@ class Question:
 
     kind: Kind
     meaning: str
-    answer: Callable[[RowFacts, int | str], Any]
+    answer: Callable[[RowFacts, TokenQuery], Any]
 
 
 def _of_choice(attribute: str) -> Callable[[RowFacts], Any]:

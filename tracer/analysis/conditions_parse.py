@@ -1,11 +1,8 @@
 """From the text of a condition to something that can be asked, without ever running it as Python.
 
 Python's own parser makes the tree; what is not on the list below is refused, and so is what compares things
-that have nothing in common. Evaluating is a walk over functions of this module: nothing can be reached by
+that have nothing in common. Evaluating is a walk over functions of this package: nothing can be reached by
 name but :data:`NAMES` and :data:`QUESTIONS`.
-
-A value that the record lacks is None. It makes a comparison None, and ``and``, ``or``, ``not`` follow
-Kleene: a condition that stays None does not hold.
 """
 
 from __future__ import annotations
@@ -17,18 +14,26 @@ import operator
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from tracer.analysis.conditions_facts import RowFacts, Token
-from tracer.analysis.conditions_names import NAMES, QUESTIONS, Kind, known_names
+from tracer.analysis.conditions_expression import (
+    Expression,
+    MismatchError,
+    Value,
+    contained,
+    equal,
+    junction,
+    lift,
+    negated,
+    ordered,
+)
+from tracer.analysis.conditions_facts import RowFacts, TokenQuery
+from tracer.analysis.conditions_names import NAMES, QUESTIONS, known_names
 from tracer.errors import UsageError
 
 MAX_LENGTH = 500
 MAX_NODES = 150
 MAX_DEPTH = 24
-
-Value = Callable[[RowFacts], Any]
 
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt,
@@ -44,21 +49,6 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-
-
-@dataclass(frozen=True)
-class Expression:
-    """A checked part of a condition.
-
-    Attributes:
-        kind: what it gives.
-        value: gives it for a row; None where the record lacks what it needs.
-        constant: its value if it is a literal, else None.
-    """
-
-    kind: Kind
-    value: Value
-    constant: int | float | str | bool | None = None
 
 
 class Parser:
@@ -98,7 +88,7 @@ class Parser:
             self._fail(0, "it is too deeply nested or has too many parts")
         whole = self._expression(tree.body)
         if whole.kind != "truth":
-            self._fail_at(tree.body, f"this is a {_named(whole.kind)}; compare it, as in `p_chosen < 0.3`")
+            self._fail_at(tree.body, f"this is a {whole.kind_name}; compare it, as in `p_chosen < 0.3`")
         return whole
 
     def _tree(self) -> ast.Expression:
@@ -169,7 +159,7 @@ class Parser:
         if isinstance(wanted, bool) or not isinstance(wanted, int | str):
             self._fail_at(node, f'{name} takes one token, by text or id, as in {name}("Large")')
         self._mention(wanted)
-        question, token = found, wanted
+        question, token = found, TokenQuery(wanted)
 
         def answer(facts: RowFacts) -> Any:
             return question.answer(facts, token)
@@ -184,29 +174,17 @@ class Parser:
 
     def _junction(self, node: ast.BoolOp) -> Expression:
         parts = [self._truth(part).value for part in node.values]
-        decisive = isinstance(node.op, ast.Or)
-
-        def value(facts: RowFacts) -> bool | None:
-            known = True
-            for part in parts:
-                answer = part(facts)
-                if answer is decisive:
-                    return bool(decisive)
-                known = known and answer is not None
-            return not decisive if known else None
-
-        return Expression("truth", value)
+        return Expression("truth", junction(parts, decisive=isinstance(node.op, ast.Or)))
 
     def _truth(self, node: ast.expr) -> Expression:
         part = self._expression(node)
         if part.kind != "truth":
-            self._fail_at(node, f"this is a {_named(part.kind)}; compare it, as in `p_chosen < 0.3`")
+            self._fail_at(node, f"this is a {part.kind_name}; compare it, as in `p_chosen < 0.3`")
         return part
 
     def _unary(self, node: ast.UnaryOp) -> Expression:
         if isinstance(node.op, ast.Not):
-            part = self._truth(node.operand).value
-            return Expression("truth", _lift(operator.not_, part))
+            return Expression("truth", negated(self._truth(node.operand).value))
         if not isinstance(node.op, ast.USub | ast.UAdd):
             self._fail_at(node, "this operator is not part of the language")
         inner = self._number(node.operand)
@@ -214,14 +192,14 @@ class Parser:
         constant = inner.constant
         return Expression(
             "number",
-            _lift(sign, inner.value),
+            lift(sign, inner.value),
             sign(constant) if isinstance(constant, int | float) else None,
         )
 
     def _number(self, node: ast.expr) -> Expression:
         part = self._expression(node)
         if part.kind != "number":
-            self._fail_at(node, f"this is a {_named(part.kind)}, not a number")
+            self._fail_at(node, f"this is a {part.kind_name}, not a number")
         return part
 
     def _arithmetic(self, node: ast.BinOp) -> Expression:
@@ -229,28 +207,24 @@ class Parser:
         if compute is None:
             self._fail_at(node, "this operator is not part of the language")
         left, right = self._number(node.left).value, self._number(node.right).value
-        return Expression("number", _lift(compute, left, right))
+        return Expression("number", lift(compute, left, right))
 
     def _comparison(self, node: ast.Compare) -> Expression:
+        """A chain of comparisons: each of its pairs has to hold."""
         parts: list[Value] = []
-        left_node, left = node.left, self._operand(node.left)
-        for sign, right_node in zip(node.ops, node.comparators, strict=True):
+        left_node: ast.expr = node.left
+        left = self._operand(left_node)
+        for place, (sign, right_node) in enumerate(zip(node.ops, node.comparators, strict=True), 1):
             if isinstance(sign, ast.In | ast.NotIn):
-                part, right = self._membership(left, right_node), None
-                parts.append(part if isinstance(sign, ast.In) else _lift(operator.not_, part))
+                if place < len(node.ops):
+                    self._fail_at(right_node, "`in` cannot be followed by another comparison")
+                inside = self._membership(left, right_node)
+                parts.append(inside if isinstance(sign, ast.In) else negated(inside))
             else:
                 right = self._operand(right_node)
                 parts.append(self._pair(left, sign, right, left_node))
-            if right is None and right_node is not node.comparators[-1]:
-                self._fail_at(right_node, "`in` cannot be followed by another comparison")
-            if right is not None:
                 left_node, left = right_node, right
-
-        def value(facts: RowFacts) -> bool | None:
-            answers = [part(facts) for part in parts]
-            return False if False in answers else None if None in answers else True
-
-        return Expression("truth", value)
+        return Expression("truth", junction(parts, decisive=False))
 
     def _operand(self, node: ast.expr) -> Expression:
         if isinstance(node, ast.Tuple | ast.List):
@@ -259,50 +233,33 @@ class Parser:
 
     def _pair(self, left: Expression, sign: ast.cmpop, right: Expression, node: ast.expr) -> Value:
         if type(sign) in _ORDER:
-            if left.kind != "number" or right.kind != "number":
-                self._fail_at(
-                    node, f"a {_named(left.kind)} and a {_named(right.kind)} have no order; only numbers have"
-                )
-            return _lift(_ORDER[type(sign)], left.value, right.value)
+            return self._combined(node, lambda: ordered(_ORDER[type(sign)], left, right))
         if not isinstance(sign, ast.Eq | ast.NotEq):
             self._fail_at(node, "use == to compare")
-        equal = self._equal(left, right, node)
-        return equal if isinstance(sign, ast.Eq) else _lift(operator.not_, equal)
+        same = self._equal(left, right, node)
+        return same if isinstance(sign, ast.Eq) else negated(same)
 
     def _equal(self, left: Expression, right: Expression, node: ast.expr) -> Value:
-        if right.kind == "token" and left.kind != "token":
-            left, right = right, left
-        if left.kind == "token":
-            return self._is_token(left, right, node)
-        if left.kind != right.kind:
-            self._fail_at(node, f"a {_named(left.kind)} never equals a {_named(right.kind)}")
-        return _lift(operator.eq, left.value, right.value)
+        if "token" in (left.kind, right.kind):
+            self._mention(left.constant)
+            self._mention(right.constant)
+        return self._combined(node, lambda: equal(left, right))
 
-    def _is_token(self, token: Expression, other: Expression, node: ast.expr) -> Value:
-        if other.kind == "token":
-            return _lift(lambda one, two: one.id == two.id, token.value, other.value)
-        wanted = other.constant
-        if isinstance(wanted, bool) or not isinstance(wanted, int | str):
-            self._fail_at(node, 'a token is compared with a text or an id, as in `token == "Large"`')
-        self._mention(wanted)
-        return _lift(lambda found: found.is_meant_by(wanted), token.value)
+    def _combined(self, node: ast.expr, combine: Callable[[], Value]) -> Value:
+        try:
+            return combine()
+        except MismatchError as error:
+            self._fail_at(node, str(error))
 
     def _membership(self, left: Expression, node: ast.expr) -> Value:
         """``x in (a, b)``, ``x in [a, b]``, ``"ar" in text``."""
         if not isinstance(node, ast.Tuple | ast.List):
             right = self._expression(node)
-            if left.kind != "text" or right.kind not in ("text", "token"):
-                self._fail_at(node, '`in` needs a list or a text, as in `step in (1, 2)` or `"ar" in text`')
-            return _lift(lambda part, whole: part in whole, left.value, _text_of(right))
+            return self._combined(node, lambda: contained(left, right))
         if not node.elts:
             self._fail_at(node, "this list is empty")
         equals = [self._equal(left, self._operand(element), element) for element in node.elts]
-
-        def value(facts: RowFacts) -> bool | None:
-            answers = [equal(facts) for equal in equals]
-            return True if True in answers else None if None in answers else False
-
-        return value
+        return junction(equals, decisive=True)
 
     def _fail_unknown(self, node: ast.expr, name: str) -> NoReturn:
         near = difflib.get_close_matches(name, (*NAMES, *QUESTIONS), n=1)
@@ -327,36 +284,6 @@ def _depth(node: ast.AST) -> int:
         deepest = max(deepest, level)
         waiting += [(child, level + 1) for child in ast.iter_child_nodes(current)]
     return deepest
-
-
-def _lift(function: Callable[..., Any], *parts: Value) -> Value:
-    """Apply a function to values; None if one is None or nothing sensible comes out."""
-
-    def value(facts: RowFacts) -> Any:
-        given = [part(facts) for part in parts]
-        if any(each is None for each in given):
-            return None
-        try:
-            return function(*given)
-        except ArithmeticError:
-            return None
-
-    return value
-
-
-def _text_of(expression: Expression) -> Value:
-    if expression.kind == "text":
-        return expression.value
-
-    def text(facts: RowFacts) -> str | None:
-        token: Token | None = expression.value(facts)
-        return None if token is None else token.text
-
-    return text
-
-
-def _named(kind: Kind) -> str:
-    return "yes-or-no value" if kind == "truth" else kind
 
 
 def _syntax_hint(text: str, error: SyntaxError) -> str:
