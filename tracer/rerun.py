@@ -15,6 +15,7 @@ from hooks.draw import generator_state
 from hooks.tensors import saved_bytes
 from tracer.analysis.draw import state_digest
 from tracer.analysis.rerun_plan import RerunPlan, plan_rerun
+from tracer.errors import GenerationError, TraceGenerateError
 from tracer.loading import demo_model
 from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
@@ -84,6 +85,7 @@ def rerun(
 
     Raises:
         UsageError: the run cannot be repeated, with the reason.
+        GenerationError: generating failed.
         TraceGenerateError: the model cannot be loaded, as in a traced run.
     """
     progress = progress or SilentProgress()
@@ -103,7 +105,13 @@ def rerun(
         require_same_model(plan, loaded.model)
         progress.phase("generating without tracing")
         with quiet_library():
-            return _Repetition(run, plan, loaded).result()
+            try:
+                return _Repetition(run, plan, loaded).result()
+            except TraceGenerateError:
+                raise
+            except Exception as error:
+                text = next(iter(str(error).splitlines()), "")
+                raise GenerationError(f"The repetition failed: {type(error).__name__}: {text}") from error
 
 
 class _Repetition:
@@ -136,7 +144,7 @@ class _Repetition:
             ids=equal.size,
             first_difference=first,
             same_logits=self._same_logits,
-            logits=len(plan.steps_with_logits),
+            logits=len(plan.logits_at),
             first_logits=self._first_logits,
             how=self._how,
             notes=differences(self._run),
@@ -146,13 +154,13 @@ class _Repetition:
         plan, model = self._plan, self._model
         # Given as an argument it would get the model's own end tokens where this run had none.
         model.generation_config = GenerationConfig(**plan.settings)
-        arguments: dict[str, Any] = {}
-        if plan.cut_short:
-            arguments["stopping_criteria"] = StoppingCriteriaList([_RecordedLength(plan.expected.shape[1])])
+        # One step more than was recorded is enough to see that the repetition does not end where it should.
+        limit = plan.expected.shape[1] + (0 if plan.cut_short else 1)
+        arguments: dict[str, Any] = {"stopping_criteria": StoppingCriteriaList([_LengthLimit(limit)])}
         if "stop_strings" in plan.settings:
             arguments["tokenizer"] = self._tokenizer
-        handle = model.register_forward_hook(self._compare_logits) if plan.steps_with_logits else None
-        with checking_pipeline(self._run, model, extra_criteria=len(arguments.get("stopping_criteria", ()))):
+        handle = model.register_forward_hook(self._compare_logits) if plan.logits_at else None
+        with checking_pipeline(self._run, model, extra_criteria=1):
             self._how = self._seed()
             try:
                 output = model.generate(
@@ -189,19 +197,20 @@ class _Repetition:
 
     def _compare_logits(self, _module: Any, _arguments: Any, outputs: Any) -> None:
         self._forwards += 1
-        if self._forwards not in self._plan.steps_with_logits:
+        step = self._plan.logits_at.get(self._forwards)
+        if step is None:
             return
         found = outputs.logits[:, -1, :].detach().contiguous().cpu()
-        saved = self._run.saved_tensor(self._forwards, "logits")
+        saved = self._run.saved_tensor(step, "logits")
         if tuple(found.shape) == saved.shape and bytes(saved_bytes(found)) == saved.raw.tobytes():
             self._same_logits += 1
         elif self._first_logits is None:
             difference = np.abs(found.float().numpy() - saved.array().astype(np.float32))
-            self._first_logits = (self._forwards, float(np.nanmax(difference)))
+            self._first_logits = (step, float(np.nanmax(difference)))
 
 
-class _RecordedLength(StoppingCriteria):  # type: ignore[misc]
-    """Ends all rows at a length, as the end of the recorded run did."""
+class _LengthLimit(StoppingCriteria):  # type: ignore[misc]
+    """Ends all rows at a length."""
 
     def __init__(self, length: int) -> None:
         self._length = length

@@ -23,9 +23,10 @@ from tests.support.models import SAMPLING, batch, tiny_model
 from tests.tracefile.samples import write_trace
 from tracer import open_trace, trace
 from tracer.analysis.rerun_plan import plan_rerun, settings_of
-from tracer.errors import UsageError
+from tracer.errors import GenerationError, UsageError
 from tracer.schema.step import Intervention
 from tracer.session import TraceSession
+from tracer.tracefile import TraceWriter
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,48 @@ def test_rerun_of_a_crashed_run(recorded: Any, call: Any) -> None:
     done = call("verify", path, "--rerun")
     assert done.returncode == 7
     assert "same 8 ids" in done.stdout
+
+
+def test_a_processor_with_forward_passes_of_its_own(recorded: Any, call: Any) -> None:
+    path = recorded("--capture", "tensors", "--save", "logits", "--sample", "--gen", "guidance_scale=1.5")
+    with open_trace(path) as recording:
+        assert recording.steps[1].head.extra_forwards == 1
+        steps = len(recording.steps)
+    done = call("verify", path, "--rerun")
+    assert done.returncode == 0, done.stderr
+    assert f"same logits in {steps} of {steps} steps" in done.stdout
+
+
+def test_rerun_that_goes_on_longer_differs(recorded: Any, call: Any, tmp_path: Path) -> None:
+    path = recorded("--greedy", "--gen", "eos_token_id=null")
+    with open_trace(path) as recording:
+        header = recording.header
+        tokens = [step.choice(0) for step in recording.steps]
+    assert tokens[2] is not None
+    # The same run, had it ended by an end token in its third step.
+    with TraceWriter(tmp_path / "short.trace") as writer, open_trace(path) as recording:
+        writer.begin_run(header, list(recording.tokens.values()))
+        for step in recording.steps[:3]:
+            writer.write_step(step)
+        assert recording.end is not None
+        length = len(header.prompt[0].token_ids) + 3
+        ids = tuple(row[:length] for row in recording.end.sequences)
+        writer.end_run(1, recording.end.model_copy(update={"steps": 3, "sequences": ids}))
+    done = call("verify", tmp_path / "short.trace", "--rerun")
+    assert done.returncode == 9
+    assert "in step 4, row 0" in done.stderr
+
+
+def test_settings_that_the_library_refuses(recorded: Any, call: Any, tmp_path: Path) -> None:
+    path = recorded("--greedy")
+    with open_trace(path) as recording, TraceWriter(tmp_path / "odd.trace") as writer:
+        odd = {**recording.header.generation_config, "temperature": "-1.0", "do_sample": "True"}
+        writer.begin_run(recording.header.model_copy(update={"generation_config": odd}))
+        writer.write_step(recording.steps[0])
+    done = call("verify", tmp_path / "odd.trace", "--rerun")
+    assert done.returncode == GenerationError.exit_code
+    assert "The repetition failed: ValueError" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_rerun_that_differs(recorded: Any, call: Any, tmp_path: Path, checkpoint: Path) -> None:

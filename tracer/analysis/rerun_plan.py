@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,8 @@ class RerunPlan:
         steps: how many steps to run.
         cut_short: the run ended before its own criteria ended it, so that the repetition needs a limit.
         expected: ``[batch, prompt length + steps]`` the recorded ids.
-        steps_with_logits: numbers of the steps whose raw logits were saved.
+        logits_at: step by the number of its forward pass, for the steps whose raw logits were saved; a
+            processor may make passes of its own.
     """
 
     model: ModelFacts
@@ -51,7 +53,7 @@ class RerunPlan:
     steps: int
     cut_short: bool
     expected: npt.NDArray[np.int64]
-    steps_with_logits: frozenset[int]
+    logits_at: Mapping[int, int]
 
 
 def plan_rerun(run: RunLike) -> RerunPlan:
@@ -91,7 +93,7 @@ def plan_rerun(run: RunLike) -> RerunPlan:
         steps=len(heads),
         cut_short=run.end is None or run.end.status is not RunStatus.COMPLETE or run.end.ended_by is not None,
         expected=np.concatenate([prompt, _chosen(run)], axis=1),
-        steps_with_logits=frozenset(n for n in range(1, len(heads) + 1) if "logits" in run.tensor_names(n)),
+        logits_at=_forwards_with_logits(run, heads),
     )
 
 
@@ -122,6 +124,15 @@ def _refuse_foreign(heads: list[StepHead]) -> None:
         raise _impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")
     if first.new_start:
         raise _impossible("it began with a filled KV cache, which a trace does not keep")
+
+
+def _forwards_with_logits(run: RunLike, heads: list[StepHead]) -> dict[int, int]:
+    before = itertools.accumulate((1 + head.extra_forwards for head in heads), initial=1)
+    return {
+        forward: head.step
+        for forward, head in zip(before, heads, strict=False)
+        if "logits" in run.tensor_names(head.step)
+    }
 
 
 def _mask(header: RunHeader, head: StepHead) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,12 @@ def _repeat(run: RunReading, source: dict[str, Any]) -> RerunResult:
     from reports.view.text import plain
     from tracer.rerun import rerun
 
+    facts = run.header.model
+    place = ", ".join(dict.fromkeys(facts.devices.values()))
+    _line(
+        f"run {run.number}: repeating it with {plain(source['model'] or facts.name)}, {plain(facts.dtype)}, "
+        f"on {plain(place)}"
+    )
     with ProgressDisplay(output_console(), shown=True) as progress:
         result = rerun(run, progress=progress, **source)
     _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
@@ -146,4 +153,8 @@ def _stamp(path: Path, kind: Any, ok: bool, summary: str, run: int | None, detai
 
 
 def _line(text: str) -> None:
+    """Print a line; on a terminal, wrapped at its width."""
+    console = output_console()
+    if console.is_terminal:
+        text = textwrap.fill(text, console.width, subsequent_indent="  ", break_on_hyphens=False)
     click.echo(text)
