@@ -157,7 +157,7 @@ class StepBuilder:
             shapes=calls.shapes if calls else {},
         )
         self._finished = self._done(caught)
-        return step, self._texts.new(_mentioned(step, scores))
+        return step, self._texts.new(_mentioned(step, scores) | _seen_by_the_lens(caught))
 
     def bare_head(self, caught: CaughtStep, error: CaptureError) -> StepHead:
         """The head of a step whose records could not be made: what is known without any tensor.
@@ -303,3 +303,9 @@ def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:
             scores.tokens.ravel().tolist(), scores.removed_tokens.ravel().tolist(), scores.chosen.tolist()
         )
     return ids
+
+
+def _seen_by_the_lens(caught: CaughtStep) -> set[int]:
+    """Ids that layers would have predicted."""
+    tokens = caught.saved.get("lens/tokens")
+    return set() if tokens is None else set(tokens.flatten().tolist())

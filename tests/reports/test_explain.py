@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,17 +10,25 @@ from rich.cells import cell_len
 from syrupy.assertion import SnapshotAssertion
 
 from hooks.replay import TorchReplayer
+from reports.terminal.attention import render_attention
 from reports.terminal.diff import render_diff
+from reports.terminal.lens import render_lens
 from reports.terminal.whatif import render_grid, render_whatif
 from reports.terminal.why import render_why
+from reports.view.attention import attention_view
 from reports.view.diff import diff_view
+from reports.view.lens import lens_view
 from reports.view.whatif import grid_view, whatif_view
 from reports.view.why import why_view
 from tests.analysis.records import recorded
+from tests.analysis.runs import MemoryRun, real_run
 from tests.analysis.test_why import walkthrough_case
 from tests.reports.records import console, written
+from tests.support.models import batch
+from tracer.analysis.attention import read_attention
 from tracer.analysis.diff import diff
 from tracer.analysis.draw import near_misses
+from tracer.analysis.lens import read_lens
 from tracer.analysis.processors_settings import Settings
 from tracer.analysis.whatif import whatif, whatif_grid
 from tracer.analysis.why import why_in_run
@@ -89,3 +98,36 @@ def test_diff(width: int, snapshot: SnapshotAssertion) -> None:
     b = recorded(replace(case, seed=5))
     view = diff_view(diff(a, b), ("a.trace", HOSTILE), TEXTS)
     assert printed(render_diff(view), width) == snapshot
+
+
+@pytest.fixture(scope="module")
+def looked_at() -> MemoryRun:
+    return real_run(inputs=batch(2), save=("lens", "attention"), do_sample=False)
+
+
+def scrubbed(text: str) -> str:
+    """Without digits that another machine may round otherwise."""
+    return re.sub(r"(\d\.\d\d)\d\d", r"\1__", text)
+
+
+@WIDTHS
+def test_lens(width: int, looked_at: MemoryRun, snapshot: SnapshotAssertion) -> None:
+    view = lens_view(read_lens(looked_at, 1, 1), {})
+    assert scrubbed(printed(render_lens(view), width)) == snapshot
+
+
+@WIDTHS
+@pytest.mark.parametrize(("layer", "head"), [(None, None), (1, None), (1, 2)])
+def test_attention(
+    width: int, layer: int | None, head: int | None, looked_at: MemoryRun, snapshot: SnapshotAssertion
+) -> None:
+    view = attention_view(read_attention(looked_at, 1, 1), {}, layer=layer, head=head)
+    assert scrubbed(printed(render_attention(view), width)) == snapshot
+
+
+def test_hostile_texts_are_shown_and_not_obeyed(looked_at: MemoryRun) -> None:
+    texts = {token: TokenText(id=token, text=HOSTILE, piece=HOSTILE) for token in range(100)}
+    printed(render_lens(lens_view(read_lens(looked_at, 1), texts)), 80)
+    for layer, head in ((None, None), (0, None), (0, 0)):
+        view = attention_view(read_attention(looked_at, 1), texts, layer=layer, head=head)
+        printed(render_attention(view), 80)

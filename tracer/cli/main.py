@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from tracer.cli.attention import attention
 from tracer.cli.compare import compare
 from tracer.cli.diff import diff
 from tracer.cli.export import export
 from tracer.cli.group import DefaultGroup
 from tracer.cli.info import info
+from tracer.cli.lens import lens
 from tracer.cli.run import run
 from tracer.cli.show import show
 from tracer.cli.verify import verify
@@ -66,6 +68,8 @@ cli.add_command(why)
 cli.add_command(whatif)
 cli.add_command(diff)
 cli.add_command(compare)
+cli.add_command(lens)
+cli.add_command(attention)
 
 
 def main(arguments: list[str] | None = None) -> None:

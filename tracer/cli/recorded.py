@@ -110,6 +110,8 @@ def _document(value: object) -> Any:
         return _document(value.model_dump())
     if isinstance(value, dict):
         return {str(key): _document(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return _document(value.tolist())
     if isinstance(value, list | tuple):
         return [_document(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

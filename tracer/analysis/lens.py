@@ -1,0 +1,94 @@
+"""The logit lens of a step: what each layer would have predicted, had it been the last one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracer.analysis.draw_runs import RunLike, check_row, chosen_token, step_of
+from tracer.errors import UsageError
+
+NAMES = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
+"""The saved tensors: ``[layers, batch, tokens]`` twice, ``[layers, batch]`` twice."""
+
+
+@dataclass(frozen=True)
+class LensLayer:
+    """One layer's prediction at the last position.
+
+    Attributes:
+        layer: its number, from 0.
+        tokens: the most probable tokens.
+        probabilities: theirs, in the softmax of the raw logits.
+        rank: of the token that the step chose, from 1.
+        probability: of that token.
+    """
+
+    layer: int
+    tokens: tuple[int, ...]
+    probabilities: tuple[float, ...]
+    rank: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The lens of one row of a step.
+
+    Attributes:
+        step: number of the step.
+        row: row of the batch.
+        chosen: the token that the step chose; None if its scores were not recorded.
+        layers: one entry a layer, the last one being the model's own prediction.
+    """
+
+    step: int
+    row: int
+    chosen: int | None
+    layers: tuple[LensLayer, ...]
+
+    @property
+    def settled(self) -> int | None:
+        """First layer from which on the chosen token ranks first; None if it does not in the last."""
+        found = None
+        for layer in reversed(self.layers):
+            if layer.rank != 1:
+                break
+            found = layer.layer
+        return found
+
+
+def read_lens(run: RunLike, number: int, row: int = 0) -> Lens:
+    """The lens of one row of a step.
+
+    Args:
+        run: the run.
+        number: number of the step.
+        row: row of the batch.
+
+    Raises:
+        UsageError: there is no such step or row, or the lens was not recorded.
+    """
+    check_row(run.header, row)
+    step = step_of(run, number)
+    if not set(NAMES) <= set(run.tensor_names(number)):
+        raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
+    tokens, shares, ranks, own = (np.asarray(run.tensor(number, name)) for name in NAMES)
+    if not (
+        tokens.ndim == 3 and tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
+    ):
+        raise UsageError(f"the lens of step {number} is none: its tensors do not fit together")
+    if row >= tokens.shape[1]:
+        raise UsageError(f"the lens of step {number} has no row {row}")
+    layers = tuple(
+        LensLayer(
+            layer=layer,
+            tokens=tuple(tokens[layer, row].tolist()),
+            probabilities=tuple(shares[layer, row].tolist()),
+            rank=int(ranks[layer, row]),
+            probability=float(own[layer, row]),
+        )
+        for layer in range(len(tokens))
+    )
+    return Lens(number, row, chosen_token(step, row), layers)
