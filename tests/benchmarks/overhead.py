@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import torch
@@ -26,6 +27,7 @@ from torch import nn
 
 from tests.benchmarks.models import Subject, cuda_subject, demo_subject
 from tracer import open_trace, trace
+from tracer.tracefile import Recorder
 
 LEVELS: dict[str, dict[str, Any]] = {
     "shapes": {"capture": "shapes"},
@@ -113,9 +115,22 @@ def peers(subject: Subject) -> dict[str, Watcher]:
     """Other ways to look inside, where they are installed."""
     found: dict[str, Watcher] = {
         "peer: forward hook on every module, noting shapes": lambda _: _plain_hooks(subject.model),
+        "peer: generate(output_scores, output_logits)": lambda _: _kept_scores(subject),
         "peer: torch.profiler": lambda _: torch.profiler.profile(),
     }
     return found
+
+
+@contextmanager
+def _kept_scores(subject: Subject) -> Iterator[None]:
+    """What the library itself offers: raw logits and final scores, kept in memory to the end."""
+    config = subject.model.generation_config
+    before = config.output_scores, config.output_logits, config.return_dict_in_generate
+    config.output_scores = config.output_logits = config.return_dict_in_generate = True
+    try:
+        yield
+    finally:
+        config.output_scores, config.output_logits, config.return_dict_in_generate = before
 
 
 @contextmanager
@@ -188,6 +203,7 @@ def sizes_and_speed(subject: Subject, new: int) -> dict[str, float]:
                     subject.generate(inputs, tokens)
                 sizes.append(path.stat().st_size)
             figures[f"bytes a step, {level}"] = (sizes[1] - sizes[0]) / (new - 8)
+        figures["steps written a second"] = _written_a_second(subject, inputs, new, Path(folder))
         with open_trace(path) as recording:
             end = recording.end
             figures["queue peak, bytes"] = float(end.queue_peak_bytes) if end else 0.0
@@ -197,6 +213,26 @@ def sizes_and_speed(subject: Subject, new: int) -> dict[str, float]:
                 assert step.scores is not None
             figures["steps read a second"] = len(recording.steps) / (time.perf_counter() - began)
     return figures
+
+
+def _written_a_second(subject: Subject, inputs: dict[str, Any], new: int, folder: Path) -> float:
+    """How fast the writer's thread works off steps that are all there already, at level ``stats``."""
+    held: list[Any] = []
+    put, path = Recorder.put, folder / "speed.trace"
+
+    def hold(self: Recorder, job: Any) -> None:
+        held.append((self, job))
+        if len(held) == new:
+            began = time.perf_counter()
+            for recorder, each in held:
+                put(recorder, each)
+            held[0][0].flush()
+            held.append(new / (time.perf_counter() - began))
+
+    with patch.object(Recorder, "put", hold), trace(subject.model, path=path):
+        subject.generate(inputs, new)
+    speed: float = held.pop()
+    return speed
 
 
 def run(arguments: argparse.Namespace) -> Report:
