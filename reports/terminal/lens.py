@@ -12,6 +12,7 @@ from reports.terminal.words import bar, token_text, token_with_id
 from reports.view.figures import probability
 from reports.view.lens import LensRow, LensView
 
+_MEANING = "The last position of each layer's output, put through the final norm and the output head."
 _BAR_CELLS = 12
 _TOKEN_CELLS = 12
 
@@ -25,6 +26,7 @@ def render_lens(view: LensView) -> RenderableType:
 
     def draw(page: Page) -> None:
         draw_rule(page, view.title, view.where)
+        page.wrapped(Text.styled(_MEANING, theme.QUIET))
         if view.chosen is not None:
             chosen = token_with_id(view.chosen)
             chosen.stylize(theme.CHOSEN)

@@ -58,7 +58,7 @@ def lens_view(lens: Lens, tokens: Mapping[int, TokenText]) -> LensView:
     """
     return LensView(
         title="Logit lens",
-        where=f"step {lens.step}, row {lens.row}: each layer's last position through final norm and head",
+        where=f"step {lens.step}, row {lens.row}",
         chosen=None if lens.chosen is None else token_view(lens.chosen, tokens),
         summary=_summary(lens),
         rows=tuple(_row(layer, tokens) for layer in lens.layers),

@@ -75,7 +75,7 @@ def test_every_token_of_the_lens_has_a_text(call: Call, trace: str) -> None:
             assert set(run.tensor(number, "lens/tokens").ravel().tolist()) <= set(run.tokens)
     page = call("lens", trace, "--step", "2").stdout
     assert "Chosen was" in page
-    assert len(page.splitlines()) == 5
+    assert len(page.splitlines()) == 3 + 1 + 2
 
 
 def test_the_lens_needs_no_tensors_level(call: Call, folder: Path) -> None:

@@ -47,7 +47,9 @@ def test_commands_run_one_after_the_other(
     monkeypatch.chdir(tmp_path)
     for arguments in command_lines():
         done: Ended = call_main(capsys, *arguments)
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        # Two runs that differ are an answer.
+        allowed = (0, 1) if arguments[0] == "diff" else (0,)
+        assert done.returncode in allowed, f"{arguments}: {done.stderr}"
         assert done.stdout
 
 

@@ -176,3 +176,12 @@ def test_the_final_norm_is_not_that_of_the_embeddings() -> None:
     model = model_of("bloom")
     assert final_norm(model) is model.transformer.ln_f
     assert final_norm(model_of("opt")) is not None
+
+
+def test_experts_are_no_layers() -> None:
+    model = tiny_model("qwen2_moe")
+    assert len(model.model.layers[0].mlp.experts) > len(model.model.layers)
+    assert decoder_layers(model) == list(model.model.layers)
+    with collected(model, level="tensors", save=("hidden",)) as run:
+        generate(model, batch(), **GREEDY)
+    assert sorted(run.saved[0]) == ["hidden/0", "hidden/1"]
