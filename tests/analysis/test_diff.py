@@ -206,6 +206,15 @@ def test_saved_tensors_find_what_statistics_hide(greedy: MemoryRun) -> None:
     assert report.first_beyond.size == pytest.approx(abs(float(hidden[0, 0, 0] - hidden[0, 0, 1])))
 
 
+def test_the_ids_of_a_lens_are_no_measurements() -> None:
+    run = real_run(save=("lens",), do_sample=False, **LONG)
+    saved = {
+        number: {**tensors, "lens/tokens": tensors["lens/tokens"][..., ::-1]}
+        for number, tensors in run.saved.items()
+    }
+    assert diff(run, MemoryRun(run.header, run.steps, run.tokens, run.end, saved)).reason == "identical"
+
+
 def test_divergence_of_the_logits() -> None:
     a = real_run(**GREEDY, **LONG)
     moved = {number: {"logits": saved["logits"] + np.float32(1)} for number, saved in a.saved.items()}

@@ -143,7 +143,8 @@ class LayerComparison:
         """Tensors that both runs saved."""
         theirs = set(self._b.tensor_names(b.number))
         for tensor in self._a.tensor_names(a.number):
-            if tensor not in theirs or tensor == LOGITS or tensor.startswith("attention"):
+            # Lens and attention follow from what the modules gave, through a softmax that spreads rounding.
+            if tensor not in theirs or tensor == LOGITS or tensor.startswith(("attention/", "lens/")):
                 continue
             left, right = self._a.tensor(a.number, tensor), self._b.tensor(b.number, tensor)
             cut = _positions(left, right, a, b, pair)
