@@ -303,3 +303,20 @@ def test_tolerance_grows_with_depth_and_dtype() -> None:
     assert single.allowed(99) == pytest.approx(10 * single.allowed(0))
     assert half.allowed(0) == 8 * 2**-8
     assert Tolerance.of("float32", "float32", 0.5).allowed(1000) == 0.5
+
+
+@pytest.mark.parametrize(("device", "same"), [("cpu", True), ("cuda:0", False)])
+def test_the_first_draw_of_a_larger_batch(device: str, same: bool) -> None:
+    single, inputs = {name: tensor[:1] for name, tensor in batch(2).items()}, batch(2)
+    runs = [real_run(inputs=each, **SAMPLING, **LONG) for each in (single, inputs)]
+    for run in runs:
+        head = run.steps[0].head
+        assert head.draw is not None
+        draw = head.draw.model_copy(update={"device": device})
+        scores = run.steps[0].scores
+        assert scores is not None
+        scores.chosen[0] = 1 + runs.index(run)
+        run.steps = [replace(run.steps[0], head=head.model_copy(update={"draw": draw}))]
+    token = diff(*runs).first_token
+    assert token is not None
+    assert token.same_draw is same

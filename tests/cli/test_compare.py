@@ -71,6 +71,12 @@ def test_another_seed_is_a_draw(call: Call) -> None:
     assert [(fact["a"], fact["b"]) for fact in found["facts"]] == [("3", "4")]
 
 
+def test_a_batch_uses_up_other_random_numbers(call: Call) -> None:
+    code, found = compared(call, "--vary", "batch", "--sample", "--temperature", "9", "--seed", "3")
+    assert (code, found["reason"]) == (1, "draw")
+    assert "a batch of another size" in found["explanation"]
+
+
 def test_a_prompt_is_padded_beside_its_companion(call: Call) -> None:
     _, found = compared(call, "--vary", "batch")
     assert found["rows"][0]["padding_a"] == 0

@@ -112,7 +112,9 @@ def _token(evidence: Evidence, token: TokenDifference) -> tuple[Reason, str]:
     if evidence.settings:
         return "settings", f"{what}: the settings differ ({_listed(evidence.settings)})."
     if evidence.sampling and token.same_draw is False:
-        return "draw", f"{what}: other random numbers were drawn; up to there the numbers agree."
+        batch = evidence.of("batch") and not evidence.of("seed")
+        why = ", as a batch of another size uses up others" if batch else ""
+        return "draw", f"{what}: other random numbers were drawn{why}; up to there the numbers agree."
     near = f" The scores of the two tokens were {token.gap_a:.3g} apart." if token.gap_a is not None else ""
     order = evidence.order
     if order is not None and evidence.first is not None:

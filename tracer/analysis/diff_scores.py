@@ -164,7 +164,11 @@ def _gap(columns: ScoreColumns, row: int, other: int) -> float | None:
 
 
 def _same_draw(a: Step, b: Step, pair: RowPair) -> bool | None:
-    """Whether both rows drew the same variates: the same state, and the same place in the batch."""
+    """Whether both rows drew the same variates: the same state, and the same place in the batch.
+
+    A CPU draws row after row; how a GPU spreads its variates over a batch depends on the batch's size.
+    """
     if a.head.draw is None or b.head.draw is None:
         return None
-    return a.head.draw.digest == b.head.draw.digest and pair.a == pair.b
+    same_place = pair.a == pair.b and (a.rows == b.rows or a.head.draw.device == "cpu")
+    return a.head.draw.digest == b.head.draw.digest and same_place
