@@ -1,13 +1,17 @@
-"""CSV: RFC 4180, UTF-8, a heading line; empty where there is no value."""
+"""CSV: RFC 4180, UTF-8, a heading line; empty where there is no value.
+
+Written here, since the writer of Python 3.10 refuses a text with a NUL, and a token may be one.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Iterable
 from typing import BinaryIO
 
 from reports.export.tables import Cell, Row, Table
+
+_NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s$')
 
 
 def write_csv(file: BinaryIO, table: Table, rows: Iterable[Row]) -> None:
@@ -18,14 +22,21 @@ def write_csv(file: BinaryIO, table: Table, rows: Iterable[Row]) -> None:
         table: its columns.
         rows: its rows.
     """
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
-    writer.writerow(table.columns)
+    file.write(_line(table.columns))
     for row in rows:
-        writer.writerow([_cell(value) for value in row])
-    text.flush()
-    text.detach()
+        file.write(_line(row))
 
 
-def _cell(value: Cell) -> Cell:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
+def _line(cells: Iterable[Cell]) -> bytes:
+    return (",".join(map(_field, cells)) + "\r\n").encode()
+
+
+def _field(value: Cell) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if _NEEDS_QUOTES.search(text) is None:
+        return text
+    return '"' + text.replace('"', '""') + '"'
