@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
@@ -235,10 +236,10 @@ def test_rerun_that_differs(recorded: Any, call: Any, tmp_path: Path, checkpoint
     assert "Repetition differed" not in call("show", path, "--steps", "none").stdout
 
 
-def api_trace(path: Path, checkpoint: Path, *, generations: int = 1, **settings: Any) -> TraceSession:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+def api_trace(
+    path: Path, checkpoint: Path, *, generations: int = 1, device_map: Any = None, **settings: Any
+) -> TraceSession:
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, device_map=device_map)
     settings = {"max_new_tokens": 5, "pad_token_id": 0, "do_sample": True, **settings}
     with trace(model, path=path, seed=settings.pop("seed", None), force=True) as session:
         for _ in range(generations):
@@ -255,6 +256,27 @@ def test_without_a_seed_the_recorded_random_state_serves(checkpoint: Path, tmp_p
     # A seed that was named but never set is noticed.
     api_trace(path, checkpoint, seed=99)
     assert "from the recorded random state" in call("verify", path, "--rerun").stdout
+
+
+def test_a_model_spread_by_a_device_map_is_spread_again(
+    checkpoint: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.trace"
+    parts = {"model.embed_tokens": "cpu", "model.layers": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
+    api_trace(path, checkpoint, device_map=parts)
+    with open_trace(path) as recording:
+        assert recording.header.model.devices == parts
+    maps: list[Any] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def loading(*args: Any, **kwargs: Any) -> Any:
+        maps.append(kwargs.get("device_map"))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", loading)
+    done = call("verify", path, "--rerun")
+    assert done.returncode == 0, done.stderr
+    assert maps == [parts]
 
 
 class Forbid(LogitsProcessor):  # type: ignore[misc]
