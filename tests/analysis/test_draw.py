@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.analysis.records import recorded
 from tests.analysis.runs import MemoryRun, real_run
 from tests.support.models import SAMPLING, batch
 from tracer.analysis.draw import DrawStates, final_scores, near_misses, state_digest
+from tracer.analysis.draw_runs import saved_logits
 from tracer.errors import UnsupportedError, UsageError
 
 REPLAYER = TorchReplayer()
@@ -121,3 +123,10 @@ def test_devices_and_dtypes_that_are_not_there() -> None:
         REPLAYER.draw(b"12", scores, device="cpu", dtype="float32", places=1)
     with pytest.raises(UnsupportedError, match="not finite"):
         REPLAYER.draw(b"12", scores - np.inf, device="cpu", dtype="float32", places=1)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(()), np.zeros((1, 7)), np.zeros((3, 100), dtype=np.int64)])
+def test_logits_that_are_none(run: MemoryRun, bad: Any) -> None:
+    saved = {number: {**tensors, "logits": bad} for number, tensors in run.saved.items()}
+    with pytest.raises(UsageError, match="saved logits of step 1 have shape"):
+        saved_logits(MemoryRun(run.header, run.steps, run.tokens, run.end, saved), 1)

@@ -75,6 +75,7 @@ def test_a_model_with_a_static_cache() -> None:
         ("lens/rank", np.zeros((1, 2), dtype=np.int32)),
         ("lens/tokens", np.zeros(4, dtype=np.int32)),
         ("lens/probabilities", np.zeros((2, 2), dtype=np.float32)),
+        ("lens/tokens", np.zeros((2, 2, 5), dtype=np.complex64)),
     ],
 )
 def test_a_lens_that_does_not_fit_together(run: MemoryRun, name: str, value: Any) -> None:

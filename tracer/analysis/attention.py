@@ -106,7 +106,7 @@ def read_attention(run: RunLike, number: int, row: int = 0) -> Attention:
 
 def _last(run: RunLike, number: int, layer: int, row: int) -> Weights:
     weights = np.asarray(run.tensor(number, f"attention/{layer}"))
-    if weights.ndim != 4 or row >= weights.shape[0] or 0 in weights.shape:
+    if weights.dtype.kind != "f" or weights.ndim != 4 or row >= weights.shape[0] or 0 in weights.shape:
         raise UsageError(
             f"attention/{layer} of step {number} is no attention: its shape is {list(weights.shape)}"
         )

@@ -101,10 +101,24 @@ def chosen_token(step: Step, row: int) -> int | None:
 
 
 def saved_logits(run: RunLike, number: int) -> F32 | None:
-    """Raw logits ``[batch, vocabulary]`` of a step as float32; None if they were not saved."""
+    """Raw logits ``[batch, vocabulary]`` of a step as float32; None if they were not saved.
+
+    Args:
+        run: the run.
+        number: number of the step.
+
+    Raises:
+        UsageError: what is saved under that name is something else.
+    """
     if LOGITS not in run.tensor_names(number):
         return None
-    return np.asarray(run.tensor(number, LOGITS)).astype(np.float32, copy=False)
+    logits = np.asarray(run.tensor(number, LOGITS))
+    rows, vocabulary = len(run.header.prompt), step_of(run, number).head.vocab_size
+    if logits.dtype.kind != "f" or logits.shape != (rows, vocabulary):
+        raise UsageError(
+            f"the saved logits of step {number} have shape {list(logits.shape)}, not {[rows, vocabulary]}"
+        )
+    return logits.astype(np.float32, copy=False)
 
 
 def scores_dtype(head: StepHead) -> str:

@@ -75,9 +75,9 @@ def read_lens(run: RunLike, number: int, row: int = 0) -> Lens:
     if not set(NAMES) <= set(run.tensor_names(number)):
         raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
     tokens, shares, ranks, own = (np.asarray(run.tensor(number, name)) for name in NAMES)
-    if not (
-        tokens.ndim == 3 and tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
-    ):
+    kinds = "".join(array.dtype.kind for array in (tokens, ranks, shares, own))
+    fitting = tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
+    if tokens.ndim != 3 or not fitting or kinds != "iiff":
         raise UsageError(f"the lens of step {number} is none: its tensors do not fit together")
     if row >= tokens.shape[1]:
         raise UsageError(f"the lens of step {number} has no row {row}")
