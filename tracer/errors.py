@@ -16,6 +16,7 @@ noticed and caught once, in :mod:`tracer.cli`. Anything else that escapes is a d
 | 8 | a trace file is damaged, of another kind, or of a newer version |
 | 9 | a check failed: ``verify``, ``--strict``, ``--on-break exit`` |
 | 10 | a generation that failed inside the model, or a defect in trace-generate itself |
+| 11 | no debugger attached in the time given with `--wait` |
 | 130 | interrupted (Ctrl-C) |
 """
 
@@ -92,3 +93,9 @@ class CheckFailedError(TraceGenerateError):
     """A check that the user asked to be fatal did not hold."""
 
     exit_code: ClassVar[int] = 9
+
+
+class NoDebuggerError(TraceGenerateError):
+    """No debugger attached in time; nothing was generated."""
+
+    exit_code: ClassVar[int] = 11

@@ -13,6 +13,7 @@ from hooks.modes import require_traced_mode
 from tracer.analysis.breaks import OnBreak
 from tracer.analysis.conditions import Hit
 from tracer.errors import DeviceError, GenerationError, OutputError, TraceGenerateError, UsageError
+from tracer.live import Halter
 from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.prompts import ModelInputs, PromptSpec, check_prompts, prepare_inputs
@@ -93,6 +94,7 @@ def generate_traced(
     on_hit: Callable[[Hit], None] | None = None,
     on_prepared: Callable[[ModelInputs], None] | None = None,
     check_interrupt: Callable[[], None] | None = None,
+    make_halter: Callable[[], Halter] | None = None,
 ) -> GenerationResult:
     """Run a request.
 
@@ -103,6 +105,7 @@ def generate_traced(
         on_hit: told about each condition that holds, before listeners hear of the step.
         on_prepared: told about the prepared prompt before generation starts.
         check_interrupt: asked after each step whether to go on; raises if not.
+        make_halter: makes what halts the run, once the request was checked and before the model is loaded.
 
     Raises:
         TraceGenerateError: any expected failure; the trace, if one was begun, is closed and kept.
@@ -115,6 +118,7 @@ def generate_traced(
         raise UsageError(f"--max-new-tokens is {request.max_new_tokens}; it must be at least 1.")
     if request.path.exists() and not request.force:
         _refuse_existing(request.path)
+    halter = make_halter() if make_halter is not None else None
     loaded = load_model(request.model, progress)
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     inputs = prepare_inputs(request.prompt, loaded.tokenizer, limit)
@@ -122,7 +126,7 @@ def generate_traced(
         on_prepared(inputs)
     progress.phase("generating")
     with quiet_library():
-        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt)
+        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, halter)
 
 
 def _generate(
@@ -132,6 +136,7 @@ def _generate(
     listeners: Sequence[Listener],
     on_hit: Callable[[Hit], None] | None,
     check_interrupt: Callable[[], None] | None,
+    halter: Halter | None,
 ) -> GenerationResult:
     import torch
 
@@ -151,6 +156,7 @@ def _generate(
         listeners=listeners,
         breaks=request.breaks,
         between_steps=check_interrupt,
+        halt=halter,
         # The answer is still wanted; what `exit` means beyond `stop` is the caller's part.
         on_break="stop" if request.on_break == "exit" else request.on_break,
         on_hit=on_hit,

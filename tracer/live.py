@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -104,6 +104,14 @@ class LiveRun:
         if caught is not None and caught is not self._last:
             cards += self._new_cards(caught, local, row, over=False)
         return tuple(cards)
+
+    def look_up(self, texts: Iterable[str]) -> None:
+        """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
+
+        Args:
+            texts: what people call tokens.
+        """
+        self._learn([*self._texts.ids_of(texts)])
 
     def begin(self, header: RunHeader, decoder: int) -> None:
         """A run starts."""

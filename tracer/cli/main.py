@@ -39,6 +39,7 @@ Exit codes:
   8  a trace file is damaged, of another kind or newer
   9  a check failed
   10  the model failed in generation, or a defect of this program
+  11  no debugger attached in time
   130  interrupted
 """
 

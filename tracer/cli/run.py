@@ -12,6 +12,7 @@ import click
 
 from tracer.cli.conditions import checked_conditions
 from tracer.cli.display import ProgressDisplay, output_console
+from tracer.cli.halts import halt_options, halter_maker
 from tracer.cli.steps import StepSet
 from tracer.errors import CheckFailedError, IncompleteTraceError, UsageError
 
@@ -111,6 +112,7 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     type=click.Choice(["report", "stop", "exit"]),
     help="Where one holds: print that step in full (default), end the run after it, or end it with code 9.",
 )
+@halt_options
 @click.option("--strict", is_flag=True, help="End the generation at the first check that does not hold.")
 @click.option(
     "--steps",
@@ -137,6 +139,7 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
         raise UsageError("--quiet and --json exclude each other.")
     if options["on_break"] is not None and not options["breaks"]:
         raise UsageError("--on-break needs a --break condition.")
+    make_halter = halter_maker(options)
     # Prompts are checked before torch is imported, which takes seconds.
     request = generation_request(options, prompt_spec(options))
 
@@ -157,6 +160,7 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
             on_hit=on_hit,
             on_prepared=print_notes,
             check_interrupt=interrupts.check,
+            make_halter=make_halter,
         )
     _print_result(result, quiet=quiet, as_json=as_json)
     raise_if_incomplete(result)

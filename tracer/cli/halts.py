@@ -1,0 +1,80 @@
+"""The options that halt a run at its stops, such as `--attach`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracer.live import Halter
+
+_OPTIONS = (
+    click.option("--attach", is_flag=True, help="Wait for a debugger such as VS Code and halt in it."),
+    click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port for it (default: 9501)."),
+    click.option(
+        "--wait",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Give up (code 11) if none attaches in this time (default: wait for ever).",
+    ),
+    click.option("--attach-host", metavar="HOST", help="Address to listen on (default: this machine only)."),
+    click.option(
+        "--allow-remote-attach",
+        is_flag=True,
+        help="Allow other machines to attach. Whoever reaches the port runs any code as you: there is no "
+        "password. Use it only where nobody else can reach the port.",
+    ),
+    click.option(
+        "--stop-at",
+        metavar="STOPS|all",
+        help="Halt there (default: model-call,forward-result,warpers,choice,update).",
+    ),
+    click.option("--stop-steps", metavar="1,2|3-7|all|none", help="Halt in these steps (default: 1,2)."),
+)
+
+_ATTACH_ONLY = ("port", "wait", "attach_host", "allow_remote_attach")
+_HALTING = ("stop_at", "stop_steps")
+
+
+def halt_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
+    """What makes the halter that the options ask for; None if they ask for none.
+
+    Args:
+        options: of the command.
+
+    Raises:
+        UsageError: for options that do not go together, or a stop or step number that makes no sense.
+    """
+    if not options["attach"]:
+        for name in (*_ATTACH_ONLY, *_HALTING):
+            if options[name] not in (None, False):
+                raise UsageError(f"--{name.replace('_', '-')} needs --attach.")
+        return None
+    from tracer.stops import plan_stops
+
+    plan = plan_stops(options["stop_at"], options["stop_steps"], options["breaks"])
+
+    def make() -> Halter:
+        from tracer.debugger import DEFAULT_PORT, LOOPBACK, attach
+
+        return attach(
+            DEFAULT_PORT if options["port"] is None else options["port"],
+            host=options["attach_host"] or LOOPBACK,
+            wait=options["wait"],
+            allow_remote=options["allow_remote_attach"],
+            plan=plan,
+            say=lambda line: click.echo(line, err=True),
+        )
+
+    return make
