@@ -118,11 +118,8 @@ def test_weights_that_do_not_give_the_output_are_refused(monkeypatch: pytest.Mon
     assert run.problems() == ["attention: that of layers 0, 1 could not be recomputed"] * len(run.steps)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("mask", [None, "bool", "float"])
+@pytest.mark.parametrize(("causal", "mask"), [(True, None), (False, None), (False, "bool"), (False, "float")])
 def test_recomputed_weights_give_what_sdpa_gives(causal: bool, mask: str | None) -> None:
-    if causal and mask:
-        pytest.skip("sdpa takes one of both")
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(2, 4, 5, 8, generator=generator)
     key, value = (torch.randn(2, 2, 7, 8, generator=generator) for _ in range(2))
