@@ -15,21 +15,23 @@ from typing import Any
 from tests.debugger.client import TIMEOUT
 from tests.support.command import environment
 
+ROOT = Path(__file__).parents[2]
+
 
 class AttachedCommand:
-    """``trace-generate --attach`` while it runs.
+    """``trace-generate --attach``, or another module that attaches, while it runs.
 
     Attributes:
         port: where it listens, once :meth:`listening` returned.
     """
 
-    def __init__(self, *arguments: str | Path, script: Path | None = None) -> None:
-        program = ["-m", "tracer"] if script is None else [str(script)]
+    def __init__(self, *arguments: str | Path, module: str = "tracer") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-u", *program, *map(str, arguments)],
+            [sys.executable, "-u", "-m", module, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
+            cwd=ROOT,
             text=True,
             encoding="utf-8",
         )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,10 @@ from typing import Any
 import pytest
 
 from hooks.anchors import find_anchors
-from tests.debugger.client import DebugClient, Halted
+from tests.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.debugger.command import AttachedCommand
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import trace_generate
+from tests.support.command import environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
 from tracer import open_trace
@@ -100,6 +103,11 @@ def whole(path: Path) -> bool:
         return end.status is RunStatus.COMPLETE and len(recording.steps) == TOKENS
 
 
+def recorded_steps(path: Path) -> list[int]:
+    with open_trace(path) as recording:
+        return [step.number for step in recording.steps]
+
+
 def go_through(client: DebugClient, stops: Stops) -> list[StopName]:
     """Continue at each halt, up to the end."""
     seen = []
@@ -178,3 +186,153 @@ def test_the_demo_model(stops: Stops, path: Path) -> None:
             client.attach()
             assert go_through(client, stops) == [*DEFAULT_STOPS, *DEFAULT_STOPS]
         assert running.answer()["token_ids"] == json.loads(plain.stdout)["token_ids"]
+
+
+def test_disconnecting_at_a_stop_lets_the_run_go_on(command: Any, path: Path, undebugged: Any) -> None:
+    running = command()
+    with DebugClient(running.port) as client:
+        client.attach()
+        assert client.halted() is not None
+        client.disconnect()
+    assert running.answer()["token_ids"] == undebugged
+    assert "The debugger has left (step 1): the run goes on without halting" in running.stderr
+    assert whole(path)
+
+
+def test_a_client_that_dies_at_a_stop(command: Any, path: Path, undebugged: Any) -> None:
+    running = command()
+    with DebugClient(running.port) as client:
+        client.attach()
+        assert client.halted() is not None
+    assert running.answer()["token_ids"] == undebugged
+    assert "The debugger has left" in running.stderr
+    assert whole(path)
+
+
+def test_breakpoints_of_the_client_in_the_same_file(command: Any, stops: Stops, undebugged: Any) -> None:
+    running = command("--stop-at", "model-call,choice", "--stop-steps", "2")
+    library, append = stops.files["append"], stops.lines["append"]
+    with DebugClient(running.port) as client:
+        client.attach({library: [append, stops.lines["choice"]]})
+        seen = []
+        while (halted := client.halted()) is not None:
+            seen.append(stops.name(halted))
+            if len(seen) == 2:
+                # This wipes every breakpoint of the file; of the client's only `append` is left.
+                client.set_breakpoints(library, [append])
+            if len(seen) == 6:
+                client.set_breakpoints(library, [])
+            client.go_on(halted)
+    assert seen == ["choice", "append", "model-call", "choice", "append", "append"]
+    assert running.answer()["token_ids"] == undebugged
+
+
+def test_conditions_and_log_messages_of_the_client_on_the_line_of_a_stop(command: Any, stops: Stops) -> None:
+    running = command("--stop-at", "choice,model-call", "--stop-steps", "1")
+    with DebugClient(running.port) as client:
+        client.attach()
+        halted = client.halted()
+        assert halted is not None
+        own = [
+            {"line": stops.lines["choice"], "condition": "input_ids.shape[1] < 0"},
+            {"line": stops.lines["model-call"], "logMessage": "length {input_ids.shape[1]}"},
+        ]
+        client.request("setBreakpoints", source={"path": str(stops.files["choice"])}, breakpoints=own)
+        client.go_on(halted)
+        assert go_through(client, stops) == ["choice"]
+    logged = [line for line in "".join(client.output).splitlines() if line.startswith("length ")]
+    assert len(logged) == TOKENS - 1
+
+
+def test_the_trace_is_written_while_the_generation_stands_still(
+    command: Any, stops: Stops, path: Path
+) -> None:
+    running = command("--stop-at", "model-call", "--stop-steps", "3")
+    with DebugClient(running.port) as client:
+        client.attach()
+        halted = client.halted()
+        assert halted is not None
+        deadline = time.monotonic() + TIMEOUT
+        while len(recorded_steps(path)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert recorded_steps(path) == [1, 2]
+        client.go_on(halted)
+        assert go_through(client, stops) == []
+    assert whole(path)
+
+
+def test_attaching_again_gives_the_stops_again(path: Path, stops: Stops) -> None:
+    gate = path.with_name("gate")
+    with AttachedCommand(path, gate, module="tests.debugger.pausing") as running:
+        with DebugClient(running.listening()) as client:
+            client.attach()
+            halted = client.halted()
+            assert halted is not None
+            client.disconnect()
+        running.said(r"The debugger has left \(step 2\)")
+        with DebugClient(running.port) as client:
+            client.attach()
+            gate.touch()
+            assert go_through(client, stops) == ["model-call"] * 2
+        # The script itself asks afterwards whether everything is undone.
+        assert running.wait() == 0, running.stderr
+        assert "Debugger attached again in step 3." in running.stderr
+    assert recorded_steps(path) == [1, 2, 3, 4]
+
+
+def test_without_attach_no_debugger_is_loaded(checkpoint: Path, path: Path) -> None:
+    program = (
+        "import sys; from tracer.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert sys.gettrace() is None\n"
+        "print([name for name in sys.modules if name.startswith(('debugpy', 'pydevd', 'tracer.debugger'))])"
+    )
+    options = ("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "2", "--quiet", "--out", path)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, options)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_just_my_code_does_not_hide_the_stops(command: Any, stops: Stops) -> None:
+    running = command("--stop-at", "model-call")
+    with DebugClient(running.port) as client:
+        client.attach(justMyCode=True)
+        assert go_through(client, stops) == ["model-call", "model-call"]
+    assert running.wait() == 0
+
+
+def test_nobody_attaches(command: Any, path: Path) -> None:
+    running = command("--wait", "0.2")
+    assert running.wait() == 11
+    assert f"No debugger attached on localhost:{running.port} within 0.2 s." in running.stderr
+    assert "Traceback" not in running.stderr
+    assert not path.exists()
+
+
+def test_ctrl_c_while_waiting(command: Any, path: Path) -> None:
+    running = command()
+    running.interrupt()
+    assert running.wait() == 130
+    assert running.stderr.endswith("trace-generate: interrupted\n")
+    assert not path.exists()
+
+
+def test_a_condition_halts_at_the_end_of_its_step(command: Any, stops: Stops, undebugged: Any) -> None:
+    running = command("--stop-steps", "none", "--break", "step == 3 and p_chosen > 0")
+    with DebugClient(running.port) as client:
+        client.attach()
+        halted = client.halted()
+        assert halted is not None
+        assert (halted.path, halted.line) == (stops.files["stopping"], stops.lines["stopping"] + 1)
+        assert client.evaluate(halted, "next_tokens.tolist()") == f"[{undebugged[0][2]}]"
+        client.go_on(halted)
+        assert client.halted() is None
+    assert "break: step == 3 and p_chosen > 0 holds in step 3" in "".join(client.output)
+    assert running.answer()["token_ids"] == undebugged
