@@ -29,6 +29,9 @@ DEFAULT_PORT = 9501
 LOOPBACK = "127.0.0.1"
 CONSOLE_WIDTH = 100
 
+ATTACH_CONFIGURATION = f"Attach to trace-generate ({DEFAULT_PORT})"
+"""Name of the configuration in ``.vscode/launch.json``."""
+
 _RISK = (
     "whoever reaches a debugger port runs any code as you, without a password. "
     "Leave it on this machine and use `ssh -L {port}:localhost:{port}`, or pass --allow-remote-attach"
@@ -109,12 +112,8 @@ def _listen(host: str, port: int) -> tuple[str, int]:
 def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], object]) -> None:
     import debugpy
 
-    place = f"{'localhost' if host == LOOPBACK else host}:{port}"
-    say(f"Waiting for debugger attach on {place}")
-    say(
-        f"In VS Code: Run and Debug, 'Attach to trace-generate ({DEFAULT_PORT})'"
-        + (f", with port {port} in .vscode/launch.json." if port != DEFAULT_PORT else ".")
-    )
+    for line in waiting_lines(host, port):
+        say(line)
     timer = (
         threading.Timer(seconds, lambda: debugpy.wait_for_client.cancel()) if seconds is not None else None
     )
@@ -127,8 +126,26 @@ def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], obje
         if timer is not None:
             timer.cancel()
     if not debugpy.is_client_connected():
-        raise NoDebuggerError(f"No debugger attached on {place} within {seconds:g} s.")
+        raise NoDebuggerError(f"No debugger attached on {_place(host, port)} within {seconds:g} s.")
     say("Debugger attached.")
+
+
+def waiting_lines(host: str, port: int) -> tuple[str, str]:
+    """What a person at the terminal is told when a debugger may attach.
+
+    Args:
+        host: address that is listened on.
+        port: and the port.
+    """
+    other = "" if port == DEFAULT_PORT else f", with port {port} in .vscode/launch.json"
+    return (
+        f"Waiting for debugger attach on {_place(host, port)}",
+        f"In VS Code: Run and Debug, {ATTACH_CONFIGURATION!r}{other}.",
+    )
+
+
+def _place(host: str, port: int) -> str:
+    return f"{'localhost' if host == LOOPBACK else host}:{port}"
 
 
 def _to_stderr(line: str) -> None:

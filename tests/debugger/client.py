@@ -8,6 +8,7 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,21 @@ class DebugClient:
         self.output: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @classmethod
+    def patient(cls, port: int) -> DebugClient:
+        """Connect to a port that will soon be listened on."""
+        deadline = time.monotonic() + TIMEOUT
+        while (client := cls._connected(port)) is None:
+            assert time.monotonic() < deadline, f"nobody listens on port {port}"
+            time.sleep(0.05)
+        return client
+
+    @classmethod
+    def _connected(cls, port: int) -> DebugClient | None:
+        with contextlib.suppress(ConnectionRefusedError):
+            return cls(port)
+        return None
 
     def __enter__(self) -> DebugClient:
         return self

@@ -336,3 +336,35 @@ def test_a_condition_halts_at_the_end_of_its_step(command: Any, stops: Stops, un
         assert client.halted() is None
     assert "break: step == 3 and p_chosen > 0 holds in step 3" in "".join(client.output)
     assert running.answer()["token_ids"] == undebugged
+
+
+def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
+    # The random model's settings are greedy: no warper, and another statement chooses.
+    greedy = {anchor.stop: anchor.line for anchor in find_anchors(tiny_model(), do_sample=False)}
+    options = ("--port", "0", "--max-new-tokens", "3", "--out", path)
+    with AttachedCommand(checkpoint, *options, module="examples.main") as running:
+        with DebugClient(running.listening()) as client:
+            client.attach()
+            seen = []
+            while (halted := client.halted()) is not None:
+                seen.append(halted.line)
+                client.go_on(halted)
+        assert running.wait() == 0, running.stderr
+    assert seen == [greedy[stop] for stop in DEFAULT_STOPS if stop != "warpers"] * 2
+    assert running.stdout.strip()
+    assert recorded_steps(path) == [1, 2, 3]
+
+
+def test_a_process_that_a_debugger_started(
+    common: tuple[str | Path, ...], path: Path, stops: Stops, undebugged: Any
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    under = ("--listen", f"127.0.0.1:{port}", "--wait-for-client", "-m", "tracer")
+    with AttachedCommand(*under, *common, "--attach", "--out", path, module="debugpy") as running:
+        with DebugClient.patient(port) as client:
+            client.attach()
+            assert go_through(client, stops) == [*DEFAULT_STOPS, *DEFAULT_STOPS]
+        assert running.answer()["token_ids"] == undebugged
+    assert "Waiting" not in running.stderr

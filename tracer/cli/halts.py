@@ -17,7 +17,7 @@ _OPTIONS = (
     click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port for it (default: 9501)."),
     click.option(
         "--wait",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(min=0.1),
         metavar="SECONDS",
         help="Give up (code 11) if none attaches in this time (default: wait for ever).",
     ),
