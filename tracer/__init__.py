@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tracer.version import __version__
 
 if TYPE_CHECKING:
+    from tracer.reading import Recording, open_trace
     from tracer.session import TraceSession, trace
-    from tracer.tracefile import Recording, open_trace
 
 _HOMES = {
-    "Recording": "tracer.tracefile",
+    "Recording": "tracer.reading",
     "TraceSession": "tracer.session",
-    "open_trace": "tracer.tracefile",
+    "open_trace": "tracer.reading",
     "trace": "tracer.session",
 }
 

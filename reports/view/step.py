@@ -126,9 +126,21 @@ def stop_card(
     return _card(Context(header, step, tokens, row), stop)
 
 
-def _anchor(context: Context, stop: StopName) -> Anchor | None:
-    """The stop's anchor with its texts made safe to print; its path is left as it is, for links."""
-    anchor = context.header.anchor(stop)
+def stop_title(stop: StopName) -> str:
+    """A stop in words.
+
+    Args:
+        stop: the stop, any but the run header.
+    """
+    return _STOPS[stop][0]
+
+
+def safe_anchor(anchor: Anchor | None) -> Anchor | None:
+    """An anchor with its texts made safe to print; its path is left as it is, for links.
+
+    Args:
+        anchor: the anchor, None where there is none.
+    """
     if anchor is None:
         return None
     return anchor.model_copy(
@@ -147,7 +159,7 @@ def _card(context: Context, stop: StopName) -> StopCard:
         stop=stop,
         number=STOPS.index(stop),
         title=title,
-        anchor=_anchor(context, stop),
+        anchor=safe_anchor(context.header.anchor(stop)),
         blocks=blocks,
         skipped=stop == "warpers" and not context.header.do_sample,
     )

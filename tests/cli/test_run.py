@@ -52,7 +52,7 @@ def test_walkthrough_is_printed_and_recorded(checkpoint: Path, tmp_path: Path) -
         )
     shown = trace_generate("show", out)
     assert shown.returncode == 0
-    assert shown.stdout == done.stdout
+    assert f"{shown.stdout}report {out.with_suffix('.html')}\n" == done.stdout
 
 
 def test_batch_of_prompts_is_padded_at_the_left(checkpoint: Path, tmp_path: Path) -> None:

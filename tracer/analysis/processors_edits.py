@@ -50,7 +50,7 @@ class RepetitionPenalty(Processor):
         return np.where(scores < 0, worse, context.divide(scores, self.penalty))
 
 
-class _Banning(Processor):
+class Banning(Processor):
     """Sets some tokens to ``-inf``, by id."""
 
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
@@ -72,7 +72,7 @@ def _ids(values: tuple[int, ...]) -> I64:
 
 
 @dataclass(frozen=True)
-class NoRepeatNGram(_Banning):
+class NoRepeatNGram(Banning):
     """Bans every token that would complete an n-gram of the history."""
 
     ngram_size: int
@@ -89,7 +89,7 @@ class NoRepeatNGram(_Banning):
 
 
 @dataclass(frozen=True)
-class MinLength(_Banning):
+class MinLength(Banning):
     """Bans the end while the whole sequence is shorter than ``min_length``."""
 
     min_length: int
@@ -102,7 +102,7 @@ class MinLength(_Banning):
 
 
 @dataclass(frozen=True)
-class MinNewTokens(_Banning):
+class MinNewTokens(Banning):
     """Bans the end while fewer than ``min_new_tokens`` are new."""
 
     prompt_length_to_skip: int
@@ -117,7 +117,7 @@ class MinNewTokens(_Banning):
 
 
 @dataclass(frozen=True)
-class Suppress(_Banning):
+class Suppress(Banning):
     """Bans given tokens at every step."""
 
     suppress_tokens: tuple[int, ...]
@@ -129,7 +129,7 @@ class Suppress(_Banning):
 
 
 @dataclass(frozen=True)
-class SuppressAtBegin(_Banning):
+class SuppressAtBegin(Banning):
     """Bans given tokens at one length."""
 
     begin_suppress_tokens: tuple[int, ...]

@@ -15,6 +15,7 @@ from tracer.cli.export import export
 from tracer.cli.group import DefaultGroup
 from tracer.cli.info import info
 from tracer.cli.lens import lens
+from tracer.cli.report import report
 from tracer.cli.run import run
 from tracer.cli.show import show
 from tracer.cli.verify import verify
@@ -71,6 +72,7 @@ cli.add_command(diff)
 cli.add_command(compare)
 cli.add_command(lens)
 cli.add_command(attention)
+cli.add_command(report)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -128,6 +128,13 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     metavar="PATH",
     help="The trace file (default: trace-TIME.trace).",
 )
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The HTML report (default: beside the trace).",
+)
+@click.option("--no-html", is_flag=True, help="Make no HTML report.")
 @click.option("--force", is_flag=True, help="Replace existing output files.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the answer only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the walkthrough.")
@@ -142,6 +149,7 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
     make_halter = halter_maker(options)
     # Prompts are checked before torch is imported, which takes seconds.
     request = generation_request(options, prompt_spec(options))
+    page = _page(options, request.path)
 
     from tracer.generation import generate_traced
 
@@ -162,7 +170,11 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
             check_interrupt=interrupts.check,
             make_halter=make_halter,
         )
-    _print_result(result, quiet=quiet, as_json=as_json)
+    _print_result(result, page, quiet=quiet, as_json=as_json)
+    if page is not None and result.failure is None:
+        _write_page(page, result.path, force=options["force"])
+        if not quiet and not as_json:
+            click.echo(f"report {page}")
     raise_if_incomplete(result)
     if result.hits and request.on_break == "exit":
         raise CheckFailedError(f"--break {result.hits[0]} (the run ended there; {result.path} has it).")
@@ -239,10 +251,35 @@ def prompt_spec(options: dict[str, Any]) -> PromptSpec:
     return spec
 
 
-def _print_result(result: GenerationResult, *, quiet: bool, as_json: bool) -> None:
+def _page(options: dict[str, Any], trace: Path) -> Path | None:
+    """Where the HTML report goes, refused before any work is done for it; None for no report."""
+    from reports.html.output import check_target
+
+    page: Path | None = options["html"]
+    if options["no_html"]:
+        if page is not None:
+            raise UsageError("--html and --no-html exclude each other.")
+        return None
+    page = page or trace.with_suffix(".html")
+    if page.resolve() == trace.resolve():
+        raise UsageError(f"--html and --out are the same file, {page}.")
+    check_target(page, force=options["force"])
+    return page
+
+
+def _write_page(page: Path, trace: Path, *, force: bool) -> None:
+    from reports.html import write_page
+    from tracer.reading import open_trace
+
+    with open_trace(trace) as recording:
+        write_page(page, recording.to_html(), force=force)
+
+
+def _print_result(result: GenerationResult, page: Path | None, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         document = {
             "trace": str(result.path),
+            "report": None if page is None else str(page),
             "texts": result.texts,
             "token_ids": result.token_ids,
             "seed": result.seed,

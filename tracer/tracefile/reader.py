@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from tracer.errors import TraceFileError, UsageError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
@@ -24,6 +25,8 @@ from tracer.tracefile.messages import shown
 from tracer.tracefile.run_reading import RunReading
 from tracer.tracefile.steps import StepSequence
 from tracer.tracefile.tokens import TokenTable
+
+R = TypeVar("R", bound="Recording")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Recording:
             self.close()
             raise
 
-    def __enter__(self) -> Recording:
+    def __enter__(self: R) -> R:
         return self
 
     def __exit__(

@@ -1,0 +1,100 @@
+"""Sections with one figure a step, a module call or a cache slot, for the charts and heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from math import ceil
+
+from reports.html.cards import tensor_text
+from reports.html.pack import Section, rounded
+from reports.view.cache_history import CacheHistoryBuilder
+from reports.view.module_history import ModuleHistoryBuilder
+from reports.view.overview import OverviewBuilder
+from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.step import Step
+
+CALLS_BUDGET = 1 << 18
+"""Module calls of a run whose statistics a page keeps; beyond it, those of every n-th step."""
+
+NORMS_BUDGET = 1 << 20
+"""Norms of keys and values of a run that a page keeps; beyond it, those of every n-th slot."""
+
+
+class OverviewData:
+    """The run in columns."""
+
+    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+        self._name = f"{name}-overview"
+        self._builder = OverviewBuilder(len(header.prompt))
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+        self._builder.add(step)
+
+    def sections(self) -> Iterator[Section]:
+        """One section."""
+        overview = self._builder.result()
+        yield Section(
+            self._name, None, {field.name: getattr(overview, field.name) for field in fields(overview)}
+        )
+
+
+class ModuleData:
+    """Shapes and statistics of the module calls."""
+
+    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+        self._name = f"{name}-modules"
+        stride = max(1, ceil(steps * len(header.modules) / CALLS_BUDGET))
+        self._builder = ModuleHistoryBuilder(stride)
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+        self._builder.add(step)
+
+    def sections(self) -> Iterator[Section]:
+        """One section; none where no module call was recorded."""
+        history = self._builder.result()
+        if not history.steps.size:
+            return
+        facts = {
+            "stride": history.stride,
+            "layouts": [[list(layout.modules), list(layout.not_called)] for layout in history.layouts],
+            "shapes": {
+                number: [[tensor_text(info) for info in side] for side in (shape.inputs, shape.outputs)]
+                for number, shape in history.shapes.items()
+            },
+        }
+        arrays = {
+            name: getattr(history, name)
+            for name in ("steps", "layout", "shape_sets", "shape_set", "nonfinite")
+        }
+        arrays |= {name: rounded(getattr(history, name)) for name in ("mean", "std", "low", "high")}
+        yield Section(self._name, facts, arrays)
+
+
+class CacheData:
+    """Norms of keys and values."""
+
+    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+        self._name = f"{name}-cache"
+        model, prompt = header.model, header.prompt
+        heads = model.kv_heads or model.query_heads or 1
+        slots = len(prompt[0].token_ids) + steps
+        norms = slots * 2 * (model.layers or 1) * heads * len(prompt)
+        self._builder = CacheHistoryBuilder(max(1, ceil(norms / NORMS_BUDGET)))
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+        self._builder.add(step)
+
+    def sections(self) -> Iterator[Section]:
+        """One section; none where no norms were recorded."""
+        history = self._builder.result()
+        if history is None:
+            return
+        yield Section(
+            self._name,
+            {"stride": history.stride},
+            {"slots": history.slots, "key": rounded(history.key), "value": rounded(history.value)},
+        )

@@ -1,0 +1,122 @@
+"""What a page holds: an index of its runs, token texts, and for each run the sections of its views.
+
+A view of the page is one module of ``assets/`` and one class here or beside here that collects its data from
+the steps (:class:`Collector`). :data:`COLLECTORS` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from reports.html.columns import CacheData, ModuleData, OverviewData
+from reports.html.facts import index_entry
+from reports.html.pack import Section
+from reports.html.steps import StepData
+from reports.view.tally import Tally
+from reports.view.text import plain
+from reports.view.tokens import token_view
+from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.step import Step
+from tracer.tracefile import Stamp
+
+
+class Steps(Protocol):
+    """The steps of a run in order, each read when it is reached."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Step]: ...
+
+
+class Run(Protocol):
+    """What is read of a run: a :class:`tracer.tracefile.RunReading`, or anything like it."""
+
+    number: int
+
+    @property
+    def tokens(self) -> Mapping[int, TokenText]:
+        """Texts of the tokens."""
+
+    @property
+    def header(self) -> RunHeader:
+        """What was known before the first step."""
+
+    @property
+    def end(self) -> RunEnd | None:
+        """The end record, None for an incomplete run."""
+
+    @property
+    def steps(self) -> Steps:
+        """The steps."""
+
+    @property
+    def stamps(self) -> Sequence[Stamp]:
+        """Results of verifications."""
+
+
+class Collector(Protocol):
+    """Takes the steps of a run, one by one, and makes sections of them."""
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+
+    def sections(self) -> Iterator[Section]:
+        """The sections; asked for once, after the last step."""
+
+
+COLLECTORS: tuple[Callable[[str, RunHeader, Mapping[int, TokenText], int], Collector], ...] = (
+    OverviewData,
+    ModuleData,
+    CacheData,
+    StepData,
+)
+"""Each is called with the prefix of its sections' names, the header, the texts and the number of steps."""
+
+
+def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: bool) -> Iterator[Section]:
+    """All sections of a page, the index first.
+
+    Args:
+        runs: the runs to show.
+        source: what the trace is called.
+        program: name and version of the program that makes the page.
+        redacted: the runs are without texts, which the page has to say.
+    """
+    texts: dict[int, TokenText] = {}
+    index: list[dict[str, Any]] = []
+    sections: list[Section] = []
+    for run in runs:
+        texts.update(run.tokens)
+        facts, found = _run_sections(run, texts)
+        index.append(facts)
+        sections += found
+        texts.update(run.tokens)  # a redacted run numbers its tokens as they appear
+    yield Section("index", {"source": plain(source), "program": program, "redacted": redacted, "runs": index})
+    yield _token_section(texts)
+    yield from sections
+
+
+def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[dict[str, Any], list[Section]]:
+    header, steps = run.header, run.steps
+    prefix = f"run{run.number}"
+    collectors = [make(prefix, header, texts, len(steps)) for make in COLLECTORS]
+    tally = Tally()
+    for step in steps:
+        tally.add(step)
+        for collector in collectors:
+            collector.add(step)
+    sections = [section for collector in collectors for section in collector.sections()]
+    return index_entry(run.number, header, run.end, run.stamps, tally, texts), sections
+
+
+def _token_section(texts: Mapping[int, TokenText]) -> Section:
+    """Labels of all tokens that the page may mention; everything invisible in them has been made visible."""
+    views = [token_view(token, texts) for token in texts]
+    return Section(
+        "tokens",
+        {
+            "ids": [view.id for view in views],
+            "labels": [view.label for view in views],
+            "special": [view.id for view in views if view.special],
+        },
+    )

@@ -1,0 +1,108 @@
+"""The steps of a run in sections of a few steps each, so that the page inflates only what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.html.cards import Json, card_json
+from reports.html.pack import Section
+from reports.view.blocks import StopCard
+from reports.view.changes import mark_changes
+from reports.view.findings import alerts, findings
+from reports.view.step import stop_card
+from tracer.schema.run import STOPS, RunHeader, StopName, TokenText
+from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
+
+CHUNK = 16
+"""Steps in a section: few enough to inflate within a key press, many enough to share their texts."""
+
+_FILL = {"tokens": NO_TOKEN, "removed_tokens": NO_TOKEN, "chosen": NO_TOKEN, "scores": -np.inf}
+
+
+class StepData:
+    """Turns steps into sections as they come.
+
+    Args:
+        name: prefix of the sections' names.
+        header: the run's header.
+        tokens: the token texts that are known.
+        steps: how many there will be.
+    """
+
+    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+        self._name = name
+        self._header = header
+        self._tokens = tokens
+        self._before: dict[int, tuple[StopCard, ...]] = {}
+        self._waiting: list[tuple[Json, ScoreColumns | None]] = []
+        self._full: list[Section] = []
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+        rows = [[card_json(card) for card in self._cards(step, row)] for row in range(step.rows)]
+        facts = {
+            "number": step.number,
+            "rows": rows,
+            "alerts": [
+                {"text": note.text, "level": note.level} for note in alerts(step, self._header.modules)
+            ],
+            "new": [step.head.inputs.new_start, step.head.inputs.sequence_length],
+            "seconds": step.head.seconds,
+        }
+        self._waiting.append((facts, step.scores))
+        if len(self._waiting) == CHUNK:
+            self._flush()
+
+    def sections(self) -> Iterator[Section]:
+        """All sections, the last one perhaps shorter."""
+        if self._waiting:
+            self._flush()
+        yield from self._full
+
+    def _cards(self, step: Step, row: int) -> tuple[StopCard, ...]:
+        cards = tuple(self._card(step, stop, row) for stop in STOPS[1:])
+        before, self._before[row] = self._before.get(row), cards
+        return cards if before is None else mark_changes(cards, before)
+
+    def _card(self, step: Step, stop: StopName, row: int) -> StopCard:
+        if stop == "layers":  # drawn from the columns of the run; folding every step's calls takes long
+            found = findings(step, stop, self._header.modules)
+            return StopCard("layers", STOPS.index("layers"), "layers", None, found)
+        return stop_card(self._header, step, self._tokens, stop, row=row)
+
+    def _flush(self) -> None:
+        facts = [fact for fact, _ in self._waiting]
+        name = f"{self._name}-steps{len(self._full)}"
+        arrays = _stacked([scores for _, scores in self._waiting])
+        self._full.append(Section(name, facts, arrays, {"scores": 1, "tokens": 0, "removed_tokens": 0}))
+        self._waiting = []
+
+
+def _stacked(steps: Sequence[ScoreColumns | None]) -> dict[str, npt.NDArray[Any]]:
+    """The columns of several steps with one more axis in front; shorter ones are filled up.
+
+    ``recorded`` says which steps have scores at all.
+    """
+    known = [columns for columns in steps if columns is not None]
+    found: dict[str, npt.NDArray[Any]] = {
+        "recorded": np.array([columns is not None for columns in steps], dtype=np.uint8)
+    }
+    if not known:
+        return found
+    for field in fields(ScoreColumns):
+        name = field.name
+        arrays = [getattr(columns, name) for columns in known]
+        kind = np.uint8 if arrays[0].dtype == np.bool_ else arrays[0].dtype
+        sizes = [max(axis) for axis in zip(*(array.shape for array in arrays), strict=True)]
+        whole = np.full((len(steps), *sizes), _FILL.get(name, 0), dtype=kind)
+        for line, columns in zip(whole, steps, strict=True):
+            if columns is not None:
+                values = getattr(columns, name)
+                line[tuple(slice(size) for size in values.shape)] = values
+        found[name] = whole
+    return found
