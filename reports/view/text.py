@@ -24,6 +24,8 @@ def visible(text: str, limit: int = 256) -> str:
         text: any text.
         limit: longer texts are cut, and how much was cut is said.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text.replace(" ", MARKS[" "])  # nearly every token, and a hundred times as fast
     cut = text[:limit]
     start = _DOTTED_CIRCLE if cut and unicodedata.category(cut[0]) in _COMBINING else ""
     shown = start + "".join(MARKS.get(char) or _escaped(char, spaces=False) for char in cut)
@@ -37,6 +39,8 @@ def plain(text: str, limit: int = 4096) -> str:
         text: any text.
         limit: longer texts are cut.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     shown = "".join(
         char if char == " " else MARKS.get(char) or _escaped(char, spaces=True) for char in text[:limit]
     )

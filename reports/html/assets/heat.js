@@ -46,15 +46,21 @@ function paint(canvas, rows, columns, value) {
   const style = getComputedStyle(document.documentElement);
   const [low, high, bad] = ["--faint", "--accent", "--red"].map((name) => rgb(style.getPropertyValue(name).trim()));
   const cells = Float64Array.from({ length: rows * columns }, (_, index) => value(Math.floor(index / columns), index % columns));
-  const [least, most] = range(cells);
+  const [least, most] = usual(cells);
   const pixels = new ImageData(canvas.width, canvas.height);
   cells.forEach((cell, index) => {
     if (Number.isNaN(cell)) return;
-    const share = most > least ? (cell - least) / (most - least) : 0.5;
+    const share = most > least ? Math.min(Math.max((cell - least) / (most - least), 0), 1) : 0.5;
     const colour = Number.isFinite(cell) ? low.map((channel, i) => channel + (high[i] - channel) * share) : bad;
     pixels.data.set([...colour, 255], index * 4);
   });
   canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+/** Ends of the scale: a few extreme values must not wash out all others. */
+function usual(cells) {
+  const sorted = cells.filter(Number.isFinite).sort();
+  return [sorted[Math.floor(sorted.length * 0.02)], sorted[Math.ceil(sorted.length * 0.98) - 1]];
 }
 
 /** Smallest and largest finite value. */

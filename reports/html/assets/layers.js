@@ -20,11 +20,14 @@ export const layers = {
     const map = heatMap({ label: "Layers over steps", describe: (line, column) => describe(shown, what.value, which.value, line, column), pick: (_, column) => state.go({ step: shown.data.arrays.steps.data[column] }) });
     const figure = h("div", {}, h("div", { class: "row" }, what, which, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), map.element);
     body.append(note, figure, list);
+    let painted = null;
     const drawMap = () => {
       const { data, roles } = shown;
       const found = roles.get(what.value) ?? [];
       const steps = data.arrays.steps.data;
-      map.draw(found.length, steps.length, (line, column) => valueOf(data, which.value, column, found[line].module));
+      const wanted = `${shown.run.number}/${what.value}/${which.value}`;
+      if (painted !== wanted) map.draw(found.length, steps.length, (line, column) => valueOf(data, which.value, column, found[line].module));
+      painted = wanted;
       const at = steps.indexOf(shown.step.number);
       map.mark(Math.max(at, 0), at, `${STATISTICS[which.value]} of ${what.value} in ${found.length} layers over ${steps.length} steps`);
     };
@@ -107,24 +110,26 @@ function calls(run, data, place) {
     const layer = found ? found[1] + found[2] : null;
     if (layer && found[3]) {
       if (!inside.has(layer)) inside.set(layer, []);
-      inside.get(layer).push(callRow(run, data, place, module, call, "inner"));
+      inside.get(layer).push([module, call]);
     } else rows.push([layer, callRow(run, data, place, module, call, "")]);
   });
-  const shown = rows.flatMap(([layer, row]) => (inside.has(layer) ? folded(row, inside.get(layer)) : [row]));
-  return table("Module calls", ["module", "class", "input", "output", "dtype", "device", "mean", "std", "min", "max", "not finite"], shown, { class: "calls" });
+  for (const [layer, row] of rows) {
+    if (inside.has(layer)) fold(row, () => inside.get(layer).map(([module, call]) => callRow(run, data, place, module, call, "inner")));
+  }
+  return table("Module calls", ["module", "class", "input", "output", "dtype", "device", "mean", "std", "min", "max", "not finite"], rows.map(([, row]) => row), { class: "calls" });
 }
 
-/** A layer's row with a button that shows the modules inside it. */
-function folded(row, rows) {
-  for (const each of rows) each.hidden = true;
+/** Give a layer's row a button that shows the modules inside it, made when they are first asked for. */
+function fold(row, make) {
+  let rows = null;
   const button = h("button", { type: "button", class: "fold", "aria-expanded": "false", "aria-label": "Show the modules inside", text: "▸", on: { click: () => {
     const open = button.getAttribute("aria-expanded") === "false";
     button.setAttribute("aria-expanded", String(open));
     button.textContent = open ? "▾" : "▸";
+    if (!rows) row.after(...(rows = make()));
     for (const each of rows) each.hidden = !open;
   } } });
   row.firstChild.prepend(button);
-  return [row, ...rows];
 }
 
 function callRow(run, data, place, module, call, classes) {

@@ -31,8 +31,9 @@ async function start() {
   bar.mount(state);
   header.mount(state);
   state.onChange(() => show(state, views));
+  const wanted = location.hash;
   state.go({});
-  state.read(location.hash);
+  state.read(wanted);
   addEventListener("hashchange", () => state.read(location.hash));
   addEventListener("keydown", (event) => pressed(event, state));
   document.documentElement.dataset.ready = "true";
