@@ -29,6 +29,9 @@ DEFAULT_PORT = 9501
 LOOPBACK = "127.0.0.1"
 CONSOLE_WIDTH = 100
 
+GRACE = 0.5
+"""Seconds after a disconnect at which whoever halted meanwhile is resumed."""
+
 ATTACH_CONFIGURATION = f"Attach to trace-generate ({DEFAULT_PORT})"
 """Name of the configuration in ``.vscode/launch.json``."""
 
@@ -199,7 +202,8 @@ class AttachedDebugger:
         if not self._plan.halts(anchor.stop, live.step) or not self._notice():
             return False
         self._show(live, frame, f"\nStep {live.step}, before {anchor.file}:{anchor.line}: {anchor.text}")
-        return True
+        # Showing takes a while, and a halt without a debugger would last for ever.
+        return self._notice()
 
     def _at_end_of_step(self, frame: FrameType) -> bool:
         live = self._live
@@ -208,7 +212,7 @@ class AttachedDebugger:
         hits = self._hits(live)
         if hits:
             self._show(live, frame, *(f"\nbreak: {hit}" for hit in hits))
-        return bool(hits)
+        return bool(hits) and self._notice()
 
     def _hits(self, live: LiveRun) -> tuple[Hit, ...]:
         step = live.step_so_far()
@@ -240,7 +244,8 @@ class AttachedDebugger:
 
         there: bool = debugpy.is_client_connected()
         if there != self._there:
-            step = self._live.step if self._live is not None else 0
+            # The run itself counts no further when it is over.
+            step = max(self._passed[0], self._live.step if self._live is not None else 0)
             self._say(
                 f"Debugger attached again in step {step}."
                 if there
@@ -306,12 +311,13 @@ class Breakpoints:
         """Put the breakpoints in and keep them in."""
         # On the instance, so that deleting it is a complete undo.
         self._py_db.on_breakpoints_changed = self._changed
+        self._py_db.on_disconnect = self._disconnected
         self._repair()
 
     def remove(self) -> None:
         """Take them out; the client's stay."""
         with self._lock:
-            del self._py_db.on_breakpoints_changed
+            del self._py_db.on_breakpoints_changed, self._py_db.on_disconnect
             for file, own in self._ours:
                 known = self._py_db.file_to_id_to_line_breakpoint.get(file, {})
                 if known.pop(own.breakpoint_id, None) is not None:
@@ -328,6 +334,19 @@ class Breakpoints:
     def _changed(self, removed: bool = False) -> None:
         type(self._py_db).on_breakpoints_changed(self._py_db, removed=removed)
         self._repair()
+
+    def _disconnected(self) -> None:
+        type(self._py_db).on_disconnect(self._py_db)
+        # Pydevd resumes who halts; who is about to halt at this very moment would never be resumed.
+        timer = threading.Timer(GRACE, self._release)
+        timer.daemon = timer.pydev_do_not_trace = timer.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+        timer.start()
+
+    def _release(self) -> None:
+        from _pydevd_bundle.pydevd_api import PyDevdAPI
+
+        if not self._py_db.is_attached():
+            PyDevdAPI().request_resume_thread("*")
 
     def _repair(self) -> None:
         """Put back what the client's requests have wiped; also called on the debugger's own thread."""

@@ -18,10 +18,11 @@ from hooks.anchors import find_anchors
 from tests.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.debugger.command import AttachedCommand
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import environment, trace_generate
+from tests.support.command import call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
 from tracer import open_trace
+from tracer.debugger import require_loopback
 from tracer.schema.run import RunStatus, StopName
 from tracer.stops import DEFAULT_STOPS
 from tracer.tracefile import check_file
@@ -147,6 +148,7 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
     assert whole(path)
 
 
+@pytest.mark.slow
 def test_the_debug_console_shows_each_card_once(command: Any, stops: Stops) -> None:
     running = command("--stop-steps", "2")
     with DebugClient(running.port) as client:
@@ -188,6 +190,7 @@ def test_the_demo_model(stops: Stops, path: Path) -> None:
         assert running.answer()["token_ids"] == json.loads(plain.stdout)["token_ids"]
 
 
+@pytest.mark.slow
 def test_disconnecting_at_a_stop_lets_the_run_go_on(command: Any, path: Path, undebugged: Any) -> None:
     running = command()
     with DebugClient(running.port) as client:
@@ -199,6 +202,7 @@ def test_disconnecting_at_a_stop_lets_the_run_go_on(command: Any, path: Path, un
     assert whole(path)
 
 
+@pytest.mark.slow
 def test_a_client_that_dies_at_a_stop(command: Any, path: Path, undebugged: Any) -> None:
     running = command()
     with DebugClient(running.port) as client:
@@ -227,6 +231,7 @@ def test_breakpoints_of_the_client_in_the_same_file(command: Any, stops: Stops, 
     assert running.answer()["token_ids"] == undebugged
 
 
+@pytest.mark.slow
 def test_conditions_and_log_messages_of_the_client_on_the_line_of_a_stop(command: Any, stops: Stops) -> None:
     running = command("--stop-at", "choice,model-call", "--stop-steps", "1")
     with DebugClient(running.port) as client:
@@ -244,6 +249,7 @@ def test_conditions_and_log_messages_of_the_client_on_the_line_of_a_stop(command
     assert len(logged) == TOKENS - 1
 
 
+@pytest.mark.slow
 def test_the_trace_is_written_while_the_generation_stands_still(
     command: Any, stops: Stops, path: Path
 ) -> None:
@@ -300,6 +306,7 @@ def test_without_attach_no_debugger_is_loaded(checkpoint: Path, path: Path) -> N
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_just_my_code_does_not_hide_the_stops(command: Any, stops: Stops) -> None:
     running = command("--stop-at", "model-call")
     with DebugClient(running.port) as client:
@@ -316,6 +323,7 @@ def test_nobody_attaches(command: Any, path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting(command: Any, path: Path) -> None:
     running = command()
     running.interrupt()
@@ -324,6 +332,7 @@ def test_ctrl_c_while_waiting(command: Any, path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_condition_halts_at_the_end_of_its_step(command: Any, stops: Stops, undebugged: Any) -> None:
     running = command("--stop-steps", "none", "--break", "step == 3 and p_chosen > 0")
     with DebugClient(running.port) as client:
@@ -355,6 +364,7 @@ def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
     assert recorded_steps(path) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_process_that_a_debugger_started(
     common: tuple[str | Path, ...], path: Path, stops: Stops, undebugged: Any
 ) -> None:
@@ -368,3 +378,68 @@ def test_a_process_that_a_debugger_started(
             assert go_through(client, stops) == [*DEFAULT_STOPS, *DEFAULT_STOPS]
         assert running.answer()["token_ids"] == undebugged
     assert "Waiting" not in running.stderr
+
+
+@pytest.mark.slow
+def test_disconnecting_at_the_very_moment_of_a_halt(path: Path) -> None:
+    with AttachedCommand(path, module="tests.debugger.halting_late") as running:
+        with DebugClient(running.listening()) as client:
+            client.attach()
+            running.said("about to halt")
+            client.disconnect()
+        assert running.wait() == 0, running.stderr
+    assert recorded_steps(path) == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_a_halt(command: Any, path: Path) -> None:
+    running = command()
+    with DebugClient(running.port) as client:
+        client.attach()
+        assert client.halted() is not None
+        running.interrupt()
+        assert running.wait() == 130
+    with open_trace(path) as recording:
+        assert recording.end is not None
+        assert recording.end.status is RunStatus.INTERRUPTED
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken(common: tuple[str | Path, ...], path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = trace_generate(*common, "--attach", "--port", str(port), "--out", path)
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if "trace-generate:" in line)
+    assert f"Cannot listen on 127.0.0.1:{port}" in line
+    assert line.endswith("choose another --port.")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--port", "9501"), "--port needs --attach."),
+        (("--stop-at", "choice"), "--stop-at needs --attach"),
+        (("--attach", "--stop-at", "choices"), "Did you mean choice?"),
+        (("--attach", "--stop-steps", "0"), "expected step numbers"),
+        (("--attach", "--wait", "0"), "--wait"),
+        (("--attach", "--attach-host", "0.0.0.0"), "whoever reaches a debugger port runs any code as you"),
+        (("--attach", "--attach-host", "::"), "pass --allow-remote-attach"),
+        (("--attach", "--attach-host", "example.org"), "ssh -L 9501:localhost:9501"),
+    ],
+    ids=str,
+)
+def test_refused_before_a_model_is_loaded(
+    arguments: tuple[str, ...], expected: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = path.with_name("no such model")
+    ended = call_main(capsys, "--model", missing, "--prompt", "w10", "--out", path, *arguments)
+    assert ended.returncode == 2
+    assert expected in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])
+def test_this_machine_is_no_risk(host: str) -> None:
+    require_loopback(host, 9501, allow_remote=False)
