@@ -117,9 +117,13 @@ def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], obje
 
     for line in waiting_lines(host, port):
         say(line)
-    timer = (
-        threading.Timer(seconds, lambda: debugpy.wait_for_client.cancel()) if seconds is not None else None
-    )
+    expired = threading.Event()
+
+    def give_up() -> None:
+        expired.set()
+        debugpy.wait_for_client.cancel()
+
+    timer = threading.Timer(seconds, give_up) if seconds is not None else None
     if timer is not None:
         timer.daemon = True
         timer.start()
@@ -128,7 +132,8 @@ def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], obje
     finally:
         if timer is not None:
             timer.cancel()
-    if not debugpy.is_client_connected():
+    # One that came and has left again already does not hold up the run, as at any later moment.
+    if expired.is_set() and not debugpy.is_client_connected():
         raise NoDebuggerError(f"No debugger attached on {_place(host, port)} within {seconds:g} s.")
     say("Debugger attached.")
 

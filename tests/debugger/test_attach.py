@@ -21,7 +21,7 @@ from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
-from tracer import open_trace
+from tracer import debugger, open_trace
 from tracer.debugger import require_loopback
 from tracer.schema.run import RunStatus, StopName
 from tracer.stops import DEFAULT_STOPS
@@ -321,6 +321,17 @@ def test_nobody_attaches(command: Any, path: Path) -> None:
     assert f"No debugger attached on localhost:{running.port} within 0.2 s." in running.stderr
     assert "Traceback" not in running.stderr
     assert not path.exists()
+
+
+@pytest.mark.parametrize("seconds", [None, 60.0])
+def test_a_debugger_that_leaves_at_once(seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import debugpy
+
+    monkeypatch.setattr(debugpy, "wait_for_client", lambda: None)
+    monkeypatch.setattr(debugpy, "is_client_connected", lambda: False)
+    said: list[str] = []
+    debugger._wait(debugger.LOOPBACK, 1, seconds, said.append)
+    assert said[-1] == "Debugger attached."
 
 
 @pytest.mark.slow
