@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
@@ -48,16 +48,38 @@ def terminal_page(trace: Path) -> str:
     return re.sub("\x1b]8;[^\x1b]*\x1b\\\\", "", console.export_html(theme=THEME, code_format=PAGE))
 
 
+def photograph_report(browser: Browser, trace: Path, folder: Path) -> None:
+    """The HTML report at the warpers of a step with several candidates."""
+    report = folder / "run.html"
+    with open_trace(trace) as recording:
+        report.write_text(recording.to_html(), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 1280})
+    page.goto(f"{report.as_uri()}#step=5&stop=warpers")
+    page.wait_for_selector("html[data-shown]", state="attached")
+    page.screenshot(path=HERE / "report.png")
+
+
 def make(folder: Path) -> None:
     """Trace the walkthrough's prompt and photograph it."""
     trace = folder / "run.trace"
-    command = ["trace-generate", "--prompt", PROMPT, "--seed", "0", "--max-new-tokens", "32", "--quiet"]
-    subprocess.run([*command, "--out", str(trace)], check=True)
+    command = [
+        "trace-generate",
+        "--prompt",
+        PROMPT,
+        "--seed",
+        "0",
+        "--max-new-tokens",
+        "32",
+        "--quiet",
+        "--no-html",
+    ]
+    subprocess.run([*command, "--no-html", "--out", str(trace)], check=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(device_scale_factor=1.25)
         page.set_content(terminal_page(trace))
         page.locator("body").screenshot(path=HERE / "terminal.png")
+        photograph_report(browser, trace, folder)
         browser.close()
 
 

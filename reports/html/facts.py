@@ -128,7 +128,6 @@ def _anchor(anchor: Anchor | None) -> Json | None:
         return None
     return {
         "file": safe.file,
-        "path": plain(safe.path),
         "line": safe.line,
         "text": safe.text,
         "start": safe.excerpt_start,

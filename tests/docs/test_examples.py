@@ -39,3 +39,18 @@ def test_walkthrough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "run 1 complete" in printed
     with open_trace(tmp_path / "walkthrough.trace") as recording:
         assert len(recording.header.prompt[0].token_ids) == 30
+
+
+@pytest.mark.demo
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo_checkpoint()
+    load("report").main(tmp_path / "report.html", max_new_tokens=2)
+    assert "data-section" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_committed_report_is_made_by_this_version_of_the_page() -> None:
+    from reports.html.bundle import bundle, page_modules, page_style
+
+    page = (EXAMPLES / "report.html").read_text(encoding="utf-8")
+    assert bundle(page_modules()) in page
+    assert page_style() in page

@@ -59,9 +59,9 @@ function card(state, step, { title, anchor }, number, { blocks }) {
   ].filter(Boolean);
 }
 
-function source({ file, line, start, excerpt, path }) {
+function source({ file, line, start, excerpt }) {
   return h("figure", { class: "source-code" },
-    h("figcaption", { title: path, text: `${file}:${line}` }),
+    h("figcaption", { text: `${file}:${line}` }),
     h("pre", { tabindex: "0", "aria-label": `Source, ${file} around line ${line}` }, excerpt.map((text, index) =>
       h("span", { class: start + index === line ? "code current" : "code", "aria-current": start + index === line ? "location" : null },
         h("span", { class: "line", text: start + index }), h("code", { text: `${text}\n` })))));
