@@ -92,6 +92,11 @@ def test_a_followed_token_is_marked_everywhere(report: Path, opened: Opened) -> 
     token.hover()
     assert page.locator(".pipeline tr.followed.chosen").count() == 1
     assert page.locator(".chip.followed").count() >= 1
+    token.click()
+    page.mouse.move(0, 0)
+    page.wait_for_selector(".trail .jump")
+    assert page.locator(".trail .jump").first.inner_text() == "3"
+    assert "of 20 steps; chosen in step" in page.locator(".trail").inner_text()
 
 
 def test_search_says_what_became_of_a_token(report: Path, opened: Opened) -> None:

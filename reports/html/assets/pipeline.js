@@ -4,6 +4,7 @@ import { h, section } from "./dom.js";
 import { bits, count, percent, plural, probability, score, shortName } from "./format.js";
 import { bar } from "./scores.js";
 import { tokenButton } from "./tokens.js";
+import { trailOf } from "./trail.js";
 import { whySearch } from "./why.js";
 
 const FEW = 14;
@@ -11,13 +12,13 @@ const FEW = 14;
 export const pipeline = {
   id: "pipeline",
   mount(main, state) {
-    const { element, body } = section("pipeline", "Logits pipeline", "From raw logits to the choice. A bar is a token's odds against the best token of the stage; in the last column, its probability.");
+    const { element, body } = section("pipeline", "Logits pipeline", "From raw logits to the choice. A bar is a token's odds against the best token of the stage; in the last column, its probability. A click on a token keeps following it through the steps.");
     main.append(element);
     let all = false;
     const place = h("div", {});
     const more = h("button", { type: "button", class: "quiet", on: { click: () => { all = !all; draw(); } } });
     const why = whySearch(state);
-    body.append(why.element, place, more);
+    body.append(why.element, place, more, trailOf(state));
     let shown = null;
     const draw = () => {
       const { scores } = shown;
