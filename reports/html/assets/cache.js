@@ -17,7 +17,7 @@ export const cache = {
       h("option", { value: "key", text: "Keys" }), h("option", { value: "value", text: "Values" }));
     const map = heatMap({ label: "KV cache", describe: (line, column) => describe(state, shown, which, line, column) });
     const growth = h("div", { class: "charts" });
-    const details = h("details", {}, h("summary", { text: "Norms of this step's new slots as a table" }));
+    const details = h("details", {}, h("summary", { text: "Norms of the newest slot as a table" }));
     body.append(h("div", { class: "row" }, choose, facts), map.element, growth, details);
     let drawn = null;
     let line = null;
@@ -74,6 +74,6 @@ function summary(state, step, found) {
   const [from, to] = step.new;
   const size = `${plural(run.figure("slots", step.place), "slot")} a layer, ${byteSize(run.figure("cache_bytes", step.place))} in all after this step`;
   const written = `cache_position ${to - from === 1 ? from : `${from}–${to - 1}`} is written`;
-  const thinned = found && found.facts.stride > 1 ? `; to keep the page small, it holds the norms of every ${count(found.facts.stride)}th position only` : "";
+  const thinned = found && found.facts.stride > 1 ? `; to keep the page small, it holds the norms of one position in ${count(found.facts.stride)} only` : "";
   return `${size}; ${written}${found ? thinned : "; no norms were recorded"}`;
 }

@@ -49,7 +49,7 @@ export const layers = {
         shown.step = step;
         drawMap();
         const place = data.arrays.steps.data.indexOf(step.number);
-        const every = data.facts.stride > 1 ? `To keep the page small, it holds the module calls of every ${count(data.facts.stride)}th step. ` : "";
+        const every = data.facts.stride > 1 ? `To keep the page small, it holds the module calls of one step in ${count(data.facts.stride)}. ` : "";
         note.textContent = every + (place < 0 ? "Those of this step are not in it." : summary(run, data, place));
         list.replaceChildren(...(place < 0 ? [] : [calls(run, data, place)]));
       },
