@@ -50,8 +50,13 @@ class DrawStates:
 class DrawLog:
     """Turns states into records; a state is stored whole only where it does not follow from the last one."""
 
-    def __init__(self) -> None:
-        self._left_behind = ""
+    def __init__(self, left_behind: str = "") -> None:
+        """Begin.
+
+        Args:
+            left_behind: digest of the state that the draw before the first one left behind, if there was one.
+        """
+        self._left_behind = left_behind
         self._since_keyframe = 0
 
     def record(self, states: DrawStates) -> Draw:

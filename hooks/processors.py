@@ -21,8 +21,12 @@ class ScoreObserver(Protocol):
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` before the first processor (stage 0) or after the stage-th."""
 
-    def on_scores_done(self) -> None:
-        """The last warper has run; the choice is next."""
+    def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
+        """The last warper has run; the choice is next.
+
+        Returns:
+            The scores to choose from: the same, unless the user changes this choice.
+        """
 
     def on_appended(self, input_ids: torch.Tensor) -> None:
         """``input_ids`` ``[batch, length]`` with the chosen tokens, before the stopping criteria."""
@@ -51,20 +55,25 @@ class _WatchedProcessor(LogitsProcessor):  # type: ignore[misc]
     def __getattr__(self, name: str) -> Any:
         return getattr(self._processor, name)
 
+    def __repr__(self) -> str:
+        return repr(self._processor)
+
 
 class _WatchedScores(LogitsProcessorList):  # type: ignore[misc]
     """A processor list that reports what comes in and when it is done."""
 
-    def watch(self, begin: Callable[[torch.Tensor], None] | None, end: Callable[[], None] | None) -> None:
+    def watch(
+        self,
+        begin: Callable[[torch.Tensor], None] | None,
+        end: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> None:
         self._begin, self._end = begin, end
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> Any:
         if self._begin is not None:
             self._begin(scores)
         result = super().__call__(input_ids, scores, **kwargs)
-        if self._end is not None:
-            self._end()
-        return result
+        return result if self._end is None else self._end(result)
 
 
 class _WatchedCriterion(StoppingCriteria):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from hooks.cache import record_cache, slot_norms, view_cache
 from hooks.cache_proof import CacheProof
 from hooks.calls import CallNotes
 from hooks.draw import DrawStates, generator_state
+from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
 from hooks.step import NO_CACHE, CaughtStep
@@ -49,6 +50,7 @@ class RunCapture:
     Attributes:
         steps: steps handed over so far.
         input_ids: ``[batch, length]`` as last seen, on the model's device.
+        interventions: what the user changes in this run.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RunCapture:
         save_logits: bool = False,
         save_kv: bool = False,
         probes: Sequence[Probe] = (),
+        processors: Sequence[Any] = (),
     ) -> None:
         """Prepare for the first step.
 
@@ -74,8 +77,10 @@ class RunCapture:
             save_logits: whether to store the raw logits.
             save_kv: whether to store the new cache slots.
             probes: look at the forward pass beyond the usual record.
+            processors: the processors and warpers themselves, in order, for who changes their settings.
         """
         self.steps = 0
+        self.interventions = Interventions([*processors])
         self.input_ids: torch.Tensor | None = None
         self._modules = modules
         self._deliver = deliver
@@ -200,11 +205,53 @@ class RunCapture:
                 self._scores[stage].copy_(scores.detach())
                 self._stages_seen = stage + 1
 
-    def on_scores_done(self) -> None:
-        """All processors ran; with sampling, the draw is next."""
+    def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
+        """All processors ran; with sampling, the draw is next.
+
+        Returns:
+            The scores to choose from.
+        """
         if self._step is not None and self._sampling and self._scores is not None:
             with self.guard("choice"):
                 self._before_draw = generator_state(self._scores.device)
+        return self._intervened(scores)
+
+    def change_choice(self, change: TokenChange, scores: torch.Tensor | None) -> torch.Tensor | None:
+        """Force or ban a token in the next choice.
+
+        Args:
+            change: what to do.
+            scores: ``[batch, vocab]`` that are about to be chosen from, if the processors of this step have
+                run and its choice is not made; else None.
+
+        Returns:
+            The scores to choose from instead, if there were any.
+        """
+        self.interventions.add(change)
+        return None if scores is None else self._intervened(scores)
+
+    def change_setting(self, name: str, value: float) -> str:
+        """Change a setting of a processor until the run ends.
+
+        Returns:
+            The setting with its new value.
+
+        Raises:
+            UsageError: no processor of this run has such a setting, or it refuses the value.
+        """
+        seen = 0 if self._scores is None else self._stages_seen
+        step = self.steps + 1 if self._step is None else self._step.number
+        return self.interventions.set(name, value, step=step, stages=seen).detail
+
+    def _intervened(self, scores: torch.Tensor) -> torch.Tensor:
+        step = self._step
+        if step is None or not self.interventions.any:
+            return scores
+        with self.guard("choice"):
+            stages = None if self._scores is None else self._scores[: self._stages_seen]
+            scores, done = self.interventions.apply(scores, step.number, stages)
+            step.interventions += [each for each in done if each not in step.interventions]
+        return scores
 
     def on_appended(self, input_ids: torch.Tensor) -> None:
         """The chosen tokens were appended."""
@@ -273,6 +320,9 @@ class RunCapture:
         if isinstance(ids, torch.Tensor) and ids.shape[1:] == (step.sequence_length + 1,):
             step.ids_after = info_of(ids)
             step.held["chosen"] = keep(ids[:, -1])
+        if "chosen" in step.held and self._before_draw is not None and self._scores is not None:
+            device = self._scores.device
+            step.draw = DrawStates(str(device), self._before_draw, generator_state(device))
         if "scores" in step.held:
             step.stages = step.held["scores"].shape[0]
             step.held.setdefault("chosen", torch.full((step.ids_before.shape[0],), NO_TOKEN))

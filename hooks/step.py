@@ -24,6 +24,7 @@ from tracer.schema.step import (
     Check,
     Criterion,
     ForwardResult,
+    Intervention,
     KwargsUpdate,
     ModelInputs,
     ScoreColumns,
@@ -77,6 +78,7 @@ class CaughtStep:
     checks: list[Check] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     errors: list[CaptureError] = field(default_factory=list)
+    interventions: list[Intervention] = field(default_factory=list)
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
     seconds: float = 0.0
@@ -88,6 +90,7 @@ class CaughtStep:
             checks=[*self.checks],
             violations=[*self.violations],
             errors=[*self.errors],
+            interventions=[*self.interventions],
             held={**self.held},
             saved={},
         )
@@ -122,6 +125,7 @@ class StepBuilder:
         decoder: int,
         candidates: int,
         finished: npt.NDArray[np.bool_] | None = None,
+        left_behind: str = "",
     ) -> None:
         """Prepare for the first step.
 
@@ -133,13 +137,14 @@ class StepBuilder:
             decoder: index of the module whose output are the hidden states.
             candidates: cap of the lists of recorded tokens.
             finished: ``[rows]`` rows that had ended before; None if none had.
+            left_behind: digest of the random state that the draw before left behind, if there was one.
         """
         self._run = run
         self._decoder = decoder
         self._modules = modules
         self._texts = texts
         self._candidates = candidates
-        self._draws = DrawLog()
+        self._draws = DrawLog(left_behind)
         self._finished = np.zeros(rows, dtype=np.bool_) if finished is None else finished
         self._nonfinite_seen = False
 
@@ -176,6 +181,7 @@ class StepBuilder:
             fed=caught.fed,
             stages=caught.stages,
             errors=[*caught.errors, error],
+            interventions=[*caught.interventions],
             seconds=caught.seconds,
         )
         return self._head(bare)
@@ -271,6 +277,7 @@ class StepBuilder:
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),
             errors=tuple(caught.errors),
+            interventions=tuple(caught.interventions),
             started=caught.started,
             forward_seconds=caught.forward_seconds,
             seconds=caught.seconds,

@@ -186,6 +186,7 @@ class GenerationWatch:
             raise
         finally:
             self._run = None
+            run.interventions.undo()
             run.close_step(complete=status is RunStatus.COMPLETE)
             ids = run.input_ids if run.input_ids is not None else input_ids
             self._sink.end(
@@ -213,6 +214,7 @@ class GenerationWatch:
             save_logits=self._savings.logits,
             save_kv=self._savings.kv,
             probes=self._probes,
+            processors=[*processors, *((warpers or ()) if config.do_sample else ())],
         )
         watched = watch_processors(processors, warpers if config.do_sample else None, run)
         kwargs["logits_processor"], kwargs["logits_warper"] = watched

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from hooks.draw import digest
+from hooks.interventions import TokenChange
 from hooks.step import CaughtStep, StepBuilder
 from hooks.tokens import TokenTexts
 from hooks.watch import GenerationWatch, RunSink
 from reports.view import StopCard
 from reports.view.step import stop_card
+from tracer.errors import UsageError
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import NO_TOKEN, Step
 
@@ -35,19 +38,24 @@ class LiveRun:
 
     Attributes:
         header: header of the run in progress, None between runs.
+        flush: waits until every step that is over is recorded and its listeners have heard of it.
     """
 
-    def __init__(self, sink: RunSink, tokenizer: Any | None, halter: Halter) -> None:
+    def __init__(
+        self, sink: RunSink, tokenizer: Any | None, halter: Halter, flush: Callable[[], None]
+    ) -> None:
         """Stand before a sink.
 
         Args:
             sink: where records go.
             tokenizer: the model's tokenizer, None to show ids only.
             halter: told when a run begins and ends.
+            flush: waits until everything that went to the sink is recorded.
         """
         self.header: RunHeader | None = None
         self._sink = sink
         self._halter = halter
+        self.flush = flush
         self._texts = TokenTexts(tokenizer)
         self._tokens: dict[int, TokenText] = {}
         self._watch: GenerationWatch | None = None
@@ -55,6 +63,7 @@ class LiveRun:
         self._runs = 0
         self._last: CaughtStep | None = None
         self._shown: tuple[int, frozenset[StopName]] = (0, frozenset())
+        self._left_behind: dict[int, str] = {}
 
     def follow(self, watch: GenerationWatch) -> None:
         """Look at the runs of a watch.
@@ -75,6 +84,65 @@ class LiveRun:
         run = self._watch.run if self._watch is not None else None
         return run.number if run is not None else 0
 
+    def look_up(self, texts: Iterable[str]) -> None:
+        """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
+
+        Args:
+            texts: what people call tokens.
+        """
+        self._learn([*self._texts.ids_of(texts)])
+
+    def learn(self, token: int) -> None:
+        """Learn the text of a token; it is in :attr:`tokens` then.
+
+        Args:
+            token: its id.
+        """
+        self._learn([token])
+
+    def history(self, row: int, length: int) -> tuple[int, ...]:
+        """The first ids of a row, padding included.
+
+        Args:
+            row: row of the batch.
+            length: how many.
+        """
+        run = self._watch.run if self._watch is not None else None
+        ids = run.input_ids if run is not None else None
+        return () if ids is None else tuple(ids[row, :length].tolist())
+
+    def change_choice(self, change: TokenChange, scores: Any | None = None) -> Any | None:
+        """Force or ban a token in the next choice; the step's record says so.
+
+        Args:
+            change: what to do.
+            scores: ``next_token_scores`` of the halted frame where the processors of this step have run and
+                its choice is not made, else None.
+
+        Returns:
+            The scores to choose from instead, if there were any.
+        """
+        run = self._watch.run if self._watch is not None else None
+        return None if run is None else run.change_choice(change, scores)
+
+    def change_setting(self, name: str, value: float) -> str:
+        """Change a setting of a processor until the run ends; each step's record says so.
+
+        Args:
+            name: the setting, e.g. ``temperature``.
+            value: its new value.
+
+        Returns:
+            The setting with its new value.
+
+        Raises:
+            UsageError: no processor of this run has such a setting, or it refuses the value.
+        """
+        run = self._watch.run if self._watch is not None else None
+        if run is None:
+            raise UsageError("No run goes on, so there is nothing to change.")
+        return run.change_setting(name, value)
+
     def step_so_far(self, local: Mapping[str, Any] = _NO_LOCALS) -> Step | None:
         """The record of the step in progress as far as it has come; nothing of it goes into the trace.
 
@@ -86,6 +154,10 @@ class LiveRun:
         """
         caught = self._caught(local)
         return self._built(caught, local) if caught is not None else None
+
+    def step_before(self) -> Step | None:
+        """The record of the last step that is over, None in the first."""
+        return self._built(self._last, _NO_LOCALS) if self._last is not None else None
 
     def cards(self, local: Mapping[str, Any] = _NO_LOCALS, *, row: int = 0) -> tuple[StopCard, ...]:
         """Cards of the stops that have become known since they were last asked for, in order.
@@ -105,25 +177,22 @@ class LiveRun:
             cards += self._new_cards(caught, local, row, over=False)
         return tuple(cards)
 
-    def look_up(self, texts: Iterable[str]) -> None:
-        """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
-
-        Args:
-            texts: what people call tokens.
-        """
-        self._learn([*self._texts.ids_of(texts)])
-
     def begin(self, header: RunHeader, decoder: int) -> None:
         """A run starts."""
         self._sink.begin(header, decoder)
         self._runs += 1
         self.header, self._decoder, self._last, self._shown = header, decoder, None, (0, frozenset())
+        self._left_behind = {}
         self._learn([token for row in header.prompt for token in row.token_ids])
         self._halter.begin(self)
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over."""
-        self._last = caught.copy()
+        before, self._last = self._last, caught.copy()
+        # A step and the one before can be looked at; each is said to follow from the draw before it.
+        self._left_behind = {
+            each.number: digest(each.draw.after) for each in (before, caught) if each and each.draw
+        }
         return self._sink.put(caught)
 
     def lost(self, fault: Exception) -> None:
@@ -155,6 +224,7 @@ class LiveRun:
             decoder=self._decoder,
             candidates=self.header.capture.candidates,
             finished=None if going_on is None else (going_on == 0).cpu().numpy(),
+            left_behind=self._left_behind.get(caught.number - 1, ""),
         )
         step, new = builder.build(caught.copy())
         self._tokens.update((token.id, token) for token in new)

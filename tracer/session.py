@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -14,10 +15,12 @@ from hooks.watch import GenerationWatch, require_decoder_only
 from tracer.analysis.breaks import BreakWatch, OnBreak
 from tracer.analysis.conditions import Condition, Hit, parse_condition
 from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
+from tracer.halting import Halting, OnHalt
 from tracer.live import Halter, LiveRun
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
 from tracer.schema.run import CaptureSettings
+from tracer.stops import plan_stops
 from tracer.tracefile import Listener, Recorder, TraceWriter
 
 if TYPE_CHECKING:
@@ -33,8 +36,16 @@ class TraceSession:
         path: the trace file.
     """
 
-    def __init__(self, path: Path, recorder: Recorder, sink: RecordingSink, breaks: BreakWatch) -> None:
+    def __init__(
+        self,
+        path: Path,
+        recorder: Recorder,
+        sink: RecordingSink,
+        breaks: BreakWatch,
+        halting: Halting | None,
+    ) -> None:
         self.path = path
+        self._halting = halting
         self._breaks = breaks
         self._recorder = recorder
         self._sink = sink
@@ -62,7 +73,8 @@ class TraceSession:
     @property
     def faults(self) -> tuple[str, ...]:
         """What could not be recorded or shown, one line each; the generation went on."""
-        return (*self._sink.faults, *self._recorder.build_errors, *self._recorder.listener_errors)
+        halts = self._halting.faults if self._halting is not None else ()
+        return (*self._sink.faults, *self._recorder.build_errors, *self._recorder.listener_errors, *halts)
 
     def flush(self) -> None:
         """Wait until everything caught so far is in the file."""
@@ -85,6 +97,9 @@ def trace(
     breaks: Iterable[str] = (),
     on_break: OnBreak = "report",
     on_hit: Callable[[Hit], None] | None = None,
+    stops: str | Iterable[str] | None = None,
+    stop_steps: str | Iterable[int] | None = None,
+    on_stop: OnHalt | None = None,
     halt: Halter | None = None,
     between_steps: Callable[[], None] | None = None,
     name: str | None = None,
@@ -116,7 +131,13 @@ def trace(
             ends that ``generate()`` after the step, its trace complete; ``exit`` does too, and leaving the
             block raises ``CheckFailedError``. The last two wait for each step to be recorded.
         on_hit: called with each condition that holds, before the listeners hear of the step.
-        halt: halts runs at their stops, to look at what is going on (:mod:`tracer.live`).
+        stops: where to call ``on_stop``: names as in ``--stop-at``, ``all``; by default the stops of the
+            walkthrough (:data:`tracer.stops.DEFAULT_STOPS`).
+        stop_steps: in which steps: ``"1,2"`` (default), ``"3-7"``, ``"all"``, or numbers.
+        on_stop: called at each of these stops with a :class:`~tracer.halting.Halt`, in the generating thread,
+            right before the library's line runs; and at the end of a step in which one of ``breaks`` holds.
+            An exception that it raises is noted and the generation goes on; ``KeyboardInterrupt`` ends it.
+        halt: halts runs by other means than ``on_stop`` (:mod:`tracer.live`).
         between_steps: called in the generating thread after each step; what it raises ends the generation.
         name: what reports call the model; by default what it was loaded from.
         seed: the seed that you set, for the header; nothing is seeded here.
@@ -140,6 +161,7 @@ def trace(
     require_decoder_only(model)
     settings = _settings(capture, tuple(save), candidates, strict)
     conditions = _conditions(breaks, on_break)
+    halting = _halting(stops, stop_steps, conditions, on_stop, halt)
     watched = BreakWatch(conditions, on_hit)
     texts = TokenTexts(tokenizer)
     mentioned = texts.ids_of(text for condition in conditions for text in condition.texts)
@@ -155,19 +177,22 @@ def trace(
         sink = RecordingSink(
             recorder, texts, mentioned=mentioned, ends_run=ends_run, between_steps=between_steps
         )
-        live = LiveRun(sink, tokenizer, halt) if halt is not None else None
+        halter = halting or halt
+        live = LiveRun(sink, tokenizer, halter, recorder.flush) if halter is not None else None
         watch = GenerationWatch(
             model, live or sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts)
         )
         if live is not None:
             live.follow(watch)
         with watch:
-            yield TraceSession(file, recorder, sink, watched)
+            yield TraceSession(file, recorder, sink, watched, halting)
     finally:
         recorder.close()
         for trouble in (recorder.failure, *recorder.listener_errors):
             if trouble is not None:
                 warnings.warn(str(trouble), RuntimeWarning, stacklevel=3)
+        for fault in halting.faults if halting is not None else ():
+            warnings.warn(f"on_stop failed {fault}", RuntimeWarning, stacklevel=3)
     if on_break == "exit" and watched.hits:
         raise CheckFailedError(f"A condition held: {watched.hits[0]}")
 
@@ -176,6 +201,22 @@ def _conditions(breaks: Iterable[str], on_break: str) -> tuple[Condition, ...]:
     if on_break not in get_args(OnBreak):
         raise UsageError(f"on_break {on_break!r}: choose from {', '.join(get_args(OnBreak))}.")
     return tuple(parse_condition(text) for text in ([breaks] if isinstance(breaks, str) else breaks))
+
+
+def _halting(
+    stops: str | Iterable[str] | None,
+    steps: str | Iterable[int] | None,
+    conditions: tuple[Condition, ...],
+    on_stop: OnHalt | None,
+    halt: Halter | None,
+) -> Halting | None:
+    if on_stop is None:
+        if stops is not None or steps is not None:
+            raise UsageError("stops and stop_steps need on_stop, which is called there.")
+        return None
+    if halt is not None:
+        raise UsageError("on_stop and halt exclude each other.")
+    return Halting(replace(plan_stops(stops, steps), breaks=conditions), on_stop)
 
 
 def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:

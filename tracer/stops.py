@@ -30,6 +30,20 @@ class StepNumbers:
     def __contains__(self, step: int) -> bool:
         return any(first <= step and (last is None or step <= last) for first, last in self.ranges)
 
+    def after(self, step: int) -> bool:
+        """Whether there is any number beyond this one."""
+        return bool(self.beyond(step).ranges)
+
+    def beyond(self, step: int) -> StepNumbers:
+        """The numbers above a number.
+
+        Args:
+            step: the number.
+        """
+        return StepNumbers(
+            tuple((max(first, step + 1), last) for first, last in self.ranges if last is None or last > step)
+        )
+
 
 ALL_STEPS = StepNumbers(((1, None),))
 NO_STEPS = StepNumbers(())

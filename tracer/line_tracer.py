@@ -1,0 +1,83 @@
+"""Halt exactly at given source lines, as a debugger does, by a trace function of our own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType, FrameType
+from typing import Any
+
+from tracer.schema.run import Anchor, StopName
+
+OnLine = Callable[["StopName | None", FrameType], "Mapping[str, Any] | None"]
+"""Told which stop's line is about to run in which frame, None for the line behind the stopping criteria;
+what it answers replaces locals of the frame."""
+
+
+class LineTracer:
+    """Calls back before the lines of anchors run, in the thread that started it.
+
+    Only frames of the code that holds an anchor are watched line by line; of any other, nothing but its
+    call is seen. A trace function that was there before (a debugger, a coverage tool) rests meanwhile and is
+    put back by :meth:`stop`, unless yet another one has taken the place.
+    """
+
+    def __init__(self, anchors: Iterable[Anchor], on_line: OnLine) -> None:
+        """Prepare; nothing is watched before :meth:`start`.
+
+        Args:
+            anchors: where to call back.
+            on_line: what to call.
+        """
+        self._places: dict[str, dict[int, StopName]] = {}
+        for anchor in anchors:
+            self._places.setdefault(anchor.path, {})[anchor.line] = anchor.stop
+        self._on_line = on_line
+        self._before: Any = None
+        self._ours: Any = None
+        # By identity, since a code object compares itself by its whole contents; the object is kept alive.
+        self._known: dict[int, tuple[CodeType, dict[int, StopName]]] = {}
+        self._at_end: FrameType | None = None
+
+    def start(self) -> None:
+        """Watch functions that this thread calls from now on."""
+        self._before, self._ours = sys.gettrace(), self._call
+        sys.settrace(self._ours)
+
+    def stop(self) -> None:
+        """Watch no longer; the trace function from before is back. Stopping twice does no harm."""
+        if self._ours is None:
+            return
+        # The interpreter itself takes a trace function away that raised.
+        if sys.gettrace() in (self._ours, None):
+            sys.settrace(self._before)
+        self._ours = self._before = self._at_end = None
+
+    def _call(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+        lines = self._places.get(frame.f_code.co_filename)
+        if lines is None or not self._lines_of(frame.f_code, lines):
+            return None
+        return self._line
+
+    def _lines_of(self, code: CodeType, lines: Mapping[int, StopName]) -> dict[int, StopName]:
+        known = self._known.get(id(code))
+        if known is None:
+            own = {line for _, _, line in code.co_lines()}
+            known = self._known[id(code)] = code, {line: stop for line, stop in lines.items() if line in own}
+        return known[1]
+
+    def _line(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        if self._ours is None:  # stopped while this frame went on
+            frame.f_trace = None
+            return None
+        if event != "line":
+            return self._line
+        stop = self._known[id(frame.f_code)][1].get(frame.f_lineno)
+        if stop is None and self._at_end is not frame:
+            return self._line
+        self._at_end = frame if stop == "stopping" else None
+        changed = self._on_line(stop, frame)
+        if changed:
+            # What is written here goes into the frame when this function returns.
+            frame.f_locals.update(changed)
+        return self._line
