@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import cast
+from typing import Literal, cast
 
 from rich.console import Console
 
@@ -90,17 +90,28 @@ class TerminalReport:
         note = Note(f"break: {plain(str(hit))}", "warning")
         self.console.print(PageRenderable(lambda page: draw_note(page, note)))
 
-    def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
+    def on_step(
+        self,
+        step: Step,
+        tokens: Mapping[int, TokenText],
+        *,
+        as_what: Literal["usual", "line", "nothing"] = "usual",
+    ) -> None:
         """A step is recorded.
 
         Args:
             step: the step.
             tokens: texts of its tokens; those of earlier steps are remembered.
+            as_what: how to print it: as ``full_steps`` says, in one line, or not at all; it is counted.
         """
         self._learn(tokens)
         self._count.add(step)
         hit, self._hit = self._hit, None
-        if self._header is not None and (hit is not None or self._full_steps(step.number)):
+        if as_what == "nothing":
+            self._in_lines = False
+            return
+        full = as_what == "usual" and (hit is not None or self._full_steps(step.number))
+        if self._header is not None and full:
             row = self._row if hit is None or hit.row is None else hit.row
             view = step_view(self._header, step, self._texts, row=min(row, step.rows - 1))
             self.console.print(render_step(view))
@@ -149,6 +160,7 @@ class _Count:
         self.violations = 0
         self.errors = 0
         self.interventions = 0
+        self._settings: set[str] = set()
 
     def add(self, step: Step) -> None:
         """Count a step."""
@@ -157,4 +169,7 @@ class _Count:
         self.generated += step.rows - int(sum(finished))
         self.violations += len(step.head.violations)
         self.errors += len(step.head.errors)
-        self.interventions += len(step.head.interventions)
+        # A setting stays changed in later steps, whose records say so too.
+        changes = [each for each in step.head.interventions if each.detail not in self._settings]
+        self._settings.update(each.detail for each in changes if each.kind == "set")
+        self.interventions += len(changes)

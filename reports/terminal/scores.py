@@ -20,17 +20,18 @@ _BAR_CELLS = 30
 _SCORE_CELLS = 13
 
 
-def draw_candidates(page: Page, found: CandidateList) -> None:
+def draw_candidates(page: Page, found: CandidateList, shown: int = SHOWN) -> None:
     """A candidate list with bars, or the top of the raw logits.
 
     Args:
         page: where to draw.
         found: the list.
+        shown: how many are listed.
     """
     page.gap()
     with_probability = any(row.probability is not None for row in found.rows)
     page.wrapped(_candidates_title(found, with_probability=with_probability))
-    rows = found.rows[:SHOWN]
+    rows = found.rows[:shown]
     columns = [
         Column([Text(str(row.rank)) for row in rows], "rank", "right"),
         Column([Text.styled(str(row.token.id), theme.QUIET) for row in rows], "id", "right"),

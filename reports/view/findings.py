@@ -18,7 +18,7 @@ _STOP_OF_CHECK: dict[CheckName, StopName] = {
     "finite": "layers",
     "cache": "update",
 }
-_STOP_OF_INTERVENTION: dict[str, StopName] = {"force": "choice", "ban": "processors", "set": "warpers"}
+_STOP_OF_INTERVENTION: dict[str, StopName] = {"force": "choice", "ban": "choice", "set": "warpers"}
 _PROOF: dict[CheckName, tuple[str, str]] = {
     "positions": ("cache_position, position_ids, attention mask and cache length agree", "rows"),
     "modules": ("every module is called or listed as not called", "modules"),

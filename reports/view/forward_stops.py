@@ -67,7 +67,8 @@ def forward_result(context: Context) -> Iterator[Block]:
         return
     yield VariableTable(tuple(_results(result)))
     yield _last_position(context, result)
-    yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
+    if head.forward_seconds:  # not known while the run stands still inside the forward pass
+        yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
     if head.extra_forwards:
         yield Note(
             f"{plural(head.extra_forwards, 'further forward pass', 'further forward passes')} in this step, "

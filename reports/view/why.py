@@ -14,6 +14,7 @@ from tracer.analysis.draw import NearMisses
 from tracer.analysis.processors import Cut
 from tracer.analysis.why_report import Change, Goal, Rank, StageView, WhyReport
 from tracer.schema.run import TokenText
+from tracer.schema.step import NO_TOKEN
 
 GOALS: dict[Goal, str] = {
     "kept": "what would have kept it, one setting changed at a time",
@@ -151,7 +152,9 @@ def why_view(
         where=f"step {report.step}, row {report.row}, from {_SOURCES[report.source]}",
         token=token,
         verdict=_verdict(report),
-        chosen="" if report.verdict in ("chosen", "padding") else _chosen(report, tokens),
+        chosen=""
+        if report.verdict in ("chosen", "padding") or report.chosen == NO_TOKEN
+        else _chosen(report, tokens),
         stages=tuple(_stage(stage) for stage in report.stages),
         goals=tuple(_goal(report, goal) for goal in GOALS if report.changes_for(goal)),
         draw=() if draw is None else tuple(_place(draw, place, tokens) for place in range(len(draw.places))),
@@ -182,6 +185,8 @@ def _verdict(report: WhyReport) -> str:
         return "It was left at the end; greedy decoding takes the highest score, which is another's."
     if report.verdict == "removed":
         return _removal(report)
+    if report.verdict == "undecided":
+        return f"It may still be chosen{f', with probability {share}' if share else ''}."
     if report.verdict == "padding":
         return "The row had ended before this step, which only filled it up."
     return "The recording does not say."

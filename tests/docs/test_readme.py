@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.stepper.sessions import stepped
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.command import Ended, call_main
-from tests.support.models import tiny_model
+from tests.support.models import SAMPLING, tiny_model
 from tests.support.network import demo_checkpoint
 from tracer.cli.main import cli
 
@@ -50,13 +51,25 @@ def test_commands_run_one_after_the_other(
     demo_checkpoint()
     monkeypatch.chdir(tmp_path)
     for arguments in command_lines():
-        if "--attach" in arguments:  # waits for a debugger; tests/debugger has one
+        # One waits for a debugger, the other for commands; tests of their own have them.
+        if {"--attach", "--step"} & {*arguments}:
             continue
         done: Ended = call_main(capsys, *arguments)
         # Two runs that differ are an answer.
         allowed = (0, 1) if arguments[0] == "diff" else (0,)
         assert done.returncode in allowed, f"{arguments}: {done.stderr}"
         assert done.stdout
+
+
+def test_stepper_example(tmp_path: Path) -> None:
+    (script,) = re.findall(r"^printf '(.*)' \| trace-generate .* --step$", README, re.MULTILINE)
+    session = stepped(tmp_path, *script.replace("\\n", "\n").splitlines(), **SAMPLING)
+    assert "✗" not in session.text
+    assert "torch.Size([1, 6, 100])" in session.text
+    assert "End of step 2" in session.text
+    choice = session.steps[0].choice()
+    assert choice is not None
+    assert choice.token == 28
 
 
 def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tracer.analysis.why_report import NEEDS_LOGITS, Rank, StageView, Verdict, W
 from tracer.analysis.why_stages import RowStages, row_stages
 from tracer.errors import UsageError
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import F32, Step
+from tracer.schema.step import F32, NO_TOKEN, Step
 
 
 def why(
@@ -227,6 +227,8 @@ class _Answer:
             return "unknown"
         if final == -np.inf:
             return "removed"
+        if chosen == NO_TOKEN:
+            return "undecided"
         return "lost the draw" if self._header.do_sample else "not the highest score"
 
     def _probability(self, stages: Sequence[StageView]) -> float | None:

@@ -7,7 +7,9 @@ from typing import Literal
 
 from tracer.analysis.processors import Cut
 
-Verdict = Literal["chosen", "lost the draw", "not the highest score", "removed", "padding", "unknown"]
+Verdict = Literal[
+    "chosen", "lost the draw", "not the highest score", "removed", "padding", "undecided", "unknown"
+]
 Source = Literal["saved logits", "recorded scores", "bounds"]
 Goal = Literal["kept", "greedy"]
 
@@ -102,9 +104,10 @@ class WhyReport:
         row: row of the batch.
         token: the token asked for.
         text: its text; None if the recording has none.
-        verdict: what became of it. ``unknown`` where the recording does not say.
+        verdict: what became of it. ``undecided`` in a step that goes on and has not chosen; ``unknown`` where
+            the recording does not say.
         source: what the answer rests on. ``bounds``: the token was not recorded and logits were not saved.
-        chosen: the token that was appended.
+        chosen: the token that was appended; ``NO_TOKEN`` while undecided.
         chosen_text: its text.
         chosen_probability: its probability.
         probability: the token's own probability in the end, 0 once removed; None if it is not known.

@@ -63,6 +63,10 @@ class ProgressDisplay:
     ) -> None:
         self._progress.stop()
 
+    def stop(self) -> None:
+        """Draw nothing any more: something else asks at the terminal now."""
+        self._progress.stop()
+
     def phase(self, text: str) -> None:
         """A new phase starts."""
         if self._task is not None:

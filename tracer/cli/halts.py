@@ -11,8 +11,10 @@ from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from tracer.live import Halter
+    from tracer.stepper import Stepper
 
 _OPTIONS = (
+    click.option("--step", "stepping", is_flag=True, help="Halt in the terminal and ask what to do."),
     click.option("--attach", is_flag=True, help="Wait for a debugger such as VS Code and halt in it."),
     click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port for it (default: 9501)."),
     click.option(
@@ -33,7 +35,11 @@ _OPTIONS = (
         metavar="STOPS|all",
         help="Halt there (default: model-call,forward-result,warpers,choice,update).",
     ),
-    click.option("--stop-steps", metavar="1,2|3-7|all|none", help="Halt in these steps (default: 1,2)."),
+    click.option(
+        "--stop-steps",
+        metavar="1,2|3-7|all|none",
+        help="Halt in these steps (default: 1,2; with --step: all).",
+    ),
 )
 
 _ATTACH_ONLY = ("port", "wait", "attach_host", "allow_remote_attach")
@@ -48,7 +54,7 @@ def halt_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
-    """What makes the halter that the options ask for; None if they ask for none.
+    """What makes the halter for `--attach`; None without it. All options are checked.
 
     Args:
         options: of the command.
@@ -56,14 +62,20 @@ def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
     Raises:
         UsageError: for options that do not go together, or a stop or step number that makes no sense.
     """
-    if not options["attach"]:
-        for name in (*_ATTACH_ONLY, *_HALTING):
-            if options[name] not in (None, False):
-                raise UsageError(f"--{name.replace('_', '-')} needs --attach.")
+    attached, stepping = options["attach"], options["stepping"]
+    if attached and stepping:
+        raise UsageError("--step and --attach exclude each other: one of them asks what to do.")
+    for name in (*(() if attached else _ATTACH_ONLY), *(() if attached or stepping else _HALTING)):
+        if options[name] not in (None, False):
+            needed = "--attach or --step" if name in _HALTING else "--attach"
+            raise UsageError(f"--{name.replace('_', '-')} needs {needed}.")
+    if not attached and not stepping:
         return None
     from tracer.stops import plan_stops
 
     plan = plan_stops(options["stop_at"], options["stop_steps"], options["breaks"])
+    if stepping:
+        return None
 
     def make() -> Halter:
         from tracer.debugger import DEFAULT_PORT, LOOPBACK, attach
@@ -78,3 +90,20 @@ def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
         )
 
     return make
+
+
+def make_stepper(options: dict[str, Any], console: Any, on_begin: Callable[[], None]) -> Stepper | None:
+    """The stepper for `--step`, None without it.
+
+    Args:
+        options: of the command.
+        console: where it shows what it halts at.
+        on_begin: called before it shows anything.
+    """
+    if not options["stepping"]:
+        return None
+    from tracer.stepper import Stepper, open_lines
+    from tracer.stops import ALL_STEPS, plan_stops
+
+    plan = plan_stops(options["stop_at"], options["stop_steps"], options["breaks"], default_steps=ALL_STEPS)
+    return Stepper(plan, open_lines(console), console, on_begin=on_begin)

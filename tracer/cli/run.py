@@ -12,7 +12,7 @@ import click
 
 from tracer.cli.conditions import checked_conditions
 from tracer.cli.display import ProgressDisplay, output_console
-from tracer.cli.halts import halt_options, halter_maker
+from tracer.cli.halts import halt_options, halter_maker, make_stepper
 from tracer.cli.steps import StepSet
 from tracer.errors import CheckFailedError, IncompleteTraceError, UsageError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracer.generation import GenerationRequest, GenerationResult
     from tracer.interrupts import Interrupts
     from tracer.loading.prompts import ModelInputs, PromptSpec
+    from tracer.stepper import Stepper
 
 _SETTINGS = ("temperature", "top_k", "top_p", "repetition_penalty")
 
@@ -144,6 +145,8 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
     quiet, as_json = options["quiet"], options["as_json"]
     if quiet and as_json:
         raise UsageError("--quiet and --json exclude each other.")
+    if options["stepping"] and (quiet or as_json):
+        raise UsageError(f"--step shows each stop; {'--quiet' if quiet else '--json'} would hide it.")
     if options["on_break"] is not None and not options["breaks"]:
         raise UsageError("--on-break needs a --break condition.")
     make_halter = halter_maker(options)
@@ -157,7 +160,10 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
     with ProgressDisplay(console, shown=not (quiet or as_json)) as progress:
         listeners: list[Any] = [progress]
         on_hit: Callable[[Hit], None] | None = _print_hit if quiet else None
-        if not quiet and not as_json:
+        stepper = make_stepper(options, console, progress.stop)
+        if stepper is not None:
+            listeners.append(_stepped_report(console, options["steps"], request.path, stepper))
+        elif not quiet and not as_json:
             report = _report(console, options["steps"], request.path)
             listeners.append(report)
             on_hit = report.on_hit
@@ -168,8 +174,10 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
             on_hit=on_hit,
             on_prepared=print_notes,
             check_interrupt=interrupts.check,
-            make_halter=make_halter,
+            make_halter=make_halter if stepper is None else lambda: stepper,
         )
+    for fault in stepper.faults if stepper is not None else ():
+        click.echo(f"note: the stepper failed {fault}", err=True)
     _print_result(result, page, quiet=quiet, as_json=as_json)
     if page is not None and result.failure is None:
         _write_page(page, result.path, force=options["force"])
@@ -194,6 +202,12 @@ def _report(console: Any, full_steps: Callable[[int], bool], path: Path) -> Any:
     from reports.terminal import TerminalReport
 
     return TerminalReport(console, full_steps=full_steps, path=str(path))
+
+
+def _stepped_report(console: Any, full_steps: Callable[[int], bool], path: Path, stepper: Stepper) -> Any:
+    from tracer.stepper import SteppedReport
+
+    return SteppedReport(_report(console, full_steps, path), stepper)
 
 
 def generation_request(options: dict[str, Any], prompt: PromptSpec) -> GenerationRequest:

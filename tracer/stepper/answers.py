@@ -1,0 +1,195 @@
+"""What the stepper's commands show of a halted run; nothing here changes it."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from rich.console import RenderableType
+
+from reports.terminal.halt import SourceLine, render_source, render_stack, render_table, render_text
+from reports.terminal.why import render_why
+from reports.view.cache import cache_table
+from reports.view.candidates import candidate_list
+from reports.view.context import Context
+from reports.view.why import why_view
+from tracer.analysis.why import why
+from tracer.errors import UsageError
+from tracer.halting import Halt
+
+_STACK = 12
+"""Frames that ``w`` shows."""
+
+_VALUE_LINES = 40
+"""Lines of a value that ``p`` shows."""
+
+
+def evaluated(halt: Halt, expression: str) -> RenderableType:
+    """The value of an expression in the halted frame.
+
+    The frame's variables are read, not rebound; the random state is put back, so that looking cannot move
+    the next draw.
+
+    Args:
+        halt: where the run stands.
+        expression: Python.
+    """
+    frame = halt.frame
+    names = {"exit": _leave, "quit": _leave, **frame.f_globals, **halt.local, **halt.changes}
+    try:
+        with _same_random_state():
+            value = eval(compile(expression, "<p>", "eval"), names)  # noqa: S307 - what a debugger is for
+            text = repr(value)
+    except SyntaxError as error:
+        return render_text([f"{type(error).__name__}: {error.msg}"])
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's expression raises
+        message = next(iter(str(error).splitlines()), "")
+        return render_text([f"{type(error).__name__}: {message}" if message else type(error).__name__])
+    lines = text.splitlines() or [""]
+    if len(lines) > _VALUE_LINES:
+        lines = [*lines[:_VALUE_LINES], f"… {len(lines) - _VALUE_LINES} more lines"]
+    return render_text(lines)
+
+
+def source_around(frame: FrameType, around: int) -> list[SourceLine]:
+    """Source lines around the one that is about to run.
+
+    Args:
+        frame: the halted frame.
+        around: lines before and after.
+    """
+    lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
+    low, high = max(1, frame.f_lineno - around), min(len(lines), frame.f_lineno + around)
+    return [(number, lines[number - 1].rstrip("\n")) for number in range(low, high + 1)]
+
+
+def listing(halt: Halt, around: int) -> RenderableType:
+    """The source around the halt.
+
+    Args:
+        halt: where the run stands.
+        around: lines before and after.
+    """
+    return render_source(source_around(halt.frame, around), halt.frame.f_lineno)
+
+
+def stack(halt: Halt) -> RenderableType:
+    """The frames from ``generate()`` inwards.
+
+    Args:
+        halt: where the run stands.
+    """
+    frames: list[FrameType] = []
+    frame: FrameType | None = halt.frame
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    shown = [
+        (
+            f"{short_path(each.f_code.co_filename)}:{each.f_lineno}",
+            each.f_code.co_name,
+            linecache.getline(each.f_code.co_filename, each.f_lineno).strip(),
+        )
+        for each in reversed(frames[:_STACK])
+    ]
+    return render_stack(shown, max(0, len(frames) - _STACK))
+
+
+def short_path(path: str) -> str:
+    """The last folders of a path, as many as name the file.
+
+    Args:
+        path: the path.
+    """
+    parts = path.replace("\\", "/").split("/")
+    if "site-packages" in parts:
+        return "/".join(parts[parts.index("site-packages") + 1 :])
+    return "/".join(parts[-2:])
+
+
+def cache(halt: Halt) -> RenderableType:
+    """The KV cache as this step has it so far.
+
+    Args:
+        halt: where the run stands.
+    """
+    record = halt.record
+    if record is None:
+        raise UsageError("No step has begun.")
+    head = record.head
+    if head.update is not None:
+        table = cache_table(f"past_key_values after step {record.number}", head.cache_after, record.cache)
+    else:
+        table = cache_table(f"past_key_values before step {record.number}", head.cache_before)
+    return render_table(table, 0)
+
+
+def top(halt: Halt, count: int, row: int) -> RenderableType:
+    """The best tokens by the scores so far.
+
+    Args:
+        halt: where the run stands.
+        count: how many.
+        row: row of the batch.
+    """
+    record, header = halt.record, halt.live.header
+    if record is None or record.scores is None or header is None:
+        raise UsageError("This step has no scores yet; n goes on.")
+    found = candidate_list(Context(header, record, halt.live.tokens, row), record.scores)
+    return render_table(replace(found, title=f"best of step {record.number}"), count)
+
+
+def explained(halt: Halt, token: int, row: int) -> RenderableType:
+    """What the processors do to a token, in this step if they have run, else in the step before.
+
+    Args:
+        halt: where the run stands.
+        token: id of the token.
+        row: row of the batch.
+    """
+    live = halt.live
+    header, record = live.header, halt.record
+    assert header is not None
+    stages = 1 + len(header.processors)
+    if record is None or record.scores is None or len(record.scores.scores) < stages:
+        record = live.step_before()
+    if record is None or record.scores is None:
+        raise UsageError("The processors of this step have not run yet; n goes on.")
+    history = live.history(row, record.head.inputs.sequence_length)
+    # What would have changed it is computed from the header's settings, so it is not said once one differs.
+    own = all(each.kind != "set" for each in record.head.interventions)
+    report = why(header, record, token, row, tokens=live.tokens, history=history, search=own)
+    return render_why(why_view(report, live.tokens))
+
+
+def _leave(*_arguments: object) -> None:
+    """Python's own would close the input that commands come from."""
+    raise UsageError("q ends the run.")
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Put the random states back that an expression may have moved."""
+    import torch
+
+    before = torch.get_rng_state()
+    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+        if on_devices:
+            torch.cuda.set_rng_state_all(on_devices)
+
+
+def words_of(local: Mapping[str, Any]) -> list[str]:
+    """Names of a frame's variables, for completion.
+
+    Args:
+        local: the variables.
+    """
+    return sorted(name for name in local if not name.startswith("_"))

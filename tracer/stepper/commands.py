@@ -1,0 +1,143 @@
+"""The commands of the stepper: their names, what they take, what they mean."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from tracer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: what is typed.
+        argument: what follows; empty if nothing does. In brackets if it may be left out.
+        meaning: for people.
+    """
+
+    name: str
+    argument: str
+    meaning: str
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether it means nothing without its argument."""
+        return bool(self.argument) and not self.argument.startswith("[")
+
+
+COMMANDS = (
+    Command("n", "", "go on to the next stop (Enter alone does the same)"),
+    Command("s", "", "go on to the first stop of the next step, that is of the next token"),
+    Command("c", "", "go on; halt only where a condition of --break or b holds"),
+    Command("u", "EXPR", "go on until a condition holds, once: u p_chosen < 0.3"),
+    Command("p", "EXPR", "evaluate in the halted frame: p outputs.logits.shape"),
+    Command("l", "[N]", "list the source, N lines around"),
+    Command("w", "", "where: the stack"),
+    Command("kv", "", "the KV cache"),
+    Command("top", "[N]", "the N best tokens (10) by the scores so far"),
+    Command("why", "TOKEN", "what the processors do to a token: why Large"),
+    Command("b", "[EXPR]", "also halt at the end of each step in which a condition holds; alone: list them"),
+    Command("force", "TOKEN [row N]", "choose this token in the next choice, in all rows or one"),
+    Command("ban", "TOKEN [row N]", "do not choose this token in the next choice"),
+    Command("set", "NAME VALUE", "change a setting until the run ends: set temperature 0.9"),
+    Command("h", "", "this list"),
+    Command("q", "", "end the run here, its trace closed (exit code 130, as Ctrl-C)"),
+)
+
+HELP_END = (
+    "Ctrl-D, and the end of a script, go on to the end without halting again.",
+    "TOKEN is a text, a text in double quotes with its spaces, or id:N. force, ban and set are recorded, and "
+    "every report marks them.",
+)
+
+_BY_NAME = {command.name: command for command in COMMANDS}
+
+
+def parse_command(line: str) -> tuple[str, str]:
+    """Name and argument of a line; an empty line means ``n``.
+
+    Args:
+        line: what was typed.
+
+    Raises:
+        UsageError: it is no command, or its argument is missing or too much.
+    """
+    text = line.strip()
+    if not text:
+        return "n", ""
+    name, _, argument = text.partition(" ")
+    argument = argument.strip()
+    command = _BY_NAME.get(name)
+    if command is None:
+        near = difflib.get_close_matches(name, _BY_NAME, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{name[:40]!r} is no command; h lists them, p {name[:40]} would evaluate it.{hint}")
+    if command.needs_argument and not argument:
+        raise UsageError(f"{name} needs {command.argument}: {command.meaning}.")
+    if not command.argument and argument:
+        raise UsageError(f"{name} takes nothing after it.")
+    return name, argument
+
+
+def parse_count(text: str, default: int) -> int:
+    """A number of lines or tokens.
+
+    Args:
+        text: what was typed.
+        default: what nothing means.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10_000:
+        raise UsageError(f"{text[:40]!r} is no number above 0.")
+    return int(text)
+
+
+def parse_setting(text: str) -> tuple[str, float]:
+    """``NAME VALUE`` or ``NAME=VALUE``.
+
+    Args:
+        text: what was typed.
+
+    Raises:
+        UsageError: it reads otherwise.
+    """
+    parts = text.replace("=", " ").split()
+    if len(parts) != 2:
+        raise UsageError("set needs a name and a value: set temperature 0.9.")
+    try:
+        value = float(parts[1])
+    except ValueError:
+        value = float("nan")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UsageError(f"set {parts[0]}: {parts[1][:40]!r} is no number.")
+    return parts[0], value
+
+
+def parse_token(text: str, rows: int) -> tuple[str, int | None]:
+    """``TOKEN`` or ``TOKEN row N``.
+
+    Args:
+        text: what was typed.
+        rows: rows of the batch.
+
+    Returns:
+        The token's query, and the row, None for all.
+
+    Raises:
+        UsageError: there is no such row.
+    """
+    found = re.fullmatch(r"(.*\S)\s+row\s+(\d+)", text, re.DOTALL)
+    if found is None:
+        return text, None
+    row = int(found[2])
+    if row >= rows:
+        raise UsageError(f"There is no row {row}; rows are 0 … {rows - 1}.")
+    return found[1], row

@@ -1,0 +1,71 @@
+"""Which token a person means while a run goes on: any of the vocabulary, not only recorded ones."""
+
+from __future__ import annotations
+
+import json
+
+from tracer.analysis.tokens_search import TokenChoice, find_tokens
+from tracer.errors import UsageError
+from tracer.live import LiveRun
+
+_LISTED = 6
+
+
+def the_token(query: str, live: LiveRun, vocabulary: int) -> int:
+    """The token that a person means.
+
+    A text that fits exactly is meant before one that fits with a space around.
+
+    Args:
+        query: an id or a text.
+        live: the run, whose tokenizer is asked.
+        vocabulary: size of the vocabulary.
+
+    Raises:
+        UsageError: no token fits, or several do; they are listed.
+    """
+    live.look_up([_bare(query)])
+    found = find_tokens(query, live.tokens)
+    best = [choice for choice in found if choice.match == found[0].match]
+    if not found:
+        raise UsageError(f"{query[:60]!r} is no single token; name it by its id, e.g. id:42.")
+    if len(best) > 1 or _is_digit(query, found):
+        raise UsageError(
+            f"{query[:60]!r} may mean {', '.join(map(_named, found[:_LISTED]))}; write id:{found[0].id} "
+            "or the text in double quotes."
+        )
+    token = best[0].id
+    if not 0 <= token < vocabulary:
+        raise UsageError(f"There is no token {token}; the vocabulary has {vocabulary}.")
+    live.learn(token)
+    return token
+
+
+def named(token: int, live: LiveRun) -> str:
+    """A token for people: its text and id.
+
+    Args:
+        token: its id.
+        live: the run.
+    """
+    text = live.tokens.get(token)
+    return f"token {token}" if text is None else f"{json.dumps(text.text, ensure_ascii=False)} ({token})"
+
+
+def _bare(query: str) -> str:
+    """The text that is asked for, without its quotes."""
+    if len(query) > 1 and query[0] == query[-1] == '"':
+        try:
+            return str(json.loads(query))
+        except ValueError:
+            return query[1:-1]
+    return query
+
+
+def _is_digit(query: str, found: tuple[TokenChoice, ...]) -> bool:
+    """Whether a number is an id as well as a text."""
+    return query.isdigit() and len(found) > 1
+
+
+def _named(choice: TokenChoice) -> str:
+    return f"id:{choice.id}" if choice.text is None else f"id:{choice.id} {json.dumps(choice.text)}"
