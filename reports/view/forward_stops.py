@@ -146,7 +146,9 @@ def _last_position(context: Context, result: ForwardResult) -> Note:
         return Note(
             f"One position went in, so one comes out: its logits say what may follow position {last}."
         )
-    kept = "leave their keys and values in the KV cache; " if head.cache_after.length else "have no use: "
+    # While the forward pass stands still, only its arguments tell that there is a cache.
+    cached = head.cache_after.length or head.inputs.others.get("use_cache") == "True"
+    kept = "leave their keys and values in the KV cache; " if cached else "have no use: "
     return Note(
         f"Only the last position ({last}) is used: its logits say which token may come next. "
         f"The other {count(positions - 1)} {kept}their logits are dropped."

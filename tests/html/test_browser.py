@@ -86,6 +86,17 @@ def test_pipeline_shows_who_removed_a_token(report: Path, opened: Opened) -> Non
     assert rows.count() > 60
 
 
+def test_the_facts_of_the_run_are_listed(report: Path, opened: Opened) -> None:
+    page = opened.open(report)
+    page.get_by_text("Model, settings, versions").click()
+    facts = page.locator("#top dl").first
+    assert [facts.locator("dt").first.inner_text(), facts.locator("dd .value").first.inner_text()] == [
+        "parameters",
+        "7,615,616,512",
+    ]
+    assert "[object" not in (page.text_content("body") or "")
+
+
 def test_a_followed_token_is_marked_everywhere(report: Path, opened: Opened) -> None:
     page = opened.open(report, "#step=3")
     token = page.locator(".pipeline tr.chosen button.token")
@@ -156,7 +167,7 @@ def test_no_horizontal_scroll(report: Path, opened: Opened, width: int) -> None:
         page.keyboard.press("j")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stop", ["model-call", "warpers", "softmax"])
 def test_accessible(report: Path, opened: Opened, scheme: str, stop: str) -> None:
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]

@@ -345,12 +345,13 @@ def _step(
 
 def _scores(header: RunHeader, number: int, rows: int, rng: np.random.Generator) -> ScoreColumns:
     raw = rng.normal(0, 3, (rows, VOCAB)).astype(np.float32)
-    raw[:, 10 + number], raw[:, 40 + number] = 25.125, 24.125
+    first, second = (10 + number) % VOCAB, (40 + number) % VOCAB
+    raw[:, first], raw[:, second] = 25.125, 24.125
     stages = [raw, np.where(np.arange(VOCAB) == 40, raw / np.float32(1.05), raw).astype(np.float32)]
     if header.do_sample:
         stages.append(stages[-1] / np.float32(0.7))
         cut = np.sort(stages[-1], axis=-1)[:, -20:-19]
         stages.append(np.where(stages[-1] < cut, np.float32(-np.inf), stages[-1]))
-        stages.append(np.where(stages[-1] < stages[-1][:, [40 + number]], np.float32(-np.inf), stages[-1]))
-    chosen = np.full(rows, 10 + number, dtype=np.int32)
+        stages.append(np.where(stages[-1] < stages[-1][:, [second]], np.float32(-np.inf), stages[-1]))
+    chosen = np.full(rows, first, dtype=np.int32)
     return summarise(stages, chosen, np.zeros(rows, dtype=np.bool_), header.capture.candidates)

@@ -18,7 +18,7 @@ function filled(element, attributes, children) {
     else if (key === "style") for (const [property, to] of Object.entries(value)) element.style.setProperty(property, to);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
