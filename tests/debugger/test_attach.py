@@ -409,7 +409,8 @@ def test_ctrl_c_at_a_halt(command: Any, path: Path) -> None:
         client.attach()
         assert client.halted() is not None
         running.interrupt()
-        assert running.wait() == 130
+    # Pydevd may have been answering the client just then and have swallowed it; it counts all the same.
+    assert running.wait() == 130
     with open_trace(path) as recording:
         assert recording.end is not None
         assert recording.end.status is RunStatus.INTERRUPTED
