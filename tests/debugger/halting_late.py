@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-import tracer.debugger
+import tracer.debugger.halting
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import tiny_model
 from tracer import trace
-from tracer.debugger import GRACE, Breakpoints, attach
+from tracer.debugger import attach
+from tracer.debugger.breakpoints import GRACE, Breakpoints
 from tracer.stops import plan_stops
 
 
@@ -31,7 +32,7 @@ class Late(Breakpoints):
 
 
 def main(path: Path) -> None:
-    tracer.debugger.Breakpoints = Late  # type: ignore[misc]
+    vars(tracer.debugger.halting)["Breakpoints"] = Late
     model = tiny_model()
     debugger = attach(0, plan=plan_stops("model-call", "2"))
     with trace(model, tiny_tokenizer(), path, halt=debugger):

@@ -21,8 +21,9 @@ from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
-from tracer import debugger, open_trace
-from tracer.debugger import require_loopback
+from tracer import open_trace
+from tracer.debugger import listening
+from tracer.debugger.listening import require_loopback
 from tracer.schema.run import RunStatus, StopName
 from tracer.stops import DEFAULT_STOPS
 from tracer.tracefile import check_file
@@ -330,7 +331,7 @@ def test_a_debugger_that_leaves_at_once(seconds: float | None, monkeypatch: pyte
     monkeypatch.setattr(debugpy, "wait_for_client", lambda: None)
     monkeypatch.setattr(debugpy, "is_client_connected", lambda: False)
     said: list[str] = []
-    debugger._wait(debugger.LOOPBACK, 1, seconds, said.append)
+    listening._wait(listening.LOOPBACK, 1, seconds, said.append)
     assert said[-1] == "Debugger attached."
 
 

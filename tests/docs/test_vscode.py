@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.docs.test_readme import ROOT, unknown_options
-from tracer import debugger
 from tracer.cli.main import cli
+from tracer.debugger import listening
 
 FOLDER = ROOT / ".vscode"
 
@@ -49,7 +49,7 @@ def test_configurations(configuration: dict[str, Any]) -> None:
     # The stops are in library code.
     assert configuration["justMyCode"] is False
     if configuration["request"] == "attach":
-        assert configuration["connect"] == {"host": "localhost", "port": debugger.DEFAULT_PORT}
+        assert configuration["connect"] == {"host": "localhost", "port": listening.DEFAULT_PORT}
     else:
         assert importlib.util.find_spec(configuration["module"]) is not None
         assert not unknown_options(configuration["args"])
@@ -57,8 +57,8 @@ def test_configurations(configuration: dict[str, Any]) -> None:
 
 
 def test_the_terminal_names_a_configuration_that_exists() -> None:
-    assert debugger.ATTACH_CONFIGURATION in CONFIGURATIONS
-    assert "preLaunchTask" not in CONFIGURATIONS[debugger.ATTACH_CONFIGURATION]
+    assert listening.ATTACH_CONFIGURATION in CONFIGURATIONS
+    assert "preLaunchTask" not in CONFIGURATIONS[listening.ATTACH_CONFIGURATION]
 
 
 def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
@@ -67,9 +67,9 @@ def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
     assert importlib.util.find_spec(module) is not None
     assert not unknown_options(arguments)
     options = cli.commands["run"].make_context("run", [*arguments]).params
-    assert (options["attach"], options["port"]) == (True, debugger.DEFAULT_PORT)
+    assert (options["attach"], options["port"]) == (True, listening.DEFAULT_PORT)
     background = TASK["problemMatcher"]["background"]
-    lines = debugger.waiting_lines(debugger.LOOPBACK, debugger.DEFAULT_PORT)
+    lines = listening.waiting_lines(listening.LOOPBACK, listening.DEFAULT_PORT)
     matched = [
         [bool(re.search(background[key], line)) for line in lines] for key in ("beginsPattern", "endsPattern")
     ]

@@ -1,0 +1,142 @@
+"""Listen for a debugger and wait until it has attached."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from tracer.debugger.halting import AttachedDebugger
+from tracer.errors import NoDebuggerError, UsageError
+from tracer.stops import StopPlan, plan_stops
+
+DEFAULT_PORT = 9501
+LOOPBACK = "127.0.0.1"
+ATTACH_CONFIGURATION = f"Attach to trace-generate ({DEFAULT_PORT})"
+"""Name of the configuration in ``.vscode/launch.json``."""
+
+_RISK = (
+    "whoever reaches a debugger port runs any code as you, without a password. "
+    "Leave it on this machine and use `ssh -L {port}:localhost:{port}`, or pass --allow-remote-attach"
+)
+
+
+def attach(
+    port: int = DEFAULT_PORT,
+    *,
+    host: str = LOOPBACK,
+    wait: float | None = None,
+    allow_remote: bool = False,
+    plan: StopPlan | None = None,
+    say: Callable[[str], object] | None = None,
+) -> AttachedDebugger:
+    """Listen for a debugger such as VS Code and wait until it has attached.
+
+    A process that a debugger started is attached already: then nothing listens and nobody waits.
+
+    Args:
+        port: port to listen on; 0 for a free one.
+        host: address to listen on.
+        wait: seconds to wait at most; None for ever.
+        allow_remote: allow a host that other machines reach.
+        plan: where to halt; None for the default stops of the first two steps.
+        say: told what a person at the terminal should know; standard error by default.
+
+    Returns:
+        What ``trace(halt=…)`` takes.
+
+    Raises:
+        UsageError: for a host that other machines reach, or a port that is taken.
+        NoDebuggerError: nobody attached in time.
+
+    Example:
+        >>> with trace(model, tokenizer, halt=attach(port=9501)):
+        ...     model.generate(**inputs)
+    """
+    say = say or _to_stderr
+    require_loopback(host, port, allow_remote=allow_remote)
+    # Frozen modules of the standard library hold no stop, so nobody needs to be warned of them.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    import debugpy
+
+    if not debugpy.is_client_connected():
+        host, port = _listen(host, port)
+        _wait(host, port, wait, say)
+    return AttachedDebugger(plan or plan_stops(), say)
+
+
+def require_loopback(host: str, port: int, *, allow_remote: bool) -> None:
+    """Refuse to listen where other machines reach it, unless that is wanted.
+
+    Raises:
+        UsageError: explaining the risk.
+    """
+    try:
+        own = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        own = False
+    if not (own or allow_remote):
+        raise UsageError(f"--attach-host {host}: {_RISK.format(port=port)}.")
+
+
+def _listen(host: str, port: int) -> tuple[str, int]:
+    import debugpy
+
+    try:
+        return tuple(debugpy.listen((host, port)))
+    except (RuntimeError, ValueError, OSError) as error:
+        # Once per process; it stays open for every later run.
+        if "already been called" in str(error):
+            return host, port
+        advice = "choose another --port" if "in use" in str(error) else "check --attach-host and --port"
+        raise UsageError(f"Cannot listen on {host}:{port}: {error}; {advice}.") from error
+
+
+def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], object]) -> None:
+    import debugpy
+
+    for line in waiting_lines(host, port):
+        say(line)
+    expired = threading.Event()
+
+    def give_up() -> None:
+        expired.set()
+        debugpy.wait_for_client.cancel()
+
+    timer = threading.Timer(seconds, give_up) if seconds is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        debugpy.wait_for_client()
+    finally:
+        if timer is not None:
+            timer.cancel()
+    # One that came and has left again already does not hold up the run, as at any later moment.
+    if expired.is_set() and not debugpy.is_client_connected():
+        raise NoDebuggerError(f"No debugger attached on {_place(host, port)} within {seconds:g} s.")
+    say("Debugger attached.")
+
+
+def waiting_lines(host: str, port: int) -> tuple[str, str]:
+    """What a person at the terminal is told when a debugger may attach.
+
+    Args:
+        host: address that is listened on.
+        port: and the port.
+    """
+    other = "" if port == DEFAULT_PORT else f", with port {port} in .vscode/launch.json"
+    return (
+        f"Waiting for debugger attach on {_place(host, port)}",
+        f"In VS Code: Run and Debug, {ATTACH_CONFIGURATION!r}{other}.",
+    )
+
+
+def _place(host: str, port: int) -> str:
+    return f"{'localhost' if host == LOOPBACK else host}:{port}"
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a script has no other display
