@@ -76,6 +76,7 @@ def test_a_padded_batch_against_the_prompt_alone(base: MemoryRun) -> None:
     assert f"padding row 0 0 / {padding}" in report.explanation
 
 
+@pytest.mark.slow
 def test_cache_off(base: MemoryRun) -> None:
     report = diff(base, real_run(model(), prompts(QUESTION), max_new_tokens=12, use_cache=False, **GREEDY))
     assert (report.same, report.reason) == (True, "rounding")

@@ -22,6 +22,7 @@ from tracer.errors import UnsupportedError, UsageError
 REPLAYER = TorchReplayer()
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(cases(usual()))
 def test_a_repeated_draw_is_torch_multinomial(case: Case) -> None:

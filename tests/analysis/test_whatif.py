@@ -38,6 +38,7 @@ changes = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(cases(usual()), changes)
 def test_candidates_and_draw_are_transformers_own(case: Case, changed: Settings) -> None:

@@ -153,6 +153,7 @@ def first_stage_gone(case: Case, token: int) -> int | None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(cases(usual()), st.data())
 def test_remover_scores_and_probability_are_transformers_own(case: Case, data: st.DataObject) -> None:

@@ -148,6 +148,7 @@ def test_unwritable_folder(one_line: OneLine, checkpoint: Path, tmp_path: Path) 
     one_line(5, ["a.trace"], *PROMPT, "--model", checkpoint, "--out", tmp_path / "a.trace")
 
 
+@pytest.mark.slow
 def test_package_index_out_of_reach(tmp_path: Path) -> None:
     # Port 9 of this machine refuses every connection at once.
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}

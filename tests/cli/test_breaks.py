@@ -71,6 +71,7 @@ def test_stop_ends_the_run_after_that_step(command: Any, tmp_path: Path) -> None
         assert recording.steps[2].head.unfinished == (0,)
 
 
+@pytest.mark.slow
 def test_exit_ends_with_its_code(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.trace"
     done = trace_generate(

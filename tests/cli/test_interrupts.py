@@ -32,8 +32,8 @@ def interrupted(place: str, how: str, *arguments: str | Path) -> subprocess.Comp
 @pytest.mark.parametrize(
     "place",
     [
-        "tracer.loading.prompts:check_prompts",
-        "tracer.generation:load_model",
+        pytest.param("tracer.loading.prompts:check_prompts", marks=pytest.mark.slow),
+        pytest.param("tracer.generation:load_model", marks=pytest.mark.slow),
         "tracer.generation:prepare_inputs",
     ],
 )

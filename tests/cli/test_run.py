@@ -125,6 +125,7 @@ def _steps(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_output_into_a_closed_pipe_ends_quietly(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.trace"
     trace_generate("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--out", out, "--quiet")

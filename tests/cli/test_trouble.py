@@ -53,6 +53,7 @@ def answer_of(stdout: str) -> str:
     return stdout.split("Answer", 1)[1]
 
 
+@pytest.mark.slow
 def test_a_vanished_folder_ends_the_trace_not_the_run(checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -214,6 +214,7 @@ def test_a_client_that_dies_at_a_stop(command: Any, path: Path, undebugged: Any)
     assert whole(path)
 
 
+@pytest.mark.slow
 def test_breakpoints_of_the_client_in_the_same_file(command: Any, stops: Stops, undebugged: Any) -> None:
     running = command("--stop-at", "model-call,choice", "--stop-steps", "2")
     library, append = stops.files["append"], stops.lines["append"]
@@ -268,6 +269,7 @@ def test_the_trace_is_written_while_the_generation_stands_still(
     assert whole(path)
 
 
+@pytest.mark.slow
 def test_attaching_again_gives_the_stops_again(path: Path, stops: Stops) -> None:
     gate = path.with_name("gate")
     with AttachedCommand(path, gate, module="tests.debugger.pausing") as running:
@@ -316,6 +318,7 @@ def test_just_my_code_does_not_hide_the_stops(command: Any, stops: Stops) -> Non
     assert running.wait() == 0
 
 
+@pytest.mark.slow
 def test_nobody_attaches(command: Any, path: Path) -> None:
     running = command("--wait", "0.2")
     assert running.wait() == 11
@@ -359,6 +362,7 @@ def test_a_condition_halts_at_the_end_of_its_step(command: Any, stops: Stops, un
     assert running.answer()["token_ids"] == undebugged
 
 
+@pytest.mark.slow
 def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
     # The random model's settings are greedy: no warper, and another statement chooses.
     greedy = {anchor.stop: anchor.line for anchor in find_anchors(tiny_model(), do_sample=False)}

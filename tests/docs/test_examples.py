@@ -41,6 +41,7 @@ def test_walkthrough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert len(recording.header.prompt[0].token_ids) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.demo
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo_checkpoint()

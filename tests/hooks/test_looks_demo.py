@@ -17,6 +17,7 @@ pytestmark = pytest.mark.demo
 CAPTURE: dict[str, Any] = {"level": "tensors", "save": ("lens", "attention")}
 
 
+@pytest.mark.slow
 def test_eager_and_sdpa_look_at_the_same() -> None:
     inputs = prompts(QUESTION, LONGER)
     found = []

