@@ -160,6 +160,19 @@ def test_inference_mode_is_traced_too() -> None:
     assert run.problems() == []
 
 
+def test_a_model_made_in_inference_mode_is_traced_outside_of_it() -> None:
+    with torch.inference_mode():
+        model = tiny_model()
+        for module in model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = buffer.clone()  # such a tensor has no version to ask for
+    inputs = batch(2)
+    untraced = generate(model, inputs, **SAMPLING)
+    with collected(model) as run:
+        assert_same_result(generate(model, inputs, **SAMPLING), untraced)
+    assert run.problems() == []
+
+
 def test_generation_goes_on_when_recording_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = tiny_model(), batch()
     untraced = generate(model, inputs, **SAMPLING)
