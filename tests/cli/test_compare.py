@@ -85,6 +85,21 @@ def test_a_prompt_is_padded_beside_its_companion(call: Call) -> None:
     assert found["rows"][0]["padding_b"] == 17
 
 
+def test_messages_are_taken_as_by_run(call: Call, tmp_path: Path) -> None:
+    messages = tmp_path / "chat.json"
+    messages.write_text('[{"role": "user", "content": "w1 w2"}, {"role": "user", "content": "w3"}]')
+    options = ("--vary", "attn", "--max-new-tokens", "2", "--messages", str(messages))
+    done = call(*options, "--out-dir", "kept")
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_trace("kept/attn-eager.trace") as recording:
+        text = recording.header.prompt[0].text
+        assert text is not None
+        assert "user w1 w2 </s> <s> user w3 </s>" in text
+    check(call(*options, "--prompt", "w1"), 2, ["not both"])
+    check(call(*options, "--system", "w1"), 2, ["--system"])
+    check(call("--vary", "batch", "--messages", str(messages)), 2, ["--vary batch needs a --prompt"])
+
+
 def test_traces_are_kept_where_told(call: Call, tmp_path: Path) -> None:
     done = call(*PROMPT, "--vary", "attn", "--out-dir", "kept")
     assert done.returncode == 0

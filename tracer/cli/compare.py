@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SHARED = {
     "prompts",
     "prompt_file",
+    "messages_file",
     "system",
     "no_chat_template",
     "model",
@@ -42,7 +43,6 @@ _SHARED = {
 """Options of `run` that both runs of a pair have in common."""
 
 _FIXED: dict[str, Any] = {
-    "messages_file": None,
     "capture": "tensors",
     "save": ("logits",),
     "lens": False,
