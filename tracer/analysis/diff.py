@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tracer.analysis.diff_header import check_comparable, header_facts, pair_rows
+from tracer.analysis.diff_header import check_comparable, header_facts, pair_rows, same_batch
 from tracer.analysis.diff_layers import LayerComparison
 from tracer.analysis.diff_reason import Evidence, find_reason
 from tracer.analysis.diff_report import (
@@ -97,7 +97,7 @@ class _Walk:
     ) -> None:
         self._a, self._b = a, b
         self._active = [pair for pair in pairs if pair.same_prompt]
-        self._whole_batch = _whole_batch(a, b, pairs)
+        self._whole_batch = same_batch(a.header, b.header, pairs)
         # Settings of the choice and seeds do not touch the forward pass.
         others = {"settings", "processors", "seed", "prompt", "model"}
         self._alike = all(fact.kind in others or fact.name == "trace-generate" for fact in facts)
@@ -165,14 +165,6 @@ class _Walk:
                 found = self.first = replace(found, allowed=0.0)
         if self.beyond is None and found.beyond:
             self.beyond = found
-
-
-def _whole_batch(a: RunLike, b: RunLike, pairs: Sequence[RowPair]) -> bool:
-    """Whether both batches hold the same rows in the same order with the same padding."""
-    rows = len(a.header.prompt)
-    return rows == len(b.header.prompt) == len(pairs) and all(
-        pair.same_prompt and pair.a == pair.b and pair.padding_a == pair.padding_b for pair in pairs
-    )
 
 
 def _ended(step: Step, row: int) -> bool:

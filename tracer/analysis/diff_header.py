@@ -74,6 +74,20 @@ def _pair(a: RunHeader, b: RunHeader, left: int, right: int) -> RowPair:
     return RowPair(left, right, a.prompt[left].padding, b.prompt[right].padding, same)
 
 
+def same_batch(a: RunHeader, b: RunHeader, pairs: Sequence[RowPair]) -> bool:
+    """Whether both batches hold the same rows in the same order with the same padding.
+
+    Args:
+        a: header of run A.
+        b: header of run B.
+        pairs: rows that are compared.
+    """
+    rows = len(a.prompt)
+    return rows == len(b.prompt) == len(pairs) and all(
+        pair.same_prompt and pair.a == pair.b and pair.padding_a == pair.padding_b for pair in pairs
+    )
+
+
 def header_facts(a: RunLike, b: RunLike, pairs: Iterable[RowPair]) -> tuple[Fact, ...]:
     """Everything in which two runs differ before their first step."""
     return tuple(fact for fact in _facts(a, b, tuple(pairs)) if fact.a != fact.b)

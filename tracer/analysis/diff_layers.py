@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tracer.analysis.diff_calls import CallComparison, Placed
 from tracer.analysis.diff_report import NumberDifference, RowPair
 from tracer.analysis.diff_tolerance import Tolerance
 from tracer.analysis.draw_runs import LOGITS, RunLike
 from tracer.schema.run import RunHeader
-from tracer.schema.step import ModuleColumns, Step
+from tracer.schema.step import Step
 
 Array = npt.NDArray[Any]
-Placed = tuple[int, NumberDifference]
-"""A difference and the number of module calls that returned before it."""
 
 
 class LayerComparison:
@@ -33,12 +31,14 @@ class LayerComparison:
     def __init__(self, a: RunLike, b: RunLike, tolerance: Tolerance) -> None:
         self._a, self._b = a, b
         self._tolerance = tolerance
-        self._align = lru_cache(maxsize=16)(self._alignment)
+        self._calls = CallComparison(a.header, b.header, tolerance)
 
     def step(
         self, a: Step, b: Step, pairs: Sequence[RowPair], *, whole_batch: bool
     ) -> list[NumberDifference]:
         """Differences of a step in the order in which the modules returned.
+
+        Of the statistics of module calls the first that differ, and the first that are not explained.
 
         Args:
             a: step of run A.
@@ -46,7 +46,18 @@ class LayerComparison:
             pairs: rows whose texts are the same so far.
             whole_batch: whether the batches are the same throughout, so that figures over all rows compare.
         """
-        found: list[Placed] = list(self._statistics(a, b)) if whole_batch else []
+        return self._found(self._calls.turning(a, b) if whole_batch else (), a, b, pairs)
+
+    def every(
+        self, a: Step, b: Step, pairs: Sequence[RowPair], *, whole_batch: bool
+    ) -> list[NumberDifference]:
+        """The same with a difference for each module call that gave other statistics."""
+        return self._found(self._calls.every(a, b) if whole_batch else (), a, b, pairs)
+
+    def _found(
+        self, calls: Iterable[Placed], a: Step, b: Step, pairs: Sequence[RowPair]
+    ) -> list[NumberDifference]:
+        found = list(calls)
         for pair in pairs:
             found += self._norms(a, b, pair)
             found += self._tensors(a, b, pair)
@@ -72,55 +83,6 @@ class LayerComparison:
         kind = modules[a.layout.modules[place]].class_name
         earlier = {modules[module].class_name for module in a.layout.modules[:place]}
         return a.number > 1 or kind in earlier or kind == "Embedding"
-
-    def _alignment(
-        self, a: tuple[int, ...], b: tuple[int, ...]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Places of the calls that both runs made, by module name and occurrence, in A's order."""
-        ours, theirs = _occurrences(self._a.header, a), _occurrences(self._b.header, b)
-        places = {call: place for place, call in enumerate(theirs)}
-        both = [(place, places[call]) for place, call in enumerate(ours) if call in places]
-        left, right = np.array(both, dtype=np.intp).reshape(-1, 2).T
-        return left, right
-
-    def _statistics(self, a: Step, b: Step) -> Iterator[Placed]:
-        """The first difference of the statistics, and the first that is not explained."""
-        if a.modules is None or b.modules is None or a.layout is None or b.layout is None:
-            return
-        left, right = self._align(a.layout.modules, b.layout.modules)
-        same_shape = np.array(
-            [_outputs(a, i) == _outputs(b, j) for i, j in zip(left, right, strict=True)], dtype=np.bool_
-        )
-        left, right = left[same_shape], right[same_shape]
-        ours, theirs = _figures(a.modules, left), _figures(b.modules, right)
-        scale = np.maximum(_scales(a.modules, left), _scales(b.modules, right))
-        size = np.where(ours == theirs, 0.0, np.abs(ours - theirs))
-        size[np.isnan(ours) & np.isnan(theirs)] = 0.0
-        allowed = np.array([self._tolerance.allowed(int(place)) for place in left])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.where(size == 0, 0.0, size / scale)
-        for hits in (size != 0, ~(relative <= allowed)):
-            if hits.any():
-                call = int(np.flatnonzero(hits.any(axis=0))[0])
-                # Of one call's figures the one that stands out most.
-                worst = int(np.nan_to_num(relative[:, call], nan=np.inf).argmax())
-                place = int(left[call])
-                yield (
-                    place,
-                    NumberDifference(
-                        step=a.number,
-                        stop="layers",
-                        module=self._a.header.modules[a.layout.modules[place]].name,
-                        quantity=_FIGURES[worst],
-                        rows=None,
-                        a=float(ours[worst, call]),
-                        b=float(theirs[worst, call]),
-                        size=float(size[worst, call]),
-                        relative=float(relative[worst, call]),
-                        scale=float(scale[worst, call]),
-                        allowed=float(allowed[call]),
-                    ),
-                )
 
     def _norms(self, a: Step, b: Step, pair: RowPair) -> Iterator[Placed]:
         """Norms of the keys and values that both runs wrote; rotations and positions leave a norm alone."""
@@ -176,42 +138,6 @@ class LayerComparison:
             scale=scale,
             allowed=self._tolerance.allowed(place),
         )
-
-
-_FIGURES = ("mean", "std", "low", "high", "non-finite values")
-
-
-def _figures(columns: ModuleColumns, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """``[5, calls]`` the statistics."""
-    return np.stack(
-        [
-            getattr(columns, name)[places].astype(np.float64)
-            for name in ("mean", "std", "low", "high", "nonfinite")
-        ]
-    )
-
-
-def _scales(columns: ModuleColumns, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """``[5, calls]`` the size of the values behind each statistic; a count is never explained."""
-    mean, std = columns.mean[places].astype(np.float64), columns.std[places].astype(np.float64)
-    typical, largest = np.hypot(mean, std), columns.largest[places].astype(np.float64)
-    return np.stack([typical, typical, largest, largest, np.zeros_like(mean)])
-
-
-def _outputs(step: Step, place: int) -> tuple[tuple[int, ...], ...]:
-    assert step.modules is not None  # asked for only where there are statistics
-    shape = step.shapes.get(int(step.modules.shapes[place]))
-    return tuple(info.shape for info in shape.outputs) if shape else ()
-
-
-def _occurrences(header: RunHeader, modules: Sequence[int]) -> list[tuple[str, int]]:
-    """Name and occurrence of each call."""
-    seen: dict[int, int] = {}
-    calls = []
-    for module in modules:
-        seen[module] = seen.get(module, -1) + 1
-        calls.append((header.modules[module].name, seen[module]))
-    return calls
 
 
 def _valid(step: Step, padding: int) -> int:

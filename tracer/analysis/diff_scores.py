@@ -134,6 +134,22 @@ def logit_distance(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: Row
     return LogitDistance(step_a.number, pair, divergence, float(np.nanmax(gaps)))
 
 
+def recorded_gap(step_a: Step, step_b: Step, pair: RowPair) -> float | None:
+    """Largest difference of the raw logits that both runs listed; None where they have none in common.
+
+    Args:
+        step_a: step of run A.
+        step_b: the same step of run B.
+        pair: the rows.
+    """
+    if step_a.scores is None or step_b.scores is None:
+        return None
+    ours, theirs = _common(step_a.scores, step_b.scores, pair, 0)
+    if not ours.size:
+        return None
+    return float(np.abs(ours.astype(np.float64) - theirs).max())
+
+
 def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
     """The choice of two rows, None where it is the same or not known."""
     if a.scores is None or b.scores is None:
