@@ -20,13 +20,17 @@ _LEFT_OVER = re.compile(r"^\s*(?:import|export)\b(?!\()", re.MULTILINE)
 
 
 def page_modules() -> dict[str, str]:
-    """The page's own modules by file name."""
+    """The modules of all pages by file name."""
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.js"))}
 
 
-def page_style() -> str:
-    """The page's style sheet."""
-    return (ASSETS / "page.css").read_text(encoding="utf-8")
+def page_style(*more: str) -> str:
+    """The style sheet of all pages.
+
+    Args:
+        more: further style sheets that follow it.
+    """
+    return "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", *more))
 
 
 def bundle(modules: Mapping[str, str], entry: str = ENTRY) -> str:

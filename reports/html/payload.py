@@ -92,7 +92,7 @@ def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: b
         sections += found
         texts.update(run.tokens)  # a redacted run numbers its tokens as they appear
     yield Section("index", {"source": plain(source), "program": program, "redacted": redacted, "runs": index})
-    yield _token_section(texts)
+    yield token_section(texts)
     yield from sections
 
 
@@ -109,8 +109,12 @@ def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[dict[str, A
     return index_entry(run.number, header, run.end, run.stamps, tally, texts), sections
 
 
-def _token_section(texts: Mapping[int, TokenText]) -> Section:
-    """Labels of all tokens that the page may mention; everything invisible in them has been made visible."""
+def token_section(texts: Mapping[int, TokenText]) -> Section:
+    """Labels of all tokens that a page may mention; everything invisible in them has been made visible.
+
+    Args:
+        texts: texts of these tokens.
+    """
     views = [token_view(token, texts) for token in texts]
     return Section(
         "tokens",

@@ -187,7 +187,12 @@ def _fact(fact: Fact) -> DiffFact:
     return DiffFact(plain(name), plain(fact.a, _WIDEST_VALUE), plain(fact.b, _WIDEST_VALUE))
 
 
-def _rows(pair: RowPair) -> str:
+def rows_text(pair: RowPair) -> str:
+    """Which rows are compared.
+
+    Args:
+        pair: the rows.
+    """
     return f"row {pair.a}" if pair.a == pair.b else f"row {pair.a} of A, {pair.b} of B"
 
 
@@ -195,7 +200,7 @@ def _token(each: TokenDifference, tokens: Mapping[int, TokenText]) -> DiffToken:
     draws = {None: "", True: "Both drew the same random numbers.", False: "Other random numbers were drawn."}
     return DiffToken(
         step=each.step,
-        rows=_rows(each.rows),
+        rows=rows_text(each.rows),
         a=token_view(each.token_a, tokens),
         b=token_view(each.token_b, tokens),
         probability_a=figures.probability(each.probability_a),
@@ -232,7 +237,7 @@ def _number(title: str, found: NumberDifference, *, fixed: bool) -> DiffNumber:
     if found.module is not None:
         where += f", module {plain(found.module) or 'the model itself'}"
     if found.rows is not None:
-        where += f", {_rows(found.rows)}"
+        where += f", {rows_text(found.rows)}"
     relation = f"{found.relative:.2g} of the size of the values"
     return DiffNumber(
         title=title,
@@ -257,7 +262,7 @@ def _allowed(found: NumberDifference, *, fixed: bool) -> str:
 def _logits(each: LogitDistance, *, several: bool) -> DiffLogits:
     return DiffLogits(
         step=each.step,
-        rows=_rows(each.rows) if several else "",
+        rows=rows_text(each.rows) if several else "",
         divergence=f"{each.divergence:.3g}",
         largest=f"{each.largest:.3g}",
     )

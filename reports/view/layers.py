@@ -41,6 +41,16 @@ def layer_table(modules: Sequence[ModuleInfo], step: Step) -> LayerTable | None:
     )
 
 
+def layer_of(module: str) -> str | None:
+    """Name of the layer that a module is or lies in; None for one outside all layers.
+
+    Args:
+        module: name of the module.
+    """
+    found = _LAYER.match(module)
+    return f"{found['stack']}{found['number']}" if found else None
+
+
 @dataclass(frozen=True)
 class _Call:
     """One module call, and where it belongs: ``model.layers.`` ``3`` ``self_attn.q_proj``."""

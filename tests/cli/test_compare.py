@@ -113,6 +113,16 @@ def test_traces_are_kept_where_told(call: Call, tmp_path: Path) -> None:
     assert call(*PROMPT, "--vary", "attn", "--out-dir", "kept", "--force").returncode == 0
 
 
+def test_a_page_of_the_pair(call: Call, tmp_path: Path) -> None:
+    done = call(*PROMPT, "--vary", "attn", "--html")
+    assert done.returncode == 0
+    assert done.stdout.endswith("report compare-attn.html\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["compare-attn.html"]
+    check(call(*PROMPT, "--vary", "attn", "--html"), 5, ["compare-attn.html exists already", "--force"])
+    assert call(*PROMPT, "--vary", "attn", "--html", "--force", "--out-dir", "kept").returncode == 0
+    assert (tmp_path / "kept" / "compare-attn.html").exists()
+
+
 def test_nothing_is_left_otherwise(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "temporary"
     folder.mkdir()

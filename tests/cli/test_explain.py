@@ -219,6 +219,36 @@ def test_diff_bad_input(call: Call, sampled: str, record: Callable[..., str], tm
     check(call("whatif", torn, "--greedy"), 8, ["torn.trace"])
 
 
+def test_diff_makes_a_page(call: Call, sampled: str, record: Callable[..., str], tmp_path: Path) -> None:
+    other = record("seed2", *SAMPLING, "--seed", "2")
+    done = call("diff", sampled, other, "--html")
+    usual = Path(f"{Path(sampled).stem}-{Path(other).stem}.html")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith(f"report {usual}\n")
+    assert 'data-section="rows0"' in usual.read_text(encoding="utf-8")
+    check(call("diff", sampled, other, "--html"), 5, ["exists already", "--force"])
+    named = tmp_path / "page.html"
+    done = call("diff", sampled, other, "--json", "--html", named, "--force")
+    assert document(done)["reason"] == "draw"
+    assert named.exists()
+    usual.unlink()
+
+
+def test_a_page_that_cannot_be_made(
+    call: Call, sampled: str, record: Callable[..., str], tmp_path: Path
+) -> None:
+    other, torn = record("llama", *SAMPLING, "--seed", "1", model="other"), tmp_path / "torn.trace"
+    torn.write_bytes(Path(sampled).read_bytes()[:5000])
+    page = tmp_path / "page.html"
+    check(call("diff", sampled, other, "--html", page), 2, ["different models"])
+    check(call("diff", sampled, torn, "--html", page), 8, ["torn.trace"])
+    check(call("diff", sampled, "none.trace", "--html", page), 8, ["no such file"])
+    check(call("diff", sampled, sampled, "--html", sampled, "--force"), 2, ["one of the traces"])
+    check(call("diff", sampled, sampled, "--html", tmp_path / "no" / "p.html"), 5, ["no folder"])
+    check(call("diff", "--html", sampled, sampled), 2, ["B.trace"])
+    assert list(tmp_path.iterdir()) == [torn]
+
+
 def test_steps_rows_and_runs_that_are_not_there(call: Call, sampled: str, tmp_path: Path) -> None:
     two = tmp_path / "two.trace"
     write_trace(two, runs=2)

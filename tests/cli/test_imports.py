@@ -31,6 +31,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["why", "{trace}", "--step", "1", "--no-torch"],
         ["whatif", "{trace}", "--top-k", "5", "--no-torch"],
         ["diff", "{trace}", "{trace}"],
+        ["diff", "{trace}", "{trace}", "--html", "{trace}.html", "--force"],
         ["show", "{trace}"],
         ["info", "{trace}"],
         ["verify", "{trace}"],

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from reports.html import render_comparison
+from reports.view.comparison import comparison_view
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
+from tracer.analysis.diff import diff
 from tracer.reading import open_trace
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
@@ -87,6 +90,16 @@ def page_of(trace: Path, *, redact: bool = False) -> Path:
     page = trace.with_suffix(".html")
     with open_trace(trace) as recording:
         page.write_text(recording.to_html(redact=redact), encoding="utf-8")
+    return page
+
+
+def comparison_of(a: Path, b: Path) -> Path:
+    """The page of two traces, beside the first."""
+    page = a.with_name(f"{a.stem}-{b.stem}.html")
+    with open_trace(a) as first, open_trace(b) as second:
+        runs = first.runs[0], second.runs[0]
+        view = comparison_view(*runs, diff(*runs), (a.name, b.name))
+    page.write_text(render_comparison(view), encoding="utf-8")
     return page
 
 

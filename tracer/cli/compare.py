@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli.diff import show_difference
+from tracer.cli.diff import page_option, page_target, show_difference
 from tracer.cli.display import ProgressDisplay, output_console
 from tracer.cli.run import generation_request, print_notes, prompt_spec, raise_if_incomplete, run
 from tracer.errors import OutputError
@@ -73,7 +73,8 @@ _FIXED: dict[str, Any] = {
     metavar="FOLDER",
     help="Keep both traces here (default: they are thrown away).",
 )
-@click.option("--force", is_flag=True, help="Replace existing traces.")
+@page_option("compare-WHAT.html, in --out-dir if there is one")
+@click.option("--force", is_flag=True, help="Replace existing output files.")
 @click.option("--tolerance", type=float, metavar="X", help="As in `diff`.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
@@ -83,6 +84,7 @@ def compare(
     vary: Any,
     values: str | None,
     out_dir: Path | None,
+    page: str | None,
     tolerance: float | None,
     as_json: bool,
     **options: Any,
@@ -101,6 +103,8 @@ def compare(
     with _folder(out_dir) as folder:
         chosen = tuple(value.strip() for value in values.split(",")) if values else ()
         pair = make_pair(request, vary, folder, chosen)
+        usual = (out_dir or Path()) / f"compare-{vary}.html"
+        target = page_target(page, usual, force=request.force)
         console = output_console()
         with ProgressDisplay(console, shown=not as_json) as progress:
             results = [_generated(variant, progress, interrupts) for variant in pair]
@@ -108,7 +112,8 @@ def compare(
             f"{variant.label}: {result.path}" if out_dir else variant.label
             for variant, result in zip(pair, results, strict=True)
         ]
-        return _compared(results, names, tolerance=tolerance, as_json=as_json)
+        shown: dict[str, Any] = {"tolerance": tolerance, "as_json": as_json, "page": target}
+        return _compared(results, names, force=request.force, **shown)
 
 
 compare.params += [parameter for parameter in run.params if parameter.name in _SHARED]
@@ -142,13 +147,9 @@ def _generated(variant: Variant, progress: ProgressDisplay, interrupts: Interrup
     return result
 
 
-def _compared(
-    results: list[GenerationResult], names: list[str], *, tolerance: float | None, as_json: bool
-) -> int:
+def _compared(results: list[GenerationResult], names: list[str], **shown: Any) -> int:
     from tracer.tracefile import open_trace
 
     a, b = results
     with open_trace(a.path) as first, open_trace(b.path) as second:
-        return show_difference(
-            (first.runs[0], second.runs[0]), (names[0], names[1]), tolerance=tolerance, as_json=as_json
-        )
+        return show_difference((first.runs[0], second.runs[0]), (names[0], names[1]), **shown)

@@ -1,5 +1,6 @@
 // The bar that stays in sight: which step, which row, and the tokens as chips.
 
+import { arrows, links, picker } from "./controls.js";
 import { h } from "./dom.js";
 import { count, probability } from "./format.js";
 
@@ -15,8 +16,7 @@ export const bar = {
       controls: h("div", { class: "controls" }),
     };
     document.getElementById("bar").append(
-      h("div", { class: "line" }, parts.controls, parts.where, h("div", { class: "links" }, LINKS.map(([id, text]) =>
-        h("a", { href: `#${id}`, text, on: { click: (event) => jump(event, id) } })))),
+      h("div", { class: "line" }, parts.controls, parts.where, links(LINKS)),
       parts.chips);
     let shown = null;
     state.onChange(() => {
@@ -34,29 +34,14 @@ export const bar = {
   },
 };
 
-/** Scroll to a section without touching the address, which names the step. */
-function jump(event, id) {
-  event.preventDefault();
-  const target = document.getElementById(id);
-  target.scrollIntoView();
-  target.focus({ preventScroll: true });
-}
-
 function controls(state) {
   const { run, at, recording } = state;
   const by = (distance) => () => move(state, distance);
   return [
-    h("button", { type: "button", class: "previous", "aria-label": "Previous step", title: "Previous step (←)", text: "←", on: { click: by(-1) } }),
-    h("button", { type: "button", class: "next", "aria-label": "Next step", title: "Next step (→)", text: "→", on: { click: by(1) } }),
+    ...arrows(by(-1), by(1)),
     recording.runs.length > 1 ? picker("Run", recording.runs.map((each) => each.number), run.number, (number) => state.go({ run: number, row: 0 })) : null,
     run.rows > 1 ? picker("Row", Array.from({ length: run.rows }, (_, row) => row), at.row, (row) => state.go({ row })) : null,
   ].filter(Boolean);
-}
-
-function picker(name, values, chosen, choose) {
-  const select = h("select", { "aria-label": name, on: { change: (event) => choose(Number(event.target.value)) } },
-    values.map((value) => h("option", { value, text: `${name} ${value}`, selected: value === chosen })));
-  return select;
 }
 
 /** Go some steps forward or back. */

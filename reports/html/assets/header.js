@@ -39,11 +39,13 @@ function content(state, run, row) {
   ];
 }
 
+/** A sentence with a sign: an error, a warning, or that all is well. */
 export function banner({ text, level }) {
   return h("p", { class: `banner ${level}` }, h("span", { class: "sign", "aria-hidden": "true", text: SIGNS[level] ?? "·" }), h("span", { text }));
 }
 
-function spoken(who, text, kind) {
+/** A prompt or an answer. */
+export function spoken(who, text, kind) {
   return h("div", { class: kind }, h("h2", { text: who }),
     h("pre", { tabindex: "0", "aria-label": who, text: text ?? "The text is not in this report." }));
 }

@@ -1,6 +1,7 @@
 // The module calls of a step, and one statistic of one kind of module over layers and steps.
 
 import { h, section, table } from "./dom.js";
+import { fold } from "./fold.js";
 import { count, plural, statistic } from "./format.js";
 import { heatMap } from "./heat.js";
 
@@ -117,19 +118,6 @@ function calls(run, data, place) {
     if (inside.has(layer)) fold(row, () => inside.get(layer).map(([module, call]) => callRow(run, data, place, module, call, "inner")));
   }
   return table("Module calls", ["module", "class", "input", "output", "dtype", "device", "mean", "std", "min", "max", "not finite"], rows.map(([, row]) => row), { class: "calls" });
-}
-
-/** Give a layer's row a button that shows the modules inside it, made when they are first asked for. */
-function fold(row, make) {
-  let rows = null;
-  const button = h("button", { type: "button", class: "fold", "aria-expanded": "false", "aria-label": "Show the modules inside", text: "▸", on: { click: () => {
-    const open = button.getAttribute("aria-expanded") === "false";
-    button.setAttribute("aria-expanded", String(open));
-    button.textContent = open ? "▾" : "▸";
-    if (!rows) row.after(...(rows = make()));
-    for (const each of rows) each.hidden = !open;
-  } } });
-  row.firstChild.prepend(button);
 }
 
 function callRow(run, data, place, module, call, classes) {
