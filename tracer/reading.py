@@ -1,17 +1,102 @@
-"""A recording with its reports: what ``tracer.open_trace`` gives."""
+"""A recording with its questions and reports: what ``tracer.open_trace`` gives."""
 
 from __future__ import annotations
 
 import os
 from html import escape
 
+from tracer.analysis.diff import diff
+from tracer.analysis.diff_report import DiffReport
+from tracer.analysis.draw_runs import LOGITS, check_row, chosen_token, step_of
+from tracer.analysis.processors_settings import Settings
+from tracer.analysis.tokens_search import one_token
+from tracer.analysis.whatif import whatif
+from tracer.analysis.whatif_report import WhatIfReport
+from tracer.analysis.why import why_in_run
+from tracer.analysis.why_report import WhyReport
+from tracer.repeating import gains_by_torch, make_replayer
 from tracer.tracefile import Recording as StoredRecording
 
 FRAME_HEIGHT = 860
 
 
 class Recording(StoredRecording):
-    """An open trace that can also be shown; see :class:`tracer.tracefile.Recording` for what it holds."""
+    """An open trace that can be asked and shown; see :class:`tracer.tracefile.Recording` for what it holds.
+
+    Questions without a run number are about its first run. What they answer with are plain frozen values.
+    """
+
+    def why(
+        self,
+        step: int,
+        token: int | str | None = None,
+        *,
+        row: int = 0,
+        run: int | None = None,
+        use_torch: bool = True,
+    ) -> WhyReport:
+        """Why a token was chosen or not: its way through the processors, and what would have changed it.
+
+        Args:
+            step: number of the step, from 1.
+            token: its id or its text; by default the one that was chosen.
+            row: row of the batch.
+            run: number of the run.
+            use_torch: run saved logits through transformers' own processors; else NumPy's stand in.
+
+        Raises:
+            UsageError: there is no such step, row, token or run, or a text may mean several tokens.
+            TraceFileError: the trace is damaged.
+        """
+        asked = self.run(run)
+        check_row(asked.header, row)
+        if token is None:
+            token = chosen_token(step_of(asked, step), row) or 0
+        number = one_token(token, asked.tokens) if isinstance(token, str) else token
+        replayer = make_replayer(wanted=use_torch and LOGITS in asked.tensor_names(step))
+        return why_in_run(asked, step, number, row, replayer=replayer)
+
+    def whatif(
+        self, *, run: int | None = None, use_torch: bool = True, **settings: float | bool
+    ) -> WhatIfReport:
+        """What the run would have chosen with other settings, up to its first other token.
+
+        Args:
+            run: number of the run.
+            use_torch: repeat the draws; else the choice of a sampled step is mostly not known.
+            settings: ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``typical_p``, ``epsilon_cutoff``,
+                ``eta_cutoff``, ``repetition_penalty`` or ``greedy``.
+
+        Raises:
+            UsageError: an unknown setting or an impossible value, no such run, or no recorded scores.
+            TraceFileError: the trace is damaged.
+        """
+        asked, changed = self.run(run), Settings.of(settings)
+        replayer = make_replayer(wanted=use_torch and gains_by_torch(asked))
+        return whatif(asked, changed, replayer=replayer)
+
+    def diff(
+        self,
+        other: StoredRecording,
+        *,
+        run: int | None = None,
+        other_run: int | None = None,
+        tolerance: float | None = None,
+    ) -> DiffReport:
+        """Where this run and another part, and why; this one is run A of the report.
+
+        Args:
+            other: the recording of the other run; it may be this one.
+            run: number of the run in this recording.
+            other_run: number of the run in the other.
+            tolerance: largest relative difference that counts as the same; by default what the dtypes
+                explain.
+
+        Raises:
+            UsageError: the runs are of different models, there is no such run, or the tolerance is negative.
+            TraceFileError: a trace is damaged, or holds no run.
+        """
+        return diff(self.run(run), other.run(other_run), tolerance=tolerance)
 
     def to_html(self, *, run: int | None = None, redact: bool = False) -> str:
         """One HTML page that steps through the recording in any browser, offline.

@@ -79,7 +79,10 @@ def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (example,) = blocks("python")
     names = {"model": tiny_model("qwen2"), "tokenizer": tokenizer, "inputs": inputs}
     exec(compile(example, "README.md", "exec"), names)
-    assert names["recording"].steps[0].candidates
+    recording = names["recording"]
+    assert recording.steps[0].candidates
+    assert recording.why(step=2, token=28).token == 28
+    assert recording.diff(recording).reason == "identical"
 
 
 def test_links_lead_somewhere() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,26 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not knob.allows(value):
                 raise UsageError(f"{name.replace('_', '-')} {value} is not possible: {knob.range}")
+
+    @classmethod
+    def of(cls, changes: Mapping[str, float | bool]) -> Settings:
+        """Settings by name.
+
+        Args:
+            changes: values by the names of the attributes.
+
+        Raises:
+            UsageError: an unknown name or an impossible value.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name, value in changes.items():
+            if name not in names:
+                raise UsageError(f"unknown setting {name}; choose from {', '.join(names)}")
+            if name in KNOBS and KNOBS[name].kind is TopK and not float(value).is_integer():
+                raise UsageError(
+                    f"{name.replace('_', '-')} {value} is not possible: it must be a whole number"
+                )
+        return cls(**changes)  # type: ignore[arg-type]
 
     @property
     def changes(self) -> dict[str, float | bool]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tracer.errors import UsageError
 from tracer.schema.run import TokenText
 
 Match = Literal["id", "text", "text with a space before", "text with a space around", "piece", "other case"]
@@ -19,6 +20,9 @@ _ORDER: tuple[Match, ...] = (
     "piece",
     "other case",
 )
+
+_LISTED = 8
+"""How many tokens that a text may mean are named."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,39 @@ def find_tokens(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoic
     for choice in ordered:
         best.setdefault(choice.id, choice)
     return tuple(best.values())
+
+
+def one_token(query: str, tokens: Mapping[int, TokenText]) -> int:
+    """The token that a query means.
+
+    Args:
+        query: see :func:`find_tokens`.
+        tokens: texts of the recording.
+
+    Raises:
+        UsageError: no token fits, or several do; they are listed.
+    """
+    found = find_tokens(query, tokens)
+    if len(found) == 1:
+        return found[0].id
+    choices = found or split_text(query, tokens)
+    if choices:
+        what = "may mean" if found else "is several tokens:"
+        more = f" and {len(choices) - _LISTED} more" if len(choices) > _LISTED else ""
+        raise UsageError(
+            f"{query!r} {what} {_listed(choices[:_LISTED])}{more}; choose one, e.g. id:{choices[0].id}."
+        )
+    raise UsageError(
+        f"{query!r}: the recording mentions no token with this text. "
+        "Name it by its id; texts are known only of tokens that were recorded."
+    )
+
+
+def _listed(choices: Sequence[TokenChoice]) -> str:
+    return ", ".join(
+        f"id:{choice.id}" if choice.text is None else f"id:{choice.id} {json.dumps(choice.text)}"
+        for choice in choices
+    )
 
 
 def split_text(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoice, ...]:

@@ -71,12 +71,9 @@ def whatif_grid(
     Raises:
         UsageError: an unknown setting or an impossible value.
     """
-    for name in grid:
-        if name not in KNOBS:
-            raise UsageError(f"unknown setting {name}; choose from {', '.join(KNOBS)}")
     common = (base or Settings()).changes
     combinations = [
-        Settings(**{**common, **dict(zip(grid, values, strict=True))})  # type: ignore[arg-type]
+        Settings.of({**common, **dict(zip(grid, values, strict=True))})
         for values in itertools.product(*grid.values())
     ]
     return tuple(whatif(run, settings, replayer=replayer) for settings in combinations)

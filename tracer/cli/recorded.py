@@ -1,11 +1,10 @@
-"""What the commands on a recording share: which run, which token, torch only where it adds something."""
+"""What the commands on a recording share: which run, which token, and how an object is printed."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,12 +12,7 @@ import click
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from tracer.analysis.draw import Replayer
-    from tracer.analysis.tokens_search import TokenChoice
     from tracer.tracefile import Recording, RunReading
-
-_LISTED = 8
-"""How many tokens that a text may mean are named."""
 
 
 def the_run(recording: Recording, number: int | None, option: str = "--run") -> RunReading:
@@ -45,7 +39,7 @@ def the_run(recording: Recording, number: int | None, option: str = "--run") -> 
 
 
 def the_token(query: str, run: RunReading) -> int:
-    """The token that a person means.
+    """The token that ``--token`` means.
 
     Args:
         query: an id or a text.
@@ -54,44 +48,12 @@ def the_token(query: str, run: RunReading) -> int:
     Raises:
         UsageError: no token fits, or several do; they are listed.
     """
-    from tracer.analysis.tokens_search import find_tokens, split_text
+    from tracer.analysis.tokens_search import one_token
 
-    found = find_tokens(query, run.tokens)
-    if len(found) == 1:
-        return found[0].id
-    parts = () if found else split_text(query, run.tokens)
-    choices = found or parts
-    if choices:
-        what = "may mean" if found else "is several tokens:"
-        more = f" and {len(choices) - _LISTED} more" if len(choices) > _LISTED else ""
-        raise UsageError(
-            f"--token {query!r} {what} {_listed(choices[:_LISTED])}{more}; "
-            f"choose one, e.g. --token id:{choices[0].id}."
-        )
-    raise UsageError(
-        f"--token {query!r}: the recording mentions no token with this text. "
-        "Name it by its id; texts are known only of tokens that were recorded."
-    )
-
-
-def _listed(choices: tuple[TokenChoice, ...]) -> str:
-    return ", ".join(
-        f"id:{choice.id}" if choice.text is None else f"id:{choice.id} {json.dumps(choice.text)}"
-        for choice in choices
-    )
-
-
-def make_replayer(*, wanted: bool) -> Replayer | None:
-    """Torch and transformers to repeat processors and draws; None where they are not wanted or absent.
-
-    Args:
-        wanted: whether the answer gains by it. Importing torch takes seconds.
-    """
-    if not wanted or find_spec("torch") is None:
-        return None
-    from hooks.replay import TorchReplayer
-
-    return TorchReplayer()
+    try:
+        return one_token(query, run.tokens)
+    except UsageError as error:
+        raise UsageError(f"--token {error}") from None
 
 
 def print_json(value: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracer.cli.display import output_console
-from tracer.cli.recorded import make_replayer, print_json, the_run
+from tracer.cli.recorded import print_json, the_run
 from tracer.cli.steps import StepSet
 from tracer.errors import UsageError
 
@@ -62,6 +62,7 @@ def whatif(
     from tracer.analysis.processors_settings import Settings
     from tracer.analysis.whatif import whatif as replay
     from tracer.analysis.whatif import whatif_grid
+    from tracer.repeating import gains_by_torch, make_replayer
     from tracer.tracefile import open_trace
 
     if more and not grid:
@@ -75,7 +76,7 @@ def whatif(
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
     with open_trace(path) as recording:
         run = the_run(recording, run_number)
-        replayer = make_replayer(wanted=not no_torch and _gains_by_torch(run))
+        replayer = make_replayer(wanted=not no_torch and gains_by_torch(run))
         if axes:
             found = whatif_grid(run, axes, base=base, replayer=replayer)
             _print_grid(found, run, tuple(axes), as_json=as_json)
@@ -99,17 +100,6 @@ def _axes(texts: Sequence[str]) -> dict[str, list[float]]:
             raise UsageError(f"--grid names {name} twice.")
         axes[name] = numbers
     return axes
-
-
-def _gains_by_torch(run: RunReading) -> bool:
-    """Whether draws can be repeated, or saved logits be run through transformers' own processors."""
-    from tracer.analysis.draw_runs import LOGITS
-
-    steps = run.steps
-    if not len(steps):
-        return False
-    first = steps[0]
-    return first.head.draw is not None or LOGITS in run.tensor_names(first.number)
 
 
 def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tracer.cli.display import output_console
-from tracer.cli.recorded import make_replayer, print_json, the_run, the_token
+from tracer.cli.recorded import print_json, the_run, the_token
 
 if TYPE_CHECKING:
     from tracer.analysis.draw import NearMisses, Replayer
@@ -37,6 +37,7 @@ def why(
     from reports.view.why import why_view
     from tracer.analysis.draw_runs import LOGITS, check_row, step_of
     from tracer.analysis.why import why_in_run
+    from tracer.repeating import make_replayer
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:

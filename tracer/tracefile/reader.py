@@ -101,12 +101,15 @@ class Recording:
             self._runs.setdefault(number, RunReading(self._database, number, self.tokens))
         return tuple(self._runs[number] for number in numbers)
 
-    def run(self, number: int) -> RunReading:
-        """The run of a number, from 1.
+    def run(self, number: int | None = None) -> RunReading:
+        """The run of a number, from 1; the first by default.
 
         Raises:
             UsageError: the file has no such run.
+            TraceFileError: it holds no run at all.
         """
+        if number is None:
+            return self._first
         found = next((run for run in self.runs if run.number == number), None)
         if found is None:
             raise UsageError(f"{shown(self.path)} has no run {number}; it has {len(self.runs)}")
