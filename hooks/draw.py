@@ -47,6 +47,24 @@ class DrawStates:
     after: torch.Tensor
 
 
+def coming_choice(scores: torch.Tensor, states: DrawStates | None) -> torch.Tensor:
+    """The tokens that ``_sample`` is about to choose. The generator that it will use is left alone.
+
+    Args:
+        scores: ``[batch, vocab]`` that it chooses from.
+        states: states around the draw; None for the highest scores.
+
+    Returns:
+        ``[batch]`` ids.
+    """
+    if states is None:
+        return torch.argmax(scores, dim=-1)
+    generator = torch.Generator(scores.device)
+    generator.set_state(states.before)
+    chances = torch.nn.functional.softmax(scores, dim=-1)
+    return torch.multinomial(chances, num_samples=1, generator=generator).squeeze(1)
+
+
 class DrawLog:
     """Turns states into records; a state is stored whole only where it does not follow from the last one."""
 

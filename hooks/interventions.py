@@ -13,11 +13,9 @@ from typing import Any, Literal
 import torch
 
 from hooks.patches import Patches
+from tracer.analysis.interventions import ATTRIBUTES
 from tracer.errors import UsageError
 from tracer.schema.step import Intervention
-
-_ALIASES = {"repetition_penalty": "penalty", "typical_p": "mass", "no_repeat_ngram_size": "ngram_size"}
-"""Names in the generation config whose processor calls them otherwise."""
 
 _FIXED = ("filter_value", "min_tokens_to_keep")
 """Numbers of a processor that are no generation settings."""
@@ -82,10 +80,10 @@ class Interventions:
         Raises:
             UsageError: no processor of this run has such a setting, or it refuses the value.
         """
-        attribute = _ALIASES.get(name, name)
+        attribute = ATTRIBUTES.get(name, name)
         found = [i for i, each in enumerate(self._elements) if attribute in _numbers(each)]
         if not found:
-            names = {attribute: alias for alias, attribute in _ALIASES.items()}
+            names = {attribute: alias for alias, attribute in ATTRIBUTES.items()}
             known = sorted({names.get(key, key) for each in self._elements for key in _numbers(each)})
             raise UsageError(
                 f"set {name}: no processor of this run has such a setting; "

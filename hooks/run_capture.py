@@ -320,7 +320,7 @@ class RunCapture:
         if isinstance(ids, torch.Tensor) and ids.shape[1:] == (step.sequence_length + 1,):
             step.ids_after = info_of(ids)
             step.held["chosen"] = keep(ids[:, -1])
-        if "chosen" in step.held and self._before_draw is not None and self._scores is not None:
+        if self._before_draw is not None and self._scores is not None:
             device = self._scores.device
             step.draw = DrawStates(str(device), self._before_draw, generator_state(device))
         if "scores" in step.held:

@@ -78,7 +78,6 @@ class Halting:
         self._live: LiveRun | None = None
         self._tracer: LineTracer | None = None
         self._passed: tuple[int, set[StopName]] = (0, set())
-        self._going_on: Any = None
 
     def begin(self, live: LiveRun) -> None:
         """A run starts."""
@@ -91,7 +90,7 @@ class Halting:
         """The run is over."""
         if self._tracer is not None:
             self._tracer.stop()
-        self._tracer = self._live = self._going_on = None
+        self._tracer = self._live = None
 
     def detach(self) -> None:
         """Halt no more in this run; it goes on at full speed."""
@@ -121,8 +120,6 @@ class Halting:
         if stop in self._passed[1]:
             return None
         self._passed[1].add(stop)
-        if stop == "stopping" and self.plan.breaks:
-            self._going_on = frame.f_locals.get("unfinished_sequences")
         return Halt(stop, step, frame, live) if self.plan.halts(stop, step) else None
 
     def _end_of_step(self, live: LiveRun, frame: FrameType) -> Halt | None:
@@ -131,8 +128,7 @@ class Halting:
             if not plan.steps.after(step):
                 self.detach()
             return None
-        # Rows that end in this step have not ended before it.
-        record = live.step_so_far({"unfinished_sequences": self._going_on})
+        record = live.step_so_far()
         if record is None or live.header is None:
             return None
         live.look_up(text for condition in plan.breaks for text in condition.texts)

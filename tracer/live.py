@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from hooks.draw import digest
+import numpy.typing as npt
+
 from hooks.interventions import TokenChange
-from hooks.step import CaughtStep, StepBuilder
-from hooks.tokens import TokenTexts
+from hooks.step import CaughtStep
 from hooks.watch import GenerationWatch, RunSink
 from reports.view import StopCard
 from reports.view.step import stop_card
 from tracer.errors import UsageError
+from tracer.live_records import LiveRecords
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import NO_TOKEN, Step
 
@@ -39,10 +41,11 @@ class LiveRun:
     Attributes:
         header: header of the run in progress, None between runs.
         flush: waits until every step that is over is recorded and its listeners have heard of it.
+        path: the trace that is being written.
     """
 
     def __init__(
-        self, sink: RunSink, tokenizer: Any | None, halter: Halter, flush: Callable[[], None]
+        self, sink: RunSink, tokenizer: Any | None, halter: Halter, flush: Callable[[], None], path: Path
     ) -> None:
         """Stand before a sink.
 
@@ -51,19 +54,16 @@ class LiveRun:
             tokenizer: the model's tokenizer, None to show ids only.
             halter: told when a run begins and ends.
             flush: waits until everything that went to the sink is recorded.
+            path: the trace that it goes to.
         """
         self.header: RunHeader | None = None
         self._sink = sink
         self._halter = halter
         self.flush = flush
-        self._texts = TokenTexts(tokenizer)
-        self._tokens: dict[int, TokenText] = {}
+        self.path = path
+        self._records = LiveRecords(tokenizer)
         self._watch: GenerationWatch | None = None
-        self._decoder = 0
-        self._runs = 0
-        self._last: CaughtStep | None = None
         self._shown: tuple[int, frozenset[StopName]] = (0, frozenset())
-        self._left_behind: dict[int, str] = {}
 
     def follow(self, watch: GenerationWatch) -> None:
         """Look at the runs of a watch.
@@ -76,7 +76,7 @@ class LiveRun:
     @property
     def tokens(self) -> Mapping[int, TokenText]:
         """Texts of the tokens that were mentioned so far."""
-        return MappingProxyType(self._tokens)
+        return self._records.tokens
 
     @property
     def step(self) -> int:
@@ -84,13 +84,18 @@ class LiveRun:
         run = self._watch.run if self._watch is not None else None
         return run.number if run is not None else 0
 
+    @property
+    def number(self) -> int:
+        """Number of the run in the trace, from 1."""
+        return self._records.runs
+
     def look_up(self, texts: Iterable[str]) -> None:
         """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
 
         Args:
             texts: what people call tokens.
         """
-        self._learn([*self._texts.ids_of(texts)])
+        self._records.look_up(texts)
 
     def learn(self, token: int) -> None:
         """Learn the text of a token; it is in :attr:`tokens` then.
@@ -98,7 +103,7 @@ class LiveRun:
         Args:
             token: its id.
         """
-        self._learn([token])
+        self._records.learn([token])
 
     def history(self, row: int, length: int) -> tuple[int, ...]:
         """The first ids of a row, padding included.
@@ -153,11 +158,33 @@ class LiveRun:
             The record, with ``NO_TOKEN`` as the choice while none is made; None before the first step.
         """
         caught = self._caught(local)
-        return self._built(caught, local) if caught is not None else None
+        return self._built(caught) if caught is not None else None
 
     def step_before(self) -> Step | None:
         """The record of the last step that is over, None in the first."""
-        return self._built(self._last, _NO_LOCALS) if self._last is not None else None
+        return self._built(self._last) if self._last is not None else None
+
+    def choosing_step(
+        self, local: Mapping[str, Any], scores: Any | None = None
+    ) -> tuple[Step, npt.NDArray[Any]] | None:
+        """The last step whose processors have run, its choice made as it is about to be.
+
+        Args:
+            local: locals of the library frame that stands still.
+            scores: ``next_token_scores`` that the user has put in place of those in ``local``.
+
+        Returns:
+            Its record, with the whole random state, and its raw logits ``[batch, vocab]``; None if there is
+            no such step.
+        """
+        assert self.header is not None
+        now = self._caught(local)
+        if scores is None:
+            scores = local.get("next_token_scores")
+        found = None if now is None else self._records.chosen(now, self.header, scores)
+        if found is None and self._last is not None:
+            found = self._records.chosen(self._last, self.header, None)
+        return found
 
     def cards(self, local: Mapping[str, Any] = _NO_LOCALS, *, row: int = 0) -> tuple[StopCard, ...]:
         """Cards of the stops that have become known since they were last asked for, in order.
@@ -171,28 +198,22 @@ class LiveRun:
         cards: list[StopCard] = []
         number, _ = self._shown
         if self._last is not None and self._last.number == number:
-            cards += self._new_cards(self._last, _NO_LOCALS, row, over=True)
+            cards += self._new_cards(self._last, row, over=True)
         caught = self._caught(local)
         if caught is not None and caught is not self._last:
-            cards += self._new_cards(caught, local, row, over=False)
+            cards += self._new_cards(caught, row, over=False)
         return tuple(cards)
 
     def begin(self, header: RunHeader, decoder: int) -> None:
         """A run starts."""
         self._sink.begin(header, decoder)
-        self._runs += 1
-        self.header, self._decoder, self._last, self._shown = header, decoder, None, (0, frozenset())
-        self._left_behind = {}
-        self._learn([token for row in header.prompt for token in row.token_ids])
+        self._records.begin(header, decoder)
+        self.header, self._shown = header, (0, frozenset())
         self._halter.begin(self)
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over."""
-        before, self._last = self._last, caught.copy()
-        # A step and the one before can be looked at; each is said to follow from the draw before it.
-        self._left_behind = {
-            each.number: digest(each.draw.after) for each in (before, caught) if each and each.draw
-        }
+        self._records.over(caught)
         return self._sink.put(caught)
 
     def lost(self, fault: Exception) -> None:
@@ -213,38 +234,24 @@ class LiveRun:
         run = self._watch.run if self._watch is not None else None
         return (run.so_far(local) if run is not None else None) or self._last
 
-    def _built(self, caught: CaughtStep, local: Mapping[str, Any]) -> Step:
-        assert self.header is not None
-        going_on = local.get("unfinished_sequences")
-        builder = StepBuilder(
-            self._runs,
-            len(self.header.prompt),
-            self.header.modules,
-            self._texts,
-            decoder=self._decoder,
-            candidates=self.header.capture.candidates,
-            finished=None if going_on is None else (going_on == 0).cpu().numpy(),
-            left_behind=self._left_behind.get(caught.number - 1, ""),
-        )
-        step, new = builder.build(caught.copy())
-        self._tokens.update((token.id, token) for token in new)
-        return step
+    @property
+    def _last(self) -> CaughtStep | None:
+        return self._records.last
 
-    def _new_cards(
-        self, caught: CaughtStep, local: Mapping[str, Any], row: int, *, over: bool
-    ) -> list[StopCard]:
+    def _built(self, caught: CaughtStep) -> Step:
+        assert self.header is not None
+        return self._records.built(caught, self.header)
+
+    def _new_cards(self, caught: CaughtStep, row: int, *, over: bool) -> list[StopCard]:
         assert self.header is not None
         number, shown = self._shown
         if number != caught.number:
             shown = frozenset()
-        step = self._built(caught, local)
+        step = self._built(caught)
         there = set(STOPS) if over else _known(step, self.header)
         new = [stop for stop in STOPS[1:] if stop in there and stop not in shown]
         self._shown = caught.number, shown.union(new)
-        return [stop_card(self.header, step, self._tokens, stop, row=row) for stop in new]
-
-    def _learn(self, ids: list[int]) -> None:
-        self._tokens.update((token.id, token) for token in self._texts.new(ids))
+        return [stop_card(self.header, step, self.tokens, stop, row=row) for stop in new]
 
 
 def _known(step: Step, header: RunHeader) -> set[StopName]:

@@ -178,7 +178,7 @@ def trace(
             recorder, texts, mentioned=mentioned, ends_run=ends_run, between_steps=between_steps
         )
         halter = halting or halt
-        live = LiveRun(sink, tokenizer, halter, recorder.flush) if halter is not None else None
+        live = LiveRun(sink, tokenizer, halter, recorder.flush, file) if halter is not None else None
         watch = GenerationWatch(
             model, live or sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts)
         )

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.errors import UsageError
-from tracer.stepper.commands import COMMANDS, parse_command, parse_count, parse_setting, parse_token
+from tracer.stepper.commands import (
+    COMMANDS,
+    parse_command,
+    parse_count,
+    parse_setting,
+    parse_settings,
+    parse_token,
+)
 
 
 def test_every_command_is_read_with_its_argument() -> None:
@@ -63,3 +70,11 @@ def test_tokens_with_a_row() -> None:
     assert parse_token("row 1", 2) == ("row 1", None)
     with pytest.raises(UsageError, match="no row 2"):
         parse_token("Large row 2", 2)
+
+
+def test_settings_for_whatif() -> None:
+    found = parse_settings("temperature=0.5  top-k=5 greedy=False")
+    assert found == {"temperature": 0.5, "top_k": 5.0, "greedy": False}
+    for text in ("temperature", "temperature=", "=1", "temperature=hot", "greedy=1", "top_k=1 top-k=2"):
+        with pytest.raises(UsageError):
+            parse_settings(text)

@@ -178,7 +178,8 @@ def test_the_end_of_a_script_goes_on_without_halts(tmp_path: Path) -> None:
 
 def test_help_names_every_command(tmp_path: Path) -> None:
     text = stepped(tmp_path, "h", **GREEDY).after("h")
-    for name in ["n", "s", "c", "u", "p", "l", "w", "kv", "top", "why", "b", "force", "ban", "set", "h", "q"]:
+    known = "n s c u p l w kv top why whatif diff b force ban set h q"
+    for name in known.split():
         assert any(line.split()[:1] == [name] for line in text.splitlines()), name
 
 
@@ -189,19 +190,30 @@ def test_lines_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         def read(self, prompt: str, complete: Complete) -> str | None:
             if not prompt.startswith("(choice"):
                 return "n"
-            for text in ("", "f", "p next_tok", "p input_ids[0] + cur", "u p_", "set t", "force w", "l "):
+            for text in (
+                "",
+                "f",
+                "p next_tok",
+                "p input_ids[0] + cur",
+                "u p_",
+                "set t",
+                "force w",
+                "whatif t",
+                "l ",
+            ):
                 found[text] = list(complete(text))
             return None
 
     monkeypatch.setattr("tests.stepper.sessions.PipeLines", Asking)
     stepped(tmp_path, **SAMPLING)
-    assert len(found[""]) == 16
+    assert len(found[""]) == 18
     assert found["f"] == ["force"]
     assert found["p next_tok"] == ["p next_token_logits", "p next_token_scores"]
     assert found["p input_ids[0] + cur"] == ["p input_ids[0] + cur_len"]
     assert "u p_chosen" in found["u p_"]
     assert found["set t"] == ["set temperature", "set top_k", "set top_p"]
     assert found["force w"]
+    assert found["whatif t"] == [f"whatif {name}=" for name in ("temperature", "top_k", "top_p", "typical_p")]
     assert found["l "] == []
 
 

@@ -72,6 +72,8 @@ def test_every_command_and_ctrl_d_in_a_terminal(typed: Callable[..., Typed], tmp
     say("n", "before 8 choice", "(choice 1)")
     say("top 2", "rank", "(choice 1)")
     say("why w60", "Why not w60", "(choice 1)")
+    say("whatif temperature=0.5", "What if  temperature=0.5", "(choice 1)")
+    say("diff nowhere.trace", "no such file", "(choice 1)")
     say("ban w11", 'ban "w11" (11)', "(choice 1)")
     say("force w60", 'force "w60" (60)', "(choice 1)")
     say("s", "Step 2, before", "(model-call 2)")

@@ -40,6 +40,8 @@ COMMANDS = (
     Command("kv", "", "the KV cache"),
     Command("top", "[N]", "the N best tokens (10) by the scores so far"),
     Command("why", "TOKEN", "what the processors do to a token: why Large"),
+    Command("whatif", "NAME=VALUE …", "what other settings would choose: whatif temperature=0.5 top_k=5"),
+    Command("diff", "PATH", "where this run, as far as it has come, and a recorded one part"),
     Command("b", "[EXPR]", "also halt at the end of each step in which a condition holds; alone: list them"),
     Command("force", "TOKEN [row N]", "choose this token in the next choice, in all rows or one"),
     Command("ban", "TOKEN [row N]", "do not choose this token in the next choice"),
@@ -53,6 +55,8 @@ HELP_END = (
     "TOKEN is a text, a text in double quotes with its spaces, or id:N. force, ban and set are recorded, and "
     "every report marks them.",
 )
+
+_SWITCHES = {"true": True, "false": False}
 
 _BY_NAME = {command.name: command for command in COMMANDS}
 
@@ -119,6 +123,33 @@ def parse_setting(text: str) -> tuple[str, float]:
     if value != value or value in (float("inf"), float("-inf")):
         raise UsageError(f"set {parts[0]}: {parts[1][:40]!r} is no number.")
     return parts[0], value
+
+
+def parse_settings(text: str) -> dict[str, float | bool]:
+    """``NAME=VALUE …``.
+
+    Args:
+        text: what was typed.
+
+    Raises:
+        UsageError: it reads otherwise, or a name comes twice.
+    """
+    found: dict[str, float | bool] = {}
+    for part in text.split():
+        name, equals, value = part.partition("=")
+        name = name.replace("-", "_")
+        try:
+            number = _SWITCHES[value.lower()] if name == "greedy" else float(value)
+        except (KeyError, ValueError):
+            equals = ""
+        if not equals or not name:
+            raise UsageError(
+                f"whatif {part[:40]!r}: expected NAME=VALUE, e.g. temperature=0.5 or greedy=true."
+            )
+        if name in found:
+            raise UsageError(f"whatif names {name} twice.")
+        found[name] = number
+    return found
 
 
 def parse_token(text: str, rows: int) -> tuple[str, int | None]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
 
 from tracer.analysis.conditions_names import NAMES
+from tracer.analysis.processors_settings import Settings
 from tracer.halting import Halt
 from tracer.stepper.answers import words_of
 from tracer.stepper.commands import COMMANDS
@@ -33,6 +36,10 @@ def _words(name: str, halt: Halt) -> Iterable[str]:
     if name == "set":
         header = halt.live.header
         return sorted({key for each in header.processors for key in each.settings}) if header else ()
+    if name == "whatif":
+        return [f"{field.name}=" for field in fields(Settings)]
+    if name == "diff":
+        return sorted(str(path) for path in Path().glob("*.trace"))
     if name in ("force", "ban", "why"):
         record = halt.record
         tokens = [] if record is None else [candidate.token for candidate in record.candidates]

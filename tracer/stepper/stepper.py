@@ -21,7 +21,7 @@ from tracer.halting import Halt, Halting
 from tracer.live import LiveRun
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
-from tracer.stepper import answers
+from tracer.stepper import answers, otherwise
 from tracer.stepper.commands import COMMANDS, HELP_END, parse_command, parse_count, parse_setting, parse_token
 from tracer.stepper.completion import completions
 from tracer.stepper.lines import Lines
@@ -89,6 +89,8 @@ class Stepper:
             "kv": lambda halt, _: self._show(answers.cache(halt)),
             "top": lambda halt, text: self._show(answers.top(halt, parse_count(text, 10), 0)),
             "why": self._why,
+            "whatif": lambda halt, text: self._show(*otherwise.other_settings(halt, text)),
+            "diff": lambda halt, text: self._show(otherwise.other_run(halt, text)),
             "b": self._break,
             "force": self._force,
             "ban": self._ban,
@@ -251,8 +253,9 @@ class Stepper:
         assert halt.live.header is not None
         return halt.live.header.model.vocab_size or 0
 
-    def _show(self, what: RenderableType) -> None:
-        self._console.print(what)
+    def _show(self, *what: RenderableType) -> None:
+        for each in what:
+            self._console.print(each)
 
     def _say(self, text: str, level: str) -> None:
         self._show(render_note(Note(plain(text), "error" if level == "error" else "warning")))
