@@ -2,7 +2,6 @@
 
 import { h, section, table } from "./dom.js";
 import { fold } from "./fold.js";
-import { plural } from "./format.js";
 
 export const gaps = {
   mount(main, state) {
@@ -23,15 +22,15 @@ function step({ title, summary, decades, layers }) {
 
 function layerRow({ name, worst, gaps }) {
   if (!worst) return h("tr", { class: "same" }, h("td", { text: name }), h("td", { colspan: 7, text: "the same" }));
-  const row = gapRow(name, worst, gaps.length > 1 ? ` (${plural(gaps.length, "difference")})` : "");
-  if (gaps.length > 1) fold(row, () => gaps.map((gap) => gapRow("", gap, "")));
+  const row = gapRow(name, worst);
+  if (gaps.length > 1) fold(row, () => gaps.map((gap) => gapRow("", gap)));
   return row;
 }
 
-function gapRow(name, gap, more) {
-  const within = name && gap.module === name ? "" : name && gap.module.startsWith(`${name}.`) ? gap.module.slice(name.length + 1) : gap.module;
+function gapRow(name, gap) {
+  const within = !name ? gap.module : gap.module === name ? "itself" : gap.module.slice(name.length + 1);
   return h("tr", { class: `${name ? "" : "inner"} ${gap.beyond ? "beyond" : ""}` },
-    h("td", { text: name }), h("td", { text: within + more }), h("td", { text: gap.quantity }), h("td", { text: gap.a }), h("td", { text: gap.b }),
+    h("td", { text: name }), h("td", { text: within }), h("td", { text: gap.quantity }), h("td", { text: gap.a }), h("td", { text: gap.b }),
     h("td", { text: gap.size }), h("td", { text: gap.relative }),
     h("td", { class: "bar-cell" }, h("span", { class: "bar gap", role: "img", "aria-label": `${gap.relative}, ${gap.beyond ? "more than" : "within what"} is explained`, style: { "--share": gap.share, "--allowed": gap.allowed } })));
 }
