@@ -37,7 +37,7 @@ def test_layers_are_those_of_the_model(run: MemoryRun) -> None:
 
 
 def test_entropy_is_in_bits(run: MemoryRun) -> None:
-    even = np.full((1, 2, 1, 6), 1 / 6, dtype=np.float32)
+    even = np.full((2, 2, 1, 6), 1 / 6, dtype=np.float32)
     even[0, 1] = [1, 0, 0, 0, 0, 0]
     layer = read_attention(changed(run, "attention/0", even), 1).layers[0]
     np.testing.assert_allclose(layer.entropy, [np.log2(6), 0], atol=1e-6)

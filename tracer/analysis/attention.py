@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.draw_runs import RunLike, check_row, history_of, step_of
+from tracer.analysis.draw_runs import RunLike, SavedTensors, check_row, history_of, step_of
 from tracer.errors import UsageError
 
 Weights = npt.NDArray[np.float32]
@@ -89,31 +89,56 @@ def read_attention(run: RunLike, number: int, row: int = 0) -> Attention:
     """
     check_row(run.header, row)
     step_of(run, number)
-    places = sorted(int(found[1]) for name in run.tensor_names(number) if (found := _NAME.fullmatch(name)))
-    if not places:
+    weights = last_weights(run, number, len(run.header.prompt))
+    history = history_of(run, number, row).tolist()
+    widest = next(iter(weights.values())).shape[-1]
+    start = first_position(len(history), widest)
+    context = (*history[start:], *[None] * (widest - len(history) + start))
+    layers = tuple(LayerAttention(layer, found[row]) for layer, found in weights.items())
+    return Attention(number, row, context, start, layers)
+
+
+def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Weights]:
+    """What the last position looks at in each recorded layer, ``[rows, heads, context]``, in order of layers.
+
+    Layers with a window see fewer positions than the others: theirs are the last ones, and all positions
+    out of the window have weight 0.
+
+    Args:
+        saved: the tensors of the run.
+        number: number of the step.
+        rows: rows of the batch.
+
+    Raises:
+        UsageError: no attention was recorded, or what is saved in its place is none.
+    """
+    layers = sorted(int(found[1]) for name in saved.tensor_names(number) if (found := _NAME.fullmatch(name)))
+    if not layers:
         raise UsageError(
             f"the attention of step {number} was not recorded; record with --capture tensors --save attention"
         )
-    layers = tuple(LayerAttention(place, _last(run, number, place, row)) for place in places)
-    slots = {layer.weights.shape[1] for layer in layers}
-    history = history_of(run, number, row).tolist()
-    # Layers with a window see fewer positions than the others; each is read by its own last ones.
-    widest = max(slots)
-    start = max(0, len(history) - widest)
-    context = (*history[start:], *[None] * (widest - len(history) + start))
-    return Attention(number, row, context, start, tuple(_widened(layer, widest) for layer in layers))
+    weights = {layer: _last(saved, number, layer, rows) for layer in layers}
+    widest = max(found.shape[-1] for found in weights.values())
+    return {
+        layer: np.pad(found, ((0, 0), (0, 0), (widest - found.shape[-1], 0)))
+        for layer, found in weights.items()
+    }
 
 
-def _last(run: RunLike, number: int, layer: int, row: int) -> Weights:
-    weights = np.asarray(run.tensor(number, f"attention/{layer}"))
-    if weights.dtype.kind != "f" or weights.ndim != 4 or row >= weights.shape[0] or 0 in weights.shape:
+def first_position(length: int, context: int) -> int:
+    """The position of a sequence that the first weight belongs to.
+
+    Args:
+        length: of the sequence.
+        context: number of weights; a cache of fixed size has more of them than there are positions.
+    """
+    return max(0, length - context)
+
+
+def _last(saved: SavedTensors, number: int, layer: int, rows: int) -> Weights:
+    weights = np.asarray(saved.tensor(number, f"attention/{layer}"))
+    if weights.dtype.kind != "f" or weights.ndim != 4 or weights.shape[0] != rows or 0 in weights.shape:
         raise UsageError(
             f"attention/{layer} of step {number} is no attention: its shape is {list(weights.shape)}"
         )
-    return weights[row, :, -1, :].astype(np.float32)
-
-
-def _widened(layer: LayerAttention, width: int) -> LayerAttention:
-    """The same layer over all positions that any layer sees; those out of its window have weight 0."""
-    missing = width - layer.weights.shape[1]
-    return LayerAttention(layer.layer, np.pad(layer.weights, ((0, 0), (missing, 0)))) if missing else layer
+    return weights[:, :, -1, :].astype(np.float32)

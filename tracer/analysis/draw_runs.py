@@ -17,7 +17,17 @@ LOGITS = "logits"
 """Name of the saved raw logits of a step, ``[batch, vocabulary]``."""
 
 
-class RunLike(Protocol):
+class SavedTensors(Protocol):
+    """Where the tensors of a run's steps are kept."""
+
+    def tensor_names(self, step: int) -> tuple[str, ...]:
+        """Names of the tensors saved in a step (by its number)."""
+
+    def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
+        """A saved tensor."""
+
+
+class RunLike(SavedTensors, Protocol):
     """What an analysis reads of a run; :class:`tracer.tracefile.RunReading` is one."""
 
     @property
@@ -35,12 +45,6 @@ class RunLike(Protocol):
     @property
     def tokens(self) -> Mapping[int, TokenText]:
         """Texts of token ids."""
-
-    def tensor_names(self, step: int) -> tuple[str, ...]:
-        """Names of the tensors saved in a step (by its number)."""
-
-    def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
-        """A saved tensor."""
 
 
 def step_of(run: RunLike, number: int) -> Step:

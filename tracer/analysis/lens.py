@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.analysis.draw_runs import RunLike, check_row, chosen_token, step_of
+from tracer.analysis.draw_runs import RunLike, SavedTensors, check_row, chosen_token, step_of
 from tracer.errors import UsageError
+from tracer.schema.step import F32, I32
 
 NAMES = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
 """The saved tensors: ``[layers, batch, tokens]`` twice, ``[layers, batch]`` twice."""
@@ -59,6 +60,48 @@ class Lens:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class LensTensors:
+    """The lens of a step as it is stored: L layers, B rows, T tokens.
+
+    Attributes:
+        tokens: ``[L, B, T]`` the most probable tokens, most probable first.
+        probabilities: ``[L, B, T]`` theirs, in the softmax of the raw logits.
+        rank: ``[L, B]`` of the token that the step chose, from 1.
+        probability: ``[L, B]`` of that token.
+    """
+
+    tokens: I32
+    probabilities: F32
+    rank: I32
+    probability: F32
+
+
+def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
+    """The lens of all rows of a step.
+
+    Args:
+        saved: the tensors of the run.
+        number: number of the step.
+        rows: rows of the batch.
+
+    Raises:
+        UsageError: the lens was not recorded, or what is saved in its place is none.
+    """
+    if not set(NAMES) <= set(saved.tensor_names(number)):
+        raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
+    tokens, shares, ranks, own = (np.asarray(saved.tensor(number, name)) for name in NAMES)
+    kinds = "".join(array.dtype.kind for array in (tokens, ranks, shares, own))
+    fitting = tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
+    if tokens.ndim != 3 or not fitting or kinds != "iiff":
+        raise UsageError(f"the lens of step {number} is none: its tensors do not fit together")
+    if tokens.shape[1] != rows:
+        raise UsageError(f"the lens of step {number} is none: it has {tokens.shape[1]} rows, the run {rows}")
+    return LensTensors(
+        tokens.astype(np.int32), shares.astype(np.float32), ranks.astype(np.int32), own.astype(np.float32)
+    )
+
+
 def read_lens(run: RunLike, number: int, row: int = 0) -> Lens:
     """The lens of one row of a step.
 
@@ -72,23 +115,15 @@ def read_lens(run: RunLike, number: int, row: int = 0) -> Lens:
     """
     check_row(run.header, row)
     step = step_of(run, number)
-    if not set(NAMES) <= set(run.tensor_names(number)):
-        raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
-    tokens, shares, ranks, own = (np.asarray(run.tensor(number, name)) for name in NAMES)
-    kinds = "".join(array.dtype.kind for array in (tokens, ranks, shares, own))
-    fitting = tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
-    if tokens.ndim != 3 or not fitting or kinds != "iiff":
-        raise UsageError(f"the lens of step {number} is none: its tensors do not fit together")
-    if row >= tokens.shape[1]:
-        raise UsageError(f"the lens of step {number} has no row {row}")
+    found = lens_tensors(run, number, len(run.header.prompt))
     layers = tuple(
         LensLayer(
             layer=layer,
-            tokens=tuple(tokens[layer, row].tolist()),
-            probabilities=tuple(shares[layer, row].tolist()),
-            rank=int(ranks[layer, row]),
-            probability=float(own[layer, row]),
+            tokens=tuple(found.tokens[layer, row].tolist()),
+            probabilities=tuple(found.probabilities[layer, row].tolist()),
+            rank=int(found.rank[layer, row]),
+            probability=float(found.probability[layer, row]),
         )
-        for layer in range(len(tokens))
+        for layer in range(len(found.tokens))
     )
     return Lens(number, row, chosen_token(step, row), layers)
