@@ -8,10 +8,11 @@ from math import ceil
 
 from reports.html.cards import tensor_text
 from reports.html.pack import Section, rounded
+from reports.html.runs import Run
 from reports.view.cache_history import CacheHistoryBuilder
 from reports.view.module_history import ModuleHistoryBuilder
 from reports.view.overview import OverviewBuilder
-from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 
 CALLS_BUDGET = 1 << 18
@@ -24,9 +25,9 @@ NORMS_BUDGET = 1 << 20
 class OverviewData:
     """The run in columns."""
 
-    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
         self._name = f"{name}-overview"
-        self._builder = OverviewBuilder(len(header.prompt))
+        self._builder = OverviewBuilder(len(run.header.prompt))
 
     def add(self, step: Step) -> None:
         """Take a step."""
@@ -43,9 +44,9 @@ class OverviewData:
 class ModuleData:
     """Shapes and statistics of the module calls."""
 
-    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
         self._name = f"{name}-modules"
-        stride = max(1, ceil(steps * len(header.modules) / CALLS_BUDGET))
+        stride = max(1, ceil(len(run.steps) * len(run.header.modules) / CALLS_BUDGET))
         self._builder = ModuleHistoryBuilder(stride)
 
     def add(self, step: Step) -> None:
@@ -76,11 +77,11 @@ class ModuleData:
 class CacheData:
     """Norms of keys and values."""
 
-    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
         self._name = f"{name}-cache"
-        model, prompt = header.model, header.prompt
+        model, prompt = run.header.model, run.header.prompt
         heads = model.kv_heads or model.query_heads or 1
-        slots = len(prompt[0].token_ids) + steps
+        slots = len(prompt[0].token_ids) + len(run.steps)
         norms = slots * 2 * (model.layers or 1) * heads * len(prompt)
         self._builder = CacheHistoryBuilder(max(1, ceil(norms / NORMS_BUDGET)))
 

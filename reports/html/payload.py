@@ -1,76 +1,31 @@
 """What a page holds: an index of its runs, token texts, and for each run the sections of its views.
 
 A view of the page is one module of ``assets/`` and one class here or beside here that collects its data from
-the steps (:class:`Collector`). :data:`COLLECTORS` lists them.
+the steps (:class:`reports.html.runs.Collector`). :data:`COLLECTORS` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from reports.html.columns import CacheData, ModuleData, OverviewData
 from reports.html.facts import index_entry
 from reports.html.pack import Section
+from reports.html.runs import Collector, Run
 from reports.html.steps import StepData
 from reports.view.tally import Tally
 from reports.view.text import plain
 from reports.view.tokens import token_view
-from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import Step
-from tracer.tracefile import Stamp
+from tracer.schema.run import TokenText
 
-
-class Steps(Protocol):
-    """The steps of a run in order, each read when it is reached."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Step]: ...
-
-
-class Run(Protocol):
-    """What is read of a run: a :class:`tracer.tracefile.RunReading`, or anything like it."""
-
-    number: int
-
-    @property
-    def tokens(self) -> Mapping[int, TokenText]:
-        """Texts of the tokens."""
-
-    @property
-    def header(self) -> RunHeader:
-        """What was known before the first step."""
-
-    @property
-    def end(self) -> RunEnd | None:
-        """The end record, None for an incomplete run."""
-
-    @property
-    def steps(self) -> Steps:
-        """The steps."""
-
-    @property
-    def stamps(self) -> Sequence[Stamp]:
-        """Results of verifications."""
-
-
-class Collector(Protocol):
-    """Takes the steps of a run, one by one, and makes sections of them."""
-
-    def add(self, step: Step) -> None:
-        """Take a step."""
-
-    def sections(self) -> Iterator[Section]:
-        """The sections; asked for once, after the last step."""
-
-
-COLLECTORS: tuple[Callable[[str, RunHeader, Mapping[int, TokenText], int], Collector], ...] = (
+COLLECTORS: tuple[Callable[[str, Run, Mapping[int, TokenText]], Collector], ...] = (
     OverviewData,
     ModuleData,
     CacheData,
     StepData,
 )
-"""Each is called with the prefix of its sections' names, the header, the texts and the number of steps."""
+"""Each is called with the prefix of its sections' names, the run and the token texts that are known."""
 
 
 def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: bool) -> Iterator[Section]:
@@ -99,7 +54,7 @@ def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: b
 def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[dict[str, Any], list[Section]]:
     header, steps = run.header, run.steps
     prefix = f"run{run.number}"
-    collectors = [make(prefix, header, texts, len(steps)) for make in COLLECTORS]
+    collectors = [make(prefix, run, texts) for make in COLLECTORS]
     tally = Tally()
     for step in steps:
         tally.add(step)

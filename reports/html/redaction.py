@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,17 @@ class RedactedRun:
         return tuple(
             stamp.model_copy(update={"summary": without_paths(stamp.summary)}) for stamp in self._run.stamps
         )
+
+    def tensor_names(self, step: int) -> tuple[str, ...]:
+        """Saved tensors that can be shown: those of lens and attention; others are indexed by token id."""
+        return tuple(
+            name for name in self._run.tensor_names(step) if name.partition("/")[0] in ("lens", "attention")
+        )
+
+    def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
+        """One of them, without token ids."""
+        found = self._run.tensor(step, name)
+        return self._numbers.of(found) if name == "lens/tokens" else found
 
 
 class Aliases:

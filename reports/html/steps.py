@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from reports.html.cards import Json, card_json
 from reports.html.pack import Section
+from reports.html.runs import Run
 from reports.view.blocks import StopCard
 from reports.view.changes import mark_changes
 from reports.view.findings import alerts, findings
 from reports.view.step import stop_card
-from tracer.schema.run import STOPS, RunHeader, StopName, TokenText
+from tracer.schema.run import STOPS, StopName, TokenText
 from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
 
 CHUNK = 16
@@ -29,14 +30,13 @@ class StepData:
 
     Args:
         name: prefix of the sections' names.
-        header: the run's header.
+        run: the run.
         tokens: the token texts that are known.
-        steps: how many there will be.
     """
 
-    def __init__(self, name: str, header: RunHeader, tokens: Mapping[int, TokenText], steps: int) -> None:
+    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
         self._name = name
-        self._header = header
+        self._header = run.header
         self._tokens = tokens
         self._before: dict[int, tuple[StopCard, ...]] = {}
         self._waiting: list[tuple[Json, ScoreColumns | None]] = []

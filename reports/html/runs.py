@@ -1,0 +1,62 @@
+"""What a page reads of a run, and what a view of the page makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from reports.html.pack import Section
+from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.step import Step
+from tracer.tracefile import Stamp
+
+
+class Steps(Protocol):
+    """The steps of a run in order, each read when it is reached."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Step]: ...
+
+
+class Run(Protocol):
+    """What is read of a run: a :class:`tracer.tracefile.RunReading`, or anything like it."""
+
+    number: int
+
+    @property
+    def tokens(self) -> Mapping[int, TokenText]:
+        """Texts of the tokens."""
+
+    @property
+    def header(self) -> RunHeader:
+        """What was known before the first step."""
+
+    @property
+    def end(self) -> RunEnd | None:
+        """The end record, None for an incomplete run."""
+
+    @property
+    def steps(self) -> Steps:
+        """The steps."""
+
+    @property
+    def stamps(self) -> Sequence[Stamp]:
+        """Results of verifications."""
+
+    def tensor_names(self, step: int) -> tuple[str, ...]:
+        """Names of the tensors saved in a step (by its number)."""
+
+    def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
+        """A saved tensor."""
+
+
+class Collector(Protocol):
+    """Takes the steps of a run, one by one, and makes sections of them."""
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+
+    def sections(self) -> Iterator[Section]:
+        """The sections; asked for once, after the last step."""
