@@ -15,7 +15,7 @@ export const cache = {
     const facts = h("p", { class: "note fact" });
     const choose = h("select", { "aria-label": "Keys or values", on: { change: (event) => { which = event.target.value; draw(); } } },
       h("option", { value: "key", text: "Keys" }), h("option", { value: "value", text: "Values" }));
-    const map = heatMap({ label: "KV cache", describe: (line, column) => describe(state, shown, which, line, column) });
+    const map = heatMap({ label: "KV cache", outlined: "new in this step", describe: (line, column) => describe(state, shown, which, line, column) });
     const growth = h("div", { class: "charts" });
     const details = h("details", {}, h("summary", { text: "Norms of the newest slot as a table" }));
     body.append(h("div", { class: "row" }, choose, facts), map.element, growth, details);
@@ -51,7 +51,7 @@ function paint(map, details, state, { step, data }, which) {
   const used = slots.data.findIndex((slot) => slot >= step.new[1]);
   const columns = used < 0 ? slots.data.length : used;
   const at = (slot, layer, head) => norms.data[((slot * layers + layer) * rows + step.row) * heads + head];
-  map.draw(layers * heads, columns, (line, column) => at(column, Math.floor(line / heads), line % heads));
+  map.draw(layers * heads, columns, (line, column) => at(column, Math.floor(line / heads), line % heads), { name: `${which} norm` });
   const first = slots.data.findIndex((slot) => slot >= step.new[0]);
   map.mark(first < 0 ? columns : first, columns - 1, `${which} norms of ${layers} layers with ${plural(heads, "KV head")} at ${plural(columns, "position")}; the new ones are outlined`);
   details.querySelector(".scroll")?.remove();

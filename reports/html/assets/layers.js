@@ -4,6 +4,7 @@ import { h, section, table } from "./dom.js";
 import { fold } from "./fold.js";
 import { count, plural, statistic } from "./format.js";
 import { heatMap } from "./heat.js";
+import { thinned } from "./kept.js";
 
 const LAYER = /^((?:[^.\d][^.]*\.)*)(\d+)(?:\.(.+))?$/;
 const STATISTICS = { mean: "mean", std: "standard deviation", low: "minimum", high: "maximum", largest: "largest magnitude", nonfinite: "not finite" };
@@ -18,7 +19,7 @@ export const layers = {
     const which = h("select", { "aria-label": "Statistic", on: { change: () => drawMap() } }, Object.entries(STATISTICS).map(([value, text]) => h("option", { value, text, selected: value === "std" })));
     const list = h("div", {});
     let shown = null;
-    const map = heatMap({ label: "Layers over steps", describe: (line, column) => describe(shown, what.value, which.value, line, column), pick: (_, column) => state.go({ step: shown.data.arrays.steps.data[column] }) });
+    const map = heatMap({ label: "Layers over steps", outlined: "this step", describe: (line, column) => describe(shown, what.value, which.value, line, column), pick: (_, column) => state.go({ step: shown.data.arrays.steps.data[column] }) });
     const figure = h("div", {}, h("div", { class: "row" }, what, which, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), map.element);
     body.append(note, figure, list);
     let painted = null;
@@ -27,7 +28,7 @@ export const layers = {
       const found = roles.get(what.value) ?? [];
       const steps = data.arrays.steps.data;
       const wanted = `${shown.run.number}/${what.value}/${which.value}`;
-      if (painted !== wanted) map.draw(found.length, steps.length, (line, column) => valueOf(data, which.value, column, found[line].module));
+      if (painted !== wanted) map.draw(found.length, steps.length, (line, column) => valueOf(data, which.value, column, found[line].module), { name: STATISTICS[which.value] });
       painted = wanted;
       const at = steps.indexOf(shown.step.number);
       map.mark(Math.max(at, 0), at, `${STATISTICS[which.value]} of ${what.value} in ${found.length} layers over ${steps.length} steps`);
@@ -50,8 +51,10 @@ export const layers = {
         shown.step = step;
         drawMap();
         const place = data.arrays.steps.data.indexOf(step.number);
-        const every = data.facts.stride > 1 ? `To keep the page small, it holds the module calls of one step in ${count(data.facts.stride)}. ` : "";
-        note.textContent = every + (place < 0 ? "Those of this step are not in it." : summary(run, data, place));
+        const { stride } = data.facts;
+        note.replaceChildren(...thinned(state, "the module calls", stride, data.arrays.steps.data, step.number));
+        if (place >= 0) note.append(summary(run, data, place));
+        else if (stride <= 1) note.append("The module calls of this step were not recorded.");
         list.replaceChildren(...(place < 0 ? [] : [calls(run, data, place)]));
       },
     };
