@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from reports.html.attention import AttentionData
 from reports.html.columns import CacheData, ModuleData, OverviewData
 from reports.html.facts import index_entry
+from reports.html.lens import LensData
 from reports.html.pack import Section
 from reports.html.runs import Collector, Run
 from reports.html.steps import StepData
@@ -23,6 +25,8 @@ COLLECTORS: tuple[Callable[[str, Run, Mapping[int, TokenText]], Collector], ...]
     OverviewData,
     ModuleData,
     CacheData,
+    LensData,
+    AttentionData,
     StepData,
 )
 """Each is called with the prefix of its sections' names, the run and the token texts that are known."""

@@ -54,6 +54,16 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
     )
 
 
+def faults_of(step: Step, what: str) -> tuple[str, ...]:
+    """Faults in recording one thing in a step.
+
+    Args:
+        step: the step.
+        what: ``lens`` or ``attention``, with which the messages of its probe begin.
+    """
+    return tuple(error.message for error in step.head.errors if error.message.startswith(f"{what}: "))
+
+
 def _findings(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
     head = step.head
     for intervention in head.interventions:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from reports.html import render_comparison
 from reports.view.comparison import comparison_view
+from tests.analysis.runs import MemoryRun
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tracer.analysis.diff import diff
 from tracer.reading import open_trace
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
-from tracer.tracefile import TraceWriter
+from tracer.tracefile import SavedTensor, TraceWriter
 
 HOSTILE = (
     "</SCRIPT><script>window.hacked = 1</script>",
@@ -58,6 +63,36 @@ def make_trace(
     return path
 
 
+def trace_of(path: Path, run: MemoryRun, *, tokens: Sequence[TokenText] | None = None) -> Path:
+    """Write a run in memory with its saved tensors.
+
+    Args:
+        path: where to.
+        run: the run.
+        tokens: instead of the synthetic ones.
+    """
+    with TraceWriter(path) as writer:
+        number = writer.begin_run(run.header, list(tokens or synthetic_tokens().values()))
+        for step in run.steps:
+            tensors = {
+                name: SavedTensor(array.dtype.name, array.shape, np.ascontiguousarray(array).tobytes())
+                for name, array in run.saved.get(step.number, {}).items()
+            }
+            writer.write_step(step, (), tensors)
+        writer.end_run(number, synthetic_end(run.header, len(run.steps)))
+    return path
+
+
+def with_tensors(run: MemoryRun, changes: Mapping[int, Mapping[str, npt.NDArray[Any] | None]]) -> MemoryRun:
+    """The run with saved tensors of some steps replaced; None takes one out."""
+    saved = {step: dict(tensors) for step, tensors in run.saved.items()}
+    for step, tensors in changes.items():
+        saved[step] = {
+            name: tensor for name, tensor in {**saved[step], **tensors}.items() if tensor is not None
+        }
+    return replace(run, saved=saved)
+
+
 def hostile_trace(path: Path) -> Path:
     """A trace in which every text is an attack or a nuisance."""
     header = synthetic_header(layers=3)
@@ -73,11 +108,15 @@ def hostile_trace(path: Path) -> Path:
             ),
         }
     )
-    tokens = [
+    return make_trace(path, header=header, tokens=hostile_tokens())
+
+
+def hostile_tokens() -> list[TokenText]:
+    """Every token an attack or a nuisance."""
+    return [
         replace_text(token, HOSTILE[token.id % len(HOSTILE)].replace("\ud800", "\ufffd"))
         for token in synthetic_tokens().values()
     ]
-    return make_trace(path, header=header, tokens=tokens)
 
 
 def replace_text(token: TokenText, text: str) -> TokenText:

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { count, probability } from "./format.js";
 
 const LINKS = [
-  ["step", "Step"], ["pipeline", "Logits"], ["whatif", "What if"], ["cache", "KV cache"], ["layers", "Layers"], ["overview", "Overview"],
+  ["step", "Step"], ["pipeline", "Logits"], ["whatif", "What if"], ["cache", "KV cache"], ["layers", "Layers"], ["lens", "Lens"], ["attention", "Attention"], ["overview", "Overview"],
 ];
 
 export const bar = {

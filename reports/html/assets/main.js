@@ -1,10 +1,12 @@
 // Open the recording, put up the views, and listen to keys and addresses.
 
+import { attention } from "./attention.js";
 import { bar, move } from "./bar.js";
 import { cache } from "./cache.js";
 import { h } from "./dom.js";
 import { header } from "./header.js";
 import { layers } from "./layers.js";
+import { lens } from "./lens.js";
 import { overview } from "./overview.js";
 import { pipeline } from "./pipeline.js";
 import { openRecording } from "./recording.js";
@@ -12,7 +14,7 @@ import { State } from "./state.js";
 import { moveStop, stops } from "./stops.js";
 import { whatif } from "./whatif.js";
 
-const VIEWS = [stops, pipeline, whatif, cache, layers, overview];
+const VIEWS = [stops, pipeline, whatif, cache, layers, lens, attention, overview];
 
 const KEYS = {
   ArrowLeft: (state) => move(state, -1),

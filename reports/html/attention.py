@@ -1,0 +1,137 @@
+"""Attention of a run: a section a step with all weights in 8 bits, and the highest ones exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.html.pack import Section
+from reports.html.runs import Run
+from reports.view.attention import TOP
+from reports.view.findings import faults_of
+from reports.view.text import plain
+from tracer.analysis.attention import LayerAttention, Weights, first_position, last_weights
+from tracer.errors import UsageError
+from tracer.schema.run import TokenText
+from tracer.schema.step import Step
+
+ATTENTION_BUDGET = 1 << 22
+"""Bytes of attention that a page keeps of a run, before compression; beyond it, every n-th step's."""
+
+COLUMNS = 512
+"""Columns of a heat map; in a longer context several positions share one, which holds their sum."""
+
+NOT_FINITE = 255
+"""Stands for NaN in 8 bits."""
+
+_EXACT = 8 * (TOP + 1)
+"""Bytes that the exact figures of a layer and head take, about."""
+
+
+class AttentionData:
+    """What the last position of every step looks at."""
+
+    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
+        self._name = f"{name}-attention"
+        self._run = run
+        self._asked = "attention" in run.header.capture.save
+        self._seen = 0
+        self._stride = 1
+        self._kept: dict[int, Section] = {}
+        self._faults: dict[int, list[str]] = {}
+
+    def add(self, step: Step) -> None:
+        """Take a step."""
+        self._seen += 1
+        if not self._asked or (self._seen - 1) % self._stride:
+            return
+        faults = [plain(message) for message in faults_of(step, "attention")]
+        if any(name.startswith("attention/") for name in self._run.tensor_names(step.number)):
+            try:
+                self._keep(step, last_weights(self._run, step.number, step.rows))
+            except UsageError as error:
+                faults.append(plain(str(error)))
+        if faults:
+            self._faults[step.number] = faults
+
+    def sections(self) -> Iterator[Section]:
+        """What there is, then a section a kept step; nothing where no attention was asked for."""
+        if not self._asked:
+            return
+        facts = {"stride": self._stride, "faults": self._faults}
+        yield Section(self._name, facts, {"steps": np.array(list(self._kept), dtype=np.int32)})
+        yield from self._kept.values()
+
+    def _keep(self, step: Step, weights: Mapping[int, Weights]) -> None:
+        if len({found.shape for found in weights.values()}) > 1:
+            raise UsageError(f"the layers of step {step.number} have different numbers of heads")
+        whole, start = used(np.stack(list(weights.values())), step.head.inputs.sequence_length)
+        lines, context = whole[..., 0].size, whole.shape[-1]
+        columns = min(COLUMNS, max(1, ATTENTION_BUDGET // lines))
+        steps = len(self._run.steps)
+        if not self._kept:
+            size = lines * (min(context + steps, columns) + _EXACT)
+            self._stride = max(1, ceil(steps * size / ATTENTION_BUDGET))
+        width = ceil(context / columns)
+        facts = {"start": start, "context": context, "width": width, "layers": list(weights)}
+        arrays = {"weights": in_8_bits(binned(whole, width)), **_exact(weights, start)}
+        self._kept[step.number] = Section(f"{self._name}-{step.number}", facts, arrays)
+
+
+def used(weights: Weights, length: int) -> tuple[Weights, int]:
+    """Weights without the unused slots at the end of a cache of fixed size, and the first one's position.
+
+    Args:
+        weights: ``[…, context]``.
+        length: of the sequence; slots beyond it stay if anything looks at them.
+    """
+    start = first_position(length, weights.shape[-1])
+    beyond = weights[..., length - start :]
+    return (weights if beyond.any() else weights[..., : length - start]), start
+
+
+def binned(weights: Weights, width: int) -> Weights:
+    """Sums over so many neighbouring positions each, ``[…, ceil(context / width)]``.
+
+    Args:
+        weights: ``[…, context]``.
+        width: positions in a sum; the last one may have fewer.
+    """
+    if width == 1:
+        return weights
+    sums: Weights = np.add.reduceat(weights, np.arange(0, weights.shape[-1], width), axis=-1)
+    return sums
+
+
+def in_8_bits(weights: Weights) -> npt.NDArray[np.uint8]:
+    """Weights from 0 to 1 as 0 to 254, by square root, so that small ones keep their differences.
+
+    ``(stored / 254) ** 2`` is within ``0.004 * sqrt(weight) + 0.000004`` of the weight.
+
+    Args:
+        weights: any shape; what is not finite becomes :data:`NOT_FINITE`.
+    """
+    finite = np.isfinite(weights)
+    roots = np.sqrt(np.clip(np.where(finite, weights, 0), 0, 1))
+    return np.where(finite, np.rint(254 * roots), NOT_FINITE).astype(np.uint8)
+
+
+def _exact(weights: Mapping[int, Weights], start: int) -> dict[str, npt.NDArray[Any]]:
+    """What ``trace-generate attention`` prints, of the mean over heads and then of each head.
+
+    ``positions`` and ``highest`` are ``[layers, rows, 1 + heads, top]``, ``entropy``
+    ``[layers, rows, 1 + heads]`` in bits, that of the mean being the mean of the heads'.
+    """
+    seen = [[LayerAttention(layer, row) for row in rows] for layer, rows in weights.items()]
+    lines = np.array([[np.vstack([each.mean, each.weights]) for each in rows] for rows in seen])
+    entropy = [[[each.entropy.mean(), *each.entropy] for each in rows] for rows in seen]
+    order = np.argsort(-lines, axis=-1, kind="stable")[..., :TOP]
+    return {
+        "positions": (order + start).astype(np.int32),
+        "highest": np.take_along_axis(lines, order, axis=-1),
+        "entropy": np.array(entropy, dtype=np.float32),
+    }
