@@ -101,6 +101,8 @@ class _Walk:
         # Settings of the choice and seeds do not touch the forward pass.
         others = {"settings", "processors", "seed", "prompt", "model"}
         self._alike = all(fact.kind in others or fact.name == "trace-generate" for fact in facts)
+        # In another place of the batch a row may be reduced in another order.
+        self._alike &= all(pair.a == pair.b for pair in pairs)
         self._fixed = tolerance
         self._tolerance = Tolerance.of(a.header.model.dtype, b.header.model.dtype, tolerance)
         self._layers = LayerComparison(a, b, self._tolerance)
