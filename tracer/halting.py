@@ -14,7 +14,7 @@ from tracer.line_tracer import LineTracer
 from tracer.live import LiveRun
 from tracer.schema.run import StopName
 from tracer.schema.step import Step
-from tracer.stops import StopPlan
+from tracer.stops import Passes, StopPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +77,19 @@ class Halting:
         self._on_halt = on_halt
         self._live: LiveRun | None = None
         self._tracer: LineTracer | None = None
-        self._passed: tuple[int, set[StopName]] = (0, set())
+        self._passes = Passes()
 
     def begin(self, live: LiveRun) -> None:
         """A run starts."""
         assert live.header is not None
-        self._live, self._passed = live, (0, set())
+        self._live, self._passes = live, Passes()
         self._tracer = LineTracer(live.header.anchors, self._line)
         self._tracer.start()
+
+    def between_steps(self) -> None:
+        """A step is over: where no halt can come any more, the run goes on at full speed."""
+        if self._live is not None and not self.plan.breaks and not self.plan.steps.after(self._live.step):
+            self.detach()
 
     def end(self) -> None:
         """The run is over."""
@@ -113,22 +118,14 @@ class Halting:
         return None
 
     def _at(self, stop: StopName, live: LiveRun, frame: FrameType) -> Halt | None:
-        """A halt, once a step: statements over several lines come twice, and so may ``forward``."""
+        """A halt, once a step."""
         step = live.step
-        if self._passed[0] != step:
-            self._passed = (step, set())
-        if stop in self._passed[1]:
-            return None
-        self._passed[1].add(stop)
-        return Halt(stop, step, frame, live) if self.plan.halts(stop, step) else None
+        first = self._passes.first(stop, step)
+        return Halt(stop, step, frame, live) if first and self.plan.halts(stop, step) else None
 
     def _end_of_step(self, live: LiveRun, frame: FrameType) -> Halt | None:
         plan, step = self.plan, live.step
-        if not plan.breaks:
-            if not plan.steps.after(step):
-                self.detach()
-            return None
-        record = live.step_so_far()
+        record = live.step_so_far() if plan.breaks else None
         if record is None or live.header is None:
             return None
         live.look_up(text for condition in plan.breaks for text in condition.texts)

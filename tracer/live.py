@@ -23,10 +23,13 @@ _NO_LOCALS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Halter(Protocol):
-    """Halts a run at its stops. Both methods are called in the thread that generates."""
+    """Halts a run at its stops. All methods are called in the thread that generates."""
 
     def begin(self, live: LiveRun) -> None:
         """A run starts; its header is known, its first step has not begun."""
+
+    def between_steps(self) -> None:
+        """A step is over, the next one has not begun."""
 
     def end(self) -> None:
         """The run is over, also by an exception; whatever the halter installed has to be undone."""
@@ -214,7 +217,9 @@ class LiveRun:
     def put(self, caught: CaughtStep) -> bool:
         """A step is over."""
         self._records.over(caught)
-        return self._sink.put(caught)
+        ends = self._sink.put(caught)
+        self._halter.between_steps()
+        return ends
 
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all."""

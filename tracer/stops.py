@@ -51,6 +51,30 @@ DEFAULT_STEPS = StepNumbers(((1, 2),))
 """The prefill and the first decode step; every later one looks like the second."""
 
 
+class Passes:
+    """Which places of a step were passed already.
+
+    A statement over several lines begins its first one twice, and a processor may run the model too.
+    """
+
+    def __init__(self) -> None:
+        self.step = 0
+        self._places: set[str] = set()
+
+    def first(self, place: str, step: int) -> bool:
+        """Whether a place is passed for the first time in a step.
+
+        Args:
+            place: name of a stop, or of any other place.
+            step: number of the step.
+        """
+        if self.step != step:
+            self.step, self._places = step, set()
+        first = place not in self._places
+        self._places.add(place)
+        return first
+
+
 @dataclass(frozen=True)
 class StopPlan:
     """Where a run shall halt.

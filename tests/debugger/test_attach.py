@@ -278,14 +278,14 @@ def test_attaching_again_gives_the_stops_again(path: Path, stops: Stops) -> None
             halted = client.halted()
             assert halted is not None
             client.disconnect()
-        running.said(r"The debugger has left \(step 2\)")
+        running.said(r"The debugger has left \(step [12]\)")
         with DebugClient(running.port) as client:
             client.attach()
             gate.touch()
             assert go_through(client, stops) == ["model-call"] * 2
         # The script itself asks afterwards whether everything is undone.
         assert running.wait() == 0, running.stderr
-        assert "Debugger attached again in step 3." in running.stderr
+        assert re.search(r"Debugger attached again in step [23]\.", running.stderr)
     assert recorded_steps(path) == [1, 2, 3, 4]
 
 

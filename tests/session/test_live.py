@@ -42,6 +42,9 @@ class Looking:
 
         sys.settrace(calls)
 
+    def between_steps(self) -> None:
+        pass
+
     def look(self, live: LiveRun, stop: str, local: dict[str, Any]) -> None:
         step = live.step_so_far(local)
         if step is not None and step.scores is not None:

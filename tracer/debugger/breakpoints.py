@@ -70,6 +70,18 @@ class Breakpoints:
                 self._py_db.set_use_libraries_filter(True)
         self._py_db.on_breakpoints_changed(removed=True)
 
+    def follow(self, attached: bool) -> None:
+        """Let this thread be watched while a debugger is attached; pydevd itself goes on when it has left.
+
+        A thread that is watched pays for each line of every file that holds a breakpoint, and for each call
+        of a function elsewhere.
+        """
+        if attached:
+            self._py_db.enable_tracing()
+            self._py_db.set_tracing_for_untraced_contexts()
+        else:
+            self._py_db.disable_tracing()
+
     def write(self, text: str) -> None:
         """Print into the client's debug console."""
         self._py_db.writer.add_command(self._py_db.cmd_factory.make_io_message(text, 1))

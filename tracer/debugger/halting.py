@@ -15,7 +15,7 @@ from tracer.analysis.conditions import Hit, find_hits
 from tracer.debugger.breakpoints import Breakpoints
 from tracer.live import LiveRun
 from tracer.schema.run import Anchor, StopName
-from tracer.stops import StopPlan
+from tracer.stops import Passes, StopPlan
 
 CONSOLE_WIDTH = 100
 
@@ -38,13 +38,14 @@ class AttachedDebugger:
         self._live: LiveRun | None = None
         self._breakpoints: Breakpoints | None = None
         self._thread = 0
-        self._passed: tuple[int, set[str]] = (0, set())
+        self._passes = Passes()
         self._there = True
+        self._followed = True
 
     def begin(self, live: LiveRun) -> None:
         """A run starts."""
         assert live.header is not None
-        self._live, self._thread, self._passed = live, threading.get_ident(), (0, set())
+        self._live, self._thread, self._passes = live, threading.get_ident(), Passes()
         self._breakpoints = Breakpoints()
         for anchor in live.header.anchors:
             if anchor.stop in self._plan.stops:
@@ -52,13 +53,25 @@ class AttachedDebugger:
             if anchor.stop == "stopping" and self._plan.breaks:
                 self._breakpoints.add(anchor.path, anchor.line + 1, self._at_end_of_step)
         self._breakpoints.install()
+        self._follow(_is_attached())
+
+    def between_steps(self) -> None:
+        """A step is over: without a debugger the next ones run at full speed."""
+        self._follow(self._notice())
 
     def end(self) -> None:
         """The run is over."""
         if self._breakpoints is not None:
             self._notice()
             self._breakpoints.remove()
+            # What runs afterwards is for whoever attaches then.
+            self._follow(True)
         self._live = self._breakpoints = None
+
+    def _follow(self, attached: bool) -> None:
+        if self._breakpoints is not None and attached != self._followed:
+            self._breakpoints.follow(attached)
+            self._followed = attached
 
     def _at_stop(self, anchor: Anchor, frame: FrameType) -> bool:
         live = self._live
@@ -87,17 +100,8 @@ class AttachedDebugger:
         return find_hits(self._plan.breaks, step, live.header, live.tokens)
 
     def _first(self, place: StopName | str, live: LiveRun) -> bool:
-        """Whether a place is passed for the first time in this step, by the thread that generates.
-
-        A statement over several lines begins its first one twice, and a processor may run the model too.
-        """
-        if threading.get_ident() != self._thread:
-            return False
-        if self._passed[0] != live.step:
-            self._passed = (live.step, set())
-        first = place not in self._passed[1]
-        self._passed[1].add(place)
-        return first
+        """Whether a place is passed for the first time in this step, by the thread that generates."""
+        return threading.get_ident() == self._thread and self._passes.first(place, live.step)
 
     def _notice(self) -> bool:
         """Say it when the debugger has left or come back.
@@ -105,12 +109,10 @@ class AttachedDebugger:
         Returns:
             Whether one is attached.
         """
-        import debugpy
-
-        there: bool = debugpy.is_client_connected()
+        there = _is_attached()
         if there != self._there:
             # The run itself counts no further when it is over.
-            step = max(self._passed[0], self._live.step if self._live is not None else 0)
+            step = max(self._passes.step, self._live.step if self._live is not None else 0)
             self._say(
                 f"Debugger attached again in step {step}."
                 if there
@@ -133,3 +135,9 @@ class AttachedDebugger:
             text.write(f"{line}\n")
         assert self._breakpoints is not None
         self._breakpoints.write(text.getvalue())
+
+
+def _is_attached() -> bool:
+    import debugpy
+
+    return bool(debugpy.is_client_connected())

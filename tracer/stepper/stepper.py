@@ -113,6 +113,10 @@ class Stepper:
         if not self._closed:
             self._halting.begin(live)
 
+    def between_steps(self) -> None:
+        """A step is over."""
+        self._halting.between_steps()
+
     def end(self) -> None:
         """The run is over: what the last halt has not shown yet is shown."""
         self._halting.end()
