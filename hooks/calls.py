@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hooks.known_calls import KnownCall, StepNotes
+from hooks.call_notes import KnownCall, StepNotes
 from hooks.shapebook import ShapeBook
 from hooks.statistics import NonFinite, describe_nonfinite, group_alike, reduce_groups
 from hooks.tensors import tensors_in, to_host

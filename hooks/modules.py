@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from hooks.call_notes import CallNotes, Look
 from hooks.calls import CallReducer, StepCalls
-from hooks.known_calls import CallNotes, KnownCalls, Look
+from hooks.known_calls import KnownCalls
 from hooks.patches import Patches
 from hooks.shapebook import ShapeBook
 from hooks.statistics import describe_nonfinite, reduce_stacked

@@ -12,9 +12,9 @@ import torch
 
 from hooks.cache import record_cache, slot_norms, view_cache
 from hooks.cache_proof import CacheProof
+from hooks.call_notes import CallNotes
 from hooks.draw import DrawStates, generator_state
 from hooks.interventions import Interventions, TokenChange
-from hooks.known_calls import CallNotes
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
 from hooks.step import NO_CACHE, CaughtStep
