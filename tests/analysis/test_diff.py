@@ -267,8 +267,15 @@ def test_what_the_user_changed(greedy: MemoryRun) -> None:
 def test_rows_in_another_order(greedy: MemoryRun) -> None:
     inputs = batch(3)
     turned = {name: tensor.flip(0) for name, tensor in inputs.items()}
-    report = diff(real_run(inputs=inputs, **GREEDY), real_run(inputs=turned, **GREEDY))
+    ours, theirs = real_run(inputs=inputs, **GREEDY), real_run(inputs=turned, **GREEDY)
+    cache = theirs.steps[2].cache
+    assert cache is not None
+    # The last bit, which a sum in another order may well change.
+    rounded = replace(cache, key_norm=np.nextafter(cache.key_norm, np.float32(np.inf)))
+    steps = [*theirs.steps[:2], replace(theirs.steps[2], cache=rounded), *theirs.steps[3:]]
+    report = diff(ours, replace(theirs, steps=steps))
     assert [(pair.a, pair.b) for pair in report.rows] == [(0, 2), (1, 1), (2, 0)]
+    assert report.first is not None
     assert report.first_beyond is None
     one = diff(real_run(inputs=inputs, **GREEDY), real_run(inputs=turned, **GREEDY), rows=[(1, 1)])
     assert len(one.rows) == 1

@@ -289,6 +289,22 @@ def test_attaching_again_gives_the_stops_again(path: Path, stops: Stops) -> None
     assert recorded_steps(path) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("again", "watched"),
+    [
+        ((), ["1 False", "2 False", "3 False", "4 False"]),
+        (("again",), ["1 False", "2 False", "3 True", "4 True"]),
+    ],
+)
+def test_a_run_is_watched_only_while_a_debugger_is_there(
+    again: tuple[str, ...], watched: list[str], path: Path
+) -> None:
+    with AttachedCommand(path, *again, module="tests.debugger.leaving") as running:
+        assert running.wait() == 0, running.stderr
+        # Whoever attaches afterwards finds the thread as it was.
+        assert running.stdout.splitlines() == [*watched, "after True"]
+
+
 def test_without_attach_no_debugger_is_loaded(checkpoint: Path, path: Path) -> None:
     program = (
         "import sys; from tracer.cli.main import main\n"

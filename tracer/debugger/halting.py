@@ -57,7 +57,10 @@ class AttachedDebugger:
 
     def between_steps(self) -> None:
         """A step is over: without a debugger the next ones run at full speed."""
-        self._follow(self._notice())
+        try:
+            self._follow(self._notice())
+        except Exception as error:  # noqa: BLE001 - a fault of the debugger never breaks the generation
+            self._say(f"The debugger cannot be followed: {type(error).__name__}: {error}")
 
     def end(self) -> None:
         """The run is over."""
