@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reports.html.captured import CapturedData
 from reports.html.pack import Section
 from reports.html.runs import Run
 from reports.view.attention import TOP
-from reports.view.findings import faults_of
-from reports.view.text import plain
 from tracer.analysis.attention import LayerAttention, Weights, first_position, last_weights
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
@@ -32,54 +31,39 @@ _EXACT = 8 * (TOP + 1)
 """Bytes that the exact figures of a layer and head take, about."""
 
 
-class AttentionData:
+class AttentionData(CapturedData):
     """What the last position of every step looks at."""
 
-    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
-        self._name = f"{name}-attention"
-        self._run = run
-        self._asked = "attention" in run.header.capture.save
-        self._seen = 0
-        self._stride = 1
-        self._kept: dict[int, Section] = {}
-        self._faults: dict[int, list[str]] = {}
+    capture = "attention"
 
-    def add(self, step: Step) -> None:
-        """Take a step."""
-        self._seen += 1
-        if not self._asked or (self._seen - 1) % self._stride:
-            return
-        faults = [plain(message) for message in faults_of(step, "attention")]
-        if any(name.startswith("attention/") for name in self._run.tensor_names(step.number)):
-            try:
-                self._keep(step, last_weights(self._run, step.number, step.rows))
-            except UsageError as error:
-                faults.append(plain(str(error)))
-        if faults:
-            self._faults[step.number] = faults
+    def __init__(self, prefix: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
+        super().__init__(prefix, run, tokens)
+        self._kept: dict[int, Section] = {}
 
     def sections(self) -> Iterator[Section]:
         """What there is, then a section a kept step; nothing where no attention was asked for."""
-        if not self._asked:
+        if not self.asked:
             return
-        facts = {"stride": self._stride, "faults": self._faults}
-        yield Section(self._name, facts, {"steps": np.array(list(self._kept), dtype=np.int32)})
+        facts = {"stride": self.stride, "faults": self.faults}
+        yield Section(self.name, facts, {"steps": np.array(list(self._kept), dtype=np.int32)})
         yield from self._kept.values()
 
-    def _keep(self, step: Step, weights: Mapping[int, Weights]) -> None:
+    def keep(self, step: Step) -> None:
+        """Keep the attention of a step."""
+        weights = last_weights(self.run, step.number, step.rows)
         if len({found.shape for found in weights.values()}) > 1:
             raise UsageError(f"the layers of step {step.number} have different numbers of heads")
         whole, start = used(np.stack(list(weights.values())), step.head.inputs.sequence_length)
         lines, context = whole[..., 0].size, whole.shape[-1]
         columns = min(COLUMNS, max(1, ATTENTION_BUDGET // lines))
-        steps = len(self._run.steps)
+        steps = len(self.run.steps)
         if not self._kept:
             size = lines * (min(context + steps, columns) + _EXACT)
-            self._stride = max(1, ceil(steps * size / ATTENTION_BUDGET))
+            self.stride = max(1, ceil(steps * size / ATTENTION_BUDGET))
         width = ceil(context / columns)
         facts = {"start": start, "context": context, "width": width, "layers": list(weights)}
         arrays = {"weights": in_8_bits(binned(whole, width)), **_exact(weights, start)}
-        self._kept[step.number] = Section(f"{self._name}-{step.number}", facts, arrays)
+        self._kept[step.number] = Section(f"{self.name}-{step.number}", facts, arrays)
 
 
 def used(weights: Weights, length: int) -> tuple[Weights, int]:

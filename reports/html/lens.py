@@ -8,11 +8,10 @@ from math import ceil
 
 import numpy as np
 
+from reports.html.captured import CapturedData
 from reports.html.pack import Section
 from reports.html.runs import Run
-from reports.view.findings import faults_of
-from reports.view.text import plain
-from tracer.analysis.lens import NAMES, LensTensors, lens_tensors
+from tracer.analysis.lens import LensTensors, lens_tensors
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
 from tracer.schema.step import Step
@@ -21,35 +20,18 @@ LENS_BUDGET = 1 << 16
 """Predictions of layers that a page keeps of a run; beyond it, those of every n-th step."""
 
 
-class LensData:
+class LensData(CapturedData):
     """What each layer would have predicted, exactly as it was recorded."""
 
-    def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
-        self._name = f"{name}-lens"
-        self._run = run
-        self._asked = "lens" in run.header.capture.save
-        self._seen = 0
-        self._stride = 1
-        self._kept: dict[int, LensTensors] = {}
-        self._faults: dict[int, list[str]] = {}
+    capture = "lens"
 
-    def add(self, step: Step) -> None:
-        """Take a step."""
-        self._seen += 1
-        if not self._asked or (self._seen - 1) % self._stride:
-            return
-        faults = [plain(message) for message in faults_of(step, "lens")]
-        if NAMES[0] in self._run.tensor_names(step.number):
-            try:
-                self._keep(step.number, lens_tensors(self._run, step.number, step.rows))
-            except UsageError as error:
-                faults.append(plain(str(error)))
-        if faults:
-            self._faults[step.number] = faults
+    def __init__(self, prefix: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
+        super().__init__(prefix, run, tokens)
+        self._kept: dict[int, LensTensors] = {}
 
     def sections(self) -> Iterator[Section]:
         """One section; none where no lens was asked for."""
-        if not self._asked:
+        if not self.asked:
             return
         arrays = {"steps": np.array(list(self._kept), dtype=np.int32)}
         if self._kept:
@@ -57,11 +39,13 @@ class LensData:
                 field.name: np.stack([getattr(found, field.name) for found in self._kept.values()])
                 for field in fields(LensTensors)
             }
-        yield Section(self._name, {"stride": self._stride, "faults": self._faults}, arrays)
+        yield Section(self.name, {"stride": self.stride, "faults": self.faults}, arrays)
 
-    def _keep(self, number: int, found: LensTensors) -> None:
+    def keep(self, step: Step) -> None:
+        """Keep the lens of a step."""
+        found = lens_tensors(self.run, step.number, step.rows)
         if not self._kept:
-            self._stride = max(1, ceil(len(self._run.steps) * found.rank.size / LENS_BUDGET))
+            self.stride = max(1, ceil(len(self.run.steps) * found.rank.size / LENS_BUDGET))
         elif found.tokens.shape != next(iter(self._kept.values())).tokens.shape:
-            raise UsageError(f"the lens of step {number} has other layers than the first")
-        self._kept[number] = found
+            raise UsageError(f"the lens of step {step.number} has other layers than the first")
+        self._kept[step.number] = found

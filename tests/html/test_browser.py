@@ -6,16 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
+from tests.html.checks import WIDE, serious_barriers
 from tests.html.conftest import Opened
 from tests.html.samples import HOSTILE, hostile_trace, make_trace, page_of
 from tests.support.synthetic import synthetic_header
 from tracer.schema.run import STOPS
 
 pytestmark = pytest.mark.browser
-
-WIDE = "document.documentElement.scrollWidth - innerWidth"
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +170,7 @@ def test_no_horizontal_scroll(report: Path, opened: Opened, width: int) -> None:
 def test_accessible(report: Path, opened: Opened, scheme: str, stop: str) -> None:
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page = opened.open(report, f"#step=3&stop={stop}")
-    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
-    serious = [
-        (item["id"], [node["html"][:160] for node in item["nodes"][:3]])
-        for item in found.response["violations"]
-        if item["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious_barriers(page) == []
 
 
 def test_an_incomplete_run_says_so(tmp_path: Path, opened: Opened) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from reports.html import render_comparison
 from reports.view.comparison import comparison_view
 from tests.analysis.runs import MemoryRun
+from tests.html.checks import WIDE, serious_barriers
 from tests.html.conftest import Opened
 from tests.html.samples import HOSTILE, comparison_of, hostile_trace, make_trace, with_scores
 from tests.support.synthetic import synthetic_header, synthetic_steps
@@ -19,8 +19,6 @@ from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 
 pytestmark = pytest.mark.browser
-
-WIDE = "document.documentElement.scrollWidth - innerWidth"
 
 
 def parting(header: RunHeader, count: int, at: int) -> list[Step]:
@@ -205,13 +203,7 @@ def test_accessible(parted: Path, apart: Path, opened: Opened, scheme: str) -> N
     for path in (parted, apart):
         page = opened.open(path)
         page.get_by_text("Model, settings, versions of both").click()
-        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
-        serious = [
-            (item["id"], [node["html"][:160] for node in item["nodes"][:3]])
-            for item in found.response["violations"]
-            if item["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
+        assert serious_barriers(page) == []
 
 
 def test_print_shows_all_tokens_and_no_controls(parted: Path, opened: Opened) -> None:

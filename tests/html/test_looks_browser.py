@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from reports.html import attention, lens
@@ -17,6 +16,7 @@ from reports.view.attention import AttentionRow, attention_view
 from reports.view.figures import probability
 from reports.view.lens import lens_view
 from tests.analysis.runs import MemoryRun, real_run
+from tests.html.checks import WIDE, serious_barriers
 from tests.html.conftest import Opened
 from tests.html.samples import hostile_tokens, make_trace, page_of, trace_of, with_tensors
 from tests.support.models import batch
@@ -27,7 +27,6 @@ from tracer.schema.step import CaptureError
 
 pytestmark = pytest.mark.browser
 
-WIDE = "document.documentElement.scrollWidth - innerWidth"
 CELLS = "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
 FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TEXTS = synthetic_tokens()
@@ -319,10 +318,4 @@ def test_accessible(report: Path, opened: Opened, scheme: str) -> None:
     page = opened.open(report, at(3, 1))
     page.get_by_label("Layer", exact=True).select_option("1")
     page.locator("#lens").scroll_into_view_if_needed()
-    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
-    serious = [
-        (item["id"], [node["html"][:160] for node in item["nodes"][:3]])
-        for item in found.response["violations"]
-        if item["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious_barriers(page) == []
