@@ -81,31 +81,15 @@ class StepNotes:
     Attributes:
         calls: the calls in the order in which they returned.
         places: kept calls without a look.
-        inputs: what went into each of these: a tensor or a list of them.
-        outputs: what came out.
+        arguments: what went into each of these.
+        outputs: the first tensor that came out.
         written: those of them, by position, whose output was overwritten in place since the call.
         looks: what was seen of outputs that are not held, by call.
     """
 
     calls: list[KnownCall] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
+    arguments: list[Any] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
     written: set[int] = field(default_factory=set)
     looks: dict[int, Look] = field(default_factory=dict)
-
-    def add(self, known: KnownCall, argument: Any, output: Any, version: int) -> None:
-        """Add a call whose output is held; ``version`` is what it had when the call returned."""
-        if known.kept:
-            if output._version != version:
-                self.written.add(len(self.places))
-            self.places.append(len(self.calls))
-            self.inputs.append(argument)
-            self.outputs.append(output)
-        self.calls.append(known)
-
-    def add_look(self, known: KnownCall, look: Look | None) -> None:
-        """Add a call that was looked at in time."""
-        if look is not None:
-            self.looks[len(self.calls)] = look
-        self.calls.append(known)

@@ -61,7 +61,8 @@ class CallReducer:
         self._book = book
         self._volatile = volatile
         self._last: _Sequence | None = None
-        self._groups: tuple[list[int], list[list[int]]] = ([], [])
+        self._grouped_calls: list[KnownCall] = []
+        self._groups: list[list[int]] = []
 
     def reduce(self, notes: StepNotes) -> StepCalls:
         """Shapes and statistics of the noted calls. On a GPU this waits for the device.
@@ -96,7 +97,6 @@ class CallReducer:
             number, layout = self._book.layout([call.module for call in calls])
             shapes = {number: self._book.shape(number) for number in {call.number for call in calls}}
             self._last = _Sequence(calls, number, layout, shapes)
-            self._groups = ([], [])
         return self._last
 
     def _whole(self, notes: StepNotes) -> StepNotes:
@@ -111,15 +111,16 @@ class CallReducer:
         return replace(
             notes,
             places=[notes.places[at] for at in whole],
-            inputs=[notes.inputs[at] for at in whole],
+            arguments=[notes.arguments[at] for at in whole],
             outputs=[notes.outputs[at] for at in whole],
         )
 
     def _grouped(self, notes: StepNotes) -> list[list[int]]:
-        """Outputs of the same looks; the grouping of one step serves the next of the same calls."""
-        if self._groups[0] != notes.places:
-            self._groups = notes.places, group_alike(notes.outputs)
-        return self._groups[1]
+        """Outputs of the same looks; the grouping of one step serves the next where its calls are known."""
+        known = [notes.calls[place] for place in notes.places]
+        if known != self._grouped_calls:
+            self._grouped_calls, self._groups = known, group_alike(notes.outputs)
+        return self._groups
 
 
 def _nonfinite(
@@ -128,6 +129,8 @@ def _nonfinite(
     """Count per call, and the first call in order of return: the innermost culprit."""
     counts = np.full(columns.shape[1], -1, dtype=np.int32)
     taken = sorted([*notes.places, *notes.looks]) if notes.looks else notes.places
+    if not taken:
+        return counts, None
     counts[taken] = 0
     bad = np.asarray(taken, dtype=np.intp)[~np.isfinite(columns[2:, taken]).all(axis=0)].tolist()
     first: tuple[int, NonFinite] | None = None
@@ -135,7 +138,7 @@ def _nonfinite(
         look = notes.looks.get(call)
         if look is None:
             at = notes.places.index(call)
-            found = describe_nonfinite(notes.outputs[at], tensors_in(notes.inputs[at]))
+            found = describe_nonfinite(notes.outputs[at], tensors_in(notes.arguments[at]))
         else:
             # From a GPU's prefill only the extremes are known: at least one value, rows unknown.
             found = look.nonfinite or NonFinite(1, (), inputs_finite=first is None)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hooks.call_notes import CallNotes, KnownCall, Sizes, StepNotes
 from hooks.shapebook import ShapeBook, shape_key
 from hooks.statistics import is_reducible
-from hooks.tensors import tensors_in
+from hooks.tensors import first_tensor, sizes_in, tensors_in
 
 
 class KnownCalls:
@@ -21,86 +20,116 @@ class KnownCalls:
         modules: name and module of all that are registered.
         book: numbers shapes.
         statistics: whether statistics are taken.
+
+    Attributes:
+        last: by module, what its last call looked like.
     """
 
     def __init__(
         self, modules: Sequence[tuple[str, nn.Module]], book: ShapeBook, *, statistics: bool
     ) -> None:
+        self.last: list[KnownCall] = []
         self._names = [name for name, _ in modules]
         self._book = book
         self._statistics = statistics
         self._buffers = [
-            {buffer.untyped_storage().data_ptr() for buffer in module.buffers(recurse=False)}
-            for _, module in modules
+            [_memory(buffer) for buffer in module.buffers(recurse=False)] for _, module in modules
         ]
-        self._last: list[KnownCall] = []
         # Equal sizes are one object for all modules: fewer objects for the processor's caches.
         self._sizes: dict[int, Sizes] = {}
+        self._change = _Change(0, ([], []), 0)
         self.forget()
 
     def forget(self) -> None:
         """Look at every module anew: between two runs its dtype and device may have changed."""
-        self._last[:] = [
+        self.last[:] = [
             KnownCall(index, 0, kept=False, size_in=None, size_out=None, sizes=([], []))
             for index in range(len(self._buffers))
         ]
 
     def recognise(self, notes: CallNotes) -> StepNotes:
         """The calls of a step from what was noted; a fault becomes one of the errors of the notes."""
-        found = StepNotes()
+        if not self._statistics:  # all were recognised when they returned, and nothing is held
+            return StepNotes(notes.returned[1::4])
+        found, last = StepNotes(), self.last
         for index, argument, output, version in _fours(notes.returned):
-            known = self._last[index]
-            if (
-                type(output) is torch.Tensor
-                and type(argument) is torch.Tensor
+            known, first = last[index], output
+            if type(argument) is KnownCall:
+                known = argument
+                if output is not None:
+                    found.looks[len(found.calls)] = output
+            elif not (
+                type(output) is Tensor
+                and type(argument) is Tensor
                 and output.shape == known.size_out
                 and argument.shape == known.size_in
             ):
-                found.add(known, argument, output, version)
-            elif type(argument) is KnownCall:
-                found.add_look(argument, output)
-            else:
                 try:
-                    inputs, outputs = tensors_in(argument), tensors_in(output)
-                    known = self.find(index, inputs, outputs, plain=_is_plain(argument, output))
-                    found.add(known, inputs, outputs[0] if outputs else None, version)
+                    known = self.find(index, argument, output)
+                    first = first_tensor(output) if known.kept else None
                 except Exception as error:  # noqa: BLE001 - a fault in recording costs no other call
                     notes.add_fault(self._names[index], error)
+                    continue
+            if known.kept and known is not argument:
+                if first._version != version:
+                    found.written.add(len(found.places))
+                found.places.append(len(found.calls))
+                found.arguments.append(argument)
+                found.outputs.append(first)
+            found.calls.append(known)
         return found
 
-    def find(
-        self, index: int, inputs: list[torch.Tensor], outputs: list[torch.Tensor], *, plain: bool = False
-    ) -> KnownCall:
+    def find(self, index: int, argument: Any, output: Any) -> KnownCall:
         """What a call looks like.
 
         Args:
             index: the module's index.
-            inputs: tensors that went in.
-            outputs: tensors that came out.
-            plain: whether one tensor went in and one came out, by themselves.
+            argument: its first positional argument, or all keyword arguments.
+            output: what came out.
         """
-        sizes = [tensor.shape for tensor in inputs], [tensor.shape for tensor in outputs]
-        known = self._last[index]
+        sizes, known = (sizes_in(argument), sizes_in(output)), self.last[index]
+        plain = type(argument) is Tensor and type(output) is Tensor
         if known.number and known.sizes == sizes and (known.size_in is not None) is plain:
             return known
-        number = self._book.number(shape_key(inputs, outputs))
+        number = self._number(known.number, sizes, argument, output)
         sizes = self._sizes.setdefault(number, sizes)
-        self._last[index] = known = KnownCall(
+        self.last[index] = known = KnownCall(
             module=index,
             number=number,
-            kept=self._is_activation(index, outputs),
+            kept=self._is_activation(index, output),
             size_in=sizes[0][0] if plain else None,
             size_out=sizes[1][0] if plain else None,
             sizes=sizes,
         )
         return known
 
-    def _is_activation(self, index: int, outputs: list[torch.Tensor]) -> bool:
+    def _number(self, before: int, sizes: Sizes, argument: Any, output: Any) -> int:
+        """Number of a shape that a module's last call, of the shape ``before``, did not have."""
+        change = self._change
+        # What grows with the sequence grows in all layers alike, so one of them tells for the others.
+        if before and before == change.before and sizes == change.sizes:
+            return change.after
+        number = self._book.number(shape_key(tensors_in(argument), tensors_in(output)))
+        self._change = _Change(before, sizes, number)
+        return number
+
+    def _is_activation(self, index: int, output: Any) -> bool:
         """Whether statistics are taken: a view of the module's own buffer (rotary table) is no activation."""
-        if not self._statistics or not outputs or not is_reducible(outputs[0]):
+        if not self._statistics:
+            return False
+        first = next(iter(tensors_in(output)), None)
+        if first is None or not is_reducible(first):
             return False
         buffers = self._buffers[index]
-        return not buffers or outputs[0].untyped_storage().data_ptr() not in buffers
+        return not buffers or not any(start <= first.data_ptr() < end for start, end in buffers)
+
+
+class _Change(NamedTuple):
+    """The last call that looked different from the one before it: its shape's number before, and now."""
+
+    before: int
+    sizes: Sizes
+    after: int
 
 
 def _fours(flat: list[Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
@@ -108,5 +137,7 @@ def _fours(flat: list[Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
     return zip(items, items, items, items, strict=True)
 
 
-def _is_plain(argument: Any, output: Any) -> bool:
-    return type(argument) is torch.Tensor and type(output) is torch.Tensor
+def _memory(buffer: Tensor) -> tuple[int, int]:
+    """Where a buffer's memory begins and ends."""
+    storage = buffer.untyped_storage()
+    return storage.data_ptr(), storage.data_ptr() + storage.nbytes()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hooks.call_notes import CallNotes, Look
 from hooks.calls import CallReducer, StepCalls
@@ -15,16 +15,18 @@ from hooks.known_calls import KnownCalls
 from hooks.patches import Patches
 from hooks.shapebook import ShapeBook
 from hooks.statistics import describe_nonfinite, reduce_stacked
-from hooks.tensors import keep, tensors_in
+from hooks.tensors import first_tensor, keep, tensors_in
 from tracer.schema.run import ModuleInfo
 
 
 class ModuleWatch:
     """Stands before ``forward`` of every module of a model.
 
-    In a decode step what goes in and comes out is only kept, and looked at all together at the end of the
-    step. In the prefill it may be large, so each output is looked at when it appears, and never more than
-    one is held. The same goes for a module whose output turns out to be overwritten in place.
+    Where only shapes are wanted they are compared with the last ones when a call returns, and nothing is
+    held. For statistics, what goes in and comes out in a decode step is only kept, and looked at all
+    together at the end of the step. In the prefill it may be large, so each output is looked at when it
+    appears, and never more than one is held. The same goes for a module whose output turns out to be
+    overwritten in place.
 
     Attributes:
         modules: all registered modules, the model itself first.
@@ -52,7 +54,8 @@ class ModuleWatch:
         self._in_time = set(save)
         self._reducer = CallReducer(self._book, self._in_time)
         for index, (_, module) in enumerate(named):
-            patches.set(module, "forward", self._watched(index, module.forward, save.get(index)))
+            watched = self._keeping if statistics or index in save else self._comparing
+            patches.set(module, "forward", watched(index, module.forward, save.get(index)))
 
     def forget(self) -> None:
         """Look at every module anew: between two runs its dtype and device may have changed."""
@@ -90,7 +93,33 @@ class ModuleWatch:
         """
         return self._reducer.reduce(self._known.recognise(notes))
 
-    def _watched(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
+    # Between two calls the weights have swept this code out of the processor's caches, so that a line of the
+    # two wrappers costs many times what it would in a loop. Tensors, however, are in the caches when a call
+    # returns and no longer when the step is over: what is not held had better be looked at in time.
+
+    def _comparing(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
+        last = self._known.last
+
+        @functools.wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            notes = self._notes
+            if notes is not None:
+                argument, known = args[0] if args else kwargs, last[index]
+                if (
+                    type(output) is Tensor
+                    and type(argument) is Tensor
+                    and output.shape == known.size_out
+                    and argument.shape == known.size_in
+                ):
+                    notes.returned += (index, known, None, 0)
+                else:
+                    self._note(notes, index, argument, output, saved_as)
+            return output
+
+        return watched
+
+    def _keeping(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
         in_time = self._in_time
 
         @functools.wraps(forward)
@@ -98,15 +127,13 @@ class ModuleWatch:
             output = forward(*args, **kwargs)
             notes = self._notes
             if notes is not None:
-                # Between two calls the weights have swept this code out of the processor's caches, so a
-                # line costs many times what it would in a loop: here is only what cannot be done later.
                 argument = args[0] if args else kwargs
                 if notes.early or index in in_time:
                     self._note(notes, index, argument, output, saved_as)
                 else:
                     first = output[0] if type(output) is tuple and output else output
                     try:
-                        version = first._version if type(first) is torch.Tensor else 0
+                        version = first._version if type(first) is Tensor else 0
                         notes.returned += (index, argument, output, version)
                     except RuntimeError:  # a tensor from inference mode has no version
                         self._note(notes, index, argument, output, saved_as)
@@ -117,16 +144,16 @@ class ModuleWatch:
     def _note(self, notes: CallNotes, index: int, argument: Any, output: Any, saved_as: str | None) -> None:
         """Look at a call at once, and hold nothing of it."""
         try:
-            inputs, outputs = tensors_in(argument), tensors_in(output)
-            known = self._known.find(index, inputs, outputs)
-            notes.returned += (index, known, _look(inputs, outputs[0]) if known.kept else None, 0)
-            if saved_as is not None and outputs:
-                _save(notes, saved_as, outputs[0])
+            known = self._known.find(index, argument, output)
+            look = _look(tensors_in(argument), first_tensor(output)) if known.kept else None
+            notes.returned += (index, known, look, 0)
+            if saved_as is not None:
+                _save(notes, saved_as, first_tensor(output))
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
             notes.add_fault(self.modules[index].name, error)
 
 
-def _look(inputs: list[torch.Tensor], output: torch.Tensor) -> Look:
+def _look(inputs: list[Tensor], output: Tensor) -> Look:
     statistics, nonfinite = reduce_stacked([output]), None
     # Asking a GPU here would stall it once a module; there the extremes tell, at the end of the step.
     if not statistics.is_cuda and not bool(torch.isfinite(statistics[2:]).all()):
@@ -134,7 +161,7 @@ def _look(inputs: list[torch.Tensor], output: torch.Tensor) -> Look:
     return Look(statistics, nonfinite)
 
 
-def _save(notes: CallNotes, name: str, output: torch.Tensor) -> None:
+def _save(notes: CallNotes, name: str, output: Tensor) -> None:
     key, again = name, 2
     while key in notes.saved:  # a module that is called more than once in a step
         key, again = f"{name}#{again}", again + 1

@@ -42,7 +42,7 @@ class ShapeBook:
         if number is None:
             number = self._numbers[key] = len(self._numbers) + 1
             inputs, outputs = (tuple(info(*item) for item in part) for part in key)
-            self._shapes[number] = CallShape(inputs=inputs, outputs=outputs)
+            self._shapes[number] = CallShape.model_construct(inputs=inputs, outputs=outputs)
         return number
 
     def layout(self, calls: Sequence[int]) -> tuple[int, CallLayout]:

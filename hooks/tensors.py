@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
@@ -17,29 +19,47 @@ MAX_VALUES = 1 << 16
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 
-def info_of(tensor: torch.Tensor) -> TensorInfo:
+def info_of(tensor: Tensor) -> TensorInfo:
     """Shape, dtype and device."""
     return info(tensor.shape, tensor.dtype, tensor.device)
 
 
+@lru_cache(maxsize=4096)
 def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
     """The record of a tensor of these looks."""
     return TensorInfo.model_construct(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
 
 
-def tensors_in(value: object) -> list[torch.Tensor]:
+def tensors_in(value: object) -> list[Tensor]:
     """Tensors directly inside a module's output or arguments: itself, or those of a tuple or mapping."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return [value]
     if isinstance(value, tuple | list):
-        return [item for item in value if isinstance(item, torch.Tensor)]
+        return [item for item in value if isinstance(item, Tensor)]
     # Last, and the plain type first: asking whether something is a Mapping takes longer than all the rest.
     if isinstance(value, dict | Mapping):
-        return [item for item in value.values() if isinstance(item, torch.Tensor)]
+        return [item for item in value.values() if isinstance(item, Tensor)]
     return []
 
 
-def to_host(tensor: torch.Tensor) -> npt.NDArray[Any]:
+def sizes_in(value: Any) -> list[torch.Size]:
+    """Sizes of :func:`tensors_in`. It is asked of many calls a step, so the usual kinds come first."""
+    kind = type(value)
+    if kind is Tensor:
+        return [value.shape]
+    if kind is tuple:
+        return [item.shape for item in value if isinstance(item, Tensor)]
+    if kind is dict:
+        return [item.shape for item in value.values() if isinstance(item, Tensor)]
+    return [tensor.shape for tensor in tensors_in(value)]
+
+
+def first_tensor(value: object) -> Tensor:
+    """The first of :func:`tensors_in`."""
+    return value if isinstance(value, Tensor) else tensors_in(value)[0]
+
+
+def to_host(tensor: Tensor) -> npt.NDArray[Any]:
     """The values as a NumPy array, without a copy where the tensor is on the CPU already.
 
     Floats that NumPy lacks (bfloat16) and half precision come as float32, which holds them exactly.
@@ -51,7 +71,7 @@ def to_host(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return array
 
 
-def to_host_all(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def to_host_all(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the host, in order; tensors that are there already are handed back as they are.
 
     From a GPU all copies are queued into pinned memory and waited for once.
@@ -59,7 +79,7 @@ def to_host_all(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     Args:
         tensors: tensors on any devices.
     """
-    copies: list[torch.Tensor] = []
+    copies: list[Tensor] = []
     devices: set[torch.device] = set()
     for tensor in tensors:
         if tensor.is_cuda:
@@ -73,18 +93,18 @@ def to_host_all(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return copies
 
 
-def saved_bytes(tensor: torch.Tensor) -> memoryview:
+def saved_bytes(tensor: Tensor) -> memoryview:
     """The values of a host tensor in its own dtype, little-endian, row-major; shares memory where it can."""
     flat = tensor.detach().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
-def keep(tensor: torch.Tensor) -> torch.Tensor:
+def keep(tensor: Tensor) -> Tensor:
     """A private copy, so that nothing that happens later can change what was recorded."""
     return tensor.detach().clone()
 
 
-def is_small_integer(tensor: torch.Tensor) -> bool:
+def is_small_integer(tensor: Tensor) -> bool:
     """Whether the values of an argument are recorded."""
     return tensor.dtype in _INTEGERS and tensor.numel() <= MAX_VALUES
 

@@ -1,0 +1,143 @@
+"""What is noted of module calls, beyond what the usual models do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hooks.calls import StepCalls
+from hooks.modules import ModuleWatch
+from hooks.patches import Patches
+
+
+@contextmanager
+def watching(model: nn.Module, *, statistics: bool = True) -> Iterator[ModuleWatch]:
+    with Patches() as patches:
+        yield ModuleWatch(model, patches, statistics=statistics, save={})
+
+
+def step(watch: ModuleWatch, model: nn.Module, *inputs: Any, early: bool = False, **named: Any) -> StepCalls:
+    watch.begin(early=early)
+    model(*inputs, **named)
+    notes = watch.take()
+    assert notes is not None
+    calls = watch.reduce(notes)
+    assert not notes.errors
+    return calls
+
+
+def row(watch: ModuleWatch, calls: StepCalls, name: str) -> int:
+    """Where the call of a module stands."""
+    return [watch.modules[index].name for index in calls.layout.modules].index(name)
+
+
+def shapes(
+    watch: ModuleWatch, calls: StepCalls, name: str
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    shape = calls.shapes[int(calls.columns.shapes[row(watch, calls, name)])]
+    return [info.shape for info in shape.inputs], [info.shape for info in shape.outputs]
+
+
+class Doubled(nn.Module):
+    """Returns what the next module then writes to."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * 2
+
+
+class Negated(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values.neg_()
+
+
+def test_an_activation_in_place_keeps_its_statistics() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    values = torch.linspace(-1, 1, 4).reshape(1, 1, 4)
+    expected = model(values).detach()
+    with watching(model) as watch:
+        for number in range(3):
+            calls = step(watch, model, values)
+            assert calls.columns.high[row(watch, calls, "1")] == pytest.approx(float(expected.max()))
+            # What the linear layer returned was negative in places, and nobody can tell once it is over.
+            low = calls.columns.low[row(watch, calls, "0")]
+            assert np.isnan(low) if number == 0 else low < 0
+
+
+def test_an_output_that_is_written_to_later_is_looked_at_in_time_from_then_on() -> None:
+    model = nn.Sequential(Doubled(), Negated())
+    with watching(model) as watch:
+        first, second = (step(watch, model, torch.ones(1, 1, 3)) for _ in range(2))
+        assert np.isnan(first.columns.mean[row(watch, first, "0")])
+        assert second.columns.mean[row(watch, second, "0")] == 2
+        assert second.columns.mean[row(watch, second, "1")] == -2
+
+
+def test_outputs_of_inference_mode_are_looked_at_in_time() -> None:
+    class Frozen(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return values + 1
+
+    model = nn.Sequential(Frozen())
+    with watching(model) as watch:
+        for _ in range(2):
+            calls = step(watch, model, torch.ones(1, 1, 3))
+            assert calls.columns.mean[row(watch, calls, "0")] == 2
+
+
+class Table(nn.Module):
+    """As rotary embeddings with a table: what comes out grows with the sequence, and is its own buffer's."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.arange(64, dtype=dtype).reshape(32, 2))
+
+    def forward(self, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        rows: Tensor = self.rows  # type: ignore[assignment]
+        return rows[:length], rows[:length]
+
+
+class Tables(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide, self.again = Table(torch.float32), Table(torch.float64), Table(torch.float32)
+
+    def forward(self, values: Tensor, length: int, extra: Tensor | None = None) -> Tensor:
+        for table in (self.narrow, self.wide, self.again):
+            table(values, length=length)
+        return values
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_shapes_that_grow_are_told_apart(statistics: bool) -> None:
+    model = Tables()
+    with watching(model, statistics=statistics) as watch:
+        for length in (3, 4, 5, 5, 9):
+            calls = step(watch, model, values=torch.zeros(1, 1, 2), length=length, early=length == 3)
+            for name in ("narrow", "wide", "again"):
+                assert shapes(watch, calls, name) == ([(1, 1, 2)], [(length, 2), (length, 2)])
+                assert np.isnan(calls.columns.mean[row(watch, calls, name)])  # a table is no activation
+            dtypes = {
+                name: calls.shapes[int(calls.columns.shapes[row(watch, calls, name)])].outputs[0].dtype
+                for name in ("narrow", "wide", "again")
+            }
+            assert dtypes == {"narrow": "float32", "wide": "float64", "again": "float32"}
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_an_argument_that_comes_and_goes_changes_the_shape(statistics: bool) -> None:
+    model = Tables()
+    values, extra = torch.zeros(1, 1, 2), torch.zeros(5)
+    with watching(model, statistics=statistics) as watch:
+        seen = [
+            shapes(watch, step(watch, model, values=values, length=2, **named), "")[0]
+            for named in ({}, {"extra": extra}, {"extra": None}, {"extra": extra})
+        ]
+    alone, both = [(1, 1, 2)], [(1, 1, 2), (5,)]
+    assert seen == [alone, both, alone, both]
