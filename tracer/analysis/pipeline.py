@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,16 @@ Indices = npt.NDArray[np.intp]
 REMOVED_CAP = 32
 """A stage that removes more tokens than this is described by its count and the recorded tokens."""
 
-_BLOCK = 64
+_GROUP = 64
+
+_FEW = 16
+"""A stage that changes less than one score in so many is told by what it changed."""
+
+_NEAR = 8.0
+"""How far the highest score may be below the one that weights refer to: ``exp`` stays exact enough."""
+
+_EXACT_MASS = 1e-6
+"""A removed mass below this is summed up by itself: as the difference of two sums it would lose digits."""
 
 
 def summarise(stages: Sequence[F32], chosen: I32, finished: Bools, cap: int) -> ScoreColumns:
@@ -42,23 +52,23 @@ def summarise(stages: Sequence[F32], chosen: I32, finished: Bools, cap: int) -> 
     ]
     width = max(row.tokens.size for row in rows)
 
-    def stack(name: str) -> npt.NDArray[np.generic]:
-        return np.stack([getattr(row, name) for row in rows], axis=-1)
+    def by_stage(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+        return np.array([getattr(row, name) for row in rows], dtype=dtype).T
 
     return ScoreColumns(
-        tokens=np.stack([_padded(row.tokens, width, NO_TOKEN) for row in rows]).astype(np.int32),
+        tokens=np.array([_padded(row.tokens, width, NO_TOKEN) for row in rows], dtype=np.int32),
         scores=np.stack([_padded(row.scores, width, -np.inf) for row in rows], axis=1).astype(np.float32),
-        probabilities=np.stack([_padded(row.probabilities, width, 0.0) for row in rows]).astype(np.float32),
-        kept=stack("kept").astype(np.int32),
-        changed=stack("changed").astype(np.int32),
-        removed=stack("removed").astype(np.int32),
-        mass_removed=stack("mass_removed").astype(np.float32),
-        entropy=stack("entropy").astype(np.float32),
+        probabilities=np.array([_padded(row.probabilities, width, 0.0) for row in rows], dtype=np.float32),
+        kept=by_stage("kept", np.int32),
+        changed=by_stage("changed", np.int32),
+        removed=by_stage("removed", np.int32),
+        mass_removed=by_stage("mass_removed", np.float32),
+        entropy=by_stage("entropy", np.float32),
         removed_tokens=np.stack([row.removed_tokens for row in rows], axis=1),
         candidates=np.array([row.candidates for row in rows], dtype=np.int32),
         chosen=chosen.astype(np.int32),
-        chosen_rank=stack("chosen_rank").astype(np.int32),
-        chosen_scores=stack("chosen_scores").astype(np.float32),
+        chosen_rank=by_stage("chosen_rank", np.int32),
+        chosen_scores=by_stage("chosen_scores", np.float32),
         chosen_probability=np.array([row.chosen_probability for row in rows], dtype=np.float32),
         finished=finished.astype(np.bool_),
     )
@@ -73,16 +83,16 @@ def top_indices(scores: F32, count: int) -> Indices:
         scores: ``[V]``.
         count: how many at most.
     """
-    blocks = scores.size // _BLOCK
+    groups = scores.size // _GROUP
     floor = np.float32(-np.inf)
-    if blocks > count:
-        # The count-th highest block maximum is at most the count-th highest score, so only few pass it.
-        # fmax, because a NaN must not hide its block.
-        peaks = np.fmax.reduce(scores[: blocks * _BLOCK].reshape(blocks, _BLOCK), axis=1)
+    if groups > count:
+        # The count-th highest of the groups' maxima is at most the count-th highest score, so only few pass
+        # it. Groups are columns, which are reduced many at once; one with a NaN is left out.
+        peaks = np.maximum.reduce(scores[: groups * _GROUP].reshape(_GROUP, groups), axis=0)
         peaks = peaks[peaks == peaks]
         if peaks.size > count:
             floor = np.partition(peaks, peaks.size - count)[peaks.size - count]
-    above = np.flatnonzero((scores >= floor) & (scores > -np.inf))
+    above = np.flatnonzero(scores >= floor if floor > -np.inf else scores > floor)
     order = np.argsort(-scores[above], kind="stable")
     return above[order[:count]]
 
@@ -115,26 +125,35 @@ class _Stage:
         alive: indices of the kept tokens (score above ``-inf``), None for all of the vocabulary.
         nan: some score is NaN, which is neither kept nor removed.
         values: scores of the kept tokens.
-        weights: ``exp(score - top)`` of the kept tokens.
+        base: the highest score, or one near it.
+        weights: ``exp(score - base)`` of the kept tokens.
         total: sum of the weights.
-        top: highest score.
-        entropy: in bits.
+        moment: sum of ``weight · (score - base)``.
     """
 
     scores: F32
     alive: Indices | None
     nan: bool
     values: F32
+    base: np.float32
     weights: F32
     total: float
-    top: float
-    entropy: float
+    moment: float
+
+    @property
+    def entropy(self) -> float:
+        """In bits."""
+        if not self.total:
+            return 0.0
+        # A score of +inf takes all; inf - inf is NaN, as it is in torch.
+        with np.errstate(invalid="ignore"):
+            return max(0.0, float(np.log2(self.total) - self.moment / self.total / np.log(2)))
 
     def probability(self, scores: F32) -> F64:
         """Softmax of given scores in this distribution (0 for ``-inf``)."""
         if not self.total:
             return np.zeros(scores.shape)
-        return np.exp(scores.astype(np.float64) - self.top) / self.total
+        return np.exp(scores.astype(np.float64) - float(self.base)) / self.total
 
     def rank(self, token: int) -> int:
         """Rank of a token among all, from 1; equal scores share the better one."""
@@ -158,69 +177,117 @@ class _Change:
     mass: float = 0.0
 
 
-def _removal(before: _Stage, changed: int, gone: Bools) -> _Change:
-    """The change of a stage; ``gone`` says which of the tokens alive before it removed."""
+def _removal(before: _Stage, after: _Stage, changed: int, values: F32) -> _Change:
+    """What a stage did that removed tokens.
+
+    Args:
+        before: the stage before it.
+        after: the stage.
+        changed: how many scores it changed.
+        values: its scores of the tokens that were alive before it.
+    """
+    gone = values == -np.inf
     removed = int(np.count_nonzero(gone))
     if not removed:
         return _Change(changed)
-    weights = np.where(gone, before.weights, np.float32(0))  # faster than picking out most of them
-    mass = float(weights.sum(dtype=np.float64)) / before.total if before.total else 0.0
+    mass = _mass_removed(before, after, gone)
     if removed > REMOVED_CAP:
         return _Change(changed, removed, mass=mass)
     listed = np.flatnonzero(gone)
     return _Change(changed, removed, listed if before.alive is None else before.alive[listed], mass)
 
 
-def _stage(scores: F32, alive: Indices | None) -> _Stage:
+def _mass_removed(before: _Stage, after: _Stage, gone: Bools) -> float:
+    if not before.total:
+        return 0.0
+    if before.alive is None and after.alive is not None and after.alive.size < gone.size // _FEW:
+        mass = 1 - float(before.weights[after.alive].sum(dtype=np.float64)) / before.total
+        if mass > _EXACT_MASS:
+            return mass
+    weights = np.where(gone, before.weights, np.float32(0))  # faster than picking out most of them
+    return float(weights.sum(dtype=np.float64)) / before.total
+
+
+def _stage(scores: F32, alive: Indices | None, *, nan: bool = False) -> _Stage:
     values = scores if alive is None else scores[alive]
-    nan = alive is not None and bool((scores != scores).any())
     if not values.size:
-        return _Stage(scores, alive, nan, values, values, 0.0, 0.0, 0.0)
-    top = values.max()
-    # A score of +inf takes all; -inf + inf would be NaN, as it is in torch.
+        return _Stage(scores, alive, nan, values, np.float32(0), values, 0.0, 0.0)
+    base = values.max()
     with np.errstate(invalid="ignore"):
-        below = values - top
+        below = values - base
         weights = np.exp(below)
         total = float(weights.sum(dtype=np.float64))
         # Not np.vdot: its BLAS wakes a second thread that goes on spinning on a core the model needs.
-        expected = float(np.einsum("i,i->", weights, below)) / total
-        entropy = np.log2(total) - expected / np.log(2)
-    return _Stage(scores, alive, nan, values, weights, total, float(top), max(0.0, float(entropy)))
+        moment = float(np.einsum("i,i->", weights, below))
+    return _Stage(scores, alive, nan, values, base, weights, total, moment)
 
 
 def _first_stage(scores: F32) -> _Stage:
-    kept = scores > -np.inf
-    return _stage(scores, None if kept.all() else np.flatnonzero(kept))
+    lowest = scores.min()
+    if lowest > -np.inf:  # all are alive; False for NaN too
+        return _stage(scores, None)
+    return _stage(scores, np.flatnonzero(scores > -np.inf), nan=bool(np.isnan(lowest)))
 
 
 def _next_stage(before: _Stage, scores: F32) -> tuple[_Stage, _Change]:
     """A stage and what it did. Each look at the whole vocabulary costs, so there are as few as can be."""
-    alive = before.alive
-    if alive is not None and not before.nan:
+    alive, lowest = before.alive, scores.min()
+    nan = bool(np.isnan(lowest))
+    if alive is not None and not before.nan and not nan:
         kept = scores > -np.inf
         inside = kept[alive]
         # Nothing that was removed has come back, and every other score is -inf.
-        if np.count_nonzero(inside) == np.count_nonzero(kept) and not np.isnan(scores.min()):
+        if np.count_nonzero(inside) == np.count_nonzero(kept):
             return _shrunk_stage(before, scores, inside)
-    changed = _changed(before.scores, scores)
+    differs = before.scores != scores
+    changed = int(np.count_nonzero(differs))
+    if before.nan and nan:  # NaN that stays NaN is no change
+        changed -= int(np.count_nonzero(np.isnan(before.scores) & np.isnan(scores)))
     if not changed:
         return replace(before, scores=scores), _Change()
-    if scores.min() > -np.inf:  # all are alive; False for NaN too
-        return _stage(scores, None), _Change(changed)
-    stage = _stage(scores, np.flatnonzero(scores > -np.inf))
-    values = scores if alive is None else scores[alive]
-    gone = values == -np.inf
-    return stage, _removal(before, changed, gone)
+    if lowest > -np.inf:
+        few = alive is None and changed < scores.size // _FEW
+        edited = _edited_stage(before, scores, np.flatnonzero(differs)) if few else None
+        return edited or _stage(scores, None), _Change(changed)
+    stage = _stage(scores, np.flatnonzero(scores > -np.inf), nan=nan)
+    return stage, _removal(before, stage, changed, scores if alive is None else scores[alive])
+
+
+def _edited_stage(before: _Stage, scores: F32, edited: Indices) -> _Stage | None:
+    """A stage that kept all tokens as the one before it did, and changed the scores of a few.
+
+    Returns:
+        The stage; None where the highest score has moved too far for the weights to be kept.
+    """
+    base, top = before.base, scores.max()
+    if not base - _NEAR < top <= base:  # False for infinite scores too
+        return None
+    below = scores[edited] - base
+    weights, old = before.weights.copy(), before.weights[edited].astype(np.float64)
+    weights[edited] = np.exp(below)
+    new = weights[edited].astype(np.float64)
+    old_below = (before.scores[edited] - base).astype(np.float64)
+    return _Stage(
+        scores,
+        None,
+        nan=False,
+        values=scores,
+        base=base,
+        weights=weights,
+        total=before.total + float(new.sum() - old.sum()),
+        moment=before.moment + float(new @ below.astype(np.float64) - old @ old_below),
+    )
 
 
 def _shrunk_stage(before: _Stage, scores: F32, inside: Bools) -> tuple[_Stage, _Change]:
     """A stage whose kept tokens are some of those before; ``inside`` says which."""
     assert before.alive is not None
     values = scores[before.alive]
-    changed = _changed(before.values, values)
+    changed = int(np.count_nonzero(before.values != values))
     if not changed:
         return replace(before, scores=scores), _Change()
-    return _stage(scores, before.alive[inside]), _removal(before, changed, values == -np.inf)
+    stage = _stage(scores, before.alive[inside])
+    return stage, _removal(before, stage, changed, values)
 
 
 def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
@@ -249,14 +316,6 @@ def _summarise_row(scores: list[F32], chosen: int, cap: int) -> _Row:
         chosen_scores=[float(stage.scores[chosen]) if made else np.nan for stage in stages],
         chosen_probability=float(final.probability(final.scores[[chosen]])[0]) if made else np.nan,
     )
-
-
-def _changed(before: F32, after: F32) -> int:
-    """How many scores differ; NaN that stays NaN is no change."""
-    count = int(np.count_nonzero(before != after))
-    if count:
-        count -= int(np.count_nonzero((before != before) & (after != after)))
-    return count
 
 
 def _recorded_tokens(raw: _Stage, final: _Stage, chosen: int, cap: int) -> Indices:
