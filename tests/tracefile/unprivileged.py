@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -18,8 +19,8 @@ def run_unprivileged(code: str, *arguments: Path) -> str:
     """
     if os.geteuid() == 0:
         for argument in arguments:
-            for parent in [*argument.parents][:4]:
-                if parent.stat().st_uid == 0 and str(parent).startswith("/tmp"):
+            for parent in argument.parents:
+                if parent.stat().st_uid == 0 and parent.is_relative_to(tempfile.gettempdir()):
                     parent.chmod(parent.stat().st_mode | 0o055)
         code = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY})\n{code}"
     # Imports come first: the other user may not be able to read the installation.
