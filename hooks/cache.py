@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -22,6 +21,10 @@ from hooks.tensors import info_of
 from tracer.schema.cache import CacheGroup, CacheState
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+Slots = torch.Tensor | list[torch.Tensor]
+"""A tensor a layer, keys of all layers, then values; stacked where they are alike."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ def _looks(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
     return key.shape, value.shape, key.dtype, key.device
 
 
-def new_slots(view: CacheView, start: int, stop: int) -> Sequence[torch.Tensor] | None:
-    """Views of the slots that a step wrote, keys of all layers, then values.
+def new_slots(view: CacheView, start: int, stop: int) -> Slots:
+    """Copies of the slots that a step wrote, keys of all layers, then values.
 
     Args:
         view: the cache after the forward pass.
@@ -119,34 +122,33 @@ def new_slots(view: CacheView, start: int, stop: int) -> Sequence[torch.Tensor] 
         stop: one past the last.
 
     Returns:
-        Tensors ``[batch, KV heads, stop - start, head dim]`` of equal shape on one device each, or None
-        where the cache does not append or its layers differ.
+        Tensors ``[batch, KV heads, stop - start, head dim]``, as one tensor where all are of one shape and
+        device; none where the cache does not append.
     """
-    if not view.layers or not view.appends:
-        return None
     tensors = [key for key, _ in view.layers] + [value for _, value in view.layers]
-    if len({tensor.shape for tensor in tensors}) > 1 or not start < stop <= tensors[0].shape[-2]:
-        return None
+    if not tensors or not view.appends:
+        return []
+    if len({(tensor.shape, tensor.device) for tensor in tensors}) > 1 or not start < stop:
+        return [tensor[..., start:stop, :].detach().clone() for tensor in tensors]
     # A third of the time of an index with an ellipsis, which counts for dozens of tensors a step.
-    return [tensor.narrow(-2, start, stop - start) for tensor in tensors]
+    slots: torch.Tensor = torch.stack([tensor.narrow(-2, start, stop - start) for tensor in tensors])
+    return slots.detach()
 
 
-def slot_norms(view: CacheView, start: int, stop: int) -> torch.Tensor | None:
-    """Euclidean norms of the new slots.
+def slot_norms(slots: Slots) -> torch.Tensor | None:
+    """Euclidean norms of new slots.
 
     Args:
-        view: the cache after the forward pass.
-        start: first new slot.
-        stop: one past the last.
+        slots: what :func:`new_slots` gave.
 
     Returns:
-        ``[2 · layers, batch, KV heads, stop - start]`` float32, keys first; None where there are none.
+        ``[2 · layers, batch, KV heads, new slots]`` float32, keys first; None where there are none, or where
+        layers differ in shape.
     """
-    tensors = new_slots(view, start, stop)
-    if not tensors:
-        return None
-    if len({tensor.device for tensor in tensors}) == 1:
-        norms: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(tensors)).float(), dim=-1)
+    if isinstance(slots, torch.Tensor):
+        norms: torch.Tensor = torch.linalg.vector_norm(slots.float(), dim=-1)
         return norms
+    if len({slot.shape for slot in slots}) != 1 or not slots[0].shape[-2]:
+        return None
     # Layers on several devices: reduce where they are, gather the small results.
-    return torch.stack([torch.linalg.vector_norm(tensor.float(), dim=-1).cpu() for tensor in tensors])
+    return torch.stack([torch.linalg.vector_norm(slot.float(), dim=-1).cpu() for slot in slots])

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hooks.cache import record_cache, slot_norms, view_cache
+from hooks.cache import new_slots, record_cache, slot_norms, view_cache
 from hooks.cache_proof import CacheProof
 from hooks.call_notes import CallNotes
 from hooks.draw import DrawStates, generator_state
@@ -283,12 +283,12 @@ class RunCapture:
         before, after = step.cache_before.length, step.cache_after.length
         if not view.layers:
             return
-        if self._save_kv and view.appends:
-            for layer, (key, value) in enumerate(view.layers):
-                step.saved[f"kv/{layer}/key"] = keep(key[..., before:after, :])
-                step.saved[f"kv/{layer}/value"] = keep(value[..., before:after, :])
+        slots = new_slots(view, before, after) if self._save_kv or self._statistics else []
+        if self._save_kv:
+            names = [f"kv/{layer}/{part}" for part in ("key", "value") for layer in range(len(view.layers))]
+            step.saved.update(zip(names, slots, strict=False))
         if self._statistics:
-            norms = slot_norms(view, before, after)
+            norms = slot_norms(slots)
             if norms is not None:
                 step.held["norms"] = norms
             check, violations = self._proof.check(view, after, before + step.fed)

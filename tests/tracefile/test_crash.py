@@ -241,7 +241,7 @@ def test_an_interrupted_step_is_rolled_back(tmp_path: Path, monkeypatch: pytest.
         writer.begin_run(header())
         writer.write_step(first)
         with monkeypatch.context() as patch:
-            patch.setattr("tracer.tracefile.writer.insert_tensor", interrupt)
+            patch.setattr("tracer.tracefile.writer.insert_tensors", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 writer.write_step(second, some_tokens(), {"x": None})  # type: ignore[dict-item]
         writer.write_step(second, some_tokens())

@@ -7,6 +7,8 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 DIGEST_SIZE = 8
+_HEAD = struct.Struct("<cq").pack
+_LONG = 1 << 14
 
 Buffer: TypeAlias = "bytes | memoryview"
 
@@ -21,15 +23,23 @@ def digest(*parts: Buffer | str | int | None) -> bytes:
         parts: the values in order; integers of at most 64 bits.
     """
     state = blake2b(digest_size=DIGEST_SIZE)
+    # Short values are joined first: an update each would cost more than hashing them does.
+    short: list[Buffer] = []
     for part in parts:
         if part is None:
-            state.update(b"-")
+            short.append(b"-")
         elif isinstance(part, int):
-            state.update(struct.pack("<cq", b"n", part))
+            short.append(_HEAD(b"n", part))
         else:
             data = part.encode() if isinstance(part, str) else part
-            state.update(struct.pack("<cq", b"d", len(data)))
-            state.update(data)
+            short.append(_HEAD(b"d", len(data)))
+            if len(data) < _LONG:
+                short.append(data)
+            else:
+                state.update(b"".join(short))
+                state.update(data)
+                short.clear()
+    state.update(b"".join(short))
     return state.digest()
 
 

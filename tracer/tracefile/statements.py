@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -14,8 +14,10 @@ from tracer.schema.step import Step
 from tracer.tracefile.digests import digest
 from tracer.tracefile.format import MAX_JSON, TENSOR_PART
 from tracer.tracefile.packing import PackedStep
-from tracer.tracefile.rows import Row, plain_rows, step_facts
+from tracer.tracefile.rows import Value, plain_rows, step_facts
 from tracer.tracefile.saved import SavedTensor
+
+_BYTES_A_STATEMENT = 1 << 20  # SQLite copies what it is given
 
 _ROWS_A_STATEMENT = 64  # times at most 12 columns stays below the 999 variables of older SQLite versions
 
@@ -68,18 +70,27 @@ def insert_step(connection: sqlite3.Connection, step: Step, packed: PackedStep, 
         _insert_rows(connection, table, rows)
 
 
-def insert_tensor(
-    connection: sqlite3.Connection, run: int, step: int, name: str, tensor: SavedTensor
+def insert_tensors(
+    connection: sqlite3.Connection, run: int, step: int, tensors: Mapping[str, SavedTensor]
 ) -> None:
-    """Store a tensor in parts."""
-    shape = json.dumps(tensor.shape)
-    for part, data in enumerate(tensor.parts(TENSOR_PART)):
-        part_digest = digest(run, step, name, part, tensor.dtype, shape, data)
-        row = (run, step, name, part, tensor.dtype, shape, part_digest, data)
-        connection.execute(_insertion("tensor", len(row), 1), row)
+    """Store tensors in parts."""
+    rows: list[Sequence[Value | memoryview | bytes]] = []
+    size = 0
+    for name, tensor in tensors.items():
+        shape = json.dumps(tensor.shape)
+        for part, data in enumerate(tensor.parts(TENSOR_PART)):
+            part_digest = digest(run, step, name, part, tensor.dtype, shape, data)
+            rows.append((run, step, name, part, tensor.dtype, shape, part_digest, data))
+            size += data.nbytes
+            if size > _BYTES_A_STATEMENT:
+                _insert_rows(connection, "tensor", rows)
+                rows, size = [], 0
+    _insert_rows(connection, "tensor", rows)
 
 
-def _insert_rows(connection: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+def _insert_rows(
+    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[Value | memoryview | bytes]]
+) -> None:
     # Few statements for many rows: each one gives up the interpreter lock and has to win it back.
     for start in range(0, len(rows), _ROWS_A_STATEMENT):
         some = rows[start : start + _ROWS_A_STATEMENT]

@@ -21,7 +21,7 @@ from tracer.tracefile.saved import SavedTensor
 from tracer.tracefile.statements import (
     insert_interned,
     insert_step,
-    insert_tensor,
+    insert_tensors,
     insert_tokens,
     record_text,
 )
@@ -130,8 +130,7 @@ class TraceWriter:
                 insert_interned(connection, "call_shape", packed.run, number, shape)
             insert_tokens(connection, tokens.values())
             insert_step(connection, step, packed, step_digest)
-            for name, tensor in tensors.items():
-                insert_tensor(connection, packed.run, packed.step, name, tensor)
+            insert_tensors(connection, packed.run, packed.step, tensors)
         run.last_step = step.number
         run.chain.add(step_digest)
         run.shapes.update(shapes)
