@@ -147,7 +147,7 @@ class ModuleWatch:
             known = self._known.find(index, argument, output)
             look = _look(tensors_in(argument), first_tensor(output)) if known.kept else None
             notes.returned += (index, known, look, 0)
-            if saved_as is not None:
+            if saved_as is not None and tensors_in(output):
                 _save(notes, saved_as, first_tensor(output))
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
             notes.add_fault(self.modules[index].name, error)

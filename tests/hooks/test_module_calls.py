@@ -17,9 +17,12 @@ from hooks.patches import Patches
 
 
 @contextmanager
-def watching(model: nn.Module, *, statistics: bool = True) -> Iterator[ModuleWatch]:
+def watching(
+    model: nn.Module, *, statistics: bool = True, save: tuple[int, ...] = ()
+) -> Iterator[ModuleWatch]:
     with Patches() as patches:
-        yield ModuleWatch(model, patches, statistics=statistics, save={})
+        names = {index: f"modules/{index}" for index in save}
+        yield ModuleWatch(model, patches, statistics=statistics, save=names)
 
 
 def step(watch: ModuleWatch, model: nn.Module, *inputs: Any, early: bool = False, **named: Any) -> StepCalls:
@@ -141,3 +144,20 @@ def test_an_argument_that_comes_and_goes_changes_the_shape(statistics: bool) -> 
         ]
     alone, both = [(1, 1, 2)], [(1, 1, 2), (5,)]
     assert seen == [alone, both, alone, both]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_module_that_returns_no_tensor_has_nothing_to_save(statistics: bool) -> None:
+    class Silent(nn.Module):
+        def forward(self, values: Tensor) -> None:
+            return None
+
+    model = nn.Sequential(Doubled(), Silent())
+    with watching(model, statistics=statistics, save=(1, 2)) as watch:
+        for _ in range(2):
+            watch.begin(early=False)
+            model(torch.ones(1, 1, 3))
+            notes = watch.take()
+            assert notes is not None
+            assert (list(notes.saved), notes.errors) == (["modules/1"], [])
+            assert shapes(watch, watch.reduce(notes), "1") == ([(1, 1, 3)], [])
