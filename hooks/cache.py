@@ -22,7 +22,6 @@ from tracer.schema.cache import CacheGroup, CacheState
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
-
 Slots = torch.Tensor | list[torch.Tensor]
 """A tensor a layer, keys of all layers, then values; stacked where they are alike."""
 

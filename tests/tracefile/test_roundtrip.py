@@ -112,6 +112,25 @@ def test_a_large_tensor_is_stored_in_parts(tmp_path: Path, monkeypatch: pytest.M
     assert check_file(tmp_path / "run.trace").runs[0].tensors == 1
 
 
+def test_many_tensors_of_any_size_are_all_kept(tmp_path: Path) -> None:
+    # More than fit into one statement, in number and in bytes; the long ones stand among short ones.
+    values = {
+        f"t{number}": np.full(300_000 if number % 25 == 3 else 5, number, dtype=np.float32)
+        for number in range(150)
+    }
+    (step,) = steps(1)
+    with TraceWriter(tmp_path / "run.trace") as writer:
+        writer.begin_run(header())
+        saved = {name: SavedTensor("float32", array.shape, array.data) for name, array in values.items()}
+        writer.write_step(step, (), saved)
+    with open_trace(tmp_path / "run.trace") as recording:
+        run = recording.runs[0]
+        assert set(run.tensor_names(1)) == set(values)
+        for name, array in values.items():
+            np.testing.assert_array_equal(run.tensor(1, name), array)
+    assert check_file(tmp_path / "run.trace").ok
+
+
 def test_hostile_names_and_texts_are_only_data(tmp_path: Path) -> None:
     name = "'); DROP TABLE step; --\x00\n\u202e"
     token = some_tokens(1)[0].model_copy(update={"text": name, "piece": name})
