@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hooks.statistics import NonFinite
+from hooks.statistics import NonFinite, Reduced
 
 Sizes = tuple[list[torch.Size], list[torch.Size]]
 
@@ -37,11 +37,11 @@ class Look:
     """What was seen of an output that is not held.
 
     Attributes:
-        statistics: ``[4, 1]`` on the tensor's device.
+        statistics: of its values.
         nonfinite: details, where values are known not to be finite.
     """
 
-    statistics: torch.Tensor
+    statistics: Reduced
     nonfinite: NonFinite | None
 
 

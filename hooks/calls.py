@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from hooks.call_notes import KnownCall, StepNotes
 from hooks.shapebook import ShapeBook
-from hooks.statistics import NonFinite, describe_nonfinite, group_alike, reduce_groups
-from hooks.tensors import tensors_in, to_host
+from hooks.statistics import NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
+from hooks.tensors import tensors_in
 from tracer.schema.step import CallLayout, CallShape, ModuleColumns
 
 
@@ -74,8 +74,7 @@ class CallReducer:
         notes = self._whole(notes)
         columns = np.full((4, len(notes.calls)), np.nan, dtype=np.float32)
         reduce_groups(columns, notes.places, notes.outputs, self._grouped(notes))
-        for call, look in notes.looks.items():
-            columns[:, call] = to_host(look.statistics)[:, 0]
+        gather(columns, [*notes.looks], [look.statistics for look in notes.looks.values()])
         counts, first = _nonfinite(notes, columns)
         return StepCalls(
             layout_number=sequence.layout_number,

@@ -37,7 +37,7 @@ class KnownCalls:
         ]
         # Equal sizes are one object for all modules: fewer objects for the processor's caches.
         self._sizes: dict[int, Sizes] = {}
-        self._change = _Change(0, ([], []), 0)
+        self._changes: dict[int, _Change] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -49,6 +49,7 @@ class KnownCalls:
 
     def recognise(self, notes: CallNotes) -> StepNotes:
         """The calls of a step from what was noted; a fault becomes one of the errors of the notes."""
+        self._changes.clear()
         if not self._statistics:  # all were recognised when they returned, and nothing is held
             return StepNotes(notes.returned[1::4])
         found, last = StepNotes(), self.last
@@ -105,12 +106,13 @@ class KnownCalls:
 
     def _number(self, before: int, sizes: Sizes, argument: Any, output: Any) -> int:
         """Number of a shape that a module's last call, of the shape ``before``, did not have."""
-        change = self._change
-        # What grows with the sequence grows in all layers alike, so one of them tells for the others.
-        if before and before == change.before and sizes == change.sizes:
+        # What changes with the sequence changes in all layers alike, so one of them tells for the others.
+        change = self._changes.get(before)
+        if change is not None and change.sizes == sizes:
             return change.after
         number = self._book.number(shape_key(tensors_in(argument), tensors_in(output)))
-        self._change = _Change(before, sizes, number)
+        if before:
+            self._changes[before] = _Change(sizes, number)
         return number
 
     def _is_activation(self, index: int, output: Any) -> bool:
@@ -125,9 +127,8 @@ class KnownCalls:
 
 
 class _Change(NamedTuple):
-    """The last call that looked different from the one before it: its shape's number before, and now."""
+    """What a call of this step looked like that looked different in the step before."""
 
-    before: int
     sizes: Sizes
     after: int
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hooks.call_notes import CallNotes, Look
@@ -14,7 +14,7 @@ from hooks.calls import CallReducer, StepCalls
 from hooks.known_calls import KnownCalls
 from hooks.patches import Patches
 from hooks.shapebook import ShapeBook
-from hooks.statistics import describe_nonfinite, reduce_stacked
+from hooks.statistics import describe_nonfinite, reduce_one
 from hooks.tensors import first_tensor, keep, tensors_in
 from tracer.schema.run import ModuleInfo
 
@@ -154,11 +154,11 @@ class ModuleWatch:
 
 
 def _look(inputs: list[Tensor], output: Tensor) -> Look:
-    statistics, nonfinite = reduce_stacked([output]), None
+    reduced, nonfinite = reduce_one(output), None
     # Asking a GPU here would stall it once a module; there the extremes tell, at the end of the step.
-    if not statistics.is_cuda and not bool(torch.isfinite(statistics[2:]).all()):
+    if not output.is_cuda and not (isfinite(reduced.low.item()) and isfinite(reduced.high.item())):
         nonfinite = describe_nonfinite(output, inputs)
-    return Look(statistics, nonfinite)
+    return Look(reduced, nonfinite)
 
 
 def _save(notes: CallNotes, name: str, output: Tensor) -> None:

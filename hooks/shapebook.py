@@ -62,6 +62,8 @@ class ShapeBook:
 
 def shape_key(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> ShapeKey:
     """What tells one call shape from another; holds no tensor."""
-    return tuple(
-        tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in part) for part in (inputs, outputs)
-    )
+    return _looks(inputs), _looks(outputs)
+
+
+def _looks(tensors: Sequence[torch.Tensor]) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
+    return tuple([(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors])

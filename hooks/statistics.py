@@ -1,19 +1,30 @@
 """Statistics of many tensors at once.
 
 Reducing each module output by itself costs more than the model's own small operations. Outputs of one
-shape are therefore stacked and reduced together: a handful of operations for a whole step.
+shape are therefore stacked and reduced together: a handful of operations for a whole step. Those of a
+prefill are large enough to be reduced one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hooks.tensors import to_host
+
+
+class Reduced(NamedTuple):
+    """Statistics of one tensor, each a scalar on the tensor's device."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
 
 
 def reduce_stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -35,6 +46,35 @@ def reduce_stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     # Centred before squaring: the difference of two large squares would lose a small deviation.
     deviation = torch.linalg.vector_norm(values.sub_(mean.unsqueeze(-1)), dim=-1) / values.shape[-1] ** 0.5
     return torch.stack((mean, deviation, low, high)).float()
+
+
+def reduce_one(tensor: torch.Tensor) -> Reduced:
+    """The same of one tensor that is about to be let go: no copy of it, and half as many operations.
+
+    Args:
+        tensor: at least one element.
+    """
+    values = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+    low, high = torch.aminmax(values)
+    mean = values.mean()
+    deviation = torch.linalg.vector_norm(values - mean) / values.numel() ** 0.5
+    return Reduced(mean, deviation, low, high)
+
+
+def gather(columns: npt.NDArray[np.float32], places: Sequence[int], reduced: Sequence[Reduced]) -> None:
+    """Write the statistics of tensors that were reduced one by one; waits once for each device.
+
+    Args:
+        columns: ``[4, C]`` to be filled: mean, std, low, high.
+        places: the column of each.
+        reduced: what :func:`reduce_one` made of them.
+    """
+    devices: dict[torch.device, list[int]] = {}
+    for index, each in enumerate(reduced):
+        devices.setdefault(each.mean.device, []).append(index)
+    for members in devices.values():
+        flat = torch.stack([value.float() for index in members for value in reduced[index]])
+        columns[:, [places[index] for index in members]] = to_host(flat).reshape(-1, 4).T
 
 
 def reduce_groups(
