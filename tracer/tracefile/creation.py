@@ -130,9 +130,9 @@ def _build(path: Path) -> None:
     try:
         connection.execute("PRAGMA auto_vacuum=NONE")
         connection.execute("PRAGMA encoding='UTF-8'")
+        connection.execute("BEGIN IMMEDIATE")  # around all of it: every transaction waits for the disk
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        connection.execute("BEGIN IMMEDIATE")
         for statement in TABLES.values():
             connection.execute(statement)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

@@ -50,13 +50,12 @@ def insert_interned(
     connection: sqlite3.Connection,
     table: Literal["layout", "call_shape"],
     run: int,
-    number: int,
-    record: Record,
+    records: Mapping[int, Record],
 ) -> None:
-    """Store a record that steps refer to by number."""
-    text = record_text(record)
-    row = (run, number, text, digest(run, number, text))
-    connection.execute(_insertion(table, len(row), 1), row)
+    """Store records that steps refer to by number."""
+    texts = {number: record_text(record) for number, record in records.items()}
+    rows = [(run, number, text, digest(run, number, text)) for number, text in texts.items()]
+    _insert_rows(connection, table, rows)
 
 
 def insert_step(connection: sqlite3.Connection, step: Step, packed: PackedStep, step_digest: bytes) -> None:

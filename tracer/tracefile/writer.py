@@ -124,10 +124,8 @@ class TraceWriter:
         layouts, shapes, tokens = run.new_layouts(step), run.new_shapes(step), self._unknown(new_tokens)
         step_digest = packed.digest
         with self._transaction(f"step {step.number}") as connection:
-            for number, layout in layouts.items():
-                insert_interned(connection, "layout", packed.run, number, layout)
-            for number, shape in shapes.items():
-                insert_interned(connection, "call_shape", packed.run, number, shape)
+            insert_interned(connection, "layout", packed.run, layouts)
+            insert_interned(connection, "call_shape", packed.run, shapes)
             insert_tokens(connection, tokens.values())
             insert_step(connection, step, packed, step_digest)
             insert_tensors(connection, packed.run, packed.step, tensors)
