@@ -53,7 +53,7 @@ class CallNotes:
         early: whether outputs are looked at when they appear.
         returned: four values a call, in the order in which they returned: the module's index, what went
             in, what came out, and how often its first output had been written in place by then; or for a
-            call that was looked at in time the index, its :class:`KnownCall`, its :class:`Look` (None if no
+            call that was recognised in time the index, its :class:`KnownCall`, its :class:`Look` (None if no
             statistics are taken), and 0. One flat list on purpose: a container a call would feed the
             garbage collector.
         saved: outputs to be stored, by tensor name.

@@ -50,8 +50,25 @@ class KnownCalls:
     def recognise(self, notes: CallNotes) -> StepNotes:
         """The calls of a step from what was noted; a fault becomes one of the errors of the notes."""
         self._changes.clear()
-        if not self._statistics:  # all were recognised when they returned, and nothing is held
-            return StepNotes(notes.returned[1::4])
+        return self._with_outputs(notes) if self._statistics else StepNotes(self._calls_alone(notes))
+
+    def _calls_alone(self, notes: CallNotes) -> list[KnownCall]:
+        """The calls where no output is wanted: most were recognised when they returned."""
+        returned = notes.returned
+        calls, faulty = returned[1::4], []
+        for at, argument in enumerate(calls):
+            if type(argument) is not KnownCall:
+                try:
+                    calls[at] = self.find(returned[4 * at], argument, returned[4 * at + 2])
+                except Exception as error:  # noqa: BLE001 - a fault in recording costs no other call
+                    notes.add_fault(self._names[returned[4 * at]], error)
+                    faulty.append(at)
+        for at in reversed(faulty):
+            del calls[at]
+        return calls
+
+    def _with_outputs(self, notes: CallNotes) -> StepNotes:
+        """The calls, and the outputs that are reduced."""
         found, last = StepNotes(), self.last
         for index, argument, output, version in _fours(notes.returned):
             known, first = last[index], output

@@ -22,11 +22,11 @@ from tracer.schema.run import ModuleInfo
 class ModuleWatch:
     """Stands before ``forward`` of every module of a model.
 
-    Where only shapes are wanted they are compared with the last ones when a call returns, and nothing is
-    held. For statistics, what goes in and comes out in a decode step is only kept, and looked at all
-    together at the end of the step. In the prefill it may be large, so each output is looked at when it
-    appears, and never more than one is held. The same goes for a module whose output turns out to be
-    overwritten in place.
+    Where only shapes are wanted they are compared with the last ones when a call returns, and only a call
+    that looks different is kept to the end of the step. For statistics, what goes in and comes out in a
+    decode step is only kept, and looked at all together at the end. In the prefill it may be large, so each
+    output is looked at when it appears, and never more than one is held. The same goes for a module whose
+    output turns out to be overwritten in place.
 
     Attributes:
         modules: all registered modules, the model itself first.
@@ -95,7 +95,8 @@ class ModuleWatch:
 
     # Between two calls the weights have swept this code out of the processor's caches, so that a line of the
     # two wrappers costs many times what it would in a loop. Tensors, however, are in the caches when a call
-    # returns and no longer when the step is over: what is not held had better be looked at in time.
+    # returns and no longer when the step is over: where no values are wanted, sizes that are the usual ones
+    # are compared in time. Calls that take more lines than that wait for the end of the step.
 
     def _comparing(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
         last = self._known.last
@@ -113,8 +114,10 @@ class ModuleWatch:
                     and argument.shape == known.size_in
                 ):
                     notes.returned += (index, known, None, 0)
-                else:
+                elif notes.early:
                     self._note(notes, index, argument, output, saved_as)
+                else:
+                    notes.returned += (index, argument, output, 0)
             return output
 
         return watched
