@@ -35,8 +35,6 @@ class KnownCalls:
         self._buffers = [
             [_memory(buffer) for buffer in module.buffers(recurse=False)] for _, module in modules
         ]
-        # Equal sizes are one object for all modules: fewer objects for the processor's caches.
-        self._sizes: dict[int, Sizes] = {}
         self._changes: dict[int, _Change] = {}
         self.forget()
 
@@ -47,9 +45,14 @@ class KnownCalls:
             for index in range(len(self._buffers))
         ]
 
+    def begin(self) -> None:
+        """A step begins; none of its calls has been looked at."""
+        self._changes.clear()
+        if self._book.crowded:
+            self._book.keep({known.number for known in self.last})
+
     def recognise(self, notes: CallNotes) -> StepNotes:
         """The calls of a step from what was noted; a fault becomes one of the errors of the notes."""
-        self._changes.clear()
         return self._with_outputs(notes) if self._statistics else StepNotes(self._calls_alone(notes))
 
     def _calls_alone(self, notes: CallNotes) -> list[KnownCall]:
@@ -109,8 +112,7 @@ class KnownCalls:
         plain = type(argument) is Tensor and type(output) is Tensor
         if known.number and known.sizes == sizes and (known.size_in is not None) is plain:
             return known
-        number = self._number(known.number, sizes, argument, output)
-        sizes = self._sizes.setdefault(number, sizes)
+        number, sizes = self._number(known.number, sizes, argument, output)
         self.last[index] = known = KnownCall(
             module=index,
             number=number,
@@ -121,16 +123,19 @@ class KnownCalls:
         )
         return known
 
-    def _number(self, before: int, sizes: Sizes, argument: Any, output: Any) -> int:
-        """Number of a shape that a module's last call, of the shape ``before``, did not have."""
+    def _number(self, before: int, sizes: Sizes, argument: Any, output: Any) -> tuple[int, Sizes]:
+        """Number of a shape that a module's last call, of the shape ``before``, did not have, and its sizes.
+
+        Equal sizes are one object for all modules: fewer objects for the processor's caches.
+        """
         # What changes with the sequence changes in all layers alike, so one of them tells for the others.
         change = self._changes.get(before)
         if change is not None and change.sizes == sizes:
-            return change.after
+            return change.after, change.sizes
         number = self._book.number(shape_key(tensors_in(argument), tensors_in(output)))
         if before:
             self._changes[before] = _Change(sizes, number)
-        return number
+        return number, sizes
 
     def _is_activation(self, index: int, output: Any) -> bool:
         """Whether statistics are taken: a view of the module's own buffer (rotary table) is no activation."""

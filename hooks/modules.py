@@ -67,6 +67,7 @@ class ModuleWatch:
         Args:
             early: look at outputs when they appear (prefill, inference mode).
         """
+        self._known.begin()
         self._notes = CallNotes(early)
 
     def take(self) -> CallNotes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import torch
 
@@ -13,11 +13,21 @@ ShapeKey = tuple[tuple[tuple[torch.Size, torch.dtype, torch.device], ...], ...]
 """Looks of the tensors that went into a call, and of those that came out."""
 
 
+_MANY = 128
+"""So many new shapes are a reason to forget those that no module had in its last call."""
+
+
 class ShapeBook:
-    """Gives every distinct call shape and every distinct layout a number, from 1."""
+    """Gives every distinct call shape and every distinct layout a number, from 1.
+
+    Some shapes grow with the sequence and never come again; they are forgotten (:meth:`keep`), so that a long
+    run takes no more memory than a short one. One that does come again gets another number.
+    """
 
     def __init__(self, modules: int) -> None:
         self._modules = modules
+        self._next = 1
+        self._kept = 1
         self._shapes: dict[int, CallShape] = {}
         self._numbers: dict[ShapeKey, int] = {}
         self._layouts: dict[tuple[int, ...], tuple[int, CallLayout]] = {}
@@ -27,6 +37,21 @@ class ShapeBook:
         book = ShapeBook(self._modules)
         book._shapes, book._numbers, book._layouts = self._shapes, self._numbers, {**self._layouts}
         return book
+
+    @property
+    def crowded(self) -> bool:
+        """Whether many shapes have been numbered since the last :meth:`keep`."""
+        return self._next - self._kept > _MANY
+
+    def keep(self, numbers: Set[int]) -> None:
+        """Forget all other shapes.
+
+        Args:
+            numbers: those that may be asked for again.
+        """
+        self._shapes = {number: shape for number, shape in self._shapes.items() if number in numbers}
+        self._numbers = {key: number for key, number in self._numbers.items() if number in numbers}
+        self._kept = self._next
 
     def shape(self, number: int) -> CallShape:
         """The call shape with that number."""
@@ -40,7 +65,8 @@ class ShapeBook:
         """
         number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[key] = len(self._numbers) + 1
+            number = self._numbers[key] = self._next
+            self._next += 1
             inputs, outputs = (tuple(info(*item) for item in part) for part in key)
             self._shapes[number] = CallShape.model_construct(inputs=inputs, outputs=outputs)
         return number

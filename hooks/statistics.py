@@ -17,6 +17,9 @@ import torch
 
 from hooks.tensors import to_host
 
+_PART = 1 << 22
+"""Values that are centred at once."""
+
 
 class Reduced(NamedTuple):
     """Statistics of one tensor, each a scalar on the tensor's device."""
@@ -54,11 +57,30 @@ def reduce_one(tensor: torch.Tensor) -> Reduced:
     Args:
         tensor: at least one element.
     """
-    values = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+    values = tensor.detach()
+    if values.dtype not in (torch.float32, torch.float64):
+        values = values.float()
     low, high = torch.aminmax(values)
     mean = values.mean()
-    deviation = torch.linalg.vector_norm(values - mean) / values.numel() ** 0.5
+    deviation = _centred_norm(values, mean) / values.numel() ** 0.5
     return Reduced(mean, deviation, low, high)
+
+
+def _centred_norm(values: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    if values.numel() <= _PART:
+        return _norm(values - mean)
+    # The logits of a long prompt take hundreds of megabytes; they are not needed twice at once.
+    room = torch.empty(_PART, dtype=values.dtype, device=values.device)
+    norms = [
+        _norm(torch.sub(part, mean, out=room[: part.numel()]))
+        for part in torch.split(values.reshape(-1), _PART)
+    ]
+    return _norm(torch.stack(norms))
+
+
+def _norm(values: torch.Tensor) -> torch.Tensor:
+    norm: torch.Tensor = torch.linalg.vector_norm(values)
+    return norm
 
 
 def gather(columns: npt.NDArray[np.float32], places: Sequence[int], reduced: Sequence[Reduced]) -> None:

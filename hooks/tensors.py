@@ -24,7 +24,7 @@ def info_of(tensor: Tensor) -> TensorInfo:
     return info(tensor.shape, tensor.dtype, tensor.device)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
     """The record of a tensor of these looks."""
     return TensorInfo.model_construct(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hooks.calls import StepCalls
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
+from hooks.statistics import gather, reduce_one, reduce_stacked
 
 
 @contextmanager
@@ -161,3 +162,41 @@ def test_a_module_that_returns_no_tensor_has_nothing_to_save(statistics: bool) -
             assert notes is not None
             assert (list(notes.saved), notes.errors) == (["modules/1"], [])
             assert shapes(watch, watch.reduce(notes), "1") == ([(1, 1, 3)], [])
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_shapes_that_never_come_again_are_forgotten(statistics: bool) -> None:
+    class Now(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.often, self.once = Doubled(), Doubled()
+
+        def forward(self, values: Tensor) -> Tensor:
+            if values.shape[-1] in (1, 999):
+                self.once(values[..., :1])
+            doubled: Tensor = self.often(values)
+            return doubled
+
+    model = Now()
+    with watching(model, statistics=statistics) as watch:
+        for length in (*range(1, 700), 5, 999, 1):
+            calls = step(watch, model, torch.ones(1, 1, length))
+            assert shapes(watch, calls, "often") == ([(1, 1, length)], [(1, 1, length)])
+            if length in (1, 999):
+                assert shapes(watch, calls, "once") == ([(1, 1, 1)], [(1, 1, 1)])
+        assert len(watch._book._shapes) < 200
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 7, 30_000, 9_000_001])
+def test_an_output_alone_is_reduced_as_in_a_stack(size: int, dtype: torch.dtype) -> None:
+    values = (torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3 + 100).to(dtype)
+    columns = np.full((4, 2), np.nan, dtype=np.float32)
+    gather(columns, [1], [reduce_one(values.requires_grad_())])
+    assert np.isnan(columns[:, 0]).all()
+    exact = values.detach().double()
+    expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
+    assert columns[:, 1] == pytest.approx([float(each) for each in expected], rel=1e-4, abs=1e-6)
+    if size < 1_000_000:  # a stack is not reduced in parts, and loses digits where it is long
+        stacked = reduce_stacked([values.detach()])[:, 0].numpy()
+        assert columns[:, 1] == pytest.approx(stacked, rel=1e-4, abs=1e-6)

@@ -211,6 +211,23 @@ def test_a_contradictory_step_is_refused_and_nothing_is_written(tmp_path: Path) 
     assert check_file(tmp_path / "run.trace").runs[0].missing == (2,)
 
 
+def test_a_call_shape_that_comes_and_goes_is_stored_once(tmp_path: Path) -> None:
+    first, second, third = steps(3)
+    assert first.modules is not None
+    assert second.modules is not None
+    assert set(first.modules.shapes.tolist()) != set(second.modules.shapes.tolist())
+    last = replace(third, modules=first.modules, shapes=first.shapes)
+    with TraceWriter(tmp_path / "run.trace") as writer:
+        writer.begin_run(header())
+        for step in (first, second, last):
+            writer.write_step(step)
+    with open_trace(tmp_path / "run.trace") as recording:
+        read = recording.steps[-1]
+        assert read.modules is not None
+        assert read.modules.shapes.tolist() == first.modules.shapes.tolist()
+        assert all(first.shapes[number] == shape for number, shape in read.shapes.items())
+
+
 def test_a_closed_writer_and_reader_say_so(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 1)
     recording = open_trace(tmp_path / "run.trace")

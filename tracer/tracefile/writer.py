@@ -129,10 +129,7 @@ class TraceWriter:
             insert_tokens(connection, tokens.values())
             insert_step(connection, step, packed, step_digest)
             insert_tensors(connection, packed.run, packed.step, tensors)
-        run.last_step = step.number
-        run.chain.add(step_digest)
-        run.shapes.update(shapes)
-        run.layouts.update(layouts)
+        run.add(step, step_digest, layouts, shapes)
         self._tokens.update(tokens)
         self._bytes_written += packed.nbytes + sum(tensor.nbytes for tensor in tensors.values())
 
