@@ -61,7 +61,9 @@ class Negated(nn.Module):
 
 
 def test_an_activation_in_place_keeps_its_statistics() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    linear = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(linear.weight)
+    model = nn.Sequential(linear, nn.ReLU(inplace=True))
     values = torch.linspace(-1, 1, 4).reshape(1, 1, 4)
     expected = model(values).detach()
     with watching(model) as watch:
