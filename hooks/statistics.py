@@ -95,7 +95,7 @@ def gather(columns: npt.NDArray[np.float32], places: Sequence[int], reduced: Seq
     for index, each in enumerate(reduced):
         devices.setdefault(each.mean.device, []).append(index)
     for members in devices.values():
-        flat = torch.stack([value.float() for index in members for value in reduced[index]])
+        flat = torch.stack([value for index in members for value in reduced[index]])
         columns[:, [places[index] for index in members]] = to_host(flat).reshape(-1, 4).T
 
 

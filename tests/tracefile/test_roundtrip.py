@@ -216,11 +216,17 @@ def test_a_call_shape_that_comes_and_goes_is_stored_once(tmp_path: Path) -> None
     assert first.modules is not None
     assert second.modules is not None
     assert set(first.modules.shapes.tolist()) != set(second.modules.shapes.tolist())
+    (gone,) = {*first.modules.shapes.tolist()} - {*second.modules.shapes.tolist()}
+    second = replace(second, shapes={n: shape for n, shape in second.shapes.items() if n != gone})
     last = replace(third, modules=first.modules, shapes=first.shapes)
+    other = steps(2, rows=3)[1].shapes
     with TraceWriter(tmp_path / "run.trace") as writer:
         writer.begin_run(header())
-        for step in (first, second, last):
-            writer.write_step(step)
+        writer.write_step(first)
+        writer.write_step(second)
+        with pytest.raises(ValueError, match=f"call shape {gone} was another one before"):
+            writer.write_step(replace(last, shapes={**first.shapes, gone: other[gone]}))
+        writer.write_step(last)
     with open_trace(tmp_path / "run.trace") as recording:
         read = recording.steps[-1]
         assert read.modules is not None
