@@ -167,6 +167,39 @@ def test_a_module_that_returns_no_tensor_has_nothing_to_save(statistics: bool) -
 
 
 @pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("early", [True, False])
+def test_an_output_that_cannot_be_looked_at_costs_no_other_call(statistics: bool, early: bool) -> None:
+    class Broken(dict[str, Tensor]):
+        def values(self) -> Any:
+            raise RuntimeError("no values")
+
+    class Breaking(nn.Module):
+        def forward(self, values: Tensor) -> Broken:
+            return Broken()
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.broken, self.after = Doubled(), Breaking(), Doubled()
+
+        def forward(self, values: Tensor) -> Tensor:
+            self.broken(self.before(values))
+            after: Tensor = self.after(values)
+            return after
+
+    model = Around()
+    with watching(model, statistics=statistics) as watch:
+        for _ in range(2):
+            watch.begin(early=early)
+            model(torch.ones(1, 1, 3))
+            notes = watch.take()
+            assert notes is not None
+            calls = watch.reduce(notes)
+            assert notes.errors == ["broken: RuntimeError: no values"]
+            assert [watch.modules[index].name for index in calls.layout.modules] == ["before", "after", ""]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
 def test_shapes_that_never_come_again_are_forgotten(statistics: bool) -> None:
     class Now(nn.Module):
         def __init__(self) -> None:
