@@ -17,6 +17,7 @@ from transformers.cache_utils import (
     StaticCache,
 )
 
+from hooks import compiled
 from hooks.tensors import info_of
 from tracer.schema.cache import CacheGroup, CacheState
 
@@ -124,7 +125,7 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
         Tensors ``[batch, KV heads, stop - start, head dim]``, as one tensor where all are of one shape and
         device; none where the cache does not append.
     """
-    tensors = [key for key, _ in view.layers] + [value for _, value in view.layers]
+    tensors = _tensors(view)
     if not tensors or not view.appends:
         return []
     if len({(tensor.shape, tensor.device) for tensor in tensors}) > 1 or not start < stop:
@@ -134,16 +135,23 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
     return slots.detach()
 
 
-def slot_norms(slots: Slots) -> torch.Tensor | None:
-    """Euclidean norms of new slots.
+def slot_norms(view: CacheView, start: int, stop: int) -> torch.Tensor | None:
+    """Euclidean norms of the slots that a step wrote.
 
     Args:
-        slots: what :func:`new_slots` gave.
+        view: the cache after the forward pass.
+        start: first new slot.
+        stop: one past the last.
 
     Returns:
         ``[2 · layers, batch, KV heads, new slots]`` float32, keys first; None where there are none, or where
         layers differ in shape.
     """
+    norms = compiled.slot_norms(_tensors(view), start, stop) if view.appends else None
+    return _norms(new_slots(view, start, stop)) if norms is None else torch.from_numpy(norms)
+
+
+def _norms(slots: Slots) -> torch.Tensor | None:
     if isinstance(slots, torch.Tensor):
         norms: torch.Tensor = torch.linalg.vector_norm(slots.float(), dim=-1)
         return norms
@@ -151,3 +159,8 @@ def slot_norms(slots: Slots) -> torch.Tensor | None:
         return None
     # Layers on several devices: reduce where they are, gather the small results.
     return torch.stack([torch.linalg.vector_norm(slot.float(), dim=-1).cpu() for slot in slots])
+
+
+def _tensors(view: CacheView) -> list[torch.Tensor]:
+    """Keys of all layers, then values."""
+    return [key for key, _ in view.layers] + [value for _, value in view.layers]

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from hooks import compiled
 from hooks.cache import CacheView
 from tracer.schema.step import Check, Violation
 
@@ -24,6 +27,9 @@ DEVICE_BUDGET = 256 << 20
 _WORD = 8
 
 
+Sums = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class _Known:
     """Checksums of one layer when it was last read.
@@ -34,7 +40,7 @@ class _Known:
     """
 
     length: int
-    sums: torch.Tensor
+    sums: Sums
 
 
 class CacheProof:
@@ -89,25 +95,30 @@ class CacheProof:
 
     def _sums(
         self, view: CacheView, layers: Sequence[int], length: int
-    ) -> Iterator[tuple[int, torch.Tensor | None, torch.Tensor]]:
+    ) -> Iterator[tuple[int, Sums | None, Sums]]:
         """Per layer the sums over the slots known before (None where nothing is) and over all slots."""
-        self._grow_weights(length)
         groups: dict[tuple[torch.Size, torch.device, int], list[int]] = {}
         for layer in layers:
             key, value = view.layers[layer]
             known = self._known.get(layer)
             at = (key.shape[:3], value.device, min(known.length, length) if known else 0)
             groups.setdefault(at, []).append(layer)
-        for (_, device, before), members in groups.items():
-            weights = self._weights[:length].to(device)
-            per_slot = torch.stack(
-                [_slot_sums(tensor, length) for layer in members for tensor in view.layers[layer]]
-            )
-            weighted = per_slot.mul_(weights)
-            both = torch.stack((weighted[..., :before].sum(-1), weighted.sum(-1))).cpu()
+        for (_, _, before), members in groups.items():
+            tensors = [tensor for layer in members for tensor in view.layers[layer]]
+            both = compiled.slot_sums(tensors, before, length)
+            if both is None:
+                both = self._sums_by_torch(tensors, before, length)
             for index, layer in enumerate(members):
                 old, new = both[:, 2 * index : 2 * index + 2]
                 yield layer, old if before else None, new
+
+    def _sums_by_torch(self, tensors: Sequence[torch.Tensor], before: int, length: int) -> Sums:
+        """``[2, m, batch, KV heads]`` sums over the slots known before, and over all slots."""
+        self._grow_weights(length)
+        weights = self._weights[:length].to(tensors[0].device)
+        weighted = torch.stack([_slot_sums(tensor, length) for tensor in tensors]).mul_(weights)
+        both: Sums = torch.stack((weighted[..., :before].sum(-1), weighted.sum(-1))).cpu().numpy()
+        return both
 
     def _grow_weights(self, length: int) -> None:
         if self._weights.numel() < length:
@@ -129,11 +140,11 @@ def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
     return slots.view(words).sum(-1, dtype=torch.int64)
 
 
-def _differences(layer: int, known: _Known, at_known: torch.Tensor) -> list[Violation]:
+def _differences(layer: int, known: _Known, at_known: Sums) -> list[Violation]:
     if known.sums.shape != at_known.shape:
         return [Violation(check="cache", layer=layer, message="the shape of the cache changed")]
     found = []
-    for part, row, head in (known.sums != at_known).nonzero().tolist():
+    for part, row, head in np.argwhere(known.sums != at_known).tolist():
         name = ("key", "value")[part]
         found.append(
             Violation(

@@ -1,35 +1,35 @@
-"""Module calls of a step as they are noted: while they return, and once they are recognised."""
+"""Module calls of a step as they are noted while they return."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from hooks.statistics import NonFinite, Reduced
 
-Sizes = tuple[list[torch.Size], list[torch.Size]]
-
 
 class KnownCall(NamedTuple):
-    """What a call of a module looks like; the same object for every call that looks the same.
+    """What a call looks like; one object for all calls that look alike.
 
     Attributes:
-        module: the module's index.
-        number: number of its shape, 0 before the first call.
-        kept: whether statistics are taken of its first output.
-        size_in: size of the one tensor that goes in; None for a call with more or other arguments.
-        size_out: size of the one tensor that comes out; None likewise.
-        sizes: sizes of all tensors that go in, and that come out.
+        number: number of its shape.
+        kept: whether statistics are taken of the first tensor that comes out.
+        inputs: how many tensors go in.
+        sizes: sizes of the tensors that go in, then of those that come out.
+        dtypes: their dtypes.
     """
 
-    module: int
     number: int
     kept: bool
-    size_in: torch.Size | None
-    size_out: torch.Size | None
-    sizes: Sizes
+    inputs: int
+    sizes: tuple[torch.Size, ...]
+    dtypes: tuple[torch.dtype, ...]
 
 
 @dataclass(frozen=True)
@@ -46,50 +46,59 @@ class Look:
 
 
 @dataclass
+class HeldCalls:
+    """Calls whose outputs are held to the end of the step, to be reduced together.
+
+    Attributes:
+        places: which call of the step each is.
+        arguments: what went in.
+        outputs: the first tensor that came out.
+        versions: how often it had been written in place by then.
+    """
+
+    places: list[int] = field(default_factory=list)
+    arguments: list[Any] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+    def add(self, place: int, argument: Any, output: Tensor) -> None:
+        """Hold a call."""
+        self.places.append(place)
+        self.arguments.append(argument)
+        self.outputs.append(output)
+        self.versions.append(output._version)
+
+    def only(self, some: Sequence[int]) -> HeldCalls:
+        """Some of them, by position."""
+        return HeldCalls(
+            places=[self.places[at] for at in some],
+            arguments=[self.arguments[at] for at in some],
+            outputs=[self.outputs[at] for at in some],
+            versions=[self.versions[at] for at in some],
+        )
+
+
+@dataclass
 class CallNotes:
     """What was noted while the modules of a forward pass returned.
 
     Attributes:
         early: whether outputs are looked at when they appear.
-        returned: four values a call, in the order in which they returned: the module's index, what went
-            in, what came out, and how often its first output had been written in place by then; or for a
-            call that was recognised in time the index, its :class:`KnownCall`, its :class:`Look` (None if no
-            statistics are taken), and 0. One flat list on purpose: a container a call would feed the
-            garbage collector.
+        order: index of the module of each call, in the order in which they returned.
+        calls: what each call looks like.
+        statistics: ``[C, 4]`` mean, standard deviation, minimum and maximum of each output; NaN where they
+            were not taken in passing.
+        held: calls that are looked at together at the end.
+        looks: what was seen of other outputs, by call.
         saved: outputs to be stored, by tensor name.
         errors: faults in noting.
     """
 
     early: bool
-    returned: list[Any] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    calls: list[KnownCall] = field(default_factory=list)
+    statistics: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), dtype=np.float32))
+    held: HeldCalls = field(default_factory=HeldCalls)
+    looks: dict[int, Look] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-
-    def copy(self) -> CallNotes:
-        """The same notes; what is noted later is not in them."""
-        return CallNotes(self.early, [*self.returned], {**self.saved}, [*self.errors])
-
-    def add_fault(self, module: str, error: Exception) -> None:
-        """Note a fault in noting a call of the named module."""
-        self.errors.append(f"{module or 'model'}: {type(error).__name__}: {error}")
-
-
-@dataclass
-class StepNotes:
-    """The calls of a step, recognised.
-
-    Attributes:
-        calls: the calls in the order in which they returned.
-        places: kept calls without a look.
-        arguments: what went into each of these.
-        outputs: the first tensor that came out.
-        written: those of them, by position, whose output was overwritten in place since the call.
-        looks: what was seen of outputs that are not held, by call.
-    """
-
-    calls: list[KnownCall] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    arguments: list[Any] = field(default_factory=list)
-    outputs: list[torch.Tensor] = field(default_factory=list)
-    written: set[int] = field(default_factory=set)
-    looks: dict[int, Look] = field(default_factory=dict)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from hooks.call_notes import KnownCall, StepNotes
+from hooks.call_notes import CallNotes, HeldCalls, KnownCall
 from hooks.shapebook import ShapeBook
 from hooks.statistics import NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
 from hooks.tensors import tensors_in
@@ -38,6 +38,7 @@ class StepCalls:
 class _Sequence:
     """What follows from the calls of a step alone; the next step often has the same."""
 
+    order: list[int]
     calls: list[KnownCall]
     layout_number: int
     layout: CallLayout
@@ -64,22 +65,24 @@ class CallReducer:
         self._grouped_calls: list[KnownCall] = []
         self._groups: list[list[int]] = []
 
-    def reduce(self, notes: StepNotes) -> StepCalls:
+    def reduce(self, notes: CallNotes) -> StepCalls:
         """Shapes and statistics of the noted calls. On a GPU this waits for the device.
 
         Args:
             notes: what was noted.
         """
-        sequence = self._sequence(notes.calls)
-        notes = self._whole(notes)
-        columns = np.full((4, len(notes.calls)), np.nan, dtype=np.float32)
-        reduce_groups(columns, notes.places, notes.outputs, self._grouped(notes))
+        sequence = self._sequence(notes)
+        held = self._whole(notes)
+        columns = np.ascontiguousarray(notes.statistics.T)
+        # What the tape took is finite.
+        counts = np.where(np.isnan(columns[0]), -1, 0).astype(np.int32)
+        reduce_groups(columns, held.places, held.outputs, self._grouped(notes.calls, held))
         gather(columns, [*notes.looks], [look.statistics for look in notes.looks.values()])
-        counts, first = _nonfinite(notes, columns)
         return StepCalls(
             layout_number=sequence.layout_number,
             layout=sequence.layout,
             shapes=sequence.shapes,
+            first_nonfinite=_count_nonfinite(counts, notes, held, columns),
             columns=ModuleColumns(
                 sequence.numbers,
                 mean=columns[0],
@@ -88,59 +91,56 @@ class CallReducer:
                 high=columns[3],
                 nonfinite=counts,
             ),
-            first_nonfinite=first,
         )
 
-    def _sequence(self, calls: list[KnownCall]) -> _Sequence:
-        if self._last is None or self._last.calls != calls:
-            number, layout = self._book.layout([call.module for call in calls])
+    def _sequence(self, notes: CallNotes) -> _Sequence:
+        last, calls = self._last, notes.calls
+        if last is None or last.calls != calls or last.order != notes.order:
+            number, layout = self._book.layout(notes.order)
             shapes = {number: self._book.shape(number) for number in {call.number for call in calls}}
-            self._last = _Sequence(calls, number, layout, shapes)
-        return self._last
+            self._last = last = _Sequence(notes.order, calls, number, layout, shapes)
+        return last
 
-    def _whole(self, notes: StepNotes) -> StepNotes:
-        """The notes without the outputs that are no longer what they were when their calls returned.
+    def _whole(self, notes: CallNotes) -> HeldCalls:
+        """The held calls whose outputs are still what they were when the calls returned.
 
-        Their modules are remembered: from now on they are looked at in time.
+        The modules of others are remembered: from now on they are looked at in time.
         """
-        if not notes.written:
-            return notes
-        self._volatile.update(notes.calls[notes.places[at]].module for at in notes.written)
-        whole = [at for at in range(len(notes.places)) if at not in notes.written]
-        return replace(
-            notes,
-            places=[notes.places[at] for at in whole],
-            arguments=[notes.arguments[at] for at in whole],
-            outputs=[notes.outputs[at] for at in whole],
-        )
+        held = notes.held
+        pairs = zip(held.outputs, held.versions, strict=True)
+        whole = [at for at, (output, version) in enumerate(pairs) if output._version == version]
+        if len(whole) == len(held.places):
+            return held
+        gone = set(range(len(held.places))).difference(whole)
+        self._volatile.update(notes.order[held.places[at]] for at in gone)
+        return held.only(whole)
 
-    def _grouped(self, notes: StepNotes) -> list[list[int]]:
+    def _grouped(self, calls: list[KnownCall], held: HeldCalls) -> list[list[int]]:
         """Outputs of the same looks; the grouping of one step serves the next where its calls are known."""
-        known = [notes.calls[place] for place in notes.places]
+        known = [calls[place] for place in held.places]
         if known != self._grouped_calls:
-            self._grouped_calls, self._groups = known, group_alike(notes.outputs)
+            self._grouped_calls, self._groups = known, group_alike(held.outputs)
         return self._groups
 
 
-def _nonfinite(
-    notes: StepNotes, columns: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int32], tuple[int, NonFinite] | None]:
-    """Count per call, and the first call in order of return: the innermost culprit."""
-    counts = np.full(columns.shape[1], -1, dtype=np.int32)
-    taken = sorted([*notes.places, *notes.looks]) if notes.looks else notes.places
+def _count_nonfinite(
+    counts: npt.NDArray[np.int32], notes: CallNotes, held: HeldCalls, columns: npt.NDArray[np.float32]
+) -> tuple[int, NonFinite] | None:
+    """Count per call that was looked at, and the first call in order of return: the innermost culprit."""
+    taken = sorted([*held.places, *notes.looks])
     if not taken:
-        return counts, None
+        return None
     counts[taken] = 0
     bad = np.asarray(taken, dtype=np.intp)[~np.isfinite(columns[2:, taken]).all(axis=0)].tolist()
     first: tuple[int, NonFinite] | None = None
     for call in bad:
         look = notes.looks.get(call)
         if look is None:
-            at = notes.places.index(call)
-            found = describe_nonfinite(notes.outputs[at], tensors_in(notes.arguments[at]))
+            at = held.places.index(call)
+            found = describe_nonfinite(held.outputs[at], tensors_in(held.arguments[at]))
         else:
             # From a GPU's prefill only the extremes are known: at least one value, rows unknown.
             found = look.nonfinite or NonFinite(1, (), inputs_finite=first is None)
         counts[call] = found.count
-        first = first or (notes.calls[call].module, found)
-    return counts, first
+        first = first or (notes.order[call], found)
+    return first

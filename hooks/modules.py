@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
-from hooks.call_notes import CallNotes, Look
+from hooks.call_notes import CallNotes, KnownCall, Look
 from hooks.calls import CallReducer, StepCalls
+from hooks.compiled import Tape
 from hooks.known_calls import KnownCalls
 from hooks.patches import Patches
+from hooks.plain_tape import Taken
 from hooks.shapebook import ShapeBook
 from hooks.statistics import describe_nonfinite, reduce_one
 from hooks.tensors import first_tensor, keep, tensors_in
@@ -22,11 +26,10 @@ from tracer.schema.run import ModuleInfo
 class ModuleWatch:
     """Stands before ``forward`` of every module of a model.
 
-    Where only shapes are wanted they are compared with the last ones when a call returns, and only a call
-    that looks different is kept to the end of the step. For statistics, what goes in and comes out in a
-    decode step is only kept, and looked at all together at the end. In the prefill it may be large, so each
-    output is looked at when it appears, and never more than one is held. The same goes for a module whose
-    output turns out to be overwritten in place.
+    A tape notes the calls when they return. Statistics that it does not take itself are taken here: in a
+    decode step such an output is only held, and all are looked at together at the end. In the prefill it may
+    be large, so it is looked at when it appears, and never more than one is held. The same goes for a module
+    whose output turns out to be overwritten in place.
 
     Attributes:
         modules: all registered modules, the model itself first.
@@ -47,33 +50,39 @@ class ModuleWatch:
         self.modules = tuple(
             ModuleInfo(name=name, class_name=type(module).__name__) for name, module in named
         )
+        self._save = save
         self._notes: CallNotes | None = None
         self._book = ShapeBook(len(named))
-        self._known = KnownCalls(named, self._book, statistics=statistics)
-        # Outputs that are stored, or that something overwrites in place, are looked at when they appear.
-        self._in_time = set(save)
+        self._known = KnownCalls([module for _, module in named], self._book, statistics=statistics)
+        # Outputs that something overwrites in place are looked at when they appear.
+        self._in_time: set[int] = set()
         self._reducer = CallReducer(self._book, self._in_time)
+        self._tape = Tape(len(named), self._find, self._look)
         for index, (_, module) in enumerate(named):
-            watched = self._keeping if statistics or index in save else self._comparing
-            patches.set(module, "forward", watched(index, module.forward, save.get(index)))
+            forward = module.forward
+            watched = self._tape.watch(index, forward, index in save)
+            patches.set(module, "forward", functools.update_wrapper(watched, forward))
 
     def forget(self) -> None:
         """Look at every module anew: between two runs its dtype and device may have changed."""
-        self._known.forget()
+        self._tape.forget()
 
     def begin(self, *, early: bool) -> None:
         """Start to note calls.
 
         Args:
-            early: look at outputs when they appear (prefill, inference mode).
+            early: look at outputs when they appear (prefill).
         """
-        self._known.begin()
+        if self._book.crowded:
+            self._known.keep(self._tape.known())
         self._notes = CallNotes(early)
+        self._tape.begin()
 
     def take(self) -> CallNotes | None:
         """Stop to note calls and hand over what was noted; None without :meth:`begin`."""
         notes, self._notes = self._notes, None
-        return notes
+        taken = self._tape.take()
+        return None if notes is None or taken is None else _complete(notes, taken)
 
     def look(self, notes: CallNotes | None) -> StepCalls | None:
         """Shapes and statistics of a step in progress; nothing is remembered of it.
@@ -81,10 +90,12 @@ class ModuleWatch:
         Args:
             notes: what :meth:`take` gave; None for what is being noted now.
         """
-        notes = notes or self._notes
         if notes is None:
-            return None
-        return CallReducer(self._book.aside(), set()).reduce(self._known.recognise(notes.copy()))
+            taken = self._tape.so_far()
+            if self._notes is None or taken is None:
+                return None
+            notes = _complete(self._notes, taken)
+        return CallReducer(self._book.aside(), set()).reduce(notes)
 
     def reduce(self, notes: CallNotes) -> StepCalls:
         """Shapes and statistics of the noted calls. On a GPU this waits for the device.
@@ -92,69 +103,54 @@ class ModuleWatch:
         Args:
             notes: what :meth:`take` gave.
         """
-        return self._reducer.reduce(self._known.recognise(notes))
+        return self._reducer.reduce(notes)
 
-    # Between two calls the weights have swept this code out of the processor's caches, so that a line of the
-    # two wrappers costs many times what it would in a loop. Tensors, however, are in the caches when a call
-    # returns and no longer when the step is over: where no values are wanted, sizes that are the usual ones
-    # are compared in time. Calls that take more lines than that wait for the end of the step.
-
-    def _comparing(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
-        last = self._known.last
-
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            output = forward(*args, **kwargs)
-            notes = self._notes
-            if notes is not None:
-                argument, known = args[0] if args else kwargs, last[index]
-                if (
-                    type(output) is Tensor
-                    and type(argument) is Tensor
-                    and output.shape == known.size_out
-                    and argument.shape == known.size_in
-                ):
-                    notes.returned += (index, known, None, 0)
-                elif notes.early:
-                    self._note(notes, index, argument, output, saved_as)
-                else:
-                    notes.returned += (index, argument, output, 0)
-            return output
-
-        return watched
-
-    def _keeping(self, index: int, forward: Callable[..., Any], saved_as: str | None) -> Callable[..., Any]:
-        in_time = self._in_time
-
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            output = forward(*args, **kwargs)
-            notes = self._notes
-            if notes is not None:
-                argument = args[0] if args else kwargs
-                if notes.early or index in in_time:
-                    self._note(notes, index, argument, output, saved_as)
-                else:
-                    first = output[0] if type(output) is tuple and output else output
-                    try:
-                        version = first._version if type(first) is Tensor else 0
-                        notes.returned += (index, argument, output, version)
-                    except RuntimeError:  # a tensor from inference mode has no version
-                        self._note(notes, index, argument, output, saved_as)
-            return output
-
-        return watched
-
-    def _note(self, notes: CallNotes, index: int, argument: Any, output: Any, saved_as: str | None) -> None:
-        """Look at a call at once, and hold nothing of it."""
+    def _find(self, index: int, argument: Any, output: Any) -> KnownCall | None:
+        """What a call looks like that is not like the last one of its module."""
         try:
-            known = self._known.find(index, argument, output)
-            look = _look(tensors_in(argument), first_tensor(output)) if known.kept else None
-            notes.returned += (index, known, look, 0)
-            if saved_as is not None and tensors_in(output):
-                _save(notes, saved_as, first_tensor(output))
+            return self._known.find(index, argument, output)
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
-            notes.add_fault(self.modules[index].name, error)
+            self._fault(index, error)
+            return None
+
+    def _look(self, call: int, index: int, known: KnownCall, argument: Any, output: Any) -> None:
+        """Look at a call whose output is stored, or whose statistics the tape has not taken."""
+        notes = self._notes
+        if notes is None:
+            return
+        try:
+            if known.kept:
+                self._reduce(notes, call, index, argument, first_tensor(output))
+            name = self._save.get(index)
+            if name is not None and tensors_in(output):
+                _save(notes, name, first_tensor(output))
+        except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
+            self._fault(index, error)
+
+    def _reduce(self, notes: CallNotes, call: int, index: int, argument: Any, output: Tensor) -> None:
+        # A tensor from inference mode does not say whether it has been written to.
+        if notes.early or index in self._in_time or output.is_inference():
+            notes.looks[call] = _look(tensors_in(argument), output)
+        else:
+            notes.held.add(call, argument, output)
+
+    def _fault(self, index: int, error: Exception) -> None:
+        if self._notes is not None:
+            name = self.modules[index].name or "model"
+            self._notes.errors.append(f"{name}: {type(error).__name__}: {error}")
+
+
+def _complete(notes: CallNotes, taken: Taken) -> CallNotes:
+    """The notes with what the tape noted; what is noted later is not in them."""
+    order, calls, statistics = taken
+    return replace(
+        notes,
+        order=order,
+        calls=calls,
+        statistics=np.frombuffer(statistics, dtype=np.float32).reshape(-1, 4),
+        held=notes.held.only(range(len(notes.held.places))),
+        looks={**notes.looks},
+    )
 
 
 def _look(inputs: list[Tensor], output: Tensor) -> Look:

@@ -171,7 +171,7 @@ class RunCapture:
             step.extra_forwards += 1
             return False
         early = step.number == 1 or step.fed * step.ids_before.shape[0] > EARLY_TOKENS
-        self._modules.begin(early=early or torch.is_inference_mode_enabled())
+        self._modules.begin(early=early)
         for probe in self._probes:
             probe.begin()
         self._forward_began = time.perf_counter()
@@ -283,12 +283,12 @@ class RunCapture:
         before, after = step.cache_before.length, step.cache_after.length
         if not view.layers:
             return
-        slots = new_slots(view, before, after) if self._save_kv or self._statistics else []
         if self._save_kv:
+            slots = new_slots(view, before, after)
             names = [f"kv/{layer}/{part}" for part in ("key", "value") for layer in range(len(view.layers))]
             step.saved.update(zip(names, slots, strict=False))
         if self._statistics:
-            norms = slot_norms(slots)
+            norms = slot_norms(view, before, after)
             if norms is not None:
                 step.held["norms"] = norms
             check, violations = self._proof.check(view, after, before + step.fed)

@@ -42,18 +42,6 @@ def tensors_in(value: object) -> list[Tensor]:
     return []
 
 
-def sizes_in(value: Any) -> list[torch.Size]:
-    """Sizes of :func:`tensors_in`. It is asked of many calls a step, so the usual kinds come first."""
-    kind = type(value)
-    if kind is Tensor:
-        return [value.shape]
-    if kind is tuple:
-        return [item.shape for item in value if isinstance(item, Tensor)]
-    if kind is dict:
-        return [item.shape for item in value.values() if isinstance(item, Tensor)]
-    return [tensor.shape for tensor in tensors_in(value)]
-
-
 def first_tensor(value: object) -> Tensor:
     """The first of :func:`tensors_in`."""
     return value if isinstance(value, Tensor) else tensors_in(value)[0]

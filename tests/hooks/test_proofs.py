@@ -22,6 +22,8 @@ from tests.support.models import (
 )
 from tracer.schema.step import Check, Violation
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def violations(run: CollectedRun) -> list[tuple[int, Violation]]:
     return [(step.number, violation) for step in run.steps for violation in step.head.violations]

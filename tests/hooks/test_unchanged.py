@@ -12,6 +12,8 @@ from transformers import GenerationMixin, PreTrainedModel, TextIteratorStreamer
 from tests.support.models import CONFIGS, GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tracer.errors import UnsupportedError
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 MODES = {"greedy": GREEDY, "sampling": SAMPLING}
 CAPTURES: list[dict[str, Any]] = [
     {"level": "shapes"},
@@ -181,7 +183,7 @@ def test_generation_goes_on_when_recording_fails(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("broken recorder")
 
     monkeypatch.setattr("hooks.run_capture.record_cache", broken)
-    monkeypatch.setattr("hooks.modules.tensors_in", broken)
+    monkeypatch.setattr("hooks.known_calls.tensors_in", broken)
     with collected(model) as run:
         assert_same_result(generate(model, inputs, **SAMPLING), untraced)
     assert {error.stop for step in run.steps for error in step.head.errors} >= {"layers", "update"}

@@ -1,0 +1,71 @@
+"""What runs compiled where it can; elsewhere the rest of the package does the same without it.
+
+The sources are in ``native``. They are compiled when the package is built, if there is a C compiler, and
+need a torch that describes its tensors to C (``Tensor.__dlpack_c_exchange_api__``, since torch 2.10).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from hooks.plain_tape import Tape as PlainTape
+
+PLAIN = "TRACE_GENERATE_PLAIN"
+"""Set this variable to do without."""
+
+
+def _load() -> Any:
+    if os.environ.get(PLAIN):
+        return None
+    try:
+        return importlib.import_module("hooks._native")
+    except ImportError:
+        return None
+
+
+_native = _load()
+
+Tape: type[PlainTape] = PlainTape if _native is None else _native.Tape
+"""Notes module calls."""
+
+
+def slot_norms(tensors: list[Tensor], start: int, stop: int) -> npt.NDArray[np.float32] | None:
+    """Euclidean norms of slots ``start`` to ``stop`` of key and value tensors.
+
+    Args:
+        tensors: m tensors ``[batch, KV heads, slots, head dim]``.
+        start: the first slot.
+        stop: one past the last.
+
+    Returns:
+        ``[m, batch, KV heads, stop - start]``; None where it is not done here: tensors that differ in size or
+        are neither float32 nor bfloat16 in the host's memory.
+    """
+    norms = None if _native is None else _native.slot_norms(tensors, start, stop)
+    if norms is None:
+        return None
+    return np.frombuffer(norms, dtype=np.float32).reshape(len(tensors), *tensors[0].shape[:2], stop - start)
+
+
+def slot_sums(tensors: list[Tensor], before: int, length: int) -> npt.NDArray[np.int64] | None:
+    """Checksums over slots of key and value tensors; ``hooks.cache_proof`` says of which kind.
+
+    Args:
+        tensors: m tensors ``[batch, KV heads, slots, head dim]``.
+        before: slots there were before.
+        length: slots there are.
+
+    Returns:
+        ``[2, m, batch, KV heads]`` over the slots there were, and over all; None where it is not done here:
+        tensors that differ in size or are not in the host's memory.
+    """
+    sums = None if _native is None else _native.slot_sums(tensors, before, length)
+    if sums is None:
+        return None
+    return np.frombuffer(sums, dtype=np.int64).reshape(2, len(tensors), *tensors[0].shape[:2])

@@ -1,0 +1,21 @@
+#include "slots.h"
+#include "tape.h"
+#include "tensors.h"
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hooks._native",
+    .m_doc = "What has to be quick between two calls of a model's modules; see the package hooks.",
+    .m_size = -1,
+    .m_methods = slot_functions,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    if (find_exchange() < 0 || PyType_Ready(&watched_type) < 0 || PyType_Ready(&tape_type) < 0)
+        return NULL;
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddObjectRef(module, "Tape", (PyObject *)&tape_type) < 0)
+        Py_CLEAR(module);
+    return module;
+}

@@ -1,0 +1,19 @@
+/* Statistics of values in memory. */
+
+#ifndef HOOKS_NATIVE_MOMENTS_H
+#define HOOKS_NATIVE_MOMENTS_H
+
+#include "tensors.h"
+
+#define STATISTICS 4 /* mean, population standard deviation, minimum, maximum */
+
+/* Take the statistics of a tensor whose values lie one after the other in the host's memory.
+ *
+ * Sums are taken in double precision, where squares of float32 values neither overflow nor cancel for any
+ * deviation above a millionth of the mean. Of a long tensor other threads run meanwhile.
+ *
+ * Returns whether there are such values and all are finite; only then is anything written.
+ */
+int take_statistics(PyObject *tensor, float *into);
+
+#endif

@@ -1,0 +1,147 @@
+#include "slots.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tensors.h"
+
+/* Key and value tensors of one size and dtype in the host's memory: [batch, KV heads, slots, head dim]. */
+typedef struct {
+    PyObject *tensors; /* a list or tuple */
+    Py_ssize_t count;
+    int64_t batch, heads, slots, width;
+    size_t item; /* bytes of a value */
+} Cache;
+
+/* Describe one of them; 0 where it is unlike the others, or its slots are not whole in memory. */
+static int cache_tensor(const Cache *cache, Py_ssize_t at, DLTensor *into)
+{
+    if (!describe_tensor(PySequence_Fast_GET_ITEM(cache->tensors, at), into))
+        return 0;
+    return into->device.type == ON_HOST && into->data != NULL && into->dimensions == 4 &&
+           into->shape[0] == cache->batch && into->shape[1] == cache->heads &&
+           into->shape[2] == cache->slots && into->shape[3] == cache->width && into->strides[3] == 1 &&
+           (size_t)into->dtype.bits * into->dtype.lanes == 8 * cache->item;
+}
+
+/* Take the first tensor for what all are like; 0 where there is none of four dimensions. */
+static int cache_read(Cache *into, PyObject *tensors)
+{
+    DLTensor first;
+    into->tensors = tensors;
+    into->count = PySequence_Fast_GET_SIZE(tensors);
+    if (!into->count || !describe_tensor(PySequence_Fast_GET_ITEM(tensors, 0), &first) || first.dimensions != 4)
+        return 0;
+    into->batch = first.shape[0];
+    into->heads = first.shape[1];
+    into->slots = first.shape[2];
+    into->width = first.shape[3];
+    into->item = (size_t)first.dtype.bits * first.dtype.lanes / 8;
+    return 1;
+}
+
+static const char *slot_memory(const DLTensor *tensor, size_t item, int64_t row, int64_t head, int64_t slot)
+{
+    int64_t at = row * tensor->strides[0] + head * tensor->strides[1] + slot * tensor->strides[2];
+    return (const char *)memory_of(tensor) + at * (int64_t)item;
+}
+
+static float norm(const char *slot, int64_t width, Values values)
+{
+    double squares = 0;
+    for (int64_t at = 0; at < width; at++) {
+        double value = values == FLOAT32_VALUES ? ((const float *)slot)[at]
+                                                : of_bfloat16(((const uint16_t *)slot)[at]);
+        squares += value * value;
+    }
+    return (float)sqrt(squares);
+}
+
+/* slot_norms(tensors, start, stop): see hooks/compiled.py */
+static PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *tensors;
+    Py_ssize_t start, stop;
+    Cache cache;
+    if (!PyArg_ParseTuple(args, "O!nn", &PyList_Type, &tensors, &start, &stop))
+        return NULL;
+    if (!cache_read(&cache, tensors) || start < 0 || start >= stop || stop > cache.slots)
+        Py_RETURN_NONE;
+    int64_t count = cache.count * cache.batch * cache.heads * (stop - start);
+    PyObject *result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(count * (int64_t)sizeof(float)));
+    if (result == NULL)
+        return NULL;
+    float *into = (float *)PyByteArray_AS_STRING(result);
+    for (Py_ssize_t at = 0; at < cache.count; at++) {
+        DLTensor tensor;
+        Values values = cache_tensor(&cache, at, &tensor) ? values_of(&tensor) : OTHER_VALUES;
+        if (values == OTHER_VALUES) {
+            Py_DECREF(result);
+            Py_RETURN_NONE;
+        }
+        for (int64_t row = 0; row < cache.batch; row++)
+            for (int64_t head = 0; head < cache.heads; head++)
+                for (int64_t slot = start; slot < stop; slot++)
+                    *into++ = norm(slot_memory(&tensor, cache.item, row, head, slot), cache.width, values);
+    }
+    return result;
+}
+
+/* The sum of the 64-bit words of a slot, modulo 2^64. */
+static uint64_t slot_sum(const char *slot, size_t bytes)
+{
+    uint64_t sum = 0, word;
+    for (size_t at = 0; at < bytes; at += sizeof word) {
+        memcpy(&word, slot + at, sizeof word);
+        sum += word;
+    }
+    return sum;
+}
+
+/* slot_sums(tensors, before, length): see hooks/compiled.py */
+static PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *tensors;
+    Py_ssize_t before, length;
+    Cache cache;
+    if (!PyArg_ParseTuple(args, "O!nn", &PyList_Type, &tensors, &before, &length))
+        return NULL;
+    size_t bytes = cache_read(&cache, tensors) ? (size_t)cache.width * cache.item : 1;
+    if (bytes % sizeof(uint64_t) || before < 0 || before > length || length > cache.slots)
+        Py_RETURN_NONE;
+    int64_t count = cache.count * cache.batch * cache.heads;
+    PyObject *result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(2 * count * (int64_t)sizeof(uint64_t)));
+    if (result == NULL)
+        return NULL;
+    uint64_t *old = (uint64_t *)PyByteArray_AS_STRING(result), *all = old + count;
+    for (Py_ssize_t at = 0; at < cache.count; at++) {
+        DLTensor tensor;
+        if (!cache_tensor(&cache, at, &tensor)) {
+            Py_DECREF(result);
+            Py_RETURN_NONE;
+        }
+        for (int64_t row = 0; row < cache.batch; row++)
+            for (int64_t head = 0; head < cache.heads; head++) {
+                uint64_t sum = 0;
+                *old = 0;
+                for (int64_t slot = 0; slot < length; slot++) {
+                    if (slot == before)
+                        *old = sum;
+                    /* Odd numbers from the golden ratio, as hooks/cache_proof.py has them. */
+                    uint64_t weight = (uint64_t)slot * UINT64_C(11400714819323198485) | 1;
+                    sum += weight * slot_sum(slot_memory(&tensor, cache.item, row, head, slot), bytes);
+                }
+                if (before == length)
+                    *old = sum;
+                old++;
+                *all++ = sum;
+            }
+    }
+    return result;
+}
+
+PyMethodDef slot_functions[] = {
+    {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
+    {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
+    {NULL},
+};

@@ -1,0 +1,570 @@
+/* A decode step calls some four hundred modules in a few dozen milliseconds, and between two of those calls
+ * the weights sweep everything else out of the processor's caches. A line of Python costs many times there
+ * what it costs in a loop; these functions are short enough to stay cheap. What does not happen every step is
+ * left to Python: a call that looks unlike the last one of its module, and an output whose values lie
+ * elsewhere than in the host's memory.
+ */
+
+#include "tape.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "moments.h"
+#include "tensors.h"
+
+#define TENSORS 64 /* most of a call that is recognised here, in and out each */
+#define CHANGES 8  /* kinds of calls that change with the sequence: two or three in practice */
+
+/* What one tensor looks like. */
+typedef struct {
+    int32_t device_type, device_id;
+    int32_t dimensions;
+    uint8_t code, bits;
+    int64_t shape[DIMENSIONS];
+} TensorLooks;
+
+/* What a call looks like; shared by all modules whose calls look alike. */
+typedef struct {
+    Py_ssize_t users;
+    PyObject *known;    /* the KnownCall, which is what Python makes of it */
+    int kept;           /* statistics are taken of the first tensor that comes out */
+    int inputs, tensors; /* how many go in; how many go in and come out; -1: too many to be recognised here */
+    TensorLooks looks[];
+} CallLooks;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *find, *look;
+    Py_ssize_t modules;
+    CallLooks **usual;       /* by module: what its last call looked like; NULL: nothing is known */
+    char *asked;             /* by module: whether Python looks at every call */
+    struct {
+        CallLooks *before, *after;
+    } changed[CHANGES];      /* how calls of this step differ from the step before */
+    int changes;
+    PyObject *order, *calls; /* NULL while nothing is noted */
+    float *values;           /* STATISTICS a call */
+    Py_ssize_t room;         /* calls that `values` has room for */
+} Tape;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *attributes; /* what functools.update_wrapper writes */
+    PyObject *forward;
+    Tape *tape;
+    PyObject *number;
+    Py_ssize_t index;
+} Watched;
+
+static CallLooks *looks_share(CallLooks *looks)
+{
+    if (looks != NULL)
+        looks->users++;
+    return looks;
+}
+
+static void looks_release(CallLooks *looks)
+{
+    if (looks == NULL || --looks->users)
+        return;
+    Py_DECREF(looks->known);
+    PyMem_Free(looks);
+}
+
+/* Put looks, with the caller's share in them, in place of others. */
+static void looks_set(CallLooks **into, CallLooks *looks)
+{
+    CallLooks *old = *into;
+    *into = looks;
+    looks_release(old);
+}
+
+static int tensor_matches(const TensorLooks *looks, PyObject *value)
+{
+    DLTensor tensor;
+    return describe_tensor(value, &tensor) && tensor.dimensions == looks->dimensions &&
+           tensor.dtype.code == looks->code && tensor.dtype.bits == looks->bits &&
+           tensor.device.type == looks->device_type && tensor.device.id == looks->device_id &&
+           memcmp(tensor.shape, looks->shape, (size_t)tensor.dimensions * sizeof *looks->shape) == 0;
+}
+
+static int tensor_read(TensorLooks *into, PyObject *value)
+{
+    DLTensor tensor;
+    if (!describe_tensor(value, &tensor))
+        return 0;
+    into->dimensions = tensor.dimensions;
+    into->code = tensor.dtype.code;
+    into->bits = tensor.dtype.bits;
+    into->device_type = tensor.device.type;
+    into->device_id = tensor.device.id;
+    memcpy(into->shape, tensor.shape, (size_t)tensor.dimensions * sizeof *into->shape);
+    return 1;
+}
+
+/* A call that has returned. */
+typedef struct {
+    PyObject *argument, *output;
+    PyObject *values[2];            /* lists of what mappings hold; NULL: no mapping */
+    PyObject *tensors[2 * TENSORS]; /* those that went in, then those that came out */
+    int inputs, count;              /* -1: something that is not recognised here */
+} Call;
+
+static int add_tensor(PyObject *value, PyObject **into, int count)
+{
+    if (count < 0 || !is_tensor(value))
+        return count;
+    if (count == TENSORS)
+        return -1;
+    into[count] = value;
+    return count + 1;
+}
+
+/* The tensors directly inside a value: itself, or those of a tuple, list or mapping.
+ *
+ * Returns how many there are, or -1 where there are too many or the container is of another kind.
+ */
+static int tensors_in(PyObject *value, PyObject **into, PyObject **values)
+{
+    int count = add_tensor(value, into, 0);
+    if (count)
+        return count;
+    if (PyDict_CheckExact(value)) {
+        PyObject *key, *inner;
+        Py_ssize_t position = 0;
+        while (PyDict_Next(value, &position, &key, &inner))
+            count = add_tensor(inner, into, count);
+        return count;
+    }
+    if (PyDict_Check(value)) { /* the outputs of the library's models */
+        if ((value = *values = PyMapping_Values(value)) == NULL) {
+            PyErr_Clear();
+            return -1;
+        }
+    }
+    if (PyTuple_Check(value) || PyList_Check(value)) {
+        for (Py_ssize_t item = 0; item < PySequence_Fast_GET_SIZE(value); item++)
+            count = add_tensor(PySequence_Fast_GET_ITEM(value, item), into, count);
+        return count;
+    }
+    return value == Py_None ? 0 : -1;
+}
+
+static void call_read(Call *call, PyObject *argument, PyObject *output)
+{
+    call->argument = argument;
+    call->output = output;
+    call->values[0] = call->values[1] = NULL;
+    call->inputs = tensors_in(argument, call->tensors, &call->values[0]);
+    int outputs =
+        call->inputs < 0 ? -1 : tensors_in(output, call->tensors + call->inputs, &call->values[1]);
+    call->count = outputs < 0 ? -1 : call->inputs + outputs;
+    /* Whoever has the container may empty it while Python is asked. */
+    for (int at = 0; at < call->count; at++)
+        Py_INCREF(call->tensors[at]);
+}
+
+static void call_release(Call *call)
+{
+    for (int at = 0; at < call->count; at++)
+        Py_DECREF(call->tensors[at]);
+    Py_XDECREF(call->values[0]);
+    Py_XDECREF(call->values[1]);
+}
+
+static int call_matches(const CallLooks *looks, const Call *call)
+{
+    if (looks == NULL || call->count < 0 || looks->tensors != call->count || looks->inputs != call->inputs)
+        return 0;
+    for (int at = 0; at < call->count; at++)
+        if (!tensor_matches(&looks->looks[at], call->tensors[at]))
+            return 0;
+    return 1;
+}
+
+/* What a call looks like of which Python made `known`; NULL with an exception. */
+static CallLooks *looks_new(PyObject *known, const Call *call)
+{
+    PyObject *kept = PyObject_GetAttrString(known, "kept");
+    if (kept == NULL)
+        return NULL;
+    size_t count = call->count < 0 ? 0 : (size_t)call->count;
+    CallLooks *looks = PyMem_Calloc(1, sizeof *looks + count * sizeof *looks->looks);
+    if (looks == NULL) {
+        Py_DECREF(kept);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    looks->users = 1;
+    looks->known = Py_NewRef(known);
+    looks->kept = kept == Py_True;
+    Py_DECREF(kept);
+    looks->inputs = call->inputs;
+    looks->tensors = call->count;
+    for (size_t at = 0; at < count; at++)
+        if (!tensor_read(&looks->looks[at], call->tensors[at]))
+            looks->tensors = -1;
+    return looks;
+}
+
+/* What changes with the sequence changes in all layers alike, so one of them tells for the others. */
+static int changed_alike(Tape *tape, CallLooks **usual, const Call *call)
+{
+    for (int at = 0; at < tape->changes; at++)
+        if (tape->changed[at].before == *usual && call_matches(tape->changed[at].after, call)) {
+            looks_set(usual, looks_share(tape->changed[at].after));
+            return 1;
+        }
+    return 0;
+}
+
+/* Looks of which Python has said `known` before, shared; NULL: none. */
+static CallLooks *looks_known(Tape *tape, PyObject *known)
+{
+    for (Py_ssize_t module = 0; module < tape->modules; module++)
+        if (tape->usual[module] != NULL && tape->usual[module]->known == known)
+            return looks_share(tape->usual[module]);
+    return NULL;
+}
+
+/* Ask Python what a call looks like; 1, 0 where it does not say, -1 with an exception. */
+static int find(Tape *tape, Watched *watched, const Call *call)
+{
+    CallLooks **usual = &tape->usual[watched->index];
+    PyObject *known =
+        PyObject_CallFunctionObjArgs(tape->find, watched->number, call->argument, call->output, NULL);
+    if (known == NULL || known == Py_None) {
+        Py_XDECREF(known);
+        return known == NULL ? -1 : 0;
+    }
+    CallLooks *found = looks_known(tape, known);
+    if (found == NULL)
+        found = looks_new(known, call);
+    Py_DECREF(known);
+    if (found == NULL)
+        return -1;
+    if (*usual != NULL && *usual != found && tape->changes < CHANGES) {
+        tape->changed[tape->changes].before = looks_share(*usual);
+        tape->changed[tape->changes++].after = looks_share(found);
+    }
+    looks_set(usual, found);
+    return 1;
+}
+
+/* Room for the statistics of one more call; 0, or -1 with an exception. */
+static int make_room(Tape *tape, Py_ssize_t calls)
+{
+    if (calls < tape->room)
+        return 0;
+    Py_ssize_t room = tape->room ? 2 * tape->room : 512;
+    float *values = PyMem_Realloc(tape->values, (size_t)room * STATISTICS * sizeof(float));
+    if (values == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    tape->values = values;
+    tape->room = room;
+    return 0;
+}
+
+/* Note a call that looks like that; 0, or -1 with an exception. */
+static int put(Tape *tape, Watched *watched, const CallLooks *looks, const Call *call)
+{
+    float statistics[STATISTICS] = {NAN, NAN, NAN, NAN};
+    int some = looks->kept && call->count > call->inputs;
+    int taken = some && take_statistics(call->tensors[call->inputs], statistics);
+    if (tape->calls == NULL) /* a long output lets other threads run */
+        return 0;
+    Py_ssize_t place = PyList_GET_SIZE(tape->calls);
+    if (make_room(tape, place) < 0)
+        return -1;
+    memcpy(tape->values + place * STATISTICS, statistics, sizeof statistics);
+    if (PyList_Append(tape->order, watched->number) < 0 || PyList_Append(tape->calls, looks->known) < 0)
+        return -1;
+    if (!tape->asked[watched->index] && (taken || !looks->kept))
+        return 0;
+    PyObject *done = PyObject_CallFunction(tape->look, "nnOOO", place, watched->index, looks->known,
+                                           call->argument, call->output);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Note a call that has been read; 0, or -1 with an exception. */
+static int note(Tape *tape, Watched *watched, const Call *call)
+{
+    CallLooks **usual = &tape->usual[watched->index];
+    if (!call_matches(*usual, call) && !changed_alike(tape, usual, call)) {
+        int found = find(tape, watched, call);
+        if (found <= 0)
+            return found;
+        /* Python code has run: it may have ended the step, or forgotten what calls look like. */
+        if (tape->calls == NULL || *usual == NULL)
+            return 0;
+    }
+    CallLooks *looks = looks_share(*usual);
+    int done = put(tape, watched, looks, call);
+    looks_release(looks);
+    return done;
+}
+
+/* ------------------------------------------------------------------------------------------------------
+ * What Python sees
+ * ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
+{
+    if (self->forward == NULL) { /* it is being thrown away */
+        PyErr_SetString(PyExc_ReferenceError, "the module is gone");
+        return NULL;
+    }
+    PyObject *output = PyObject_Call(self->forward, args, kwargs);
+    if (output == NULL || self->tape == NULL || self->tape->calls == NULL)
+        return output;
+    PyObject *none = NULL, *argument;
+    if (PyTuple_GET_SIZE(args))
+        argument = PyTuple_GET_ITEM(args, 0);
+    else if ((argument = kwargs) == NULL && (argument = none = PyDict_New()) == NULL) {
+        Py_DECREF(output);
+        return NULL;
+    }
+    Call call;
+    call_read(&call, argument, output);
+    if (note(self->tape, self, &call) < 0)
+        Py_CLEAR(output);
+    call_release(&call);
+    Py_XDECREF(none);
+    return output;
+}
+
+static int watched_traverse(Watched *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->attributes);
+    Py_VISIT(self->forward);
+    Py_VISIT(self->tape);
+    return 0;
+}
+
+static int watched_clear(Watched *self)
+{
+    Py_CLEAR(self->attributes);
+    Py_CLEAR(self->forward);
+    Py_CLEAR(self->tape);
+    return 0;
+}
+
+static void watched_dealloc(Watched *self)
+{
+    PyObject_GC_UnTrack(self);
+    watched_clear(self);
+    Py_XDECREF(self->number);
+    PyObject_GC_Del(self);
+}
+
+static PyObject *watched_copy(PyObject *self, PyObject *Py_UNUSED(memo))
+{
+    return Py_NewRef(self);
+}
+
+static PyMethodDef watched_methods[] = {
+    {"__copy__", watched_copy, METH_NOARGS, "As a function, it is its own copy."},
+    {"__deepcopy__", watched_copy, METH_O, "As a function, it is its own copy."},
+    {NULL},
+};
+
+static PyGetSetDef watched_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict},
+    {NULL},
+};
+
+PyTypeObject watched_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "hooks._native.Watched",
+    .tp_doc = "Stands before a module's forward method and notes its calls.",
+    .tp_basicsize = sizeof(Watched),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_call = (ternaryfunc)watched_call,
+    .tp_traverse = (traverseproc)watched_traverse,
+    .tp_clear = (inquiry)watched_clear,
+    .tp_dealloc = (destructor)watched_dealloc,
+    .tp_methods = watched_methods,
+    .tp_getset = watched_getset,
+    .tp_dictoffset = offsetof(Watched, attributes),
+};
+
+static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"modules", "find", "look", NULL};
+    Py_ssize_t modules;
+    PyObject *find, *look;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nOO", names, &modules, &find, &look))
+        return NULL;
+    if (modules < 0) {
+        PyErr_SetString(PyExc_ValueError, "modules must not be negative");
+        return NULL;
+    }
+    Tape *self = (Tape *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->find = Py_NewRef(find);
+    self->look = Py_NewRef(look);
+    self->modules = modules;
+    self->usual = PyMem_Calloc((size_t)modules, sizeof *self->usual);
+    self->asked = PyMem_Calloc((size_t)modules, 1);
+    if (self->usual == NULL || self->asked == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static int tape_traverse(Tape *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->find);
+    Py_VISIT(self->look);
+    Py_VISIT(self->order);
+    Py_VISIT(self->calls);
+    return 0; /* a KnownCall refers to nothing that could lead back here */
+}
+
+static void forget_changes(Tape *self)
+{
+    while (self->changes) {
+        self->changes--;
+        looks_set(&self->changed[self->changes].before, NULL);
+        looks_set(&self->changed[self->changes].after, NULL);
+    }
+}
+
+static int tape_clear(Tape *self)
+{
+    Py_CLEAR(self->find);
+    Py_CLEAR(self->look);
+    Py_CLEAR(self->order);
+    Py_CLEAR(self->calls);
+    for (Py_ssize_t module = 0; self->usual != NULL && module < self->modules; module++)
+        looks_set(&self->usual[module], NULL);
+    forget_changes(self);
+    return 0;
+}
+
+static void tape_dealloc(Tape *self)
+{
+    PyObject_GC_UnTrack(self);
+    tape_clear(self);
+    PyMem_Free(self->usual);
+    PyMem_Free(self->asked);
+    PyMem_Free(self->values);
+    Py_TYPE(self)->tp_free(self);
+}
+
+/* 0, or -1 with an exception. */
+static int check_index(Tape *self, Py_ssize_t index)
+{
+    if (index >= 0 && index < self->modules)
+        return 0;
+    PyErr_SetString(PyExc_IndexError, "no such module");
+    return -1;
+}
+
+static PyObject *tape_watch(Tape *self, PyObject *args)
+{
+    Py_ssize_t index;
+    PyObject *forward;
+    int asked;
+    if (!PyArg_ParseTuple(args, "nOp", &index, &forward, &asked) || check_index(self, index) < 0)
+        return NULL;
+    PyObject *number = PyLong_FromSsize_t(index);
+    Watched *watched = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
+    if (watched == NULL) {
+        Py_XDECREF(number);
+        return NULL;
+    }
+    watched->attributes = NULL;
+    watched->forward = Py_NewRef(forward);
+    watched->tape = (Tape *)Py_NewRef(self);
+    watched->number = number;
+    watched->index = index;
+    self->asked[index] = (char)asked;
+    PyObject_GC_Track(watched);
+    return (PyObject *)watched;
+}
+
+static PyObject *tape_forget(Tape *self, PyObject *Py_UNUSED(ignored))
+{
+    for (Py_ssize_t module = 0; module < self->modules; module++)
+        looks_set(&self->usual[module], NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *tape_begin(Tape *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *order = PyList_New(0), *calls = PyList_New(0);
+    if (order == NULL || calls == NULL) {
+        Py_XDECREF(order);
+        Py_XDECREF(calls);
+        return NULL;
+    }
+    forget_changes(self);
+    Py_XSETREF(self->order, order);
+    Py_XSETREF(self->calls, calls);
+    Py_RETURN_NONE;
+}
+
+static PyObject *statistics_of(Tape *self, Py_ssize_t calls)
+{
+    return PyBytes_FromStringAndSize((const char *)self->values,
+                                     calls * STATISTICS * (Py_ssize_t)sizeof(float));
+}
+
+static PyObject *tape_so_far(Tape *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->calls == NULL)
+        Py_RETURN_NONE;
+    Py_ssize_t calls = PyList_GET_SIZE(self->calls);
+    return Py_BuildValue("NNN", PyList_GetSlice(self->order, 0, calls), PyList_GetSlice(self->calls, 0, calls),
+                         statistics_of(self, calls));
+}
+
+static PyObject *tape_take(Tape *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->calls == NULL)
+        Py_RETURN_NONE;
+    PyObject *values = statistics_of(self, PyList_GET_SIZE(self->calls));
+    PyObject *order = self->order, *calls = self->calls;
+    self->order = self->calls = NULL;
+    return Py_BuildValue("NNN", order, calls, values);
+}
+
+static PyObject *tape_known(Tape *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *known = PySet_New(NULL);
+    for (Py_ssize_t module = 0; known != NULL && module < self->modules; module++)
+        if (self->usual[module] != NULL && PySet_Add(known, self->usual[module]->known) < 0)
+            Py_CLEAR(known);
+    return known;
+}
+
+static PyMethodDef tape_methods[] = {
+    {"watch", (PyCFunction)tape_watch, METH_VARARGS, "What stands before the forward method of a module."},
+    {"forget", (PyCFunction)tape_forget, METH_NOARGS, "Find out anew what every call looks like."},
+    {"begin", (PyCFunction)tape_begin, METH_NOARGS, "A step begins."},
+    {"so_far", (PyCFunction)tape_so_far, METH_NOARGS, "What has been noted of the step; it goes on."},
+    {"take", (PyCFunction)tape_take, METH_NOARGS, "What has been noted of the step, which is over."},
+    {"known", (PyCFunction)tape_known, METH_NOARGS, "What the last calls of the modules looked like."},
+    {NULL},
+};
+
+PyTypeObject tape_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "hooks._native.Tape",
+    .tp_doc = "Notes the module calls of one step after the other; see hooks/plain_tape.py.",
+    .tp_basicsize = sizeof(Tape),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = tape_new,
+    .tp_traverse = (traverseproc)tape_traverse,
+    .tp_clear = (inquiry)tape_clear,
+    .tp_dealloc = (destructor)tape_dealloc,
+    .tp_methods = tape_methods,
+};
