@@ -86,7 +86,7 @@ class CacheProof:
         if not total or not length:
             return []
         key, value = view.layers[0]
-        size = (key[..., :length, :].numel() + value[..., :length, :].numel()) * key.element_size()
+        size = (key.numel() + value.numel()) * key.element_size() * length // key.shape[-2]
         budget = DEVICE_BUDGET if key.is_cuda else HOST_BUDGET
         count = min(total, max(1, budget // max(1, size)))
         turn = [(self._next + offset) % total for offset in range(count)]

@@ -68,7 +68,9 @@ int take_statistics(PyObject *tensor, float *into)
         return 0;
     for (int32_t at = 0; at < described.dimensions; at++)
         count *= (Py_ssize_t)described.shape[at];
-    if (count == 0)
+    /* A single value may be the imaginary part of a conjugate, which torch negates only when it is read; of
+     * several such values none lie one after the other. */
+    if (count < 2)
         return 0;
     Moments all;
     if (count >= LONG) {

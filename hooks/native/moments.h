@@ -7,7 +7,7 @@
 
 #define STATISTICS 4 /* mean, population standard deviation, minimum, maximum */
 
-/* Take the statistics of a tensor whose values lie one after the other in the host's memory.
+/* Take the statistics of a tensor of several values that lie one after the other in the host's memory.
  *
  * Sums are taken in double precision, where squares of float32 values neither overflow nor cancel for any
  * deviation above a millionth of the mean. Of a long tensor other threads run meanwhile.
