@@ -1,7 +1,8 @@
 """What tracing costs: run ``python -m tests.benchmarks.overhead`` with nothing else running.
 
-Ratios are medians of alternating pairs in one process: untraced, traced, untraced, traced …, each traced
-run divided by the untraced run before it. Absolute times drift with the machine; ratios hold.
+Ratios are medians of alternating runs in one process: untraced, traced, untraced, traced … with each way of
+watching in turn, and each traced run divided by the mean of the untraced runs before and after it. Absolute
+times drift with the machine; ratios hold.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import psutil
 import torch
 from torch import nn
 
+from hooks import compiled
+from hooks.plain_tape import Tape as PlainTape
 from tests.benchmarks.models import Subject, cuda_subject, demo_subject
 from tracer import open_trace, trace
 from tracer.tracefile import Recorder
@@ -73,7 +76,7 @@ Watcher = Callable[[Path], AbstractContextManager[Any]]
 def measure(
     subject: Subject, watchers: dict[str, Watcher], *, rows: int, length: int, new: int, pairs: int
 ) -> Iterator[Ratio]:
-    """Measure several ways of watching in alternating pairs."""
+    """Measure several ways of watching in alternating runs."""
     inputs = subject.inputs(rows, length)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.trace"
@@ -89,18 +92,21 @@ def measure(
                     subject.generate(inputs, new)
             return time.perf_counter() - began
 
-        timed(None)
-        for what, watcher in watchers.items():
+        for watcher in (*watchers.values(), None):
             timed(watcher)
-            plain, ratios = [], []
-            for _ in range(pairs):
+        plain = [timed(None)]
+        ratios: dict[str, list[float]] = {what: [] for what in watchers}
+        for _ in range(pairs):
+            for what, watcher in watchers.items():
+                seconds = timed(watcher)
                 plain.append(timed(None))
-                ratios.append(timed(watcher) / plain[-1])
+                ratios[what].append(2 * seconds / (plain[-2] + plain[-1]))
+        for what, found in ratios.items():
             yield Ratio(
                 what=f"{what}, batch {rows}, prompt {length}, {new} new tokens",
-                median=statistics.median(ratios),
-                low=min(ratios),
-                high=max(ratios),
+                median=statistics.median(found),
+                low=min(found),
+                high=max(found),
                 pairs=pairs,
                 seconds=statistics.median(plain),
             )
@@ -240,7 +246,8 @@ def run(arguments: argparse.Namespace) -> Report:
     subject = cuda_subject() if arguments.device == "cuda" else demo_subject()
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or "CPU"
     threads = torch.get_num_threads()
-    machine = f"{subject.name}; {device}, {threads} threads, torch {torch.__version__}"
+    tape = "plain" if compiled.Tape is PlainTape else "compiled"
+    machine = f"{subject.name}; {device}, {threads} threads, torch {torch.__version__}, {tape} tape"
     report = Report(machine, time.strftime("%Y-%m-%d"))
     chosen = {
         name: settings for name, settings in LEVELS.items() if arguments.level in (None, name.split()[0])
