@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import subprocess
+import sys
 import weakref
 from collections import OrderedDict, UserDict
 from typing import Any, NamedTuple
@@ -248,6 +250,24 @@ def test_nothing_that_it_saw_is_held() -> None:
     del watch, model, notes, patches
     gc.collect()
     assert [each() for each in gone] == [None, None]
+
+
+def test_without_it_if_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled._load() is not None
+    monkeypatch.setenv(compiled.PLAIN, "1")
+    assert compiled._load() is None
+
+
+def test_a_torch_that_does_not_describe_its_tensors_is_watched_in_python() -> None:
+    code = (
+        "import torch; torch.Tensor.__dlpack_c_exchange_api__ = None\n"
+        "from hooks import compiled, plain_tape\n"
+        "assert compiled.Tape is plain_tape.Tape\n"
+        "try:\n    import hooks._native\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "this torch has another C exchange interface\n"
 
 
 def caches(dtype: torch.dtype) -> list[list[Tensor]]:
