@@ -135,20 +135,23 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
     return slots.detach()
 
 
-def slot_norms(view: CacheView, start: int, stop: int) -> torch.Tensor | None:
+def slot_norms(view: CacheView, start: int, stop: int, slots: Slots | None = None) -> torch.Tensor | None:
     """Euclidean norms of the slots that a step wrote.
 
     Args:
         view: the cache after the forward pass.
         start: first new slot.
         stop: one past the last.
+        slots: what :func:`new_slots` gave, if it was asked.
 
     Returns:
         ``[2 · layers, batch, KV heads, new slots]`` float32, keys first; None where there are none, or where
         layers differ in shape.
     """
     norms = compiled.slot_norms(_tensors(view), start, stop) if view.appends else None
-    return _norms(new_slots(view, start, stop)) if norms is None else torch.from_numpy(norms)
+    if norms is not None:
+        return torch.from_numpy(norms)
+    return _norms(new_slots(view, start, stop) if slots is None else slots)
 
 
 def _norms(slots: Slots) -> torch.Tensor | None:

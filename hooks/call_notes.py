@@ -63,10 +63,10 @@ class HeldCalls:
 
     def add(self, place: int, argument: Any, output: Tensor) -> None:
         """Hold a call."""
+        self.versions.append(output._version)  # first: a tensor without one is not held
         self.places.append(place)
         self.arguments.append(argument)
         self.outputs.append(output)
-        self.versions.append(output._version)
 
     def only(self, some: Sequence[int]) -> HeldCalls:
         """Some of them, by position."""

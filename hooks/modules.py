@@ -113,13 +113,13 @@ class ModuleWatch:
             self._fault(index, error)
             return None
 
-    def _look(self, call: int, index: int, known: KnownCall, argument: Any, output: Any) -> None:
+    def _look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
         """Look at a call whose output is stored, or whose statistics the tape has not taken."""
         notes = self._notes
         if notes is None:
             return
         try:
-            if known.kept:
+            if wanted:
                 self._reduce(notes, call, index, argument, first_tensor(output))
             name = self._save.get(index)
             if name is not None and tensors_in(output):
@@ -141,15 +141,13 @@ class ModuleWatch:
 
 
 def _complete(notes: CallNotes, taken: Taken) -> CallNotes:
-    """The notes with what the tape noted; what is noted later is not in them."""
+    """The notes with what the tape noted."""
     order, calls, statistics = taken
     return replace(
         notes,
         order=order,
         calls=calls,
         statistics=np.frombuffer(statistics, dtype=np.float32).reshape(-1, 4),
-        held=notes.held.only(range(len(notes.held.places))),
-        looks={**notes.looks},
     )
 
 

@@ -17,7 +17,7 @@ Taken = tuple[list[int], list[KnownCall], bytes]
 deviation, minimum and maximum of the output, or NaN where they were not taken."""
 
 Find = Callable[[int, Any, Any], KnownCall | None]
-Look = Callable[[int, int, KnownCall, Any, Any], None]
+Look = Callable[[int, int, bool, Any, Any], None]
 
 
 class Tape:
@@ -32,9 +32,9 @@ class Tape:
         modules: how many there are.
         find: says of a call that looks new (module's index, argument, output) what it looks like; None leaves
             the call out.
-        look: is shown a call (its place in the step, the module's index, what it looks like, argument,
-            output) whose statistics are wanted and have not been taken, and all calls of the modules that
-            it asked for.
+        look: is shown a call (its place in the step, the module's index, whether its statistics are wanted
+            and have not been taken, argument, output) whose statistics are wanted, and all calls of the
+            modules that it asked for.
     """
 
     def __init__(self, modules: int, find: Find, look: Look) -> None:
@@ -100,7 +100,7 @@ class Tape:
         self._order.append(index)
         self._calls.append(usual)
         if usual.kept or self._asked[index]:
-            self._look(len(self._calls) - 1, index, usual, argument, output)
+            self._look(len(self._calls) - 1, index, usual.kept, argument, output)
 
     def _new(self, index: int, usual: KnownCall | None, argument: Any, output: Any) -> KnownCall | None:
         # What changes with the sequence changes in all layers alike, so one of them tells for the others.

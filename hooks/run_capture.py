@@ -283,12 +283,12 @@ class RunCapture:
         before, after = step.cache_before.length, step.cache_after.length
         if not view.layers:
             return
-        if self._save_kv:
-            slots = new_slots(view, before, after)
+        slots = new_slots(view, before, after) if self._save_kv else None
+        if slots is not None:
             names = [f"kv/{layer}/{part}" for part in ("key", "value") for layer in range(len(view.layers))]
             step.saved.update(zip(names, slots, strict=False))
         if self._statistics:
-            norms = slot_norms(view, before, after)
+            norms = slot_norms(view, before, after, slots)
             if norms is not None:
                 step.held["norms"] = norms
             check, violations = self._proof.check(view, after, before + step.fed)

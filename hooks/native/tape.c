@@ -283,10 +283,11 @@ static int put(Tape *tape, Watched *watched, const CallLooks *looks, const Call 
     memcpy(tape->values + place * STATISTICS, statistics, sizeof statistics);
     if (PyList_Append(tape->order, watched->number) < 0 || PyList_Append(tape->calls, looks->known) < 0)
         return -1;
-    if (!tape->asked[watched->index] && (taken || !looks->kept))
+    int wanted = looks->kept && !taken;
+    if (!wanted && !tape->asked[watched->index])
         return 0;
-    PyObject *done = PyObject_CallFunction(tape->look, "nnOOO", place, watched->index, looks->known,
-                                           call->argument, call->output);
+    PyObject *done = PyObject_CallFunction(tape->look, "nnOOO", place, watched->index,
+                                           wanted ? Py_True : Py_False, call->argument, call->output);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }

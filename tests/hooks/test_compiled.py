@@ -51,7 +51,7 @@ class Notes:
         self.found += 1
         return self.known.find(index, argument, output)
 
-    def look(self, call: int, index: int, known: KnownCall, argument: Any, output: Any) -> None:
+    def look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
         self.looked.append((call, index))
 
     def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[KnownCall]]:

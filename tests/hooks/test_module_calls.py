@@ -152,6 +152,23 @@ def test_an_argument_that_comes_and_goes_changes_the_shape(statistics: bool) -> 
     assert seen == [alone, both, alone, both]
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_an_output_that_is_stored_is_reduced_once(both_ways: str, early: bool) -> None:
+    model = nn.Sequential(Doubled(), Doubled())
+    with watching(model, save=(1,)) as watch:
+        watch.begin(early=early)
+        model(torch.arange(3.0).reshape(1, 1, 3))
+        notes = watch.take()
+        assert notes is not None
+        calls = watch.reduce(notes)
+        assert torch.equal(notes.saved["modules/1"], torch.tensor([[[0.0, 2.0, 4.0]]]))
+        assert calls.columns.mean[row(watch, calls, "0")] == 2
+        assert calls.columns.nonfinite.tolist() == [0, 0, 0]
+        # The tape has taken its statistics already, or else it is looked at once, here or at the end.
+        looked = [*notes.looks, *notes.held.places]
+        assert looked == ([] if both_ways == "compiled" else [0, 1, 2])
+
+
 @pytest.mark.parametrize("statistics", [True, False])
 def test_a_module_that_returns_no_tensor_has_nothing_to_save(statistics: bool) -> None:
     class Silent(nn.Module):
