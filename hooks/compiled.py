@@ -1,35 +1,19 @@
 """What runs compiled where it can; elsewhere the rest of the package does the same without it.
 
-The sources are in ``native``. They are compiled when the package is built, if there is a C compiler, and
-need a torch that describes its tensors to C (``Tensor.__dlpack_c_exchange_api__``, since torch 2.10).
+The sources are in ``native``. They need a torch that describes its tensors to C
+(``Tensor.__dlpack_c_exchange_api__``, since torch 2.10).
 """
 
 from __future__ import annotations
-
-import importlib
-import os
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from hooks.plain_tape import Tape as PlainTape
+from tracer.compiled_parts import load
 
-PLAIN = "TRACE_GENERATE_PLAIN"
-"""Set this variable to do without."""
-
-
-def _load() -> Any:
-    if os.environ.get(PLAIN):
-        return None
-    try:
-        return importlib.import_module("hooks._native")
-    except ImportError:
-        return None
-
-
-_native = _load()
+_native = load("hooks._native")
 
 Tape: type[PlainTape] = PlainTape if _native is None else _native.Tape
 """Notes module calls."""

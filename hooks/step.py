@@ -190,7 +190,7 @@ class StepBuilder:
         scores, chosen = caught.array("scores"), caught.array("chosen")
         if scores is None or chosen is None:
             return None
-        return summarise(list(scores), chosen.astype(np.int32), self._finished, self._candidates)
+        return summarise(scores, chosen, self._finished, self._candidates)
 
     def _done(self, caught: CaughtStep) -> npt.NDArray[np.bool_]:
         """Rows that had ended by the end of the step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer.analysis.pipeline import REMOVED_CAP, summarise, top_indices
-from tracer.schema.step import F32, NO_TOKEN
+from tracer.analysis import compiled_summary
+from tracer.analysis.pipeline import summarise
+from tracer.analysis.plain_summary import top_indices
+from tracer.schema.step import F32, NO_TOKEN, REMOVED_CAP, ScoreColumns
 
 CAP = 7
+WAYS = ("compiled", "plain")
 F64 = npt.NDArray[np.float64]
 
 
@@ -44,8 +48,18 @@ def plain(stages: list[F32], chosen: int) -> dict[str, Any]:
     }
 
 
-def check(stages: list[F32], chosen: int) -> None:
-    got = summarise([stage[None] for stage in stages], np.array([chosen]), np.array([False]), CAP)
+def summary_of(way: str, scores: npt.NDArray[Any], chosen: list[int], cap: int) -> ScoreColumns:
+    """The summary with the compiled part or without."""
+    if way == "compiled" and not compiled_summary.available:
+        assert "CI" not in os.environ, "the compiled part is not there"
+        pytest.skip("built without a C compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled_summary, "available", way == "compiled")
+        return summarise(scores, np.array(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
+
+
+def check(way: str, stages: list[F32], chosen: int) -> None:
+    got = summary_of(way, np.stack(stages)[:, None], [chosen], CAP)
     expected = plain(stages, chosen)
     for name in ("kept", "changed", "removed", "chosen_rank"):
         assert getattr(got, name)[:, 0].tolist() == expected[name], name
@@ -97,6 +111,7 @@ def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
     return after if (after > -np.inf).any() else stage.copy()
 
 
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -104,7 +119,7 @@ def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
     spread=st.sampled_from([0.0, 0.5, 4.0, 20.0]),
     edits=st.lists(st.sampled_from(EDITS), max_size=5),
 )
-def test_any_way_of_the_scores(seed: int, size: int, spread: float, edits: list[str]) -> None:
+def test_any_way_of_the_scores(way: str, seed: int, size: int, spread: float, edits: list[str]) -> None:
     random = np.random.default_rng(seed)
     # Few distinct values in places, so that scores tie.
     first = np.round(random.normal(0, spread, size), 1 if seed % 3 else 6).astype(np.float32)
@@ -112,27 +127,27 @@ def test_any_way_of_the_scores(seed: int, size: int, spread: float, edits: list[
     for edit in edits:
         stages.append(edited(stages[-1], edit, random))
     alive = np.flatnonzero(stages[-1] > -np.inf)
-    check(stages, int(random.choice(alive)))
+    check(way, stages, int(random.choice(alive)))
 
 
-def test_a_tiny_mass_that_is_removed_keeps_its_digits() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tiny_mass_that_is_removed_keeps_its_digits(way: str) -> None:
     first = np.full(1_000, -25, dtype=np.float32)
     first[:20] = 0
     kept = first.copy()
     kept[20:] = -np.inf
-    check([first, kept], 3)
+    check(way, [first, kept], 3)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_scores_that_are_not_finite_are_described_all_the_same(bad: float) -> None:
+def test_scores_that_are_not_finite_are_described_all_the_same(way: str, bad: float) -> None:
     first = np.linspace(-3, 3, 200, dtype=np.float32)
     second = first.copy()
     second[5] = bad
     third = second.copy()
     third[:100] = -np.inf
-    got = summarise(
-        [stage[None] for stage in (first, second, third)], np.array([150]), np.array([False]), CAP
-    )
+    got = summary_of(way, np.stack([first, second, third])[:, None], [150], CAP)
     assert got.changed[:, 0].tolist() == [0, 1, 100]
     finite = 200 - (1 if np.isnan(bad) else 0)
     assert got.kept[:, 0].tolist() == [200, finite, 100]
@@ -149,3 +164,54 @@ def test_top_indices_are_those_of_a_sort(seed: int, size: int, count: int) -> No
     alive = np.flatnonzero(scores > -np.inf)
     expected = alive[np.lexsort((alive, -scores[alive]))][:count]
     assert np.array_equal(top_indices(scores, count), expected)
+
+
+def awkward(random: np.random.Generator, shape: tuple[int, ...]) -> F32:
+    """Scores that tie, some removed, some NaN or infinite, in places all of a row removed."""
+    scores = np.round(random.normal(0, random.choice([0.0, 1.0, 40.0]), shape), 1).astype(np.float32)
+    for bad in (-np.inf, np.nan, np.inf):
+        scores[random.random(shape) < random.choice([0.0, 0.02, 0.6])] = bad
+    scores[random.random(shape[:2]) < 0.1] = -np.inf
+    return scores
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    stages=st.integers(1, 4),
+    rows=st.integers(1, 3),
+    size=st.sampled_from([1, 63, 64, 65, 700]),
+    cap=st.sampled_from([1, 7, 64, 1_000]),
+)
+def test_both_ways_say_the_same_of_any_scores(seed: int, stages: int, rows: int, size: int, cap: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = awkward(random, (stages, rows, size))
+    for stage in range(1, stages):  # most of it stays
+        same = random.random((rows, size)) < random.choice([0.0, 0.9, 1.0])
+        scores[stage][same] = scores[stage - 1][same]
+    chosen = [int(each) for each in random.integers(NO_TOKEN, size, rows)]
+    compiled, plain = (summary_of(way, scores, chosen, cap) for way in WAYS)
+    for name, expected in vars(plain).items():
+        got = getattr(compiled, name)
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
+        if expected.dtype == np.float32 and name not in {"scores", "chosen_scores"}:
+            np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(got, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_of_double_precision(way: str) -> None:
+    scores = np.random.default_rng(5).normal(0, 3, (2, 1, 300))
+    got = summary_of(way, scores, [9], CAP)
+    assert got.scores.dtype == np.float32
+    assert got.chosen_rank[0, 0] == 1 + np.count_nonzero(scores[0, 0] > scores[0, 0, 9])
+
+
+@pytest.mark.parametrize("chosen", [-2, 300])
+def test_a_token_that_is_not_in_the_vocabulary_is_refused(chosen: int) -> None:
+    if not compiled_summary.available:
+        pytest.skip("built without a C compiler")
+    scores = np.zeros((2, 1, 300), dtype=np.float32)
+    with pytest.raises(ValueError, match="do not agree"):
+        compiled_summary.summarise(scores, np.array([chosen], dtype=np.int32), CAP)

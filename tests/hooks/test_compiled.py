@@ -27,6 +27,7 @@ from hooks.modules import ModuleWatch
 from hooks.patches import Patches
 from hooks.plain_tape import Tape as PlainTape
 from hooks.shapebook import ShapeBook
+from tracer.compiled_parts import PLAIN, load
 
 pytestmark = pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
 
@@ -253,9 +254,9 @@ def test_nothing_that_it_saw_is_held() -> None:
 
 
 def test_without_it_if_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiled._load() is not None
-    monkeypatch.setenv(compiled.PLAIN, "1")
-    assert compiled._load() is None
+    assert load("hooks._native") is not None
+    monkeypatch.setenv(PLAIN, "1")
+    assert load("hooks._native") is None
 
 
 def test_a_torch_that_does_not_describe_its_tensors_is_watched_in_python() -> None:

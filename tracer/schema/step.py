@@ -20,6 +20,9 @@ I32 = npt.NDArray[np.int32]
 NO_TOKEN = -1
 """Fills the end of a row's token list where another row of the batch has more."""
 
+REMOVED_CAP = 32
+"""A stage that removes more tokens than this is described by its count and the recorded tokens."""
+
 
 class ModelInputs(Record):
     """What goes into ``self(**model_inputs, return_dict=True)``.
