@@ -30,10 +30,11 @@ def check_positions(
 
 
 def _disagreements(values: Mapping[str, Ints], cached: int, new: int, rows: int) -> Iterator[Violation]:
-    expected = np.arange(cached, cached + new)
     position = values.get("cache_position")
-    if position is not None and not np.array_equal(position, expected):
-        yield _violation(f"cache_position is {_short(position)}, expected {_short(expected)}")
+    if position is not None:
+        expected = np.arange(cached, cached + new)
+        if position.shape != expected.shape or (position != expected).any():
+            yield _violation(f"cache_position is {_short(position)}, expected {_short(expected)}")
     mask = values.get("attention_mask")
     if mask is not None and mask.ndim == 2 and mask.shape[1] != cached + new:
         yield _violation(
@@ -43,18 +44,21 @@ def _disagreements(values: Mapping[str, Ints], cached: int, new: int, rows: int)
     ids = values.get("position_ids")
     if ids is None:
         return
-    by_row = np.broadcast_to(ids, (rows, ids.shape[-1])) if ids.ndim == 2 else None
-    if by_row is None or by_row.shape[1] != new:
+    if ids.ndim != 2 or ids.shape[0] not in (1, rows) or ids.shape[1] != new:
         yield _violation(f"position_ids has shape {list(ids.shape)}, expected [{rows}, {new}]")
         return
-    for row in range(rows):
-        seen = np.ones(cached + new, dtype=bool) if mask is None or mask.ndim != 2 else mask[row] != 0
-        # A token's position is the number of visible tokens before it; what padding gets does not matter.
-        wanted, visible = (np.cumsum(seen) - 1)[cached:], seen[cached:]
-        if not np.array_equal(by_row[row][visible], wanted[visible]):
-            yield _violation(
-                f"position_ids is {_short(by_row[row][visible])}, expected {_short(wanted[visible])}", row
-            )
+    seen = np.ones((1, cached + new), dtype=bool) if mask is None or mask.ndim != 2 else mask != 0
+    # A token's position is the number of visible tokens before it; what padding gets does not matter.
+    wanted, visible = (np.cumsum(seen, axis=1) - 1)[:, cached:], seen[:, cached:]
+    wrong = (ids != wanted) & visible
+    if not wrong.any():
+        return
+    by_row, wanted, visible = (np.broadcast_to(each, (rows, new)) for each in (ids, wanted, visible))
+    for row in np.flatnonzero(np.broadcast_to(wrong, (rows, new)).any(axis=1)).tolist():
+        shown = visible[row]
+        yield _violation(
+            f"position_ids is {_short(by_row[row][shown])}, expected {_short(wanted[row][shown])}", row
+        )
 
 
 def _violation(message: str, row: int | None = None) -> Violation:

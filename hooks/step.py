@@ -287,8 +287,9 @@ class StepBuilder:
 def _cache_columns(norms: Array | None) -> CacheColumns | None:
     if norms is None:
         return None
-    keys, values = np.split(norms.astype(np.float32), 2)
-    return CacheColumns(key_norm=keys, value_norm=values)
+    layers = len(norms) // 2
+    norms = norms.astype(np.float32, copy=False)
+    return CacheColumns(key_norm=norms[:layers], value_norm=norms[layers:])
 
 
 def _nonfinite(name: str, module: int, found: NonFinite) -> list[Violation]:

@@ -52,10 +52,12 @@ def to_host(tensor: Tensor) -> npt.NDArray[Any]:
 
     Floats that NumPy lacks (bfloat16) and half precision come as float32, which holds them exactly.
     """
-    tensor = tensor.detach()
+    # Each of these takes microseconds that most tensors here need not take.
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
-    array: npt.NDArray[Any] = tensor.cpu().numpy()
+    array: npt.NDArray[Any] = tensor.numpy() if tensor.is_cpu else tensor.cpu().numpy()
     return array
 
 

@@ -71,10 +71,13 @@ class IntValues(Record):
             values: integers or booleans of any shape; read in row-major order.
         """
         flat = np.asarray(values).astype(np.int64, copy=False).ravel()
+        if flat.size == 1:  # what a decode step mostly has
+            return cls(runs=((int(flat[0]), 0, 1),))
         runs: list[tuple[int, int, int]] = []
         start, size = 0, flat.size
         # Ends of maximal stretches with one difference; a run may begin with the last element's successor.
-        breaks = np.flatnonzero(np.diff(flat, n=2)) + 2 if size > 2 else np.empty(0, dtype=np.int64)
+        differences = flat[1:] - flat[:-1]
+        breaks = np.flatnonzero(differences[1:] != differences[:-1]) + 2
         while start < size and len(runs) < MAX_RUNS:
             later = breaks[np.searchsorted(breaks, start + 2) :]
             stop = int(later[0]) if later.size else size
