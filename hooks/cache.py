@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -42,6 +43,11 @@ class CacheView:
     layers: Layers
     grows: bool
     appends: bool
+
+    @cached_property
+    def tensors(self) -> list[torch.Tensor]:
+        """Keys of all layers, then values."""
+        return [key for key, _ in self.layers] + [value for _, value in self.layers]
 
     def length(self, positions: int) -> int:
         """Slots in use.
@@ -98,14 +104,19 @@ def record_cache(view: CacheView, positions: int) -> CacheState:
     """
     groups: list[CacheGroup] = []
     first = 0
-    for _, layers in groupby(view.layers, _looks):
-        last = first + sum(1 for _ in layers) - 1
+    for count in _alike(view):
         key, value = view.layers[first]
-        groups.append(
-            CacheGroup.model_construct(first=first, last=last, key=info_of(key), value=info_of(value))
-        )
-        first = last + 1
-    return CacheState.model_construct(kind=view.kind, length=view.length(positions), groups=tuple(groups))
+        groups.append(CacheGroup(first=first, last=first + count - 1, key=info_of(key), value=info_of(value)))
+        first += count
+    return CacheState(kind=view.kind, length=view.length(positions), groups=tuple(groups))
+
+
+def _alike(view: CacheView) -> list[int]:
+    """How many layers follow each other that look the same."""
+    count = len(view.layers)
+    if count and compiled.alike(view.tensors[:count]) and compiled.alike(view.tensors[count:]):
+        return [count]
+    return [sum(1 for _ in layers) for _, layers in groupby(view.layers, _looks)]
 
 
 def _looks(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
@@ -125,7 +136,7 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
         Tensors ``[batch, KV heads, stop - start, head dim]``, as one tensor where all are of one shape and
         device; none where the cache does not append.
     """
-    tensors = _tensors(view)
+    tensors = view.tensors
     if not tensors or not view.appends:
         return []
     if len({(tensor.shape, tensor.device) for tensor in tensors}) > 1 or not start < stop:
@@ -148,7 +159,7 @@ def slot_norms(view: CacheView, start: int, stop: int, slots: Slots | None = Non
         ``[2 · layers, batch, KV heads, new slots]`` float32, keys first; None where there are none, or where
         layers differ in shape.
     """
-    norms = compiled.slot_norms(_tensors(view), start, stop) if view.appends else None
+    norms = compiled.slot_norms(view.tensors, start, stop) if view.appends else None
     if norms is not None:
         return torch.from_numpy(norms)
     return _norms(new_slots(view, start, stop) if slots is None else slots)
@@ -162,8 +173,3 @@ def _norms(slots: Slots) -> torch.Tensor | None:
         return None
     # Layers on several devices: reduce where they are, gather the small results.
     return torch.stack([torch.linalg.vector_norm(slot.float(), dim=-1).cpu() for slot in slots])
-
-
-def _tensors(view: CacheView) -> list[torch.Tensor]:
-    """Keys of all layers, then values."""
-    return [key for key, _ in view.layers] + [value for _, value in view.layers]

@@ -30,24 +30,32 @@ _WORD = 8
 Sums = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Checksums of one layer when it was last read.
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Checksums of layers that were read together.
 
     Attributes:
-        length: slots it had.
-        sums: ``[2, batch, KV heads]`` keys and values.
+        length: slots they had.
+        layers: which.
+        sums: ``[layers, 2, batch, KV heads]`` keys and values.
     """
 
     length: int
+    layers: tuple[int, ...]
     sums: Sums
+
+    def of(self, layers: tuple[int, ...]) -> Sums:
+        """Checksums of some of them."""
+        if layers == self.layers:
+            return self.sums
+        return self.sums[[self.layers.index(layer) for layer in layers]]
 
 
 class CacheProof:
     """Keeps the checksums of a run and compares them step by step."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Known] = {}
+        self._last: dict[int, _Reading] = {}
         self._next = 0
         self._weights = torch.empty(0, dtype=torch.int64)
 
@@ -70,11 +78,13 @@ class CacheProof:
         if not view.appends:
             return Check(name="cache", ok=not violations, checked=0, total=len(view.layers)), violations
         layers = self._turn(view, length)
-        for layer, at_known, sums in self._sums(view, layers, length):
-            known = self._known.get(layer)
-            if known is not None and at_known is not None:
-                violations += _differences(layer, known, at_known)
-            self._known[layer] = _Known(length, sums)
+        for members, known in self._read_together(view, layers):
+            before = min(known.length, length) if known else 0
+            old, new = self._sums(view, members, before, length)
+            if known is not None and before:
+                violations += _differences(known, members, old)
+            reading = _Reading(length, members, new)
+            self._last.update(dict.fromkeys(members, reading))
         return (
             Check(name="cache", ok=not violations, checked=len(layers), total=len(view.layers)),
             violations,
@@ -93,24 +103,25 @@ class CacheProof:
         self._next = (self._next + count) % total
         return turn
 
-    def _sums(
-        self, view: CacheView, layers: Sequence[int], length: int
-    ) -> Iterator[tuple[int, Sums | None, Sums]]:
-        """Per layer the sums over the slots known before (None where nothing is) and over all slots."""
-        groups: dict[tuple[torch.Size, torch.device, int], list[int]] = {}
+    def _read_together(
+        self, view: CacheView, layers: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, ...], _Reading | None]]:
+        """Layers that are alike and were read together the last time, with what was read then."""
+        groups: dict[tuple[object, _Reading | None], list[int]] = {}
+        alike = compiled.alike([tensor for layer in layers for tensor in view.layers[layer]])
         for layer in layers:
-            key, value = view.layers[layer]
-            known = self._known.get(layer)
-            at = (key.shape[:3], value.device, min(known.length, length) if known else 0)
-            groups.setdefault(at, []).append(layer)
-        for (_, _, before), members in groups.items():
-            tensors = [tensor for layer in members for tensor in view.layers[layer]]
-            both = compiled.slot_sums(tensors, before, length)
-            if both is None:
-                both = self._sums_by_torch(tensors, before, length)
-            for index, layer in enumerate(members):
-                old, new = both[:, 2 * index : 2 * index + 2]
-                yield layer, old if before else None, new
+            looks = None if alike else _looks(*view.layers[layer])
+            groups.setdefault((looks, self._last.get(layer)), []).append(layer)
+        for (_, known), members in groups.items():
+            yield tuple(members), known
+
+    def _sums(self, view: CacheView, layers: Sequence[int], before: int, length: int) -> Sums:
+        """``[2, layers, 2, batch, KV heads]`` sums over the slots there were before, and over all slots."""
+        tensors = [tensor for layer in layers for tensor in view.layers[layer]]
+        sums = compiled.slot_sums(tensors, before, length)
+        if sums is None:
+            sums = self._sums_by_torch(tensors, before, length)
+        return sums.reshape(2, len(layers), 2, *sums.shape[2:])
 
     def _sums_by_torch(self, tensors: Sequence[torch.Tensor], before: int, length: int) -> Sums:
         """``[2, m, batch, KV heads]`` sums over the slots known before, and over all slots."""
@@ -140,18 +151,31 @@ def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
     return slots.view(words).sum(-1, dtype=torch.int64)
 
 
-def _differences(layer: int, known: _Known, at_known: Sums) -> list[Violation]:
-    if known.sums.shape != at_known.shape:
-        return [Violation(check="cache", layer=layer, message="the shape of the cache changed")]
-    found = []
-    for part, row, head in np.argwhere(known.sums != at_known).tolist():
-        name = ("key", "value")[part]
-        found.append(
-            Violation(
-                check="cache",
-                layer=layer,
-                row=row,
-                message=f"layer {layer}, KV head {head}: {name} slots 0 to {known.length - 1} changed",
-            )
+def _looks(key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
+    return key.shape[:3], value.device
+
+
+def _differences(known: _Reading, layers: tuple[int, ...], now: Sums) -> list[Violation]:
+    """What is not as it was.
+
+    Args:
+        known: what was read the last time.
+        layers: which layers were read now.
+        now: ``[layers, 2, batch, KV heads]`` checksums over the slots there were then.
+    """
+    before = known.of(layers)
+    if before.shape == now.shape and (before == now).all():
+        return []
+    if before.shape != now.shape:
+        message = "the shape of the cache changed"
+        return [Violation(check="cache", layer=layer, message=message) for layer in layers]
+    return [
+        Violation(
+            check="cache",
+            layer=layers[at],
+            row=row,
+            message=f"layer {layers[at]}, KV head {head}: {('key', 'value')[part]} "
+            f"slots 0 to {known.length - 1} changed",
         )
-    return found
+        for at, part, row, head in np.argwhere(before != now).tolist()
+    ]

@@ -75,7 +75,7 @@ class CallReducer:
         held = self._whole(notes)
         columns = np.ascontiguousarray(notes.statistics.T)
         # What the tape took is finite.
-        counts = np.where(np.isnan(columns[0]), -1, 0).astype(np.int32)
+        counts = -np.isnan(columns[0]).astype(np.int32)
         reduce_groups(columns, held.places, held.outputs, self._grouped(notes.calls, held))
         gather(columns, [*notes.looks], [look.statistics for look in notes.looks.values()])
         return StepCalls(
@@ -96,7 +96,10 @@ class CallReducer:
     def _sequence(self, notes: CallNotes) -> _Sequence:
         last, calls = self._last, notes.calls
         if last is None or last.calls != calls or last.order != notes.order:
-            number, layout = self._book.layout(notes.order)
+            if last is not None and last.order == notes.order:
+                number, layout = last.layout_number, last.layout
+            else:
+                number, layout = self._book.layout(notes.order)
             shapes = {number: self._book.shape(number) for number in {call.number for call in calls}}
             self._last = last = _Sequence(notes.order, calls, number, layout, shapes)
         return last

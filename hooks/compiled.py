@@ -19,6 +19,29 @@ Tape: type[PlainTape] = PlainTape if _native is None else _native.Tape
 """Notes module calls."""
 
 
+def alike(tensors: list[Tensor]) -> bool:
+    """Whether tensors are of one size, dtype and device."""
+    same: bool | None = None if _native is None else _native.alike(tensors)
+    if same is None:
+        return len({(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors}) <= 1
+    return same
+
+
+def put(stack: Tensor, place: int, tensor: Tensor) -> bool:
+    """Copy the values of a tensor to their place in a stack of such tensors.
+
+    Args:
+        stack: ``[m, …]`` whose values lie one after the other.
+        place: which of the m.
+        tensor: ``[…]`` of the same dtype.
+
+    Returns:
+        Whether it was done; it is not for values elsewhere than in the host's memory, or not one after the
+        other.
+    """
+    return _native is not None and bool(_native.put(stack, place, tensor))
+
+
 def slot_norms(tensors: list[Tensor], start: int, stop: int) -> npt.NDArray[np.float32] | None:
     """Euclidean norms of slots ``start`` to ``stop`` of key and value tensors.
 

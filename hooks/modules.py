@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import copy
 from math import isfinite
 from typing import Any
 
@@ -94,7 +94,7 @@ class ModuleWatch:
             taken = self._tape.so_far()
             if self._notes is None or taken is None:
                 return None
-            notes = _complete(self._notes, taken)
+            notes = _complete(copy(self._notes), taken)
         return CallReducer(self._book.aside(), set()).reduce(notes)
 
     def reduce(self, notes: CallNotes) -> StepCalls:
@@ -141,14 +141,10 @@ class ModuleWatch:
 
 
 def _complete(notes: CallNotes, taken: Taken) -> CallNotes:
-    """The notes with what the tape noted."""
-    order, calls, statistics = taken
-    return replace(
-        notes,
-        order=order,
-        calls=calls,
-        statistics=np.frombuffer(statistics, dtype=np.float32).reshape(-1, 4),
-    )
+    """Add what the tape noted to the notes."""
+    notes.order, notes.calls, statistics = taken
+    notes.statistics = np.frombuffer(statistics, dtype=np.float32).reshape(-1, 4)
+    return notes
 
 
 def _look(inputs: list[Tensor], output: Tensor) -> Look:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from hooks import compiled
 from hooks.cache import new_slots, record_cache, slot_norms, view_cache
 from hooks.cache_proof import CacheProof
 from hooks.call_notes import CallNotes
@@ -18,7 +20,7 @@ from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
 from hooks.step import NO_CACHE, CaughtStep
-from hooks.tensors import info_of, is_small_integer, keep
+from hooks.tensors import info, info_of, is_small_integer, keep
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
 
@@ -202,7 +204,8 @@ class RunCapture:
                     # Of float32 logits the stage itself is kept; a narrower dtype is stored as it is.
                     step.saved["logits"] = self._scores[0] if scores.dtype == dtype else keep(scores)
             if self._scores is not None:
-                self._scores[stage].copy_(scores.detach())
+                if not compiled.put(self._scores, stage, scores):
+                    self._scores[stage].copy_(scores.detach())
                 self._stages_seen = stage + 1
 
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
@@ -392,7 +395,18 @@ class RunCapture:
 
 
 def _result(logits: torch.Tensor) -> ForwardResult:
-    return ForwardResult(hidden_states=None, logits=info_of(logits), next_logits=info_of(logits[:, -1, :]))
+    return _result_of(logits.shape, logits.dtype, logits.device)
+
+
+@lru_cache(maxsize=16)
+def _result_of(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> ForwardResult:
+    """The record of logits of these looks; those of all decode steps are alike."""
+    batch, _, vocabulary = shape
+    return ForwardResult(
+        hidden_states=None,
+        logits=info(shape, dtype, device),
+        next_logits=info(torch.Size((batch, vocabulary)), dtype, device),
+    )
 
 
 def _text(value: object) -> str:

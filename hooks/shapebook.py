@@ -68,7 +68,7 @@ class ShapeBook:
             number = self._numbers[key] = self._next
             self._next += 1
             inputs, outputs = (tuple(info(*item) for item in part) for part in key)
-            self._shapes[number] = CallShape.model_construct(inputs=inputs, outputs=outputs)
+            self._shapes[number] = CallShape(inputs=inputs, outputs=outputs)
         return number
 
     def layout(self, calls: Sequence[int]) -> tuple[int, CallLayout]:

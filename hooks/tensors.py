@@ -27,7 +27,7 @@ def info_of(tensor: Tensor) -> TensorInfo:
 @lru_cache(maxsize=256)
 def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
     """The record of a tensor of these looks."""
-    return TensorInfo.model_construct(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
+    return TensorInfo(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
 
 
 def tensors_in(value: object) -> list[Tensor]:

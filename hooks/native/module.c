@@ -1,13 +1,22 @@
+#include "copies.h"
 #include "slots.h"
 #include "tape.h"
 #include "tensors.h"
+
+static PyMethodDef functions[] = {
+    {"alike", alike, METH_O, "Whether tensors are of one size, dtype and device."},
+    {"put", put_in_stack, METH_VARARGS, "Copy the values of a tensor into a stack of such tensors."},
+    {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
+    {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
+    {NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "hooks._native",
     .m_doc = "What has to be quick between two calls of a model's modules; see the package hooks.",
     .m_size = -1,
-    .m_methods = slot_functions,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__native(void)

@@ -40,6 +40,23 @@ static int cache_read(Cache *into, PyObject *tensors)
     return 1;
 }
 
+/* None where some cannot be described. */
+PyObject *alike(PyObject *Py_UNUSED(module), PyObject *tensors)
+{
+    DLTensor first, other;
+    if (!PyList_Check(tensors)) {
+        PyErr_SetString(PyExc_TypeError, "a list of tensors is needed");
+        return NULL;
+    }
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tensors); at++) {
+        if (!describe_tensor(PyList_GET_ITEM(tensors, at), at ? &other : &first))
+            Py_RETURN_NONE;
+        if (at && !look_alike(&first, &other))
+            Py_RETURN_FALSE;
+    }
+    Py_RETURN_TRUE;
+}
+
 static const char *slot_memory(const DLTensor *tensor, size_t item, int64_t row, int64_t head, int64_t slot)
 {
     int64_t at = row * tensor->strides[0] + head * tensor->strides[1] + slot * tensor->strides[2];
@@ -57,8 +74,7 @@ static float norm(const char *slot, int64_t width, Values values)
     return (float)sqrt(squares);
 }
 
-/* slot_norms(tensors, start, stop): see hooks/compiled.py */
-static PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
+PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *tensors;
     Py_ssize_t start, stop;
@@ -98,8 +114,7 @@ static uint64_t slot_sum(const char *slot, size_t bytes)
     return sum;
 }
 
-/* slot_sums(tensors, before, length): see hooks/compiled.py */
-static PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
+PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *tensors;
     Py_ssize_t before, length;
@@ -139,9 +154,3 @@ static PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
     }
     return result;
 }
-
-PyMethodDef slot_functions[] = {
-    {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
-    {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
-    {NULL},
-};

@@ -1,4 +1,4 @@
-/* Norms and checksums of the slots of a KV cache. */
+/* The tensors of a KV cache, and norms and checksums of their slots. */
 
 #ifndef HOOKS_NATIVE_SLOTS_H
 #define HOOKS_NATIVE_SLOTS_H
@@ -6,6 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-extern PyMethodDef slot_functions[];
+/* Each of them: see hooks/compiled.py */
+PyObject *alike(PyObject *module, PyObject *tensors);
+PyObject *slot_norms(PyObject *module, PyObject *args);
+PyObject *slot_sums(PyObject *module, PyObject *args);
 
 #endif

@@ -11,6 +11,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <string.h>
 
 #define DIMENSIONS 6 /* most of a tensor that is described here */
 
@@ -40,6 +41,15 @@ int is_tensor(PyObject *value);
 
 /* Describe a tensor; 0 where that cannot be done. What is described lives as long as the tensor. */
 int describe_tensor(PyObject *tensor, DLTensor *into);
+
+/* Whether two tensors are of one size, dtype and device. */
+static inline int look_alike(const DLTensor *one, const DLTensor *other)
+{
+    return one->dimensions == other->dimensions && one->dtype.code == other->dtype.code &&
+           one->dtype.bits == other->dtype.bits && one->device.type == other->device.type &&
+           one->device.id == other->device.id &&
+           memcmp(one->shape, other->shape, (size_t)one->dimensions * sizeof *one->shape) == 0;
+}
 
 /* What kind of values a tensor holds in the host's memory. */
 Values values_of(const DLTensor *tensor);

@@ -325,3 +325,38 @@ def test_other_caches_are_left_to_torch() -> None:
     assert compiled.slot_norms([like.double()], 0, 1) is None
     with pytest.raises(TypeError):
         compiled._native.slot_sums("text", 1, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tensor_is_put_into_a_stack(dtype: torch.dtype) -> None:
+    tensor = (torch.arange(6).reshape(2, 3) % 2).to(dtype)
+    stack = torch.zeros((3, 2, 3), dtype=dtype)
+    assert compiled.put(stack, 1, tensor)
+    assert torch.equal(stack, torch.stack([torch.zeros_like(tensor), tensor, torch.zeros_like(tensor)]))
+
+
+def test_what_does_not_fit_is_not_put_there() -> None:
+    stack, like = torch.zeros(3, 2, 3), torch.ones(2, 3)
+    for into, place, tensor in (
+        (stack, 3, like),
+        (stack, -1, like),
+        (stack, 0, like.double()),
+        (stack, 0, like.to("meta")),
+        (stack, 0, torch.ones(3, 2)),
+        (stack, 0, torch.ones(3, 2).T),
+        (stack.transpose(1, 2), 0, torch.ones(3, 2)),
+        (stack[..., :2], 0, torch.ones(2, 2)),
+        (stack, 0, "text"),
+    ):
+        assert not compiled.put(into, place, tensor)  # type: ignore[arg-type]
+    assert not stack.any()
+
+
+def test_alike_is_what_python_says(both_ways: str) -> None:
+    one = torch.ones(2, 3)
+    for others in ([], [torch.zeros(2, 3)], [torch.zeros(3, 2).T], [one[:, :3]], [torch.zeros([1] * 9)] * 2):
+        tensors = [one, *others] if not others or others[0].dim() == 2 else others
+        assert compiled.alike(tensors)
+    for other in (one.double(), one[:1], one.to("meta"), one[None], torch.zeros([1] * 9)):
+        assert not compiled.alike([one, other])
+    assert compiled.alike([])
