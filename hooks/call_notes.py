@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +14,36 @@ from torch import Tensor
 
 from hooks.statistics import NonFinite, Reduced
 
+ShapeKey = tuple[tuple[tuple[torch.Size, torch.dtype, torch.device], ...], ...]
+"""Looks of the tensors that went into a call, and of those that came out."""
 
-class KnownCall(NamedTuple):
-    """What a call looks like; one object for all calls that look alike.
+
+@dataclass(frozen=True, eq=False)
+class KnownCall:
+    """What a call looks like; one object for all calls that look alike, so that it is compared by identity.
 
     Attributes:
-        number: number of its shape.
+        key: looks of all tensors.
         kept: whether statistics are taken of the first tensor that comes out.
-        inputs: how many tensors go in.
-        sizes: sizes of the tensors that go in, then of those that come out.
-        dtypes: their dtypes.
     """
 
-    number: int
+    key: ShapeKey
     kept: bool
-    inputs: int
-    sizes: tuple[torch.Size, ...]
-    dtypes: tuple[torch.dtype, ...]
+
+    @cached_property
+    def inputs(self) -> int:
+        """How many tensors go in."""
+        return len(self.key[0])
+
+    @cached_property
+    def sizes(self) -> tuple[torch.Size, ...]:
+        """Sizes of the tensors that go in, then of those that come out."""
+        return tuple(size for part in self.key for size, _, _ in part)
+
+    @cached_property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Their dtypes."""
+        return tuple(dtype for part in self.key for _, dtype, _ in part)
 
 
 @dataclass(frozen=True)

@@ -1,108 +1,63 @@
-"""Shapes and statistics of the module calls of a step, from what was noted while they happened."""
+"""Take all of a step's module calls that has to be taken before their outputs are let go."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from hooks.call_notes import CallNotes, HeldCalls, KnownCall
-from hooks.shapebook import ShapeBook
 from hooks.statistics import NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
 from hooks.tensors import tensors_in
-from tracer.schema.step import CallLayout, CallShape, ModuleColumns
 
 
 @dataclass(frozen=True)
-class StepCalls:
-    """All module calls of one step, ready to be recorded.
+class TakenCalls:
+    """The module calls of a step, without any of their tensors.
 
     Attributes:
-        layout_number: number of the layout.
-        layout: which modules were called.
-        shapes: the call shapes in use, by number.
-        columns: shape numbers and statistics per call.
+        order: index of the module of each call, in the order in which they returned.
+        calls: what each call looks like.
+        statistics: ``[4, C]`` mean, standard deviation, minimum and maximum of each output; NaN where they
+            were not taken.
+        nonfinite: how many values are not finite, by call; of calls that were looked at closely.
         first_nonfinite: module index and details of the first call whose output was not finite.
     """
 
-    layout_number: int
-    layout: CallLayout
-    shapes: dict[int, CallShape]
-    columns: ModuleColumns
-    first_nonfinite: tuple[int, NonFinite] | None
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    """What follows from the calls of a step alone; the next step often has the same."""
-
     order: list[int]
     calls: list[KnownCall]
-    layout_number: int
-    layout: CallLayout
-    shapes: dict[int, CallShape]
-
-    @cached_property
-    def numbers(self) -> npt.NDArray[np.int32]:
-        """Shape number per call."""
-        return np.array([call.number for call in self.calls], dtype=np.int32)
+    statistics: npt.NDArray[np.float32]
+    nonfinite: Mapping[int, int]
+    first_nonfinite: tuple[int, NonFinite] | None = None
 
 
 class CallReducer:
-    """Describes the calls of one step after the other.
+    """Takes the calls of one step after the other.
 
     Args:
-        book: numbers shapes and layouts.
         volatile: modules (by index) whose outputs turn out to be overwritten in place are added to it.
     """
 
-    def __init__(self, book: ShapeBook, volatile: set[int]) -> None:
-        self._book = book
+    def __init__(self, volatile: set[int]) -> None:
         self._volatile = volatile
-        self._last: _Sequence | None = None
         self._grouped_calls: list[KnownCall] = []
         self._groups: list[list[int]] = []
 
-    def reduce(self, notes: CallNotes) -> StepCalls:
-        """Shapes and statistics of the noted calls. On a GPU this waits for the device.
+    def reduce(self, notes: CallNotes) -> TakenCalls:
+        """Take statistics of the calls whose outputs are still held. On a GPU this waits for the device.
 
         Args:
             notes: what was noted.
         """
-        sequence = self._sequence(notes)
-        held = self._whole(notes)
-        columns = np.ascontiguousarray(notes.statistics.T)
-        # What the tape took is finite.
-        counts = -np.isnan(columns[0]).astype(np.int32)
+        if not notes.held.places and not notes.looks:
+            return TakenCalls(notes.order, notes.calls, notes.statistics.T, {})
+        held, columns = self._whole(notes), notes.statistics.T.copy()
         reduce_groups(columns, held.places, held.outputs, self._grouped(notes.calls, held))
         gather(columns, [*notes.looks], [look.statistics for look in notes.looks.values()])
-        return StepCalls(
-            layout_number=sequence.layout_number,
-            layout=sequence.layout,
-            shapes=sequence.shapes,
-            first_nonfinite=_count_nonfinite(counts, notes, held, columns),
-            columns=ModuleColumns(
-                sequence.numbers,
-                mean=columns[0],
-                std=columns[1],
-                low=columns[2],
-                high=columns[3],
-                nonfinite=counts,
-            ),
-        )
-
-    def _sequence(self, notes: CallNotes) -> _Sequence:
-        last, calls = self._last, notes.calls
-        if last is None or last.calls != calls or last.order != notes.order:
-            if last is not None and last.order == notes.order:
-                number, layout = last.layout_number, last.layout
-            else:
-                number, layout = self._book.layout(notes.order)
-            shapes = {number: self._book.shape(number) for number in {call.number for call in calls}}
-            self._last = last = _Sequence(notes.order, calls, number, layout, shapes)
-        return last
+        counts, first = _count_nonfinite(notes, held, columns)
+        return TakenCalls(notes.order, notes.calls, columns, counts, first)
 
     def _whole(self, notes: CallNotes) -> HeldCalls:
         """The held calls whose outputs are still what they were when the calls returned.
@@ -127,13 +82,11 @@ class CallReducer:
 
 
 def _count_nonfinite(
-    counts: npt.NDArray[np.int32], notes: CallNotes, held: HeldCalls, columns: npt.NDArray[np.float32]
-) -> tuple[int, NonFinite] | None:
+    notes: CallNotes, held: HeldCalls, columns: npt.NDArray[np.float32]
+) -> tuple[dict[int, int], tuple[int, NonFinite] | None]:
     """Count per call that was looked at, and the first call in order of return: the innermost culprit."""
     taken = sorted([*held.places, *notes.looks])
-    if not taken:
-        return None
-    counts[taken] = 0
+    counts = dict.fromkeys(taken, 0)
     bad = np.asarray(taken, dtype=np.intp)[~np.isfinite(columns[2:, taken]).all(axis=0)].tolist()
     first: tuple[int, NonFinite] | None = None
     for call in bad:
@@ -146,4 +99,4 @@ def _count_nonfinite(
             found = look.nonfinite or NonFinite(1, (), inputs_finite=first is None)
         counts[call] = found.count
         first = first or (notes.order[call], found)
-    return first
+    return counts, first

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from hooks.call_notes import KnownCall
-from hooks.shapebook import ShapeBook, ShapeKey, shape_key
+from hooks.call_notes import KnownCall, ShapeKey
 from hooks.statistics import is_reducible
 from hooks.tensors import tensors_in
+
+_MANY = 128
+"""So many new looks are a reason to forget those that no module had in its last call."""
 
 
 class KnownCalls:
@@ -18,15 +21,19 @@ class KnownCalls:
 
     Args:
         modules: all that are registered.
-        book: numbers shapes.
         statistics: whether statistics are taken.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], book: ShapeBook, *, statistics: bool) -> None:
-        self._book = book
+    def __init__(self, modules: Sequence[nn.Module], *, statistics: bool) -> None:
         self._statistics = statistics
         self._buffers = [[_memory(buffer) for buffer in module.buffers(recurse=False)] for module in modules]
         self._known: dict[tuple[ShapeKey, bool], KnownCall] = {}
+        self._kept = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there have been many new ones since the last :meth:`keep`."""
+        return len(self._known) - self._kept > _MANY
 
     def find(self, index: int, argument: Any, output: Any) -> KnownCall:
         """What a call looks like.
@@ -37,18 +44,11 @@ class KnownCalls:
             output: what came out.
         """
         inputs, outputs = tensors_in(argument), tensors_in(output)
-        key = shape_key(inputs, outputs)
+        key = (_looks(inputs), _looks(outputs))
         kept = self._is_activation(index, outputs)
         known = self._known.get((key, kept))
         if known is None:
-            looks = (*key[0], *key[1])
-            known = self._known[key, kept] = KnownCall(
-                number=self._book.number(key),
-                kept=kept,
-                inputs=len(inputs),
-                sizes=tuple(size for size, _, _ in looks),
-                dtypes=tuple(dtype for _, dtype, _ in looks),
-            )
+            known = self._known[key, kept] = KnownCall(key, kept)
         return known
 
     def keep(self, used: set[KnownCall]) -> None:
@@ -58,7 +58,7 @@ class KnownCalls:
             used: the last calls of all modules.
         """
         self._known = {key: known for key, known in self._known.items() if known in used}
-        self._book.keep({known.number for known in used})
+        self._kept = len(self._known)
 
     def _is_activation(self, index: int, outputs: Sequence[Tensor]) -> bool:
         """Whether statistics are taken: a view of the module's own buffer (rotary table) is no activation."""
@@ -66,6 +66,10 @@ class KnownCalls:
             return False
         buffers = self._buffers[index]
         return not buffers or not any(start <= outputs[0].data_ptr() < end for start, end in buffers)
+
+
+def _looks(tensors: Sequence[Tensor]) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
+    return tuple([(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors])
 
 
 def _memory(buffer: Tensor) -> tuple[int, int]:

@@ -12,12 +12,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from hooks.call_notes import CallNotes, KnownCall, Look
-from hooks.calls import CallReducer, StepCalls
+from hooks.calls import CallReducer, TakenCalls
 from hooks.compiled import Tape
 from hooks.known_calls import KnownCalls
 from hooks.patches import Patches
 from hooks.plain_tape import Taken
-from hooks.shapebook import ShapeBook
 from hooks.statistics import describe_nonfinite, reduce_one
 from hooks.tensors import first_tensor, keep, tensors_in
 from tracer.schema.run import ModuleInfo
@@ -52,11 +51,10 @@ class ModuleWatch:
         )
         self._save = save
         self._notes: CallNotes | None = None
-        self._book = ShapeBook(len(named))
-        self._known = KnownCalls([module for _, module in named], self._book, statistics=statistics)
+        self._known = KnownCalls([module for _, module in named], statistics=statistics)
         # Outputs that something overwrites in place are looked at when they appear.
         self._in_time: set[int] = set()
-        self._reducer = CallReducer(self._book, self._in_time)
+        self._reducer = CallReducer(self._in_time)
         self._tape = Tape(len(named), self._find, self._look)
         for index, (_, module) in enumerate(named):
             forward = module.forward
@@ -73,7 +71,7 @@ class ModuleWatch:
         Args:
             early: look at outputs when they appear (prefill).
         """
-        if self._book.crowded:
+        if self._known.crowded:
             self._known.keep(self._tape.known())
         self._notes = CallNotes(early)
         self._tape.begin()
@@ -84,8 +82,8 @@ class ModuleWatch:
         taken = self._tape.take()
         return None if notes is None or taken is None else _complete(notes, taken)
 
-    def look(self, notes: CallNotes | None) -> StepCalls | None:
-        """Shapes and statistics of a step in progress; nothing is remembered of it.
+    def look(self, notes: CallNotes | None) -> TakenCalls | None:
+        """The calls of a step in progress; nothing is remembered of them.
 
         Args:
             notes: what :meth:`take` gave; None for what is being noted now.
@@ -95,10 +93,10 @@ class ModuleWatch:
             if self._notes is None or taken is None:
                 return None
             notes = _complete(copy(self._notes), taken)
-        return CallReducer(self._book.aside(), set()).reduce(notes)
+        return CallReducer(set()).reduce(notes)
 
-    def reduce(self, notes: CallNotes) -> StepCalls:
-        """Shapes and statistics of the noted calls. On a GPU this waits for the device.
+    def reduce(self, notes: CallNotes) -> TakenCalls:
+        """The calls without their tensors. On a GPU this waits for the device.
 
         Args:
             notes: what :meth:`take` gave.

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-import torch
-
+from hooks.call_notes import ShapeKey
 from hooks.tensors import info
 from tracer.schema.step import CallLayout, CallShape
 
-ShapeKey = tuple[tuple[tuple[torch.Size, torch.dtype, torch.device], ...], ...]
-"""Looks of the tensors that went into a call, and of those that came out."""
-
-
 _MANY = 128
-"""So many new shapes are a reason to forget those that no module had in its last call."""
+"""So many new shapes are a reason to forget those that are not in use."""
 
 
 class ShapeBook:
@@ -31,12 +26,6 @@ class ShapeBook:
         self._shapes: dict[int, CallShape] = {}
         self._numbers: dict[ShapeKey, int] = {}
         self._layouts: dict[tuple[int, ...], tuple[int, CallLayout]] = {}
-
-    def aside(self) -> ShapeBook:
-        """A book with the same shapes, in which new layouts leave no mark in this one."""
-        book = ShapeBook(self._modules)
-        book._shapes, book._numbers, book._layouts = self._shapes, self._numbers, {**self._layouts}
-        return book
 
     @property
     def crowded(self) -> bool:
@@ -61,7 +50,7 @@ class ShapeBook:
         """The number of a call's shape.
 
         Args:
-            key: what :func:`shape_key` made of it.
+            key: looks of its tensors.
         """
         number = self._numbers.get(key)
         if number is None:
@@ -84,12 +73,3 @@ class ShapeBook:
             known = (len(self._layouts) + 1, CallLayout(modules=key, not_called=missing))
             self._layouts[key] = known
         return known
-
-
-def shape_key(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> ShapeKey:
-    """What tells one call shape from another; holds no tensor."""
-    return _looks(inputs), _looks(outputs)
-
-
-def _looks(tensors: Sequence[torch.Tensor]) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
-    return tuple([(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors])

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hooks.calls import StepCalls
+from hooks.call_records import CallDescriber, StepCalls
+from hooks.calls import TakenCalls
 from hooks.draw import DrawLog, DrawStates
 from hooks.positions import check_positions
 from hooks.statistics import NonFinite
@@ -70,7 +71,7 @@ class CaughtStep:
     forward: ForwardResult | None = None
     forward_seconds: float = 0.0
     extra_forwards: int = 0
-    calls: StepCalls | None = None
+    calls: TakenCalls | None = None
     draw: DrawStates | None = None
     ids_after: TensorInfo | None = None
     updated: bool = False
@@ -142,6 +143,7 @@ class StepBuilder:
         self._run = run
         self._decoder = decoder
         self._modules = modules
+        self._calls = CallDescriber(len(modules))
         self._texts = texts
         self._candidates = candidates
         self._draws = DrawLog(left_behind)
@@ -151,10 +153,10 @@ class StepBuilder:
     def build(self, caught: CaughtStep) -> tuple[Step, tuple[TokenText, ...]]:
         """The record of the next step, and the texts of token ids that it mentions for the first time."""
         scores = self._scores(caught)
-        self._check(caught)
-        calls = caught.calls
+        calls = self._calls.describe(caught.calls) if caught.calls else None
+        self._check(caught, calls)
         step = Step(
-            head=self._head(caught),
+            head=self._head(caught, calls),
             scores=scores,
             modules=calls.columns if calls else None,
             cache=_cache_columns(caught.array("norms")),
@@ -184,7 +186,7 @@ class StepBuilder:
             interventions=[*caught.interventions],
             seconds=caught.seconds,
         )
-        return self._head(bare)
+        return self._head(bare, None)
 
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
         scores, chosen = caught.array("scores"), caught.array("chosen")
@@ -197,7 +199,7 @@ class StepBuilder:
         done = caught.array("done")
         return self._finished if done is None else self._finished | done
 
-    def _check(self, caught: CaughtStep) -> None:
+    def _check(self, caught: CaughtStep, calls: StepCalls | None) -> None:
         arrays = {name: caught.array(f"input/{name}") for name, _ in caught.inputs}
         values = {name: array for name, array in arrays.items() if array is not None}
         mask = caught.array("mask")
@@ -210,7 +212,6 @@ class StepBuilder:
         )
         caught.checks.append(check)
         caught.violations += violations
-        calls = caught.calls
         if calls is None:
             return
         called = len(self._modules) - len(calls.layout.not_called)
@@ -225,9 +226,8 @@ class StepBuilder:
             self._nonfinite_seen = True
             caught.violations += _nonfinite(self._modules[first[0]].name, *first)
 
-    def _forward(self, caught: CaughtStep) -> ForwardResult | None:
+    def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
         """Shapes of the results; the hidden states are what the decoder stack returned."""
-        calls = caught.calls
         if caught.forward is None or calls is None or self._decoder not in calls.layout.modules:
             return caught.forward
         shape = calls.shapes[int(calls.columns.shapes[calls.layout.modules.index(self._decoder)])]
@@ -235,7 +235,7 @@ class StepBuilder:
             update={"hidden_states": shape.outputs[0] if shape.outputs else None}
         )
 
-    def _head(self, caught: CaughtStep) -> StepHead:
+    def _head(self, caught: CaughtStep, calls: StepCalls | None) -> StepHead:
         rows = caught.ids_before.shape[0]
         done = self._done(caught)
         position = caught.array("next_position")
@@ -252,7 +252,7 @@ class StepBuilder:
             ),
             cache_before=caught.cache_before,
             cache_after=caught.cache_after,
-            forward=self._forward(caught),
+            forward=self._forward(caught, calls),
             stages=caught.stages,
             vocab_size=caught.forward.logits.shape[-1] if caught.forward else 0,
             ids_before=caught.ids_before,
@@ -271,7 +271,7 @@ class StepBuilder:
                 if name.startswith("fired/")
             ),
             unfinished=tuple(row for row in range(rows) if not done[row]),
-            layout=caught.calls.layout_number if caught.calls else None,
+            layout=calls.layout_number if calls else None,
             extra_forwards=caught.extra_forwards,
             draw=self._draws.record(caught.draw) if caught.draw else None,
             checks=tuple(caught.checks),

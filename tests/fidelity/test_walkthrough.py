@@ -9,6 +9,7 @@ import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM, Qwen2TokenizerFast
 
 from hooks.cache import record_cache, view_cache
+from hooks.call_records import CallDescriber
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
 from tests.support.qwen_tokenizer import qwen_tokenizer
@@ -195,6 +196,7 @@ def test_full_size_shapes() -> None:
     with torch.device("meta"), Patches() as patches:
         model = Qwen2ForCausalLM(config).to(torch.bfloat16).eval()
         watch = ModuleWatch(model, patches, statistics=True, save={})
+        describer = CallDescriber(len(watch.modules))
         cache = DynamicCache()
         for length, positions in ((29, torch.arange(29)), (1, torch.tensor([29]))):
             watch.begin(early=True)
@@ -203,7 +205,7 @@ def test_full_size_shapes() -> None:
             )
             notes = watch.take()
             assert notes is not None
-            calls = watch.reduce(notes)
+            calls = describer.describe(watch.reduce(notes))
             names = [watch.modules[index].name for index in calls.layout.modules]
             shapes = {
                 name: calls.shapes[int(number)]

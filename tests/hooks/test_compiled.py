@@ -26,7 +26,6 @@ from hooks.known_calls import KnownCalls
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
 from hooks.plain_tape import Tape as PlainTape
-from hooks.shapebook import ShapeBook
 from tracer.compiled_parts import PLAIN, load
 
 pytestmark = pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
@@ -43,7 +42,7 @@ class Notes:
     """Runs the same calls past a tape, and keeps what it says of them."""
 
     def __init__(self, kind: type[PlainTape]) -> None:
-        self.known = KnownCalls([nn.Identity()] * 3, ShapeBook(3), statistics=True)
+        self.known = KnownCalls([nn.Identity()] * 3, statistics=True)
         self.looked: list[tuple[int, int]] = []
         self.found = 0
         self.tape = kind(3, self.find, self.look)
@@ -55,7 +54,7 @@ class Notes:
     def look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
         self.looked.append((call, index))
 
-    def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[KnownCall]]:
+    def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[tuple[Any, bool]]]:
         self.tape.begin()
         for index, argument, output in calls:
             watched = self.tape.watch(index, lambda *_, out=output, **__: out, False)
@@ -64,7 +63,7 @@ class Notes:
         taken = self.tape.take()
         assert taken is not None
         assert len(taken[2]) == 16 * len(calls)
-        return taken[0], taken[1]
+        return taken[0], [(call.key, call.kept) for call in taken[1]]
 
 
 def tensors() -> st.SearchStrategy[Tensor]:
@@ -195,7 +194,7 @@ def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
     finding.begin()
     with pytest.raises(KeyboardInterrupt):
         finding.watch(0, lambda value: value, False)(torch.ones(1))
-    known = KnownCall(1, True, 1, (), ())
+    known = KnownCall(((), ()), kept=True)
     looking = compiled.Tape(1, lambda *_: known, interrupted)
     looking.begin()
     with pytest.raises(KeyboardInterrupt):
@@ -211,7 +210,7 @@ def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:
     def ending(*_: Any) -> KnownCall:
         tape.take()
         tape.forget()
-        return KnownCall(1, True, 1, (), ())
+        return KnownCall(((), ()), kept=True)
 
     tape = compiled.Tape(1, ending, lambda *_: None)
     tape.begin()

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hooks.calls import StepCalls
+from hooks.call_notes import CallNotes
+from hooks.call_records import CallDescriber, StepCalls
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
 from hooks.statistics import gather, reduce_one, reduce_stacked
@@ -33,9 +34,12 @@ def step(watch: ModuleWatch, model: nn.Module, *inputs: Any, early: bool = False
     model(*inputs, **named)
     notes = watch.take()
     assert notes is not None
-    calls = watch.reduce(notes)
     assert not notes.errors
-    return calls
+    return described(watch, notes)
+
+
+def described(watch: ModuleWatch, notes: CallNotes) -> StepCalls:
+    return CallDescriber(len(watch.modules)).describe(watch.reduce(notes))
 
 
 def row(watch: ModuleWatch, calls: StepCalls, name: str) -> int:
@@ -160,7 +164,7 @@ def test_an_output_that_is_stored_is_reduced_once(both_ways: str, early: bool) -
         model(torch.arange(3.0).reshape(1, 1, 3))
         notes = watch.take()
         assert notes is not None
-        calls = watch.reduce(notes)
+        calls = described(watch, notes)
         assert torch.equal(notes.saved["modules/1"], torch.tensor([[[0.0, 2.0, 4.0]]]))
         assert calls.columns.mean[row(watch, calls, "0")] == 2
         assert calls.columns.nonfinite.tolist() == [0, 0, 0]
@@ -183,7 +187,7 @@ def test_a_module_that_returns_no_tensor_has_nothing_to_save(statistics: bool) -
             notes = watch.take()
             assert notes is not None
             assert (list(notes.saved), notes.errors) == (["modules/1"], [])
-            assert shapes(watch, watch.reduce(notes), "1") == ([(1, 1, 3)], [])
+            assert shapes(watch, described(watch, notes), "1") == ([(1, 1, 3)], [])
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -214,7 +218,7 @@ def test_an_output_that_cannot_be_looked_at_costs_no_other_call(statistics: bool
             model(torch.ones(1, 1, 3))
             notes = watch.take()
             assert notes is not None
-            calls = watch.reduce(notes)
+            calls = described(watch, notes)
             assert notes.errors == ["broken: RuntimeError: no values"]
             assert [watch.modules[index].name for index in calls.layout.modules] == ["before", "after", ""]
 
@@ -234,12 +238,18 @@ def test_shapes_that_never_come_again_are_forgotten(statistics: bool) -> None:
 
     model = Now()
     with watching(model, statistics=statistics) as watch:
+        describer = CallDescriber(len(watch.modules))
         for length in (*range(1, 700), 5, 999, 1):
-            calls = step(watch, model, torch.ones(1, 1, length))
+            watch.begin(early=False)
+            model(torch.ones(1, 1, length))
+            notes = watch.take()
+            assert notes is not None
+            calls = describer.describe(watch.reduce(notes))
             assert shapes(watch, calls, "often") == ([(1, 1, length)], [(1, 1, length)])
             if length in (1, 999):
                 assert shapes(watch, calls, "once") == ([(1, 1, 1)], [(1, 1, 1)])
-        assert len(watch._book._shapes) < 200
+        assert len(watch._known._known) < 200
+        assert len(describer._book._shapes) < 200
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -1,0 +1,100 @@
+"""Records of the module calls of a step, from what was taken of them; made on the thread that writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from hooks.call_notes import KnownCall
+from hooks.calls import TakenCalls
+from hooks.shapebook import ShapeBook
+from hooks.statistics import NonFinite
+from tracer.schema.step import CallLayout, CallShape, ModuleColumns
+
+
+@dataclass(frozen=True)
+class StepCalls:
+    """All module calls of one step, ready to be recorded.
+
+    Attributes:
+        layout_number: number of the layout.
+        layout: which modules were called.
+        shapes: the call shapes in use, by number.
+        columns: shape numbers and statistics per call.
+        first_nonfinite: module index and details of the first call whose output was not finite.
+    """
+
+    layout_number: int
+    layout: CallLayout
+    shapes: dict[int, CallShape]
+    columns: ModuleColumns
+    first_nonfinite: tuple[int, NonFinite] | None
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """What follows from the calls of a step alone; the next step often has the same."""
+
+    order: list[int]
+    calls: list[KnownCall]
+    numbers: dict[KnownCall, int]
+    layout_number: int
+    layout: CallLayout
+    shapes: dict[int, CallShape]
+
+    @cached_property
+    def columns(self) -> npt.NDArray[np.int32]:
+        """Shape number per call."""
+        return np.array([self.numbers[call] for call in self.calls], dtype=np.int32)
+
+
+class CallDescriber:
+    """Describes the calls of one step of a run after the other.
+
+    Args:
+        modules: how many are registered.
+    """
+
+    def __init__(self, modules: int) -> None:
+        self._book = ShapeBook(modules)
+        self._last: _Sequence | None = None
+
+    def describe(self, taken: TakenCalls) -> StepCalls:
+        """The records of a step's calls.
+
+        Args:
+            taken: what was taken of them.
+        """
+        sequence = self._sequence(taken)
+        mean, std, low, high = np.ascontiguousarray(taken.statistics)
+        # Only values that are finite have a mean without having been looked at.
+        nonfinite = -np.isnan(mean).astype(np.int32)
+        nonfinite[[*taken.nonfinite]] = [*taken.nonfinite.values()]
+        return StepCalls(
+            layout_number=sequence.layout_number,
+            layout=sequence.layout,
+            shapes=sequence.shapes,
+            first_nonfinite=taken.first_nonfinite,
+            columns=ModuleColumns(sequence.columns, mean, std, low, high, nonfinite),
+        )
+
+    def _sequence(self, taken: TakenCalls) -> _Sequence:
+        last = self._last
+        if last is not None and last.order == taken.order and last.calls == taken.calls:
+            return last
+        if last is not None and last.order == taken.order:
+            layout = last.layout_number, last.layout
+        else:
+            layout = self._book.layout(taken.order)
+        known = last.numbers if last is not None else {}
+        numbers = {
+            call: known.get(call) or self._book.number(call.key) for call in dict.fromkeys(taken.calls)
+        }
+        shapes = {number: self._book.shape(number) for number in numbers.values()}
+        self._last = _Sequence(taken.order, taken.calls, numbers, *layout, shapes)
+        if self._book.crowded:
+            self._book.keep(shapes.keys())
+        return self._last
