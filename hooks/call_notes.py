@@ -46,6 +46,15 @@ class KnownCall:
         return tuple(dtype for part in self.key for _, dtype, _ in part)
 
 
+NOTES = np.dtype([("module", np.int32), ("known", np.int32), ("statistics", np.float32, 4)])
+"""What a tape notes of a call (``CallNote`` in ``native/tape.c``): the module's index, what the call looks
+like (its place in a list of those), and mean, standard deviation, minimum and maximum of its output, NaN
+where they were not taken."""
+
+Notes = npt.NDArray[np.void]
+"""``[C]`` of :data:`NOTES`, in the order in which the calls returned."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What was seen of an output that is not held.
@@ -98,10 +107,8 @@ class CallNotes:
 
     Attributes:
         early: whether outputs are looked at when they appear.
-        order: index of the module of each call, in the order in which they returned.
-        calls: what each call looks like.
-        statistics: ``[C, 4]`` mean, standard deviation, minimum and maximum of each output; NaN where they
-            were not taken in passing.
+        known: what calls look like.
+        calls: ``[C]`` what the tape noted of each call.
         held: calls that are looked at together at the end.
         looks: what was seen of other outputs, by call.
         saved: outputs to be stored, by tensor name.
@@ -109,9 +116,8 @@ class CallNotes:
     """
 
     early: bool
-    order: list[int] = field(default_factory=list)
-    calls: list[KnownCall] = field(default_factory=list)
-    statistics: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), dtype=np.float32))
+    known: list[KnownCall] = field(default_factory=list)
+    calls: Notes = field(default_factory=lambda: np.empty(0, dtype=NOTES))
     held: HeldCalls = field(default_factory=HeldCalls)
     looks: dict[int, Look] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from hooks.call_notes import KnownCall
 from hooks.calls import TakenCalls
 from hooks.shapebook import ShapeBook
 from hooks.statistics import NonFinite
@@ -36,19 +34,22 @@ class StepCalls:
 
 @dataclass(frozen=True)
 class _Sequence:
-    """What follows from the calls of a step alone; the next step often has the same."""
+    """What follows from the order and the looks of a step's calls; the next step often has the same."""
 
-    order: list[int]
-    calls: list[KnownCall]
-    numbers: dict[KnownCall, int]
+    taken: TakenCalls
+    numbers: npt.NDArray[np.int32]
     layout_number: int
     layout: CallLayout
     shapes: dict[int, CallShape]
 
-    @cached_property
-    def columns(self) -> npt.NDArray[np.int32]:
-        """Shape number per call."""
-        return np.array([self.numbers[call] for call in self.calls], dtype=np.int32)
+    def has_the_order_of(self, taken: TakenCalls) -> bool:
+        """Whether the same modules were called in the same order."""
+        return np.array_equal(self.taken.calls["module"], taken.calls["module"])
+
+    def has_the_looks_of(self, taken: TakenCalls) -> bool:
+        """Whether the calls look the same."""
+        same = self.taken.known == taken.known
+        return same and np.array_equal(self.taken.calls["known"], taken.calls["known"])
 
 
 class CallDescriber:
@@ -69,7 +70,7 @@ class CallDescriber:
             taken: what was taken of them.
         """
         sequence = self._sequence(taken)
-        mean, std, low, high = np.ascontiguousarray(taken.statistics)
+        mean, std, low, high = np.ascontiguousarray(taken.calls["statistics"].T)
         # Only values that are finite have a mean without having been looked at.
         nonfinite = -np.isnan(mean).astype(np.int32)
         nonfinite[[*taken.nonfinite]] = [*taken.nonfinite.values()]
@@ -78,23 +79,20 @@ class CallDescriber:
             layout=sequence.layout,
             shapes=sequence.shapes,
             first_nonfinite=taken.first_nonfinite,
-            columns=ModuleColumns(sequence.columns, mean, std, low, high, nonfinite),
+            columns=ModuleColumns(sequence.numbers, mean, std, low, high, nonfinite),
         )
 
     def _sequence(self, taken: TakenCalls) -> _Sequence:
         last = self._last
-        if last is not None and last.order == taken.order and last.calls == taken.calls:
-            return last
-        if last is not None and last.order == taken.order:
+        if last is not None and last.has_the_order_of(taken):
+            if last.has_the_looks_of(taken):
+                return last
             layout = last.layout_number, last.layout
         else:
-            layout = self._book.layout(taken.order)
-        known = last.numbers if last is not None else {}
-        numbers = {
-            call: known.get(call) or self._book.number(call.key) for call in dict.fromkeys(taken.calls)
-        }
-        shapes = {number: self._book.shape(number) for number in numbers.values()}
-        self._last = _Sequence(taken.order, taken.calls, numbers, *layout, shapes)
+            layout = self._book.layout(taken.calls["module"].tolist())
+        numbers = np.array([self._book.number(call.key) for call in taken.known], dtype=np.int32)
+        shapes = {number: self._book.shape(number) for number in numbers.tolist()}
+        self._last = _Sequence(taken, numbers[taken.calls["known"]], *layout, shapes)
         if self._book.crowded:
             self._book.keep(shapes.keys())
         return self._last

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hooks.call_notes import CallNotes, HeldCalls, KnownCall
+from hooks.call_notes import CallNotes, HeldCalls, KnownCall, Notes
 from hooks.statistics import NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
 from hooks.tensors import tensors_in
 
@@ -18,17 +18,14 @@ class TakenCalls:
     """The module calls of a step, without any of their tensors.
 
     Attributes:
-        order: index of the module of each call, in the order in which they returned.
-        calls: what each call looks like.
-        statistics: ``[4, C]`` mean, standard deviation, minimum and maximum of each output; NaN where they
-            were not taken.
+        known: what calls look like.
+        calls: ``[C]`` the calls, in the order in which they returned.
         nonfinite: how many values are not finite, by call; of calls that were looked at closely.
         first_nonfinite: module index and details of the first call whose output was not finite.
     """
 
-    order: list[int]
-    calls: list[KnownCall]
-    statistics: npt.NDArray[np.float32]
+    known: list[KnownCall]
+    calls: Notes
     nonfinite: Mapping[int, int]
     first_nonfinite: tuple[int, NonFinite] | None = None
 
@@ -52,12 +49,13 @@ class CallReducer:
             notes: what was noted.
         """
         if not notes.held.places and not notes.looks:
-            return TakenCalls(notes.order, notes.calls, notes.statistics.T, {})
-        held, columns = self._whole(notes), notes.statistics.T.copy()
-        reduce_groups(columns, held.places, held.outputs, self._grouped(notes.calls, held))
+            return TakenCalls(notes.known, notes.calls, {})
+        held, calls = self._whole(notes), notes.calls.copy()
+        columns = calls["statistics"].T
+        reduce_groups(columns, held.places, held.outputs, self._grouped(notes, held))
         gather(columns, [*notes.looks], [look.statistics for look in notes.looks.values()])
         counts, first = _count_nonfinite(notes, held, columns)
-        return TakenCalls(notes.order, notes.calls, columns, counts, first)
+        return TakenCalls(notes.known, calls, counts, first)
 
     def _whole(self, notes: CallNotes) -> HeldCalls:
         """The held calls whose outputs are still what they were when the calls returned.
@@ -70,12 +68,12 @@ class CallReducer:
         if len(whole) == len(held.places):
             return held
         gone = set(range(len(held.places))).difference(whole)
-        self._volatile.update(notes.order[held.places[at]] for at in gone)
+        self._volatile.update(int(notes.calls[held.places[at]]["module"]) for at in gone)
         return held.only(whole)
 
-    def _grouped(self, calls: list[KnownCall], held: HeldCalls) -> list[list[int]]:
+    def _grouped(self, notes: CallNotes, held: HeldCalls) -> list[list[int]]:
         """Outputs of the same looks; the grouping of one step serves the next where its calls are known."""
-        known = [calls[place] for place in held.places]
+        known = [notes.known[place] for place in notes.calls["known"][held.places].tolist()]
         if known != self._grouped_calls:
             self._grouped_calls, self._groups = known, group_alike(held.outputs)
         return self._groups
@@ -98,5 +96,5 @@ def _count_nonfinite(
             # From a GPU's prefill only the extremes are known: at least one value, rows unknown.
             found = look.nonfinite or NonFinite(1, (), inputs_finite=first is None)
         counts[call] = found.count
-        first = first or (notes.order[call], found)
+        first = first or (int(notes.calls[call]["module"]), found)
     return counts, first

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from hooks.call_notes import CallNotes, KnownCall, Look
+from hooks.call_notes import NOTES, CallNotes, KnownCall, Look
 from hooks.calls import CallReducer, TakenCalls
 from hooks.compiled import Tape
 from hooks.known_calls import KnownCalls
@@ -140,8 +140,8 @@ class ModuleWatch:
 
 def _complete(notes: CallNotes, taken: Taken) -> CallNotes:
     """Add what the tape noted to the notes."""
-    notes.order, notes.calls, statistics = taken
-    notes.statistics = np.frombuffer(statistics, dtype=np.float32).reshape(-1, 4)
+    notes.known, calls = taken
+    notes.calls = np.frombuffer(calls, dtype=NOTES)
     return notes
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hooks.call_notes import KnownCall
+from hooks.call_notes import NOTES, KnownCall
 from hooks.tensors import tensors_in
 
-Taken = tuple[list[int], list[KnownCall], bytes]
-"""Per call the module's index and what the call looks like; four float32 values each: mean, standard
-deviation, minimum and maximum of the output, or NaN where they were not taken."""
+Taken = tuple[list[KnownCall], bytes]
+"""What calls look like, and what was noted of each (:data:`~hooks.call_notes.NOTES`)."""
 
 Find = Callable[[int, Any, Any], KnownCall | None]
 Look = Callable[[int, int, bool, Any, Any], None]
@@ -78,8 +77,13 @@ class Tape:
         """What has been noted of the step, which goes on; None without :meth:`begin`."""
         if self._calls is None:
             return None
-        untaken = np.full((len(self._calls), 4), np.nan, dtype=np.float32)
-        return [*self._order], [*self._calls], untaken.tobytes()
+        known = [*dict.fromkeys(self._calls)]
+        places = {call: place for place, call in enumerate(known)}
+        notes = np.empty(len(self._calls), dtype=NOTES)
+        notes["module"] = self._order
+        notes["known"] = [places[call] for call in self._calls]
+        notes["statistics"] = np.nan
+        return known, notes.tobytes()
 
     def take(self) -> Taken | None:
         """What has been noted of the step, which is over; None without :meth:`begin`."""

@@ -29,10 +29,19 @@ typedef struct {
 typedef struct {
     Py_ssize_t users;
     PyObject *known;    /* the KnownCall, which is what Python makes of it */
+    int64_t step;       /* the last step that had such a call */
+    int32_t place;      /* where `known` stands in the list of that step */
     int kept;           /* statistics are taken of the first tensor that comes out */
     int inputs, tensors; /* how many go in; how many go in and come out; -1: too many to be recognised here */
     TensorLooks looks[];
 } CallLooks;
+
+/* What is noted of a call, as hooks/call_notes.py lays it out. No object of Python's: hundreds of them, each
+ * somewhere else in memory, would have to be fetched for their reference counts. */
+typedef struct {
+    int32_t module, known;
+    float statistics[STATISTICS];
+} CallNote;
 
 typedef struct {
     PyObject_HEAD
@@ -44,9 +53,10 @@ typedef struct {
         CallLooks *before, *after;
     } changed[CHANGES];      /* how calls of this step differ from the step before */
     int changes;
-    PyObject *order, *calls; /* NULL while nothing is noted */
-    float *values;           /* STATISTICS a call */
-    Py_ssize_t room;         /* calls that `values` has room for */
+    PyObject *known;         /* every KnownCall of this step; NULL while nothing is noted */
+    int64_t step;
+    CallNote *notes;
+    Py_ssize_t calls, room;  /* how many there are in `notes`, and may be */
 } Tape;
 
 typedef struct {
@@ -253,36 +263,45 @@ static int find(Tape *tape, Watched *watched, const Call *call)
     return 1;
 }
 
-/* Room for the statistics of one more call; 0, or -1 with an exception. */
-static int make_room(Tape *tape, Py_ssize_t calls)
+/* Room for one more call; 0, or -1 with an exception. */
+static int make_room(Tape *tape)
 {
-    if (calls < tape->room)
+    if (tape->calls < tape->room)
         return 0;
     Py_ssize_t room = tape->room ? 2 * tape->room : 512;
-    float *values = PyMem_Realloc(tape->values, (size_t)room * STATISTICS * sizeof(float));
-    if (values == NULL) {
+    CallNote *notes = PyMem_Realloc(tape->notes, (size_t)room * sizeof *notes);
+    if (notes == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    tape->values = values;
+    tape->notes = notes;
     tape->room = room;
     return 0;
 }
 
-/* Note a call that looks like that; 0, or -1 with an exception. */
-static int put(Tape *tape, Watched *watched, const CallLooks *looks, const Call *call)
+/* Put looks on the list of this step, unless they are on it; 0, or -1 with an exception. */
+static int list_looks(Tape *tape, CallLooks *looks)
 {
-    float statistics[STATISTICS] = {NAN, NAN, NAN, NAN};
-    int some = looks->kept && call->count > call->inputs;
-    int taken = some && take_statistics(call->tensors[call->inputs], statistics);
-    if (tape->calls == NULL) /* a long output lets other threads run */
+    if (looks->step == tape->step)
         return 0;
-    Py_ssize_t place = PyList_GET_SIZE(tape->calls);
-    if (make_room(tape, place) < 0)
+    looks->place = (int32_t)PyList_GET_SIZE(tape->known);
+    looks->step = tape->step;
+    return PyList_Append(tape->known, looks->known);
+}
+
+/* Note a call that looks like that; 0, or -1 with an exception. */
+static int put(Tape *tape, Watched *watched, CallLooks *looks, const Call *call)
+{
+    CallNote note = {(int32_t)watched->index, 0, {NAN, NAN, NAN, NAN}};
+    int some = looks->kept && call->count > call->inputs;
+    int taken = some && take_statistics(call->tensors[call->inputs], note.statistics);
+    if (tape->known == NULL) /* a long output lets other threads run */
+        return 0;
+    if (make_room(tape) < 0 || list_looks(tape, looks) < 0)
         return -1;
-    memcpy(tape->values + place * STATISTICS, statistics, sizeof statistics);
-    if (PyList_Append(tape->order, watched->number) < 0 || PyList_Append(tape->calls, looks->known) < 0)
-        return -1;
+    note.known = looks->place;
+    Py_ssize_t place = tape->calls++;
+    tape->notes[place] = note;
     int wanted = looks->kept && !taken;
     if (!wanted && !tape->asked[watched->index])
         return 0;
@@ -301,7 +320,7 @@ static int note(Tape *tape, Watched *watched, const Call *call)
         if (found <= 0)
             return found;
         /* Python code has run: it may have ended the step, or forgotten what calls look like. */
-        if (tape->calls == NULL || *usual == NULL)
+        if (tape->known == NULL || *usual == NULL)
             return 0;
     }
     CallLooks *looks = looks_share(*usual);
@@ -321,7 +340,7 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *output = PyObject_Call(self->forward, args, kwargs);
-    if (output == NULL || self->tape == NULL || self->tape->calls == NULL)
+    if (output == NULL || self->tape == NULL || self->tape->known == NULL)
         return output;
     PyObject *none = NULL, *argument;
     if (PyTuple_GET_SIZE(args))
@@ -424,8 +443,7 @@ static int tape_traverse(Tape *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->find);
     Py_VISIT(self->look);
-    Py_VISIT(self->order);
-    Py_VISIT(self->calls);
+    Py_VISIT(self->known);
     return 0; /* a KnownCall refers to nothing that could lead back here */
 }
 
@@ -442,8 +460,7 @@ static int tape_clear(Tape *self)
 {
     Py_CLEAR(self->find);
     Py_CLEAR(self->look);
-    Py_CLEAR(self->order);
-    Py_CLEAR(self->calls);
+    Py_CLEAR(self->known);
     for (Py_ssize_t module = 0; self->usual != NULL && module < self->modules; module++)
         looks_set(&self->usual[module], NULL);
     forget_changes(self);
@@ -456,7 +473,7 @@ static void tape_dealloc(Tape *self)
     tape_clear(self);
     PyMem_Free(self->usual);
     PyMem_Free(self->asked);
-    PyMem_Free(self->values);
+    PyMem_Free(self->notes);
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -501,41 +518,37 @@ static PyObject *tape_forget(Tape *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *tape_begin(Tape *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *order = PyList_New(0), *calls = PyList_New(0);
-    if (order == NULL || calls == NULL) {
-        Py_XDECREF(order);
-        Py_XDECREF(calls);
+    PyObject *known = PyList_New(0);
+    if (known == NULL)
         return NULL;
-    }
     forget_changes(self);
-    Py_XSETREF(self->order, order);
-    Py_XSETREF(self->calls, calls);
+    self->step++;
+    self->calls = 0;
+    Py_XSETREF(self->known, known);
     Py_RETURN_NONE;
 }
 
-static PyObject *statistics_of(Tape *self, Py_ssize_t calls)
+/* The list of what calls look like, which is given away, and the notes. */
+static PyObject *noted(Tape *self, PyObject *known)
 {
-    return PyBytes_FromStringAndSize((const char *)self->values,
-                                     calls * STATISTICS * (Py_ssize_t)sizeof(float));
+    Py_ssize_t bytes = self->calls * (Py_ssize_t)sizeof *self->notes;
+    return Py_BuildValue("NN", known, PyBytes_FromStringAndSize((const char *)self->notes, bytes));
 }
 
 static PyObject *tape_so_far(Tape *self, PyObject *Py_UNUSED(ignored))
 {
-    if (self->calls == NULL)
+    if (self->known == NULL)
         Py_RETURN_NONE;
-    Py_ssize_t calls = PyList_GET_SIZE(self->calls);
-    return Py_BuildValue("NNN", PyList_GetSlice(self->order, 0, calls), PyList_GetSlice(self->calls, 0, calls),
-                         statistics_of(self, calls));
+    return noted(self, PyList_GetSlice(self->known, 0, PyList_GET_SIZE(self->known)));
 }
 
 static PyObject *tape_take(Tape *self, PyObject *Py_UNUSED(ignored))
 {
-    if (self->calls == NULL)
+    PyObject *known = self->known;
+    if (known == NULL)
         Py_RETURN_NONE;
-    PyObject *values = statistics_of(self, PyList_GET_SIZE(self->calls));
-    PyObject *order = self->order, *calls = self->calls;
-    self->order = self->calls = NULL;
-    return Py_BuildValue("NNN", order, calls, values);
+    self->known = NULL;
+    return noted(self, known);
 }
 
 static PyObject *tape_known(Tape *self, PyObject *Py_UNUSED(ignored))

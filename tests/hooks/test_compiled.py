@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hooks import compiled
 from hooks.cache import CacheView, slot_norms
 from hooks.cache_proof import CacheProof
-from hooks.call_notes import KnownCall
+from hooks.call_notes import NOTES, KnownCall
 from hooks.known_calls import KnownCalls
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
@@ -62,8 +62,10 @@ class Notes:
             assert returned is output
         taken = self.tape.take()
         assert taken is not None
-        assert len(taken[2]) == 16 * len(calls)
-        return taken[0], [(call.key, call.kept) for call in taken[1]]
+        known, notes = taken[0], np.frombuffer(taken[1], dtype=NOTES)
+        assert len(notes) == len(calls)
+        looks = [(known[place].key, known[place].kept) for place in notes["known"].tolist()]
+        return notes["module"].tolist(), looks
 
 
 def tensors() -> st.SearchStrategy[Tensor]:
@@ -127,7 +129,8 @@ def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
     assert notes.looked == []
     exact = values.double()
     expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
-    assert np.frombuffer(taken[2], np.float32) == pytest.approx([float(each) for each in expected], rel=1e-5)
+    (statistics,) = np.frombuffer(taken[1], dtype=NOTES)["statistics"]
+    assert statistics == pytest.approx([float(each) for each in expected], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +158,9 @@ def test_other_outputs_are_left_to_python(output: Tensor) -> None:
     notes.tape.watch(0, lambda value: value, False)(output)
     taken = notes.tape.take()
     assert taken is not None
-    kept = taken[1][0].kept
+    kept = taken[0][0].kept
     assert notes.looked == ([(0, 0)] if kept else [])
-    assert np.isnan(np.frombuffer(taken[2], np.float32)).all()
+    assert np.isnan(np.frombuffer(taken[1], dtype=NOTES)["statistics"]).all()
     assert kept == (output.numel() > 0 and not output.is_meta)
 
 
@@ -201,7 +204,8 @@ def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
         looking.watch(0, lambda value: value, True)(torch.ones(1))
     taken = looking.take()
     assert taken is not None
-    assert taken[:2] == ([0], [known])
+    assert taken[0] == [known]
+    assert np.frombuffer(taken[1], dtype=NOTES)[["module", "known"]].tolist() == [(0, 0)]
 
 
 def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:
