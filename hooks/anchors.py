@@ -59,12 +59,20 @@ def find_anchors(model: PreTrainedModel, *, do_sample: bool) -> tuple[Anchor, ..
         model: the traced model; its class's ``forward`` holds the ``forward-result`` stop.
         do_sample: which of the two choice statements runs.
     """
-    found = [*_find(GenerationMixin._sample, _SAMPLE_STATEMENTS, do_sample)]
-    found += _find(type(model).forward, _FORWARD_STATEMENTS, do_sample)
-    return tuple(found)
+    return (
+        *_find(GenerationMixin._sample, _SAMPLE_STATEMENTS, do_sample),
+        *_find(type(model).forward, _FORWARD_STATEMENTS, do_sample),
+    )
 
 
+@functools.cache
 def _find(
+    function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
+) -> tuple[Anchor, ...]:
+    return tuple(_look_for(function, statements, do_sample))
+
+
+def _look_for(
     function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
 ) -> Iterator[Anchor]:
     lines, first, path = _source(function)
@@ -86,7 +94,6 @@ def _find(
                 break
 
 
-@functools.cache
 def _source(function: Callable[..., Any]) -> tuple[list[str], int, Path]:
     """Source lines of a function, the number of the first, and the file; parsing it takes milliseconds."""
     try:

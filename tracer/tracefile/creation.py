@@ -115,7 +115,10 @@ def _settle_old(path: Path) -> None:
 
 
 def _build(path: Path) -> None:
-    """Write an empty trace, complete in the main file: a crash from here on leaves a readable trace."""
+    """Write an empty trace, complete in the main file: a kill from here on leaves a readable trace.
+
+    Nothing waits for the disk here; changing to a log does, right after (:func:`_open_for_writing`).
+    """
     columns = {
         name: [[column, letters] for column, _, letters in kind.columns]
         for name, kind in (("scores", SCORES), ("modules", MODULES), ("cache", CACHE))
@@ -128,9 +131,10 @@ def _build(path: Path) -> None:
     }
     connection = sqlite3.connect(path, isolation_level=None)
     try:
+        connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA auto_vacuum=NONE")
         connection.execute("PRAGMA encoding='UTF-8'")
-        connection.execute("BEGIN IMMEDIATE")  # around all of it: every transaction waits for the disk
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         for statement in TABLES.values():
