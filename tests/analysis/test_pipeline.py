@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer.analysis import compiled_summary
+from tracer.analysis import compiled_summary, plain_summary
 from tracer.analysis.pipeline import summarise
 from tracer.analysis.plain_summary import top_indices
 from tracer.schema.step import F32, NO_TOKEN, REMOVED_CAP, ScoreColumns
@@ -206,6 +206,20 @@ def test_scores_of_double_precision(way: str) -> None:
     got = summary_of(way, scores, [9], CAP)
     assert got.scores.dtype == np.float32
     assert got.chosen_rank[0, 0] == 1 + np.count_nonzero(scores[0, 0] > scores[0, 0, 9])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_single_precision_is_left_to_the_compiled_part_where_it_is(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = compiled_summary if way == "plain" else plain_summary
+
+    def unwanted(*_: Any) -> Any:
+        raise AssertionError("the other way was taken")
+
+    monkeypatch.setattr(other, "summarise", unwanted)
+    got = summary_of(way, np.zeros((2, 1, 300), dtype=np.float32), [9], CAP)
+    assert got.kept.tolist() == [[300], [300]]
 
 
 @pytest.mark.parametrize("chosen", [-2, 300])
