@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 
 from hooks import compiled
-from hooks.cache import CacheView
+from hooks.cache import STACK_BYTES, CacheView
 from tracer.schema.step import Check, Violation
 
 HOST_BUDGET = 256 << 10
 """Bytes of cache that one step reads on a CPU; of a longer cache some layers take turns each step."""
 
-DEVICE_BUDGET = 256 << 20
+DEVICE_BUDGET = STACK_BYTES
 """The same on an accelerator, whose memory is a hundred times faster."""
 
 _WORD = 8
@@ -51,44 +51,78 @@ class _Reading:
         return self.sums[[self.layers.index(layer) for layer in layers]]
 
 
+@dataclass(frozen=True, eq=False)
+class CacheReading:
+    """What a step read of the cache.
+
+    Attributes:
+        length: slots in use.
+        expected: slots there should be.
+        total: layers of the cache.
+        layers: those that were read together, and what was read of them before.
+        sums: ``[2, layers, 2, batch, KV heads]`` for each of :attr:`layers`, on their device: checksums of
+            keys and values over the slots that were read before, and over all.
+    """
+
+    length: int
+    expected: int
+    total: int
+    layers: list[tuple[tuple[int, ...], _Reading | None]]
+    sums: list[torch.Tensor]
+
+
 class CacheProof:
     """Keeps the checksums of a run and compares them step by step."""
 
     def __init__(self) -> None:
         self._last: dict[int, _Reading] = {}
         self._next = 0
-        self._weights = torch.empty(0, dtype=torch.int64)
+        self._weights: dict[torch.device, torch.Tensor] = {}
 
-    def check(self, view: CacheView, length: int, expected: int) -> tuple[Check, list[Violation]]:
-        """Check what the budget allows, and note the checksums for the next time. Waits for the device.
+    def read(self, view: CacheView, length: int, expected: int) -> CacheReading:
+        """Read what the budget allows; an accelerator is not waited for.
 
         Args:
             view: the cache after the forward pass.
             length: slots in use now.
             expected: slots there should be: those before plus the new tokens.
+        """
+        together = [*self._read_together(view, self._turn(view, length))] if view.appends else []
+        sums = [
+            self._sums(view, layers, min(known.length, length) if known else 0, length)
+            for layers, known in together
+        ]
+        return CacheReading(length, expected, len(view.layers), together, sums)
+
+    def check(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> tuple[Check, list[Violation]]:
+        """Compare with what was read before.
+
+        Args:
+            reading: what :meth:`read` gave.
+            sums: its checksums on the host.
 
         Returns:
             The check, with how many of the layers were read, and what did not hold.
         """
         violations: list[Violation] = []
-        if view.layers and length != expected:
-            violations.append(
-                Violation(check="cache", message=f"the cache holds {length} slots, expected {expected}")
-            )
-        if not view.appends:
-            return Check(name="cache", ok=not violations, checked=0, total=len(view.layers)), violations
-        layers = self._turn(view, length)
-        for members, known in self._read_together(view, layers):
-            before = min(known.length, length) if known else 0
-            old, new = self._sums(view, members, before, length)
-            if known is not None and before:
-                violations += _differences(known, members, old)
-            reading = _Reading(length, members, new)
-            self._last.update(dict.fromkeys(members, reading))
-        return (
-            Check(name="cache", ok=not violations, checked=len(layers), total=len(view.layers)),
-            violations,
-        )
+        if reading.total and reading.length != reading.expected:
+            message = f"the cache holds {reading.length} slots, expected {reading.expected}"
+            violations.append(Violation(check="cache", message=message))
+        for (layers, known), both in zip(reading.layers, sums, strict=True):
+            if known is not None and min(known.length, reading.length):
+                violations += _differences(known, layers, both[0].numpy())
+        read = sum(len(layers) for layers, _ in reading.layers)
+        return Check(name="cache", ok=not violations, checked=read, total=reading.total), violations
+
+    def keep(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
+        """Compare with these checksums from now on.
+
+        Args:
+            reading: what :meth:`read` gave.
+            sums: its checksums on the host.
+        """
+        for (layers, _), both in zip(reading.layers, sums, strict=True):
+            self._last.update(dict.fromkeys(layers, _Reading(reading.length, layers, both[1].numpy())))
 
     def _turn(self, view: CacheView, length: int) -> list[int]:
         """The layers whose turn it is: as many as the budget allows, at least one."""
@@ -97,7 +131,7 @@ class CacheProof:
             return []
         key, value = view.layers[0]
         size = (key.numel() + value.numel()) * key.element_size() * length // key.shape[-2]
-        budget = DEVICE_BUDGET if key.is_cuda else HOST_BUDGET
+        budget = HOST_BUDGET if key.is_cpu else DEVICE_BUDGET
         count = min(total, max(1, budget // max(1, size)))
         turn = [(self._next + offset) % total for offset in range(count)]
         self._next = (self._next + count) % total
@@ -115,31 +149,38 @@ class CacheProof:
         for (_, known), members in groups.items():
             yield tuple(members), known
 
-    def _sums(self, view: CacheView, layers: Sequence[int], before: int, length: int) -> Sums:
+    def _sums(self, view: CacheView, layers: Sequence[int], before: int, length: int) -> torch.Tensor:
         """``[2, layers, 2, batch, KV heads]`` sums over the slots there were before, and over all slots."""
         tensors = [tensor for layer in layers for tensor in view.layers[layer]]
-        sums = compiled.slot_sums(tensors, before, length)
-        if sums is None:
-            sums = self._sums_by_torch(tensors, before, length)
+        known = compiled.slot_sums(tensors, before, length)
+        if known is not None:
+            return torch.from_numpy(known).reshape(2, len(layers), 2, *known.shape[2:])
+        if [*layers] == [*range(len(view.layers))] and view.stack is not None:
+            sums = self._weighted_sums(_slot_sums(view.stack, length), before)
+            return sums.reshape(2, 2, len(layers), *sums.shape[2:]).transpose(1, 2)
+        sums = self._sums_by_torch(tensors, before, length)
         return sums.reshape(2, len(layers), 2, *sums.shape[2:])
 
-    def _sums_by_torch(self, tensors: Sequence[torch.Tensor], before: int, length: int) -> Sums:
+    def _sums_by_torch(self, tensors: Sequence[torch.Tensor], before: int, length: int) -> torch.Tensor:
         """``[2, m, batch, KV heads]`` sums over the slots known before, and over all slots."""
-        self._grow_weights(length)
-        weights = self._weights[:length].to(tensors[0].device)
-        weighted = torch.stack([_slot_sums(tensor, length) for tensor in tensors]).mul_(weights)
-        both: Sums = torch.stack((weighted[..., :before].sum(-1), weighted.sum(-1))).cpu().numpy()
-        return both
+        return self._weighted_sums(torch.stack([_slot_sums(tensor, length) for tensor in tensors]), before)
 
-    def _grow_weights(self, length: int) -> None:
-        if self._weights.numel() < length:
+    def _weighted_sums(self, slots: torch.Tensor, before: int) -> torch.Tensor:
+        """Sums over the first slots and over all, of checksums ``[m, batch, KV heads, slots]``."""
+        weighted = slots.mul_(self._slot_weights(slots.shape[-1], slots.device))
+        return torch.stack((weighted[..., :before].sum(-1), weighted.sum(-1)))
+
+    def _slot_weights(self, length: int, device: torch.device) -> torch.Tensor:
+        weights = self._weights.get(device)
+        if weights is None or weights.numel() < length:
             # Odd numbers from the golden ratio: fixed, so nothing is drawn from any random generator.
-            index = torch.arange(2 * length, dtype=torch.int64)
-            self._weights = (index * -7046029254386353131) | 1
+            index = torch.arange(2 * length, dtype=torch.int64, device=device)
+            weights = self._weights[device] = (index * -7046029254386353131) | 1
+        return weights[:length]
 
 
 def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    """``[batch, KV heads, length]`` sums of the 64-bit words of each slot."""
+    """``[…, length]`` sums of the 64-bit words of each slot of ``[…, slots, head dim]``."""
     slots = tensor if tensor.shape[-2] == length else tensor.narrow(-2, 0, length)
     words = torch.int64
     if slots.stride(-1) != 1 or slots.shape[-1] * slots.element_size() % _WORD:

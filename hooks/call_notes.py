@@ -84,12 +84,20 @@ class HeldCalls:
     outputs: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
 
-    def add(self, place: int, argument: Any, output: Tensor) -> None:
-        """Hold a call."""
-        self.versions.append(output._version)  # first: a tensor without one is not held
+    def add(self, place: int, argument: Any, output: Tensor) -> bool:
+        """Hold a call.
+
+        Returns:
+            Whether it is held; a tensor from inference mode is not, since it does not say whether it has been
+            written to.
+        """
+        if output.is_inference():
+            return False
+        self.versions.append(output._version)
         self.places.append(place)
         self.arguments.append(argument)
         self.outputs.append(output)
+        return True
 
     def only(self, some: Sequence[int]) -> HeldCalls:
         """Some of them, by position."""
@@ -106,7 +114,6 @@ class CallNotes:
     """What was noted while the modules of a forward pass returned.
 
     Attributes:
-        early: whether outputs are looked at when they appear.
         known: what calls look like.
         calls: ``[C]`` what the tape noted of each call.
         held: calls that are looked at together at the end.
@@ -115,7 +122,6 @@ class CallNotes:
         errors: faults in noting.
     """
 
-    early: bool
     known: list[KnownCall] = field(default_factory=list)
     calls: Notes = field(default_factory=lambda: np.empty(0, dtype=NOTES))
     held: HeldCalls = field(default_factory=HeldCalls)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from hooks.call_notes import CallNotes, HeldCalls, KnownCall, Notes
-from hooks.statistics import NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
-from hooks.tensors import tensors_in
+from hooks.statistics import Columns, NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
+from hooks.tensors import tensors_in, to_host
 
 
 @dataclass(frozen=True)
@@ -30,32 +31,65 @@ class TakenCalls:
     first_nonfinite: tuple[int, NonFinite] | None = None
 
 
+@dataclass(frozen=True)
+class QueuedCalls:
+    """The module calls of a step whose statistics are still on their devices.
+
+    Attributes:
+        notes: what was noted of the calls.
+        held: calls whose outputs are still what they were.
+        columns: statistics of some of them.
+    """
+
+    notes: CallNotes
+    held: HeldCalls
+    columns: list[Columns]
+
+    @property
+    def results(self) -> list[Tensor]:
+        """Small tensors for :meth:`taken` to have on the host."""
+        return [columns.values for columns in self.columns]
+
+    def taken(self, results: Sequence[Tensor]) -> TakenCalls:
+        """The calls without their tensors. Where values are not finite, this looks closer at a held output.
+
+        Args:
+            results: copies of :attr:`results` on the host.
+        """
+        notes = self.notes
+        if not results:
+            return TakenCalls(notes.known, notes.calls, {})
+        calls = notes.calls.copy()
+        statistics = calls["statistics"].T
+        for columns, values in zip(self.columns, results, strict=True):
+            statistics[:, columns.places] = to_host(values)
+        counts, first = _count_nonfinite(notes, self.held, statistics)
+        return TakenCalls(notes.known, calls, counts, first)
+
+
 class CallReducer:
     """Takes the calls of one step after the other.
 
     Args:
-        volatile: modules (by index) whose outputs turn out to be overwritten in place are added to it.
+        overwritten: is told modules (by index) whose outputs turn out to be overwritten in place.
     """
 
-    def __init__(self, volatile: set[int]) -> None:
-        self._volatile = volatile
+    def __init__(self, overwritten: Callable[[int], None]) -> None:
+        self._overwritten = overwritten
         self._grouped_calls: list[KnownCall] = []
         self._groups: list[list[int]] = []
 
-    def reduce(self, notes: CallNotes) -> TakenCalls:
-        """Take statistics of the calls whose outputs are still held. On a GPU this waits for the device.
+    def queue(self, notes: CallNotes) -> QueuedCalls:
+        """Take statistics of the calls whose outputs are still held; a GPU is not waited for.
 
         Args:
             notes: what was noted.
         """
-        if not notes.held.places and not notes.looks:
-            return TakenCalls(notes.known, notes.calls, {})
-        held, calls = self._whole(notes), notes.calls.copy()
-        columns = calls["statistics"].T
-        reduce_groups(columns, held.places, held.outputs, self._grouped(notes, held))
-        gather(columns, [*notes.looks], [look.statistics for look in notes.looks.values()])
-        counts, first = _count_nonfinite(notes, held, columns)
-        return TakenCalls(notes.known, calls, counts, first)
+        held = self._whole(notes)
+        groups = self._grouped(notes, held) if held.places else []
+        together = reduce_groups(held.places, held.outputs, groups)
+        alone = gather({place: look.statistics for place, look in notes.looks.items()})
+        return QueuedCalls(notes, held, [*together, *alone])
 
     def _whole(self, notes: CallNotes) -> HeldCalls:
         """The held calls whose outputs are still what they were when the calls returned.
@@ -67,8 +101,8 @@ class CallReducer:
         whole = [at for at, (output, version) in enumerate(pairs) if output._version == version]
         if len(whole) == len(held.places):
             return held
-        gone = set(range(len(held.places))).difference(whole)
-        self._volatile.update(int(notes.calls[held.places[at]]["module"]) for at in gone)
+        for at in set(range(len(held.places))).difference(whole):
+            self._overwritten(int(notes.calls[held.places[at]]["module"]))
         return held.only(whole)
 
     def _grouped(self, notes: CallNotes, held: HeldCalls) -> list[list[int]]:

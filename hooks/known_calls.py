@@ -51,6 +51,14 @@ class KnownCalls:
             known = self._known[key, kept] = KnownCall(key, kept)
         return known
 
+    def depends_on_looks(self, index: int) -> bool:
+        """Whether nothing but what a call looks like decides what :meth:`find` says of it.
+
+        Args:
+            index: the module's index.
+        """
+        return not self._buffers[index]
+
     def keep(self, used: set[KnownCall]) -> None:
         """Forget all other calls: those whose shape grows with the sequence never come again.
 

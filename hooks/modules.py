@@ -12,23 +12,23 @@ import numpy as np
 from torch import Tensor, nn
 
 from hooks.call_notes import NOTES, CallNotes, KnownCall, Look
-from hooks.calls import CallReducer, TakenCalls
+from hooks.calls import CallReducer, QueuedCalls, TakenCalls
 from hooks.compiled import Tape
 from hooks.known_calls import KnownCalls
 from hooks.patches import Patches
 from hooks.plain_tape import Taken
 from hooks.statistics import describe_nonfinite, reduce_one
-from hooks.tensors import first_tensor, keep, tensors_in
+from hooks.tensors import first_tensor, keep, tensors_in, to_host_all
 from tracer.schema.run import ModuleInfo
 
 
 class ModuleWatch:
     """Stands before ``forward`` of every module of a model.
 
-    A tape notes the calls when they return. Statistics that it does not take itself are taken here: in a
-    decode step such an output is only held, and all are looked at together at the end. In the prefill it may
-    be large, so it is looked at when it appears, and never more than one is held. The same goes for a module
-    whose output turns out to be overwritten in place.
+    A tape notes the calls when they return. An output whose statistics it does not take itself it holds in a
+    decode step, and all are looked at together at the end. In the prefill an output may be large, so it is
+    looked at when it appears, and never more than one is held. The same goes for a module whose output turns
+    out to be overwritten in place.
 
     Attributes:
         modules: all registered modules, the model itself first.
@@ -52,13 +52,11 @@ class ModuleWatch:
         self._save = save
         self._notes: CallNotes | None = None
         self._known = KnownCalls([module for _, module in named], statistics=statistics)
-        # Outputs that something overwrites in place are looked at when they appear.
-        self._in_time: set[int] = set()
-        self._reducer = CallReducer(self._in_time)
         self._tape = Tape(len(named), self._find, self._look)
+        self._reducer = CallReducer(self._tape.look_in_time)
         for index, (_, module) in enumerate(named):
             forward = module.forward
-            watched = self._tape.watch(index, forward, index in save)
+            watched = self._tape.watch(index, forward, index in save, self._known.depends_on_looks(index))
             patches.set(module, "forward", functools.update_wrapper(watched, forward))
 
     def forget(self) -> None:
@@ -73,8 +71,8 @@ class ModuleWatch:
         """
         if self._known.crowded:
             self._known.keep(self._tape.known())
-        self._notes = CallNotes(early)
-        self._tape.begin()
+        self._notes = CallNotes()
+        self._tape.begin(None if early else self._notes.held)
 
     def take(self) -> CallNotes | None:
         """Stop to note calls and hand over what was noted; None without :meth:`begin`."""
@@ -93,15 +91,16 @@ class ModuleWatch:
             if self._notes is None or taken is None:
                 return None
             notes = _complete(copy(self._notes), taken)
-        return CallReducer(set()).reduce(notes)
+        queued = CallReducer(lambda _: None).queue(notes)
+        return queued.taken(to_host_all(queued.results))
 
-    def reduce(self, notes: CallNotes) -> TakenCalls:
-        """The calls without their tensors. On a GPU this waits for the device.
+    def queue(self, notes: CallNotes) -> QueuedCalls:
+        """Take the statistics that are left to be taken; a GPU is not waited for.
 
         Args:
             notes: what :meth:`take` gave.
         """
-        return self._reducer.reduce(notes)
+        return self._reducer.queue(notes)
 
     def _find(self, index: int, argument: Any, output: Any) -> KnownCall | None:
         """What a call looks like that is not like the last one of its module."""
@@ -112,25 +111,18 @@ class ModuleWatch:
             return None
 
     def _look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
-        """Look at a call whose output is stored, or whose statistics the tape has not taken."""
+        """Look at a call whose output is stored, or is not held though its statistics are wanted."""
         notes = self._notes
         if notes is None:
             return
         try:
             if wanted:
-                self._reduce(notes, call, index, argument, first_tensor(output))
+                notes.looks[call] = _look(tensors_in(argument), first_tensor(output))
             name = self._save.get(index)
             if name is not None and tensors_in(output):
                 _save(notes, name, first_tensor(output))
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
             self._fault(index, error)
-
-    def _reduce(self, notes: CallNotes, call: int, index: int, argument: Any, output: Tensor) -> None:
-        # A tensor from inference mode does not say whether it has been written to.
-        if notes.early or index in self._in_time or output.is_inference():
-            notes.looks[call] = _look(tensors_in(argument), output)
-        else:
-            notes.held.add(call, argument, output)
 
     def _fault(self, index: int, error: Exception) -> None:
         if self._notes is not None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hooks.call_notes import NOTES, KnownCall
-from hooks.tensors import tensors_in
+from hooks.call_notes import NOTES, HeldCalls, KnownCall
+from hooks.tensors import first_tensor, tensors_in
 
 Taken = tuple[list[KnownCall], bytes]
 """What calls look like, and what was noted of each (:data:`~hooks.call_notes.NOTES`)."""
@@ -25,14 +25,15 @@ class Tape:
     Decode steps repeat themselves, so most calls look like the last one of their module. A call is told by
     what went in (its first positional argument, or all keyword arguments) and what came out.
 
-    The compiled form also takes the statistics of outputs whose values lie in the host's memory.
+    Where statistics are wanted, the first tensor that comes out is held to the end of the step, if it may be.
+    The compiled form takes the statistics of outputs whose values lie in the host's memory itself.
 
     Args:
         modules: how many there are.
         find: says of a call that looks new (module's index, argument, output) what it looks like; None leaves
             the call out.
-        look: is shown a call (its place in the step, the module's index, whether its statistics are wanted
-            and have not been taken, argument, output) whose statistics are wanted, and all calls of the
+        look: is shown a call (its place in the step, the module's index, whether its statistics are wanted,
+            argument, output) whose statistics are wanted and whose output is not held, and all calls of the
             modules that it asked for.
     """
 
@@ -41,17 +42,23 @@ class Tape:
         self._look = look
         self._usual: list[KnownCall | None] = [None] * modules
         self._asked = [False] * modules
+        self._in_time = [False] * modules
         self._changes: dict[KnownCall, KnownCall] = {}
         self._order: list[int] = []
         self._calls: list[KnownCall] | None = None
+        self._held: HeldCalls | None = None
 
-    def watch(self, index: int, forward: Callable[..., Any], asked: bool, /) -> Callable[..., Any]:
+    def watch(
+        self, index: int, forward: Callable[..., Any], asked: bool, shares: bool, /
+    ) -> Callable[..., Any]:
         """What stands before the ``forward`` method of a module.
 
         Args:
             index: the module's index.
             forward: the method.
             asked: whether ``look`` is shown every call.
+            shares: whether ``find`` says the same of its calls as of those of other such modules that look
+                alike; the compiled form then does not ask again.
         """
         self._asked[index] = asked
 
@@ -68,10 +75,18 @@ class Tape:
         """Find out anew what every call looks like."""
         self._usual = [None] * len(self._usual)
 
-    def begin(self) -> None:
-        """A step begins."""
+    def look_in_time(self, index: int, /) -> None:
+        """Hold no output of a module from now on: something overwrites it before the step is over."""
+        self._in_time[index] = True
+
+    def begin(self, held: HeldCalls | None = None, /) -> None:
+        """A step begins.
+
+        Args:
+            held: takes the outputs that are held; None to hold none.
+        """
         self._changes.clear()
-        self._order, self._calls = [], []
+        self._order, self._calls, self._held = [], [], held
 
     def so_far(self) -> Taken | None:
         """What has been noted of the step, which goes on; None without :meth:`begin`."""
@@ -87,7 +102,7 @@ class Tape:
 
     def take(self) -> Taken | None:
         """What has been noted of the step, which is over; None without :meth:`begin`."""
-        taken, self._calls = self.so_far(), None
+        taken, self._calls, self._held = self.so_far(), None, None
         return taken
 
     def known(self) -> set[KnownCall]:
@@ -103,8 +118,11 @@ class Tape:
         self._usual[index] = usual
         self._order.append(index)
         self._calls.append(usual)
-        if usual.kept or self._asked[index]:
-            self._look(len(self._calls) - 1, index, usual.kept, argument, output)
+        place, wanted = len(self._calls) - 1, usual.kept
+        if wanted and self._held is not None and not self._in_time[index]:
+            wanted = not self._held.add(place, argument, first_tensor(output))
+        if wanted or self._asked[index]:
+            self._look(place, index, wanted, argument, output)
 
     def _new(self, index: int, usual: KnownCall | None, argument: Any, output: Any) -> KnownCall | None:
         # What changes with the sequence changes in all layers alike, so one of them tells for the others.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,8 +14,9 @@ import torch
 
 from hooks import compiled
 from hooks.cache import new_slots, record_cache, slot_norms, view_cache
-from hooks.cache_proof import CacheProof
+from hooks.cache_proof import CacheProof, CacheReading
 from hooks.call_notes import CallNotes
+from hooks.calls import QueuedCalls
 from hooks.draw import DrawStates, generator_state
 from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
@@ -100,6 +102,7 @@ class RunCapture:
         self._stages_seen = 0
         self._before_draw: torch.Tensor | None = None
         self._calls: CallNotes | None = None
+        self._reading: CacheReading | None = None
         self._began = time.perf_counter()
         self._step_began = self._forward_began = self._began
 
@@ -287,16 +290,15 @@ class RunCapture:
         if not view.layers:
             return
         slots = new_slots(view, before, after) if self._save_kv else None
-        if slots is not None:
-            names = [f"kv/{layer}/{part}" for part in ("key", "value") for layer in range(len(view.layers))]
-            step.saved.update(zip(names, slots, strict=False))
+        if isinstance(slots, torch.Tensor):
+            step.held["slots"] = slots
+        elif slots:
+            step.saved.update(_by_layer(slots))
         if self._statistics:
             norms = slot_norms(view, before, after, slots)
             if norms is not None:
                 step.held["norms"] = norms
-            check, violations = self._proof.check(view, after, before + step.fed)
-            step.checks.append(check)
-            step.violations += violations
+            self._reading = self._proof.read(view, after, before + step.fed)
 
     def so_far(self, local: Mapping[str, Any]) -> CaughtStep | None:
         """What is known of the step in progress; a copy, of which nothing is handed over.
@@ -329,7 +331,7 @@ class RunCapture:
         if "scores" in step.held:
             step.stages = step.held["scores"].shape[0]
             step.held.setdefault("chosen", torch.full((step.ids_before.shape[0],), NO_TOKEN))
-        step.to_host()
+        self._to_host(step, None, self._reading)
         return step
 
     def on_criterion(self, index: int, done: Any) -> None:
@@ -368,20 +370,28 @@ class RunCapture:
         step, self._step = self._step, None
         calls, self._calls = self._calls, None
         scores, self._scores = self._scores, None
+        reading, self._reading = self._reading, None
         self._modules.take()
         if step is None or not complete:
             return False
         try:
-            self._finish(step, calls, scores)
+            self._finish(step, calls, scores, reading)
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
             step.errors.append(CaptureError(stop="stopping", message=f"{type(error).__name__}: {error}"))
         step.seconds = time.perf_counter() - self._step_began
         self.steps = step.number
         return self._deliver(step)
 
-    def _finish(self, step: CaughtStep, calls: CallNotes | None, scores: torch.Tensor | None) -> None:
+    def _finish(
+        self,
+        step: CaughtStep,
+        calls: CallNotes | None,
+        scores: torch.Tensor | None,
+        reading: CacheReading | None,
+    ) -> None:
+        queued = None
         if calls is not None:
-            step.calls = self._modules.reduce(calls)
+            queued = self._modules.queue(calls)
             step.saved.update(calls.saved)
             step.errors += [CaptureError(stop="layers", message=message) for message in calls.errors]
         before, self._before_draw = self._before_draw, None
@@ -391,7 +401,37 @@ class RunCapture:
             step.held["scores"] = scores
         for probe in self._probes:
             probe.finish(step)
-        step.to_host()
+        sums = self._to_host(step, queued, reading)
+        if reading is not None:
+            self._proof.keep(reading, sums)
+
+    def _to_host(
+        self, step: CaughtStep, queued: QueuedCalls | None, reading: CacheReading | None
+    ) -> list[torch.Tensor]:
+        """Bring all that a step has to the host, and look at it there.
+
+        Returns:
+            The checksums of what was read of the cache.
+        """
+        results, sums = queued.results if queued else [], reading.sums if reading else []
+        copies = step.to_host([*results, *sums])
+        results, sums = copies[: len(results)], copies[len(results) :]
+        slots = step.held.pop("slots", None)
+        if slots is not None:
+            step.saved.update(_by_layer(slots))
+        if queued is not None:
+            step.calls = queued.taken(results)
+        if reading is not None:
+            check, violations = self._proof.check(reading, sums)
+            step.checks.append(check)
+            step.violations += violations
+        return sums
+
+
+def _by_layer(slots: Sequence[torch.Tensor] | torch.Tensor) -> dict[str, torch.Tensor]:
+    """New slots of the KV cache by the names under which they are stored."""
+    parts = itertools.product(("key", "value"), range(len(slots) // 2))
+    return {f"kv/{layer}/{part}": slot for (part, layer), slot in zip(parts, slots, strict=True)}
 
 
 def _result(logits: torch.Tensor) -> ForwardResult:

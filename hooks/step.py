@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,8 +54,8 @@ class CaughtStep:
         stages: number of score stages.
         held: tensors ``mask`` (over the whole sequences), ``input/NAME`` (integer arguments), ``scores``
             ``[stages, batch, vocab]``, ``chosen`` ``[batch]``, ``fired/INDEX`` and ``done`` (answers of the
-            stopping criteria, ``[batch]``), ``next_position``, and ``norms``
-            ``[2 · layers, batch, KV heads, new slots]``.
+            stopping criteria, ``[batch]``), ``next_position``, ``norms`` ``[2 · layers, batch, KV heads, new
+            slots]``, and until they are on the host ``slots``, the same with a dimension more, to be stored.
         saved: tensors that the trace stores, by name.
     """
 
@@ -96,11 +97,19 @@ class CaughtStep:
             saved={},
         )
 
-    def to_host(self) -> None:
-        """Bring all tensors to the host; on a GPU this waits for the device once."""
-        copies = to_host_all([*self.held.values(), *self.saved.values()])
+    def to_host(self, others: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
+        """Bring all tensors to the host; on a GPU this waits for the device once.
+
+        Args:
+            others: tensors that are none of the step's.
+
+        Returns:
+            Copies of those.
+        """
+        copies = iter(to_host_all([*self.held.values(), *self.saved.values(), *others]))
         self.held = dict(zip(self.held, copies, strict=False))
-        self.saved = dict(zip(self.saved, copies[len(self.held) :], strict=True))
+        self.saved = dict(zip(self.saved, copies, strict=False))
+        return [*copies]
 
     def array(self, name: str) -> Array | None:
         """A held tensor as an array, None if it was not caught."""

@@ -1,7 +1,7 @@
 /* A decode step calls some four hundred modules in a few dozen milliseconds, and between two of those calls
  * the weights sweep everything else out of the processor's caches. A line of Python costs many times there
  * what it costs in a loop; these functions are short enough to stay cheap. What does not happen every step is
- * left to Python: a call that looks unlike the last one of its module, and an output whose values lie
+ * left to Python: a call that looks unlike the last one of its module, and a long output whose values lie
  * elsewhere than in the host's memory.
  */
 
@@ -16,6 +16,11 @@
 
 #define TENSORS 64 /* most of a call that is recognised here, in and out each */
 #define CHANGES 8  /* kinds of calls that change with the sequence: two or three in practice */
+#define SHARED 32  /* kinds of calls that many modules have: a dozen in the prefill, another in decode steps */
+
+/* The lists of a HeldCalls (hooks/call_notes.py). */
+enum { PLACES, ARGUMENTS, OUTPUTS, VERSIONS, HELD };
+static const char *const held_names[HELD] = {"places", "arguments", "outputs", "versions"};
 
 /* What one tensor looks like. */
 typedef struct {
@@ -49,11 +54,15 @@ typedef struct {
     Py_ssize_t modules;
     CallLooks **usual;       /* by module: what its last call looked like; NULL: nothing is known */
     char *asked;             /* by module: whether Python looks at every call */
+    char *in_time;           /* by module: whether its outputs are not to be held */
     struct {
         CallLooks *before, *after;
     } changed[CHANGES];      /* how calls of this step differ from the step before */
     int changes;
+    CallLooks *shared[SHARED]; /* what calls of modules look like that are all the same to `find` */
+    int shares;                /* how many have been put there, the oldest making room */
     PyObject *known;         /* every KnownCall of this step; NULL while nothing is noted */
+    PyObject *held[HELD];    /* lists of a HeldCalls for outputs that are looked at later; NULL: none is held */
     int64_t step;
     CallNote *notes;
     Py_ssize_t calls, room;  /* how many there are in `notes`, and may be */
@@ -66,6 +75,7 @@ typedef struct {
     Tape *tape;
     PyObject *number;
     Py_ssize_t index;
+    int shares; /* whether its calls are the same to `find` as those of other such modules that look alike */
 } Watched;
 
 static CallLooks *looks_share(CallLooks *looks)
@@ -230,6 +240,17 @@ static int changed_alike(Tape *tape, CallLooks **usual, const Call *call)
     return 0;
 }
 
+/* Many modules have the same kinds of calls, and where nothing else matters one of them tells for the others. */
+static int seen_elsewhere(Tape *tape, const Watched *watched, const Call *call)
+{
+    for (int at = 0; watched->shares && at < SHARED && tape->shared[at] != NULL; at++)
+        if (call_matches(tape->shared[at], call)) {
+            looks_set(&tape->usual[watched->index], looks_share(tape->shared[at]));
+            return 1;
+        }
+    return 0;
+}
+
 /* Looks of which Python has said `known` before, shared; NULL: none. */
 static CallLooks *looks_known(Tape *tape, PyObject *known)
 {
@@ -259,6 +280,8 @@ static int find(Tape *tape, Watched *watched, const Call *call)
         tape->changed[tape->changes].before = looks_share(*usual);
         tape->changed[tape->changes++].after = looks_share(found);
     }
+    if (watched->shares)
+        looks_set(&tape->shared[tape->shares++ % SHARED], looks_share(found));
     looks_set(usual, found);
     return 1;
 }
@@ -289,6 +312,29 @@ static int list_looks(Tape *tape, CallLooks *looks)
     return PyList_Append(tape->known, looks->known);
 }
 
+/* Hold the output of a call to the end of the step; 1, 0 where that cannot be done, -1 with an exception. */
+static int hold(Tape *tape, Py_ssize_t index, Py_ssize_t place, const Call *call)
+{
+    if (tape->held[PLACES] == NULL || tape->in_time[index])
+        return 0;
+    PyObject *output = call->tensors[call->inputs];
+    PyObject *version = PyObject_GetAttrString(output, "_version");
+    if (version == NULL) { /* a tensor from inference mode does not say whether it has been written to */
+        PyErr_Clear();
+        return 0;
+    }
+    PyObject *number = PyLong_FromSsize_t(place);
+    int done = number == NULL || PyList_Append(tape->held[PLACES], number) < 0 ||
+                       PyList_Append(tape->held[ARGUMENTS], call->argument) < 0 ||
+                       PyList_Append(tape->held[OUTPUTS], output) < 0 ||
+                       PyList_Append(tape->held[VERSIONS], version) < 0
+                   ? -1
+                   : 1;
+    Py_XDECREF(number);
+    Py_DECREF(version);
+    return done;
+}
+
 /* Note a call that looks like that; 0, or -1 with an exception. */
 static int put(Tape *tape, Watched *watched, CallLooks *looks, const Call *call)
 {
@@ -302,7 +348,10 @@ static int put(Tape *tape, Watched *watched, CallLooks *looks, const Call *call)
     note.known = looks->place;
     Py_ssize_t place = tape->calls++;
     tape->notes[place] = note;
-    int wanted = looks->kept && !taken;
+    int held = some && !taken ? hold(tape, watched->index, place, call) : 0;
+    if (held < 0)
+        return -1;
+    int wanted = looks->kept && !taken && !held;
     if (!wanted && !tape->asked[watched->index])
         return 0;
     PyObject *done = PyObject_CallFunction(tape->look, "nnOOO", place, watched->index,
@@ -315,7 +364,8 @@ static int put(Tape *tape, Watched *watched, CallLooks *looks, const Call *call)
 static int note(Tape *tape, Watched *watched, const Call *call)
 {
     CallLooks **usual = &tape->usual[watched->index];
-    if (!call_matches(*usual, call) && !changed_alike(tape, usual, call)) {
+    if (!call_matches(*usual, call) && !changed_alike(tape, usual, call) &&
+        !seen_elsewhere(tape, watched, call)) {
         int found = find(tape, watched, call);
         if (found <= 0)
             return found;
@@ -432,7 +482,8 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->modules = modules;
     self->usual = PyMem_Calloc((size_t)modules, sizeof *self->usual);
     self->asked = PyMem_Calloc((size_t)modules, 1);
-    if (self->usual == NULL || self->asked == NULL) {
+    self->in_time = PyMem_Calloc((size_t)modules, 1);
+    if (self->usual == NULL || self->asked == NULL || self->in_time == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -444,6 +495,8 @@ static int tape_traverse(Tape *self, visitproc visit, void *arg)
     Py_VISIT(self->find);
     Py_VISIT(self->look);
     Py_VISIT(self->known);
+    for (int list = 0; list < HELD; list++)
+        Py_VISIT(self->held[list]);
     return 0; /* a KnownCall refers to nothing that could lead back here */
 }
 
@@ -456,8 +509,23 @@ static void forget_changes(Tape *self)
     }
 }
 
+static void hold_none(Tape *self)
+{
+    for (int list = 0; list < HELD; list++)
+        Py_CLEAR(self->held[list]);
+}
+
+static void forget_shared(Tape *self)
+{
+    for (int at = 0; at < SHARED; at++)
+        looks_set(&self->shared[at], NULL);
+    self->shares = 0;
+}
+
 static int tape_clear(Tape *self)
 {
+    hold_none(self);
+    forget_shared(self);
     Py_CLEAR(self->find);
     Py_CLEAR(self->look);
     Py_CLEAR(self->known);
@@ -473,6 +541,7 @@ static void tape_dealloc(Tape *self)
     tape_clear(self);
     PyMem_Free(self->usual);
     PyMem_Free(self->asked);
+    PyMem_Free(self->in_time);
     PyMem_Free(self->notes);
     Py_TYPE(self)->tp_free(self);
 }
@@ -490,8 +559,8 @@ static PyObject *tape_watch(Tape *self, PyObject *args)
 {
     Py_ssize_t index;
     PyObject *forward;
-    int asked;
-    if (!PyArg_ParseTuple(args, "nOp", &index, &forward, &asked) || check_index(self, index) < 0)
+    int asked, shares;
+    if (!PyArg_ParseTuple(args, "nOpp", &index, &forward, &asked, &shares) || check_index(self, index) < 0)
         return NULL;
     PyObject *number = PyLong_FromSsize_t(index);
     Watched *watched = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
@@ -504,6 +573,7 @@ static PyObject *tape_watch(Tape *self, PyObject *args)
     watched->tape = (Tape *)Py_NewRef(self);
     watched->number = number;
     watched->index = index;
+    watched->shares = shares;
     self->asked[index] = (char)asked;
     PyObject_GC_Track(watched);
     return (PyObject *)watched;
@@ -513,11 +583,45 @@ static PyObject *tape_forget(Tape *self, PyObject *Py_UNUSED(ignored))
 {
     for (Py_ssize_t module = 0; module < self->modules; module++)
         looks_set(&self->usual[module], NULL);
+    forget_shared(self);
     Py_RETURN_NONE;
 }
 
-static PyObject *tape_begin(Tape *self, PyObject *Py_UNUSED(ignored))
+static PyObject *tape_look_in_time(Tape *self, PyObject *number)
 {
+    Py_ssize_t index = PyLong_AsSsize_t(number);
+    if ((index == -1 && PyErr_Occurred()) || check_index(self, index) < 0)
+        return NULL;
+    self->in_time[index] = 1;
+    Py_RETURN_NONE;
+}
+
+/* Take the lists of a HeldCalls; 0, or -1 with an exception. */
+static int hold_in(Tape *self, PyObject *held)
+{
+    for (int list = 0; list < HELD; list++) {
+        PyObject *found = PyObject_GetAttrString(held, held_names[list]);
+        if (found != NULL && !PyList_Check(found)) {
+            Py_CLEAR(found);
+            PyErr_SetString(PyExc_TypeError, "held calls are kept in lists");
+        }
+        if (found == NULL) {
+            hold_none(self);
+            return -1;
+        }
+        Py_XSETREF(self->held[list], found);
+    }
+    return 0;
+}
+
+static PyObject *tape_begin(Tape *self, PyObject *args)
+{
+    PyObject *held = Py_None;
+    if (!PyArg_ParseTuple(args, "|O", &held))
+        return NULL;
+    hold_none(self);
+    if (held != Py_None && hold_in(self, held) < 0)
+        return NULL;
     PyObject *known = PyList_New(0);
     if (known == NULL)
         return NULL;
@@ -548,6 +652,7 @@ static PyObject *tape_take(Tape *self, PyObject *Py_UNUSED(ignored))
     if (known == NULL)
         Py_RETURN_NONE;
     self->known = NULL;
+    hold_none(self);
     return noted(self, known);
 }
 
@@ -563,7 +668,8 @@ static PyObject *tape_known(Tape *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef tape_methods[] = {
     {"watch", (PyCFunction)tape_watch, METH_VARARGS, "What stands before the forward method of a module."},
     {"forget", (PyCFunction)tape_forget, METH_NOARGS, "Find out anew what every call looks like."},
-    {"begin", (PyCFunction)tape_begin, METH_NOARGS, "A step begins."},
+    {"look_in_time", (PyCFunction)tape_look_in_time, METH_O, "Hold no output of a module from now on."},
+    {"begin", (PyCFunction)tape_begin, METH_VARARGS, "A step begins."},
     {"so_far", (PyCFunction)tape_so_far, METH_NOARGS, "What has been noted of the step; it goes on."},
     {"take", (PyCFunction)tape_take, METH_NOARGS, "What has been noted of the step, which is over."},
     {"known", (PyCFunction)tape_known, METH_NOARGS, "What the last calls of the modules looked like."},

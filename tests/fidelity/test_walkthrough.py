@@ -12,6 +12,7 @@ from hooks.cache import record_cache, view_cache
 from hooks.call_records import CallDescriber
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
+from tests.support.models import taken_calls
 from tests.support.qwen_tokenizer import qwen_tokenizer
 from tracer import Recording, open_trace, trace
 from tracer.loading.prompts import ModelInputs, PromptSpec, prepare_inputs
@@ -205,7 +206,7 @@ def test_full_size_shapes() -> None:
             )
             notes = watch.take()
             assert notes is not None
-            calls = describer.describe(watch.reduce(notes))
+            calls = describer.describe(taken_calls(watch, notes))
             names = [watch.modules[index].name for index in calls.layout.modules]
             shapes = {
                 name: calls.shapes[int(number)]

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from hooks.attention import _SdpaCall
 from tests.hooks.test_unchanged import assert_same_result, attributes
-from tests.support.models import CONFIGS, GREEDY, SAMPLING, batch, collected, generate, tiny_model
+from tests.support.models import CONFIGS, DEVICE, GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tracer.errors import UnsupportedError
 
 ATTENTION: dict[str, Any] = {"level": "tensors", "save": ("attention",)}
@@ -27,7 +27,7 @@ def model_of(name: str, kind: str) -> PreTrainedModel:
     config.initializer_range = 0.5
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return type(tiny_model(name))._from_config(config, attn_implementation=kind).eval()
+        return type(tiny_model(name))._from_config(config, attn_implementation=kind).eval().to(DEVICE)
 
 
 def reference(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
@@ -67,8 +67,8 @@ def test_weights_are_transformers_own(name: str, kind: str, rows: int) -> None:
                 first = padding if new > 1 else 0
                 # A cache of fixed size has slots that nothing has been written to yet.
                 assert not weights[row, :, first:, context:].any()
-                ours = weights[row, :, first:, :context].float().numpy()
-                theirs = expected[layer][row, :, context - new + first :].float().numpy()
+                ours = weights[row, :, first:, :context].float().cpu().numpy()
+                theirs = expected[layer][row, :, context - new + first :].float().cpu().numpy()
                 np.testing.assert_allclose(ours, theirs, atol=2e-5)
                 assert not ours[..., :padding].any()
             np.testing.assert_allclose(weights.sum(-1).numpy(), 1, atol=1e-5)

@@ -58,8 +58,8 @@ def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -
                 for part, live in (("key", key), ("value", value)):
                     saved = found.saved(layer, part)  # type: ignore[arg-type]
                     assert saved.shape == tuple(live.shape)
-                    assert saved.raw.tobytes() == live.contiguous().view(torch.uint8).numpy().tobytes()
-                np.testing.assert_array_equal(found.key(layer), key.float().numpy())
+                    assert saved.raw.tobytes() == live.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                np.testing.assert_array_equal(found.key(layer), key.float().cpu().numpy())
         with pytest.raises(UsageError, match="no step 9"):
             recording.cache_at(9)
         with pytest.raises(UsageError, match="layers 0 to"):

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from hooks import compiled
 from hooks.cache import CacheView, slot_norms
 from hooks.cache_proof import CacheProof
-from hooks.call_notes import NOTES, KnownCall
+from hooks.call_notes import NOTES, HeldCalls, KnownCall
 from hooks.known_calls import KnownCalls
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
 from hooks.plain_tape import Tape as PlainTape
+from tests.support.models import taken_calls
 from tracer.compiled_parts import PLAIN, load
 
 pytestmark = pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
@@ -41,7 +42,8 @@ class Pair(NamedTuple):
 class Notes:
     """Runs the same calls past a tape, and keeps what it says of them."""
 
-    def __init__(self, kind: type[PlainTape]) -> None:
+    def __init__(self, kind: type[PlainTape], *, shares: bool = False) -> None:
+        self.shares = shares
         self.known = KnownCalls([nn.Identity()] * 3, statistics=True)
         self.looked: list[tuple[int, int]] = []
         self.found = 0
@@ -57,7 +59,7 @@ class Notes:
     def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[tuple[Any, bool]]]:
         self.tape.begin()
         for index, argument, output in calls:
-            watched = self.tape.watch(index, lambda *_, out=output, **__: out, False)
+            watched = self.tape.watch(index, lambda *_, out=output, **__: out, False, self.shares)
             returned = watched(**argument) if isinstance(argument, dict) else watched(argument)
             assert returned is output
         taken = self.tape.take()
@@ -117,13 +119,58 @@ def test_what_changes_in_all_modules_alike_is_asked_about_once() -> None:
     assert notes.found == 3 + 4
 
 
+def test_modules_of_which_looks_tell_all_are_asked_about_once() -> None:
+    notes = Notes(compiled.Tape, shares=True)
+    for length in (1, 2, 1, 3):
+        calls = [(index, torch.ones(1), torch.ones(length)) for index in range(3)]
+        looks = notes.step(calls)[1]
+        assert looks == Notes(PlainTape).step(calls)[1]
+    assert notes.found == 3
+    notes.tape.forget()
+    notes.step(calls)
+    assert notes.found == 4
+
+
+def test_very_many_kinds_of_calls_are_told_apart() -> None:
+    notes = Notes(compiled.Tape, shares=True)
+    for length in (*range(1, 80), *range(1, 80)):
+        _, looks = notes.step([(length % 3, torch.ones(1), torch.ones(length))])
+        assert looks[0][0][1][0][0] == (length,)
+    assert 79 < notes.found <= 2 * 79
+
+
+@pytest.mark.parametrize("kind", [compiled.Tape, PlainTape])
+def test_outputs_to_look_at_later_are_held(kind: type[PlainTape]) -> None:
+    notes, held = Notes(kind), HeldCalls()
+    with torch.inference_mode():
+        frozen = torch.ones(2, dtype=torch.float64)
+    written = torch.ones(3, dtype=torch.float64).add_(1)
+    argument, counts = torch.ones(1), torch.ones(1, dtype=torch.int64)
+    notes.tape.look_in_time(2)
+    for keeping in (None, held, None):
+        notes.tape.begin(keeping)
+        for index, output in ((0, counts), (1, (written, counts)), (0, frozen), (2, written), (0, written)):
+            notes.tape.watch(index, lambda _, out=output: out, False, False)(argument)
+        notes.tape.take()
+    assert held.places == [1, 4]
+    assert all(each is argument for each in held.arguments)
+    assert all(each is written for each in held.outputs)
+    assert held.versions == [1, 1]
+    # One that does not say whether it has been written to, and one of a module that is looked at in time.
+    assert notes.looked[4:6] == [(2, 0), (3, 2)]
+    assert len(notes.looked) == 4 + 2 + 4
+    # Nothing is held after a step.
+    notes.tape.watch(0, lambda _: written, False, False)(argument)
+    assert len(held.places) == 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [2, 5, 16, 33, 576, 300_001])
 def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
     values = (torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3 + 100).to(dtype)
     notes = Notes(compiled.Tape)
     notes.tape.begin()
-    notes.tape.watch(0, lambda value: value, False)(values)
+    notes.tape.watch(0, lambda value: value, False, False)(values)
     taken = notes.tape.take()
     assert taken is not None
     assert notes.looked == []
@@ -155,7 +202,7 @@ def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
 def test_other_outputs_are_left_to_python(output: Tensor) -> None:
     notes = Notes(compiled.Tape)
     notes.tape.begin()
-    notes.tape.watch(0, lambda value: value, False)(output)
+    notes.tape.watch(0, lambda value: value, False, False)(output)
     taken = notes.tape.take()
     assert taken is not None
     kept = taken[0][0].kept
@@ -196,12 +243,12 @@ def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
     finding = compiled.Tape(1, interrupted, lambda *_: None)
     finding.begin()
     with pytest.raises(KeyboardInterrupt):
-        finding.watch(0, lambda value: value, False)(torch.ones(1))
+        finding.watch(0, lambda value: value, False, False)(torch.ones(1))
     known = KnownCall(((), ()), kept=True)
     looking = compiled.Tape(1, lambda *_: known, interrupted)
     looking.begin()
     with pytest.raises(KeyboardInterrupt):
-        looking.watch(0, lambda value: value, True)(torch.ones(1))
+        looking.watch(0, lambda value: value, True, False)(torch.ones(1))
     taken = looking.take()
     assert taken is not None
     assert taken[0] == [known]
@@ -219,7 +266,7 @@ def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:
     tape = compiled.Tape(1, ending, lambda *_: None)
     tape.begin()
     output = torch.ones(2)
-    assert tape.watch(0, lambda value: value, False)(output) is output
+    assert tape.watch(0, lambda value: value, False, False)(output) is output
     assert tape.take() is None
 
 
@@ -230,10 +277,16 @@ def test_nonsense_is_refused(wrong: tuple[Any, ...]) -> None:
     tape = compiled.Tape(1, lambda *_: "no record", lambda *_: None)  # type: ignore[arg-type]
     for index in (-1, 1):
         with pytest.raises(IndexError):
-            tape.watch(index, print, False)
+            tape.watch(index, print, False, False)
+        with pytest.raises(IndexError):
+            tape.look_in_time(index)
+    with pytest.raises(AttributeError, match="places"):
+        tape.begin("no lists")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="lists"):
+        tape.begin(HeldCalls(outputs=()))  # type: ignore[arg-type]
     tape.begin()
     with pytest.raises(AttributeError):
-        tape.watch(0, lambda value: value, False)(torch.ones(1))
+        tape.watch(0, lambda value: value, False, False)(torch.ones(1))
 
 
 def test_nothing_that_it_saw_is_held() -> None:
@@ -249,7 +302,7 @@ def test_nothing_that_it_saw_is_held() -> None:
             assert outputs[-1]() is None
             notes = watch.take()
             assert notes is not None
-            watch.reduce(notes)
+            taken_calls(watch, notes)
     gone = weakref.ref(watch), weakref.ref(model[0])
     del watch, model, notes, patches
     gc.collect()

@@ -23,7 +23,18 @@ from transformers import (
 
 from hooks.parts import decoder_layers, final_norm
 from tests.hooks.test_unchanged import assert_same_result, attributes
-from tests.support.models import CONFIGS, EOS, GREEDY, SAMPLING, VOCAB, batch, collected, generate, tiny_model
+from tests.support.models import (
+    CONFIGS,
+    DEVICE,
+    EOS,
+    GREEDY,
+    SAMPLING,
+    VOCAB,
+    batch,
+    collected,
+    generate,
+    tiny_model,
+)
 from tracer.errors import UnsupportedError
 
 LENS: dict[str, Any] = {"save": ("lens",)}
@@ -60,7 +71,7 @@ def model_of(name: str) -> PreTrainedModel:
     config.initializer_range = 0.5
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config).eval()
+        return AutoModelForCausalLM.from_config(config).eval().to(DEVICE)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -76,7 +87,7 @@ def test_the_last_layer_is_the_models_own_prediction(name: str, rows: int) -> No
     assert run.problems() == []
     for step, saved, logits in zip(run.steps, run.saved, traced.logits, strict=True):
         assert sorted(saved) == ["lens/probabilities", "lens/probability", "lens/rank", "lens/tokens"]
-        shares = torch.softmax(logits.float(), dim=-1)
+        shares = torch.softmax(logits.float(), dim=-1).cpu()
         assert saved["lens/tokens"].shape == (len(decoder_layers(model)), rows, 5)
         top = saved["lens/tokens"][-1].long()
         np.testing.assert_allclose(saved["lens/probabilities"][-1], shares.gather(1, top), atol=1e-5)

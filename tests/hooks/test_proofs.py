@@ -12,6 +12,7 @@ from transformers import DynamicCache, StaticCache
 import hooks.cache_proof
 from tests.support.models import (
     CONFIGS,
+    DEVICE,
     GREEDY,
     SAMPLING,
     CollectedRun,
@@ -98,7 +99,7 @@ def test_wrong_position_ids_are_caught_with_their_row() -> None:
         calls += 1
         prepared = prepare(*args, **kwargs)
         if calls == 3:
-            prepared["position_ids"] = prepared["position_ids"] + torch.tensor([[0], [1]])
+            prepared["position_ids"] = prepared["position_ids"] + torch.tensor([[0], [1]], device=DEVICE)
         return prepared
 
     model.prepare_inputs_for_generation = wrong
@@ -150,6 +151,7 @@ def test_without_a_cache_every_step_reads_everything() -> None:
 
 def test_a_small_budget_checks_the_layers_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks.cache_proof, "HOST_BUDGET", 1)
+    monkeypatch.setattr(hooks.cache_proof, "DEVICE_BUDGET", 1)
     model, inputs = tiny_model(num_hidden_layers=3), batch()
     with collected(model) as run:
         generate(model, inputs, **GREEDY, past_key_values=Overwriting(overwrite_value), max_new_tokens=8)

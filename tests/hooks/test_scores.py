@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from tests.support.models import EOS, GREEDY, SAMPLING, VOCAB, batch, collected, generate, tiny_model
+from tests.support.models import DEVICE, EOS, GREEDY, SAMPLING, VOCAB, batch, collected, generate, tiny_model
 
 
 class InPlace(LogitsProcessor):  # type: ignore[misc]
@@ -58,7 +58,7 @@ def test_recorded_raw_logits_are_those_before_any_edit() -> None:
     with collected(model, level="tensors", save=("logits",)) as run:
         generate(model, inputs, **GREEDY, logits_processor=[InPlace(7)])
         plain = model(**inputs).logits[0, -1]
-    assert torch.equal(run.saved[0]["logits"][0], plain)
+    assert torch.equal(run.saved[0]["logits"][0], plain.cpu())
 
 
 def test_custom_criterion_is_shown_per_row() -> None:
@@ -95,11 +95,11 @@ def test_stages_equal_what_the_library_computes(settings: dict[str, Any]) -> Non
         assert scores is not None
         for row in range(2):
             tokens = scores.tokens[row][scores.tokens[row] >= 0]
-            assert np.array_equal(scores.scores[0, row, : tokens.size], raw[row, tokens].numpy())
-            assert np.array_equal(scores.scores[-1, row, : tokens.size], final[row, tokens].numpy())
+            assert np.array_equal(scores.scores[0, row, : tokens.size], raw[row, tokens].cpu().numpy())
+            assert np.array_equal(scores.scores[-1, row, : tokens.size], final[row, tokens].cpu().numpy())
             expected = final[row].softmax(-1)
             np.testing.assert_allclose(
-                scores.probabilities[row, : tokens.size], expected[tokens].numpy(), rtol=1e-5
+                scores.probabilities[row, : tokens.size], expected[tokens].cpu().numpy(), rtol=1e-5
             )
             assert scores.candidates[row] == int((expected > 0).sum())
             chosen = scores.chosen[row]
@@ -122,7 +122,7 @@ def test_the_very_draw_can_be_repeated_from_its_state() -> None:
     model, inputs = tiny_model(), batch(2)
     with collected(model) as run:
         output = generate(model, inputs, **SAMPLING, output_scores=True, max_new_tokens=10)
-    generator = torch.Generator()
+    generator = torch.Generator(DEVICE)
     for step, final in zip(run.steps, output.scores, strict=True):
         draw = step.head.draw
         assert draw is not None
@@ -135,7 +135,7 @@ def test_the_very_draw_can_be_repeated_from_its_state() -> None:
 
 def test_a_state_that_does_not_follow_is_stored_whole() -> None:
     def draw_one(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        torch.rand(1)
+        torch.rand(1, device=DEVICE)
         return scores
 
     model, inputs = tiny_model(), batch()

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel, TextIteratorStreamer
 
-from tests.support.models import CONFIGS, GREEDY, SAMPLING, batch, collected, generate, tiny_model
+from hooks.draw import generator_state
+from tests.support.models import CONFIGS, DEVICE, GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tracer.errors import UnsupportedError
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -38,17 +39,17 @@ def assert_same_result(traced: Any, untraced: Any) -> None:
 def test_ids_and_logits_are_bit_identical(name: str, mode: str, rows: int) -> None:
     model, inputs = tiny_model(name), batch(rows)
     untraced = generate(model, inputs, **MODES[mode])
-    state = torch.get_rng_state()
+    state = generator_state(torch.device(DEVICE))
     before = attributes(model)
     with collected(model) as run:
         traced = generate(model, inputs, **MODES[mode])
     assert_same_result(traced, untraced)
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(generator_state(torch.device(DEVICE)), state)
     assert attributes(model) == before
     assert run.problems() == []
     assert len(run.steps) == len(traced.logits)
     chosen = torch.tensor([[step.choice(row).token for step in run.steps] for row in range(rows)])  # type: ignore[union-attr]
-    assert torch.equal(chosen, traced.sequences[:, inputs["input_ids"].shape[1] :])
+    assert torch.equal(chosen, traced.sequences[:, inputs["input_ids"].shape[1] :].cpu())
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: str(capture["level"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,11 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
+from hooks.call_notes import CallNotes
+from hooks.calls import TakenCalls
+from hooks.modules import ModuleWatch
 from hooks.step import CaughtStep, StepBuilder
+from hooks.tensors import to_host_all
 from hooks.tokens import TokenTexts
 from hooks.watch import GenerationWatch
 from tracer.schema.run import CaptureSettings, RunEnd, RunHeader
@@ -29,6 +34,9 @@ from tracer.schema.step import Step
 
 VOCAB = 100
 EOS = 99
+
+DEVICE = os.environ.get("TRACE_GENERATE_TEST_DEVICE", "cpu")
+"""Where the tiny models of the tests live; ``cuda`` runs the same tests on a GPU."""
 
 _GQA: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -80,7 +88,7 @@ def tiny_model(name: str = "qwen2", *, seed: int = 0, **changes: Any) -> PreTrai
         torch.manual_seed(seed)
         # The default spread of 0.02 gives nearly equal logits; wider weights give real choices.
         config.initializer_range = 0.5
-        return AutoModelForCausalLM.from_config(config).eval()
+        return AutoModelForCausalLM.from_config(config).eval().to(DEVICE)
 
 
 def batch(rows: int = 1, length: int = 6, *, seed: int = 3) -> dict[str, torch.Tensor]:
@@ -90,7 +98,7 @@ def batch(rows: int = 1, length: int = 6, *, seed: int = 3) -> dict[str, torch.T
     mask = torch.ones_like(ids)
     for row in range(1, rows):
         mask[row, :row] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
+    return {"input_ids": ids.masked_fill(mask == 0, 0).to(DEVICE), "attention_mask": mask.to(DEVICE)}
 
 
 GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.1}
@@ -157,6 +165,12 @@ class CollectedRun:
             found += [error.message for error in step.head.errors]
             found += [violation.message for violation in step.head.violations]
         return found
+
+
+def taken_calls(watch: ModuleWatch, notes: CallNotes) -> TakenCalls:
+    """The module calls of a step, as they are handed over."""
+    queued = watch.queue(notes)
+    return queued.taken(to_host_all(queued.results))
 
 
 @contextmanager
