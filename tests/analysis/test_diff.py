@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.analysis.runs import MemoryRun, real_run
-from tests.support.models import GREEDY, SAMPLING, batch, tiny_model
+from tests.support.models import DEVICE, GREEDY, SAMPLING, batch, tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps
 from tracer.analysis.diff import diff
 from tracer.analysis.diff_tolerance import Tolerance
@@ -103,7 +103,7 @@ def test_a_changed_embedding_is_no_rounding(greedy: MemoryRun) -> None:
 
 def attention(kind: str) -> PreTrainedModel:
     model = tiny_model()
-    return type(model)._from_config(model.config, attn_implementation=kind).eval()
+    return type(model)._from_config(model.config, attn_implementation=kind).eval().to(DEVICE)
 
 
 def test_eager_against_sdpa_is_rounding() -> None:
@@ -147,7 +147,7 @@ def test_a_wrong_cache_is_not_rounding(greedy: MemoryRun) -> None:
 def padded(rows: int, pad: int) -> tuple[Inputs, Inputs]:
     """A prompt alone, and in the last row of a batch with padding at its left."""
     single = batch(1, 6)
-    ids = torch.cat([torch.full((1, pad), 0), single["input_ids"]], dim=1).repeat(rows, 1)
+    ids = torch.cat([single["input_ids"].new_zeros(1, pad), single["input_ids"]], dim=1).repeat(rows, 1)
     mask = torch.ones_like(ids)
     mask[-1, :pad] = 0
     ids[:-1, :pad] = 5

@@ -129,10 +129,8 @@ def test_a_changed_weight_shows_in_its_module_and_behind(module: str) -> None:
 
 def test_a_padded_batch_compares_what_is_recorded_per_row() -> None:
     prompt = batch(1, 5)
-    padded = {
-        name: torch.cat([torch.zeros(1, 3, dtype=torch.int64), each], 1) for name, each in prompt.items()
-    }
-    other = {"input_ids": batch(1, 8)["input_ids"] + 1, "attention_mask": torch.ones(1, 8, dtype=torch.int64)}
+    padded = {name: torch.cat([each.new_zeros(1, 3), each], 1) for name, each in prompt.items()}
+    other = {**batch(1, 8), "input_ids": batch(1, 8)["input_ids"] + 1}
     both = {name: torch.cat([padded[name], other[name]]) for name in padded}
     a, b = (
         real_run(inputs=prompt, **GREEDY, max_new_tokens=4),

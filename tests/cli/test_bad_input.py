@@ -38,7 +38,9 @@ def check(ended: Ended, code: int, words: Sequence[str]) -> None:
 
 @pytest.fixture
 def one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> OneLine:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    # The variable CUDA_VISIBLE_DEVICES means nothing to a process that has used a GPU.
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
 
     def run(code: int, words: Sequence[str], *arguments: str | Path) -> None:
         check(call_main(capsys, *arguments), code, words)

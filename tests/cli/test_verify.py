@@ -240,10 +240,11 @@ def api_trace(
     path: Path, checkpoint: Path, *, generations: int = 1, device_map: Any = None, **settings: Any
 ) -> TraceSession:
     model = AutoModelForCausalLM.from_pretrained(checkpoint, device_map=device_map)
+    inputs = {name: tensor.to(model.device) for name, tensor in batch(2).items()}
     settings = {"max_new_tokens": 5, "pad_token_id": 0, "do_sample": True, **settings}
     with trace(model, path=path, seed=settings.pop("seed", None), force=True) as session:
         for _ in range(generations):
-            model.generate(**batch(2), **settings)
+            model.generate(**inputs, **settings)
     return session
 
 

@@ -55,7 +55,8 @@ def test_weights_are_transformers_own(name: str, kind: str, rows: int) -> None:
     for step, saved in enumerate(run.saved):
         context = length + step
         new = length if step == 0 else 1
-        mask = torch.cat([inputs["attention_mask"], torch.ones(rows, step, dtype=torch.int64)], dim=1)
+        grown = torch.ones(rows, step, dtype=torch.int64, device=DEVICE)
+        mask = torch.cat([inputs["attention_mask"], grown], dim=1)
         expected = reference(eager, sequences[:, :context], mask)
         assert sorted(saved) == sorted(f"attention/{layer}" for layer in range(layers))
         for layer in range(layers):

@@ -29,7 +29,7 @@ class Snapshots(StoppingCriteria):  # type: ignore[misc]
                 for k, v in zip(self.cache.key_cache, self.cache.value_cache, strict=True)
             ]
         )
-        return torch.zeros(len(input_ids), dtype=torch.bool)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gpt2", "gpt_neox", "phi3"])

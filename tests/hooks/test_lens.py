@@ -60,7 +60,7 @@ OTHERS: dict[str, PretrainedConfig] = {
         word_embed_proj_dim=32,
     ),
     "phi": PhiConfig(**_USUAL),
-    "stablelm": StableLmConfig(**_USUAL),
+    "stablelm": StableLmConfig(**_USUAL, num_key_value_heads=4),
 }
 
 

@@ -32,7 +32,7 @@ class StopAfter(StoppingCriteria):  # type: ignore[misc]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         grown = input_ids.shape[1] - self.length
-        return torch.arange(input_ids.shape[0]) < grown
+        return torch.arange(input_ids.shape[0], device=input_ids.device) < grown
 
 
 def test_a_processor_that_edits_in_place_is_shown_and_keeps_working() -> None:
@@ -120,8 +120,12 @@ def test_ties_leave_a_capped_list_with_the_true_count_beside() -> None:
 
 def test_the_very_draw_can_be_repeated_from_its_state() -> None:
     model, inputs = tiny_model(), batch(2)
+    # What a row that has ended draws is replaced by padding: none may end.
+    settings = {**SAMPLING, "eos_token_id": None, "max_new_tokens": 10}
     with collected(model) as run:
-        output = generate(model, inputs, **SAMPLING, output_scores=True, max_new_tokens=10)
+        output = generate(model, inputs, **settings, output_scores=True)
+    assert len(run.steps) == 10
+    assert all(step.head.unfinished == (0, 1) for step in run.steps[:-1])
     generator = torch.Generator(DEVICE)
     for step, final in zip(run.steps, output.scores, strict=True):
         draw = step.head.draw

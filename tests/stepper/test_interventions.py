@@ -12,7 +12,7 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogit
 
 from hooks.interventions import Interventions
 from tests.stepper.sessions import Session, stepped, untouched
-from tests.support.models import GREEDY, SAMPLING
+from tests.support.models import EOS, GREEDY, SAMPLING, batch, generate, tiny_model
 from tracer.errors import UsageError
 
 MODES = pytest.mark.parametrize("mode", [GREEDY, SAMPLING], ids=["greedy", "sampling"])
@@ -58,20 +58,23 @@ def test_looking_changes_nothing(mode: dict[str, Any], rows: int, tmp_path: Path
     ],
 )
 def test_a_forced_token_is_the_next_choice(mode: dict[str, Any], stop: str, tmp_path: Path) -> None:
-    plain = untouched(**mode)
-    session = stepped(tmp_path, "n", "force w60", "c", stops=stop, **mode)
-    assert 'force "w60" (60): in the choice of step 2' in session.text
-    assert changes(session)[:3] == [[], ['force "w60" (60)'], []]
+    output = generate(tiny_model(), batch(), **mode)
+    plain = output.sequences
+    # The least likely word there, whatever was chosen before it.
+    token = 6 + int(output.logits[1][0, 6:EOS].argmin())
+    session = stepped(tmp_path, "n", f"force w{token}", "c", stops=stop, **mode)
+    assert f'force "w{token}" ({token}): in the choice of step 2' in session.text
+    assert changes(session)[:3] == [[], [f'force "w{token}" ({token})'], []]
     assert session.sequences is not None
     assert session.sequences[0, :7].tolist() == plain[0, :7].tolist()
-    assert chosen(session)[1] == session.sequences[0, 7] == 60
-    assert plain[0, 7] != 60
+    assert chosen(session)[1] == session.sequences[0, 7] == token
+    assert plain[0, 7] != token
     # The record is what the processors made, in which this token had no chance or a small one.
     scores = session.steps[1].scores
     assert scores is not None
-    place = scores.tokens[0].tolist().index(60)
+    place = scores.tokens[0].tolist().index(token)
     assert scores.probabilities[0, place] < 0.5
-    assert scores.scores[0, 0, place] == pytest.approx(float(session.logits[1][0, 60]))
+    assert scores.scores[0, 0, place] == pytest.approx(float(session.logits[1][0, token]))
     if mode is SAMPLING:
         assert scores.scores[-1, 0, place] == -np.inf
 

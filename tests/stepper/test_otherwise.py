@@ -95,7 +95,7 @@ def test_greedy_and_later_steps(tmp_path: Path) -> None:
     third = report.steps[2]
     assert recorded == f"{third.recorded} w{third.recorded}"
     logits = torch.from_numpy(whole.saved[3]["logits"])
-    ids = untouched(**GREEDY)[:, : 6 + 2]
+    ids = untouched(**GREEDY)[:, : 6 + 2].cpu()
     expected = int(RepetitionPenaltyLogitsProcessor(50.0)(ids, logits).argmax())
     assert then == ("same" if expected == third.recorded else f"{expected} w{expected}")
 

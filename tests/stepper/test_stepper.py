@@ -6,10 +6,11 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from tests.stepper.sessions import stepped, untouched
-from tests.support.models import GREEDY, SAMPLING
+from tests.support.models import DEVICE, GREEDY, SAMPLING
 from tracer.stepper.lines import Complete, PipeLines
 
 
@@ -53,7 +54,7 @@ def test_a_condition_that_holds_in_the_last_step(tmp_path: Path) -> None:
     last = len(stepped(tmp_path, "c", **GREEDY).steps)
     session = stepped(tmp_path, f"u step == {last}", "p unfinished_sequences", "n", **GREEDY)
     assert halts(session.text) == ["model-call 1", f"end {last}", f"end {last}"]
-    assert session.after("p unfinished_sequences").strip() == "tensor([0])"
+    assert session.after("p unfinished_sequences").strip() == repr(torch.tensor([0], device=DEVICE))
 
 
 def test_u_holds_once_and_b_stays(tmp_path: Path) -> None:
