@@ -70,7 +70,7 @@ class CallDescriber:
             taken: what was taken of them.
         """
         sequence = self._sequence(taken)
-        mean, std, low, high = np.ascontiguousarray(taken.calls["statistics"].T)
+        mean, std, low, high = taken.statistics()
         # Only values that are finite have a mean without having been looked at.
         nonfinite = -np.isnan(mean).astype(np.int32)
         nonfinite[[*taken.nonfinite]] = [*taken.nonfinite.values()]

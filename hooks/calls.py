@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from hooks.call_notes import CallNotes, HeldCalls, KnownCall, Notes
-from hooks.statistics import Columns, NonFinite, describe_nonfinite, gather, group_alike, reduce_groups
+from hooks.statistics import Joined, NonFinite, OnDevice, Statistics, describe_nonfinite, gather, join
 from hooks.tensors import tensors_in, to_host
+
+Results = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,28 @@ class TakenCalls:
     Attributes:
         known: what calls look like.
         calls: ``[C]`` the calls, in the order in which they returned.
+        looked_at: results of calls that the tape took no statistics of, as they came from their devices.
         nonfinite: how many values are not finite, by call; of calls that were looked at closely.
         first_nonfinite: module index and details of the first call whose output was not finite.
     """
 
     known: list[KnownCall]
     calls: Notes
-    nonfinite: Mapping[int, int]
+    looked_at: Sequence[tuple[OnDevice, Results]] = ()
+    nonfinite: Mapping[int, int] = field(default_factory=dict)
     first_nonfinite: tuple[int, NonFinite] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what was taken."""
+        return self.calls.nbytes + sum(results.nbytes for _, results in self.looked_at)
+
+    def statistics(self) -> Statistics:
+        """``[4, C]`` mean, standard deviation, minimum and maximum; NaN where none were taken."""
+        columns = np.ascontiguousarray(self.calls["statistics"].T)
+        for queued, results in self.looked_at:
+            columns[:, queued.places] = queued.complete(results)
+        return columns
 
 
 @dataclass(frozen=True)
@@ -38,17 +54,17 @@ class QueuedCalls:
     Attributes:
         notes: what was noted of the calls.
         held: calls whose outputs are still what they were.
-        columns: statistics of some of them.
+        queued: statistics of some of them.
     """
 
     notes: CallNotes
     held: HeldCalls
-    columns: list[Columns]
+    queued: list[OnDevice]
 
     @property
     def results(self) -> list[Tensor]:
         """Small tensors for :meth:`taken` to have on the host."""
-        return [columns.values for columns in self.columns]
+        return [each.values for each in self.queued]
 
     def taken(self, results: Sequence[Tensor]) -> TakenCalls:
         """The calls without their tensors. Where values are not finite, this looks closer at a held output.
@@ -56,15 +72,14 @@ class QueuedCalls:
         Args:
             results: copies of :attr:`results` on the host.
         """
-        notes = self.notes
-        if not results:
-            return TakenCalls(notes.known, notes.calls, {})
-        calls = notes.calls.copy()
-        statistics = calls["statistics"].T
-        for columns, values in zip(self.columns, results, strict=True):
-            statistics[:, columns.places] = to_host(values)
-        counts, first = _count_nonfinite(notes, self.held, statistics)
-        return TakenCalls(notes.known, calls, counts, first)
+        arrays = [to_host(each) for each in results]
+        looked_at = [*zip(self.queued, arrays, strict=True)]
+        places = [place for each in self.queued for place in each.places]
+        taken = TakenCalls(self.notes.known, self.notes.calls, looked_at, dict.fromkeys(places, 0))
+        if all(np.isfinite(array).all() for array in arrays):
+            return taken
+        counts, first = _count_nonfinite(self.notes, self.held, places, taken.statistics())
+        return replace(taken, nonfinite=counts, first_nonfinite=first)
 
 
 class CallReducer:
@@ -76,8 +91,8 @@ class CallReducer:
 
     def __init__(self, overwritten: Callable[[int], None]) -> None:
         self._overwritten = overwritten
-        self._grouped_calls: list[KnownCall] = []
-        self._groups: list[list[int]] = []
+        self._last: tuple[object, ...] = ()
+        self._joined: list[Joined] = []
 
     def queue(self, notes: CallNotes) -> QueuedCalls:
         """Take statistics of the calls whose outputs are still held; a GPU is not waited for.
@@ -86,10 +101,12 @@ class CallReducer:
             notes: what was noted.
         """
         held = self._whole(notes)
-        groups = self._grouped(notes, held) if held.places else []
-        together = reduce_groups(held.places, held.outputs, groups)
-        alone = gather({place: look.statistics for place, look in notes.looks.items()})
-        return QueuedCalls(notes, held, [*together, *alone])
+        joined = self._join(notes, held) if held.places else []
+        queued = gather({place: look.statistics for place, look in notes.looks.items()})
+        for each in joined:
+            places = [held.places[index] for index in each.members]
+            queued.append(OnDevice(places, each.reduce(held.outputs), each))
+        return QueuedCalls(notes, held, queued)
 
     def _whole(self, notes: CallNotes) -> HeldCalls:
         """The held calls whose outputs are still what they were when the calls returned.
@@ -97,29 +114,29 @@ class CallReducer:
         The modules of others are remembered: from now on they are looked at in time.
         """
         held = notes.held
-        pairs = zip(held.outputs, held.versions, strict=True)
-        whole = [at for at, (output, version) in enumerate(pairs) if output._version == version]
-        if len(whole) == len(held.places):
+        versions = [output._version for output in held.outputs]
+        if versions == held.versions:
             return held
-        for at in set(range(len(held.places))).difference(whole):
+        whole = [at for at, version in enumerate(held.versions) if versions[at] == version]
+        for at in set(range(len(versions))).difference(whole):
             self._overwritten(int(notes.calls[held.places[at]]["module"]))
         return held.only(whole)
 
-    def _grouped(self, notes: CallNotes, held: HeldCalls) -> list[list[int]]:
-        """Outputs of the same looks; the grouping of one step serves the next where its calls are known."""
-        known = [notes.known[place] for place in notes.calls["known"][held.places].tolist()]
-        if known != self._grouped_calls:
-            self._grouped_calls, self._groups = known, group_alike(held.outputs)
-        return self._groups
+    def _join(self, notes: CallNotes, held: HeldCalls) -> list[Joined]:
+        """How outputs are joined; what was found for one step serves the next whose calls look the same."""
+        looks = notes.known, notes.calls["known"].tobytes(), held.places
+        if looks != self._last:
+            self._last, self._joined = looks, join(held.outputs)
+        return self._joined
 
 
 def _count_nonfinite(
-    notes: CallNotes, held: HeldCalls, columns: npt.NDArray[np.float32]
+    notes: CallNotes, held: HeldCalls, places: list[int], statistics: Statistics
 ) -> tuple[dict[int, int], tuple[int, NonFinite] | None]:
     """Count per call that was looked at, and the first call in order of return: the innermost culprit."""
-    taken = sorted([*held.places, *notes.looks])
+    taken = sorted(places)
     counts = dict.fromkeys(taken, 0)
-    bad = np.asarray(taken, dtype=np.intp)[~np.isfinite(columns[2:, taken]).all(axis=0)].tolist()
+    bad = np.asarray(taken, dtype=np.intp)[~np.isfinite(statistics[2:, taken]).all(axis=0)].tolist()
     first: tuple[int, NonFinite] | None = None
     for call in bad:
         look = notes.looks.get(call)

@@ -1,7 +1,8 @@
 """Statistics of many tensors at once.
 
-Reducing each module output by itself costs more than the model's own small operations. Outputs of one
-shape are therefore stacked and reduced together: a handful of operations for a whole step. Those of a
+Reducing each module output by itself costs more than the model's own small operations. Outputs that differ
+in their last dimension only are therefore joined along it and reduced together, in chunks that fit all of
+them: a handful of operations for a whole step, whose small results are put together on the host. Those of a
 prefill are large enough to be reduced one by one.
 """
 
@@ -9,12 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 _PART = 1 << 22
 """Values that are centred at once."""
+
+_CHUNK = 16
+"""Tensors are not joined where the chunks that fit all of them would be smaller than this."""
+
+_TOGETHER = 1 << 25
+"""Values that are joined, at most."""
+
+Statistics = npt.NDArray[np.float32]
+"""``[4, n]`` mean, population standard deviation, minimum and maximum of n tensors.
+
+Half precision is reduced in float32. A NaN makes all four NaN; infinities show in minimum or maximum."""
 
 
 class Reduced(NamedTuple):
@@ -26,27 +41,96 @@ class Reduced(NamedTuple):
     high: torch.Tensor
 
 
-def reduce_stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean, population standard deviation, minimum and maximum of tensors of one shape, dtype and device.
+@dataclass(frozen=True)
+class Joined:
+    """Tensors that are reduced together.
 
-    Half precision is reduced in float32. A NaN makes all four NaN; infinities show in minimum or maximum.
+    Attributes:
+        members: which of the tensors.
+        chunk: values that are reduced to one, in the last dimension.
+        counts: ``[n]`` chunks of each member in the last dimension.
+    """
+
+    members: list[int]
+    chunk: int
+    counts: npt.NDArray[np.intp]
+
+    def reduce(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Statistics of chunks of the tensors.
+
+        Args:
+            tensors: all of them, members or not; they have at least one element each.
+
+        Returns:
+            ``[4, rows, chunks]`` on the tensors' device: mean, std, low, high.
+        """
+        members = [tensors[index] for index in self.members]
+        if not members[0].dim():
+            members = [member.reshape(1) for member in members]
+        values = torch.cat(members, dim=-1)
+        values = _wide(values.detach().reshape(-1, int(self.counts.sum()), self.chunk))
+        low, high = torch.aminmax(values, dim=-1)
+        mean, deviation = _mean_and_deviation(values)
+        return torch.stack((mean, deviation, low, high)).float()
+
+    def complete(self, reduced: npt.NDArray[np.float32]) -> Statistics:
+        """Statistics of whole tensors from those of their chunks."""
+        first = np.concatenate(([0], np.cumsum(self.counts)[:-1]))
+        means, deviations = reduced[:2].astype(np.float64)
+        chunks = self.counts * reduced.shape[1]
+        mean = np.add.reduceat(means.sum(axis=0), first) / chunks
+        # Squares of what the chunks differ from the whole by: those of the values themselves lose digits.
+        with np.errstate(invalid="ignore"):  # infinities
+            squares = (deviations**2 + (means - np.repeat(mean, self.counts)) ** 2).sum(axis=0)
+        variance = np.add.reduceat(squares, first) / chunks
+        low = np.minimum.reduceat(reduced[2].min(axis=0), first)
+        high = np.maximum.reduceat(reduced[3].max(axis=0), first)
+        return np.stack((mean, np.sqrt(variance), low, high)).astype(np.float32)
+
+
+def join(tensors: Sequence[torch.Tensor]) -> list[Joined]:
+    """Put tensors together that can be reduced together: alike but for their last size.
 
     Args:
-        tensors: m tensors with at least one element each.
-
-    Returns:
-        ``[4, m]`` on the tensors' device: mean, std, low, high.
+        tensors: at least one element each.
     """
-    values = _wide(torch.stack(list(tensors)).reshape(len(tensors), -1))
-    low, high = torch.aminmax(values, dim=-1)
-    # On a GPU every operation costs its launch; on a CPU this one takes five times as long as the other two.
-    if values.is_cuda:
-        deviation, mean = torch.std_mean(values, dim=-1, correction=0)
-    else:
-        mean = values.mean(-1)
-        # Centred before squaring: the difference of two large squares would lose a small deviation.
-        deviation = _norm(values.sub_(mean.unsqueeze(-1)), dim=-1) / values.shape[-1] ** 0.5
-    return torch.stack((mean, deviation, low, high)).float()
+    groups: dict[object, list[_Group]] = {}
+    for index, tensor in enumerate(tensors):
+        alike = groups.setdefault((tensor.dim(), tensor.shape[:-1], tensor.dtype, tensor.device), [])
+        size, values = (tensor.shape[-1] if tensor.dim() else 1), tensor.numel()
+        group = next((group for group in alike if group.takes(size, values)), None)
+        if group is None:
+            group = _Group(size)
+            alike.append(group)
+        group.add(index, size, values)
+    return [group.joined() for alike in groups.values() for group in alike]
+
+
+class _Group:
+    """Tensors that are to be joined."""
+
+    def __init__(self, chunk: int) -> None:
+        self._chunk = chunk
+        self._values = 0
+        self._members: list[int] = []
+        self._sizes: list[int] = []
+
+    def takes(self, size: int, values: int) -> bool:
+        """Whether one more tensor can be joined: its last size, and how many values it has."""
+        chunk = gcd(self._chunk, size)
+        fits = chunk >= _CHUNK or size == self._chunk
+        return fits and self._values + values <= _TOGETHER
+
+    def add(self, index: int, size: int, values: int) -> None:
+        """Join it."""
+        self._members.append(index)
+        self._sizes.append(size)
+        self._chunk = gcd(self._chunk, size)
+        self._values += values
+
+    def joined(self) -> Joined:
+        """The group."""
+        return Joined(self._members, self._chunk, np.array(self._sizes, dtype=np.intp) // self._chunk)
 
 
 def reduce_one(tensor: torch.Tensor) -> Reduced:
@@ -63,6 +147,17 @@ def reduce_one(tensor: torch.Tensor) -> Reduced:
         mean = values.mean()
         deviation = _centred_norm(values, mean) / values.numel() ** 0.5
     return Reduced(mean, deviation, low, high)
+
+
+def _mean_and_deviation(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Over the last dimension of values that are not needed any more."""
+    # On a GPU every operation costs its launch; on a CPU this one takes five times as long as the other two.
+    if values.is_cuda:
+        deviation, mean = torch.std_mean(values, dim=-1, correction=0)
+        return mean, deviation
+    mean = values.mean(-1)
+    # Centred before squaring: the difference of two large squares would lose a small deviation.
+    return mean, _norm(values.sub_(mean.unsqueeze(-1)), dim=-1) / values.shape[-1] ** 0.5
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
@@ -87,43 +182,30 @@ def _norm(values: torch.Tensor, dim: int | None = None) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Statistics of some calls, on a device.
+class OnDevice:
+    """Statistics of some calls before they are on the host.
 
     Attributes:
         places: which calls of the step.
-        values: ``[4, calls]`` mean, std, low, high.
+        values: what :meth:`Joined.reduce` made of their outputs, or else ``[n, 4]`` statistics of each.
+        joined: how they were joined; None where they were reduced one by one.
     """
 
     places: list[int]
     values: torch.Tensor
+    joined: Joined | None = None
+
+    def complete(self, values: npt.NDArray[np.float32]) -> Statistics:
+        """Their statistics.
+
+        Args:
+            values: a copy of :attr:`values` on the host.
+        """
+        return values.T if self.joined is None else self.joined.complete(values)
 
 
-def reduce_groups(
-    places: Sequence[int], tensors: Sequence[torch.Tensor], groups: Sequence[Sequence[int]]
-) -> list[Columns]:
-    """Statistics of tensors of any shapes, together for each device; waits for nothing.
-
-    Args:
-        places: which call each tensor comes from.
-        tensors: the tensors.
-        groups: what :func:`group_alike` made of them.
-    """
-    devices: dict[torch.device, list[Columns]] = {}
-    for group in groups:
-        values = reduce_stacked([tensors[index] for index in group])
-        devices.setdefault(values.device, []).append(Columns([places[index] for index in group], values))
-    return [
-        Columns(
-            [place for columns in several for place in columns.places],
-            torch.cat([columns.values for columns in several], dim=1),
-        )
-        for several in devices.values()
-    ]
-
-
-def gather(reduced: Mapping[int, Reduced]) -> list[Columns]:
-    """Statistics of tensors that were reduced one by one, together for each device; waits for nothing.
+def gather(reduced: Mapping[int, Reduced]) -> list[OnDevice]:
+    """Put statistics of tensors that were reduced one by one together, for each device; waits for nothing.
 
     Args:
         reduced: what :func:`reduce_one` made of them, by call.
@@ -132,17 +214,9 @@ def gather(reduced: Mapping[int, Reduced]) -> list[Columns]:
     for place, each in reduced.items():
         devices.setdefault(each.mean.device, []).append(place)
     return [
-        Columns(places, torch.stack([value for place in places for value in reduced[place]]).reshape(-1, 4).T)
+        OnDevice(places, torch.stack([value for place in places for value in reduced[place]]).view(-1, 4))
         for places in devices.values()
     ]
-
-
-def group_alike(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Indices of tensors of one shape, dtype and device each, in order of appearance."""
-    groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
-    for index, tensor in enumerate(tensors):
-        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(index)
-    return [*groups.values()]
 
 
 def is_reducible(tensor: torch.Tensor) -> bool:

@@ -118,8 +118,9 @@ class CaughtStep:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        return sum(tensor.nbytes for tensor in (*self.held.values(), *self.saved.values()))
+        """Bytes of the tensors, and of what was taken of module calls."""
+        taken = 0 if self.calls is None else self.calls.nbytes
+        return taken + sum(tensor.nbytes for tensor in (*self.held.values(), *self.saved.values()))
 
 
 class StepBuilder:

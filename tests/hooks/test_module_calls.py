@@ -15,7 +15,8 @@ from hooks.call_notes import CallNotes
 from hooks.call_records import CallDescriber, StepCalls
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
-from hooks.statistics import gather, reduce_one, reduce_stacked
+from hooks.statistics import gather, join, reduce_one
+from hooks.tensors import to_host
 from tests.support.models import taken_calls
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -257,12 +258,61 @@ def test_shapes_that_never_come_again_are_forgotten(statistics: bool) -> None:
 @pytest.mark.parametrize("size", [1, 7, 30_000, 9_000_001])
 def test_an_output_alone_is_reduced_as_in_a_stack(size: int, dtype: torch.dtype) -> None:
     values = (torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3 + 100).to(dtype)
-    (columns,) = gather({5: reduce_one(values.requires_grad_())})
-    assert columns.places == [5]
-    alone = columns.values[:, 0].float().numpy()
+    (queued,) = gather({5: reduce_one(values.requires_grad_())})
+    assert queued.places == [5]
+    alone = queued.complete(to_host(queued.values))[:, 0]
     exact = values.detach().double()
     expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
     assert alone == pytest.approx([float(each) for each in expected], rel=1e-4, abs=1e-6)
-    if size < 1_000_000:  # a stack is not reduced in parts, and loses digits where it is long
-        stacked = reduce_stacked([values.detach()])[:, 0].numpy()
-        assert alone == pytest.approx(stacked, rel=1e-4, abs=1e-6)
+    if size < 1_000_000:  # a long chunk is not reduced in parts, and loses digits
+        (joined,) = join([values])
+        together = joined.complete(to_host(joined.reduce([values])))[:, 0]
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_outputs_of_many_sizes_are_reduced_together(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [
+        (1, 1, 96),
+        (1, 1, 32),
+        (2, 1, 96),
+        (1, 1, 7),
+        (1, 1, 96),
+        (1, 1, 5),
+        (2, 1, 64),
+        (),
+        (3,),
+        (2, 1, 96),
+    ]
+    tensors = [
+        (torch.randn(size, generator=generator) * 2 + 50 * index).to(dtype)
+        for index, size in enumerate(sizes)
+    ]
+    tensors[2] = tensors[2].transpose(0, 2).contiguous().transpose(0, 2)
+    before = [tensor.clone() for tensor in tensors]
+    joined = join(tensors)
+    assert [each.members for each in joined] == [[0, 1, 4], [3], [5], [2, 6, 9], [7], [8]]
+    for each in joined:
+        found = each.complete(to_host(each.reduce(tensors)))
+        for column, index in enumerate(each.members):
+            exact = tensors[index].double()
+            expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
+            assert found[:, column] == pytest.approx([float(value) for value in expected], rel=1e-5)
+    assert all(torch.equal(tensor, old) for tensor, old in zip(tensors, before, strict=True))
+
+
+def test_what_is_not_finite_stays_with_its_output() -> None:
+    tensors = [torch.ones(1, 32), torch.tensor([[1.0, float("nan")] * 16]), torch.ones(1, 64)]
+    tensors[2][0, 40] = float("-inf")
+    (joined,) = join(tensors)
+    mean, deviation, low, high = joined.complete(to_host(joined.reduce(tensors)))
+    assert (mean[0], deviation[0], low[0], high[0]) == (1, 0, 1, 1)
+    assert np.isnan([mean[1], deviation[1], low[1], high[1], deviation[2]]).all()
+    assert (low[2], high[2]) == (-np.inf, 1)
+
+
+def test_not_too_much_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hooks.statistics._TOGETHER", 100)
+    tensors = [torch.ones(1, 48), torch.ones(1, 48), torch.ones(1, 48), torch.ones(1, 200)]
+    assert [each.members for each in join(tensors)] == [[0, 1], [2], [3]]
