@@ -15,6 +15,9 @@ from hooks.tensors import tensors_in, to_host
 
 Results = npt.NDArray[np.float32]
 
+_MANY = 256
+"""So many kinds of outputs are a reason to forget them."""
+
 
 @dataclass(frozen=True)
 class TakenCalls:
@@ -91,7 +94,8 @@ class CallReducer:
 
     def __init__(self, overwritten: Callable[[int], None]) -> None:
         self._overwritten = overwritten
-        self._last: tuple[object, ...] = ()
+        self._looks = _OutputLooks()
+        self._joined_looks = b""
         self._joined: list[Joined] = []
 
     def queue(self, notes: CallNotes) -> QueuedCalls:
@@ -123,11 +127,31 @@ class CallReducer:
         return held.only(whole)
 
     def _join(self, notes: CallNotes, held: HeldCalls) -> list[Joined]:
-        """How outputs are joined; what was found for one step serves the next whose calls look the same."""
-        looks = notes.known, notes.calls["known"].tobytes(), held.places
-        if looks != self._last:
-            self._last, self._joined = looks, join(held.outputs)
+        """How outputs are joined; what was found for one step serves the next whose outputs look the same."""
+        numbers = np.array([self._looks.number(call) for call in notes.known], dtype=np.int32)
+        looks = numbers[notes.calls["known"][held.places]].tobytes()
+        if looks != self._joined_looks:
+            self._joined_looks, self._joined = looks, join(held.outputs)
         return self._joined
+
+
+class _OutputLooks:
+    """Numbers what outputs look like; what goes into a call may change with every step."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[object, int] = {}
+        self._next = 0
+
+    def number(self, call: KnownCall) -> int:
+        """The number of what the first tensor looks like that comes out of a call."""
+        looks = call.key[1][:1]
+        found = self._numbers.get(looks)
+        if found is None:
+            if len(self._numbers) >= _MANY:  # outputs that grow with the sequence never come again
+                self._numbers.clear()
+            found = self._numbers[looks] = self._next
+            self._next += 1
+        return found
 
 
 def _count_nonfinite(
