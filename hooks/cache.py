@@ -19,7 +19,7 @@ from transformers.cache_utils import (
 )
 
 from hooks import compiled
-from hooks.tensors import info_of
+from hooks.tensors import info
 from tracer.schema.cache import CacheGroup, CacheState
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
@@ -53,13 +53,18 @@ class CacheView:
         return [key for key, _ in self.layers] + [value for _, value in self.layers]
 
     @cached_property
+    def alike(self) -> bool:
+        """Whether all of them are of one size, dtype and device."""
+        return compiled.alike(self.tensors)
+
+    @cached_property
     def stack(self) -> torch.Tensor | None:
         """All of them as one tensor; None where it is quicker to look at each, or they are not alike.
 
         On an accelerator every operation costs its launch, and reading all of a short cache next to nothing.
         """
         tensors = self.tensors
-        if not tensors or tensors[0].is_cpu or not compiled.alike(tensors):
+        if not tensors or tensors[0].is_cpu or not self.alike:
             return None
         if tensors[0].nbytes * len(tensors) > STACK_BYTES:
             return None
@@ -112,31 +117,65 @@ def _legacy_layers(cache: object) -> Layers:
     return layers
 
 
-def record_cache(view: CacheView, positions: int) -> CacheState:
-    """The record of a cache, equal layers folded.
+_Looks = tuple[torch.Size, torch.dtype, torch.device]
+
+
+@dataclass(frozen=True)
+class CacheLooks:
+    """What a cache looked like; its record is made when it is needed, on the thread that writes.
+
+    Attributes:
+        kind: class of the cache object.
+        length: slots in use.
+        groups: how many layers followed each other that looked the same, and looks of their keys and values.
+    """
+
+    kind: str
+    length: int
+    groups: tuple[tuple[int, _Looks, _Looks], ...] = ()
+
+    @cached_property
+    def record(self) -> CacheState:
+        """The record, equal layers folded."""
+        groups: list[CacheGroup] = []
+        first = 0
+        for count, key, value in self.groups:
+            groups.append(CacheGroup(first=first, last=first + count - 1, key=info(*key), value=info(*value)))
+            first += count
+        return CacheState(kind=self.kind, length=self.length, groups=tuple(groups))
+
+
+NO_CACHE = CacheLooks(kind="none", length=0)
+
+
+def look_at_cache(view: CacheView, positions: int) -> CacheLooks:
+    """What a cache looks like.
 
     Args:
         view: the cache.
         positions: tokens processed so far.
     """
-    groups: list[CacheGroup] = []
+    groups: list[tuple[int, _Looks, _Looks]] = []
     first = 0
     for count in _alike(view):
         key, value = view.layers[first]
-        groups.append(CacheGroup(first=first, last=first + count - 1, key=info_of(key), value=info_of(value)))
+        groups.append((count, _looks_of(key), _looks_of(value)))
         first += count
-    return CacheState(kind=view.kind, length=view.length(positions), groups=tuple(groups))
+    return CacheLooks(view.kind, view.length(positions), tuple(groups))
+
+
+def _looks_of(tensor: torch.Tensor) -> _Looks:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _alike(view: CacheView) -> list[int]:
     """How many layers follow each other that look the same."""
-    count = len(view.layers)
-    if count and compiled.alike(view.tensors[:count]) and compiled.alike(view.tensors[count:]):
-        return [count]
-    return [sum(1 for _ in layers) for _, layers in groupby(view.layers, _looks)]
+    if view.layers and view.alike:
+        return [len(view.layers)]
+    return [sum(1 for _ in layers) for _, layers in groupby(view.layers, _layer_looks)]
 
 
-def _looks(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
+def _layer_looks(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
     key, value = layer
     return key.shape, value.shape, key.dtype, key.device
 
@@ -156,7 +195,7 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
     tensors = view.tensors
     if not tensors or not view.appends:
         return []
-    if not start < stop or not compiled.alike(tensors):
+    if not start < stop or not view.alike:
         return [tensor[..., start:stop, :].detach().clone() for tensor in tensors]
     if view.stack is not None:
         return view.stack.narrow(-2, start, stop - start)

@@ -70,9 +70,28 @@ class CacheReading:
     layers: list[tuple[tuple[int, ...], _Reading | None]]
     sums: list[torch.Tensor]
 
+    def check(self, sums: Sequence[torch.Tensor]) -> tuple[Check, list[Violation]]:
+        """Compare with what was read before.
+
+        Args:
+            sums: :attr:`sums` on the host.
+
+        Returns:
+            The check, with how many of the layers were read, and what did not hold.
+        """
+        violations: list[Violation] = []
+        if self.total and self.length != self.expected:
+            message = f"the cache holds {self.length} slots, expected {self.expected}"
+            violations.append(Violation(check="cache", message=message))
+        for (layers, known), both in zip(self.layers, sums, strict=True):
+            if known is not None and min(known.length, self.length):
+                violations += _differences(known, layers, both[0].numpy())
+        read = sum(len(layers) for layers, _ in self.layers)
+        return Check(name="cache", ok=not violations, checked=read, total=self.total), violations
+
 
 class CacheProof:
-    """Keeps the checksums of a run and compares them step by step."""
+    """Reads the checksums of a run step by step, and keeps them for the next one."""
 
     def __init__(self) -> None:
         self._last: dict[int, _Reading] = {}
@@ -93,26 +112,6 @@ class CacheProof:
             for layers, known in together
         ]
         return CacheReading(length, expected, len(view.layers), together, sums)
-
-    def check(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> tuple[Check, list[Violation]]:
-        """Compare with what was read before.
-
-        Args:
-            reading: what :meth:`read` gave.
-            sums: its checksums on the host.
-
-        Returns:
-            The check, with how many of the layers were read, and what did not hold.
-        """
-        violations: list[Violation] = []
-        if reading.total and reading.length != reading.expected:
-            message = f"the cache holds {reading.length} slots, expected {reading.expected}"
-            violations.append(Violation(check="cache", message=message))
-        for (layers, known), both in zip(reading.layers, sums, strict=True):
-            if known is not None and min(known.length, reading.length):
-                violations += _differences(known, layers, both[0].numpy())
-        read = sum(len(layers) for layers, _ in reading.layers)
-        return Check(name="cache", ok=not violations, checked=read, total=reading.total), violations
 
     def keep(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
         """Compare with these checksums from now on.
@@ -142,9 +141,8 @@ class CacheProof:
     ) -> Iterator[tuple[tuple[int, ...], _Reading | None]]:
         """Layers that are alike and were read together the last time, with what was read then."""
         groups: dict[tuple[object, _Reading | None], list[int]] = {}
-        alike = compiled.alike([tensor for layer in layers for tensor in view.layers[layer]])
         for layer in layers:
-            looks = None if alike else _looks(*view.layers[layer])
+            looks = None if view.alike else _slots_of(*view.layers[layer])
             groups.setdefault((looks, self._last.get(layer)), []).append(layer)
         for (_, known), members in groups.items():
             yield tuple(members), known
@@ -192,7 +190,7 @@ def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
     return slots.view(words).sum(-1, dtype=torch.int64)
 
 
-def _looks(key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
+def _slots_of(key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
     return key.shape[:3], value.device
 
 

@@ -75,6 +75,7 @@ class DrawLog:
             left_behind: digest of the state that the draw before the first one left behind, if there was one.
         """
         self._left_behind = left_behind
+        self._after: torch.Tensor | None = None
         self._since_keyframe = 0
 
     def record(self, states: DrawStates) -> Draw:
@@ -83,9 +84,10 @@ class DrawLog:
         Args:
             states: the states around it.
         """
-        before = digest(states.before)
+        same = self._after is not None and torch.equal(self._after, states.before)
+        before = self._left_behind if same else digest(states.before)
         follows = before == self._left_behind
-        self._left_behind = digest(states.after)
+        self._after, self._left_behind = states.after, digest(states.after)
         whole = not follows or self._since_keyframe >= KEYFRAME_EVERY
         self._since_keyframe = 1 if whole else self._since_keyframe + 1
         return Draw(

@@ -26,7 +26,7 @@ class ModuleWatch:
     """Stands before ``forward`` of every module of a model.
 
     A tape notes the calls when they return. An output whose statistics it does not take itself it holds in a
-    decode step, and all are looked at together at the end. In the prefill an output may be large, so it is
+    decode step, and all are looked at together at the end. In a long prefill outputs are large, so each is
     looked at when it appears, and never more than one is held. The same goes for a module whose output turns
     out to be overwritten in place.
 
@@ -67,7 +67,7 @@ class ModuleWatch:
         """Start to note calls.
 
         Args:
-            early: look at outputs when they appear (prefill).
+            early: look at outputs when they appear (long prefill).
         """
         if self._known.crowded:
             self._known.keep(self._tape.known())

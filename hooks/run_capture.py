@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from hooks import compiled
-from hooks.cache import new_slots, record_cache, slot_norms, view_cache
+from hooks.cache import NO_CACHE, look_at_cache, new_slots, slot_norms, view_cache
 from hooks.cache_proof import CacheProof, CacheReading
 from hooks.call_notes import CallNotes
 from hooks.calls import QueuedCalls
@@ -21,13 +21,13 @@ from hooks.draw import DrawStates, generator_state
 from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
-from hooks.step import NO_CACHE, CaughtStep
+from hooks.step import CaughtStep
 from hooks.tensors import info, info_of, is_small_integer, keep
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
 
 EARLY_TOKENS = 64
-"""Steps that feed more tokens than this reduce module outputs one by one, so that few are held at once."""
+"""Steps that feed more tokens than this (long prefills) reduce outputs one by one: few are held at once."""
 
 _CACHE_NAMES = ("past_key_values", "cache_params", "state", "past_buckets_states")
 
@@ -154,7 +154,7 @@ class RunCapture:
             cache = next((inputs[name] for name in _CACHE_NAMES if inputs.get(name) is not None), None)
             if step.number == 1:
                 view = view_cache(cache)
-                self._cache_after = record_cache(view, max(0, step.sequence_length - step.fed))
+                self._cache_after = look_at_cache(view, max(0, step.sequence_length - step.fed))
             step.cache_before = self._cache_after
             # Copies stay on the device until the step is over, so that a GPU is not asked in between.
             if mask is not None and mask.dim() == 2:
@@ -175,8 +175,7 @@ class RunCapture:
         if self._calls is not None:
             step.extra_forwards += 1
             return False
-        early = step.number == 1 or step.fed * step.ids_before.shape[0] > EARLY_TOKENS
-        self._modules.begin(early=early)
+        self._modules.begin(early=step.fed * step.ids_before.shape[0] > EARLY_TOKENS)
         for probe in self._probes:
             probe.begin()
         self._forward_began = time.perf_counter()
@@ -285,7 +284,7 @@ class RunCapture:
 
     def _read_cache(self, step: CaughtStep, cache: Any) -> None:
         view = view_cache(cache)
-        self._cache_after = step.cache_after = record_cache(view, step.sequence_length)
+        self._cache_after = step.cache_after = look_at_cache(view, step.sequence_length)
         before, after = step.cache_before.length, step.cache_after.length
         if not view.layers:
             return
@@ -422,9 +421,7 @@ class RunCapture:
         if queued is not None:
             step.calls = queued.taken(results)
         if reading is not None:
-            check, violations = self._proof.check(reading, sums)
-            step.checks.append(check)
-            step.violations += violations
+            step.cache_read = reading, sums
         return sums
 
 

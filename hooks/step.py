@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hooks.cache import NO_CACHE, CacheLooks
+from hooks.cache_proof import CacheReading
 from hooks.call_records import CallDescriber, StepCalls
 from hooks.calls import TakenCalls
 from hooks.draw import DrawLog, DrawStates
@@ -18,7 +20,6 @@ from hooks.statistics import NonFinite
 from hooks.tensors import named, to_host, to_host_all
 from hooks.tokens import TokenTexts
 from tracer.analysis.pipeline import summarise
-from tracer.schema.cache import CacheState
 from tracer.schema.run import ModuleInfo, TokenText
 from tracer.schema.step import (
     CacheColumns,
@@ -37,7 +38,6 @@ from tracer.schema.step import (
 from tracer.schema.tensors import IntValues, TensorInfo
 
 Array = npt.NDArray[Any]
-NO_CACHE = CacheState(kind="none", length=0)
 
 
 @dataclass
@@ -57,6 +57,7 @@ class CaughtStep:
             stopping criteria, ``[batch]``), ``next_position``, ``norms`` ``[2 · layers, batch, KV heads, new
             slots]``, and until they are on the host ``slots``, the same with a dimension more, to be stored.
         saved: tensors that the trace stores, by name.
+        cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
     """
 
     number: int
@@ -67,8 +68,9 @@ class CaughtStep:
     sequence_length: int
     fed: int
     stages: int
-    cache_before: CacheState = NO_CACHE
-    cache_after: CacheState = NO_CACHE
+    cache_before: CacheLooks = NO_CACHE
+    cache_after: CacheLooks = NO_CACHE
+    cache_read: tuple[CacheReading, list[torch.Tensor]] | None = None
     forward: ForwardResult | None = None
     forward_seconds: float = 0.0
     extra_forwards: int = 0
@@ -210,6 +212,11 @@ class StepBuilder:
         return self._finished if done is None else self._finished | done
 
     def _check(self, caught: CaughtStep, calls: StepCalls | None) -> None:
+        if caught.cache_read is not None:
+            reading, sums = caught.cache_read
+            held, changes = reading.check(sums)
+            caught.checks.append(held)
+            caught.violations += changes
         arrays = {name: caught.array(f"input/{name}") for name, _ in caught.inputs}
         values = {name: array for name, array in arrays.items() if array is not None}
         mask = caught.array("mask")
@@ -260,8 +267,8 @@ class StepBuilder:
                 sequence_length=caught.sequence_length,
                 new_start=max(0, caught.sequence_length - caught.fed),
             ),
-            cache_before=caught.cache_before,
-            cache_after=caught.cache_after,
+            cache_before=caught.cache_before.record,
+            cache_after=caught.cache_after.record,
             forward=self._forward(caught, calls),
             stages=caught.stages,
             vocab_size=caught.forward.logits.shape[-1] if caught.forward else 0,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 MAX_VALUES = 1 << 16
 """Integer arguments longer than this are recorded by shape only."""
+
+_ALIGNMENT = 16
+"""Bytes; enough for every dtype."""
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
@@ -64,23 +68,29 @@ def to_host(tensor: Tensor) -> npt.NDArray[Any]:
 def to_host_all(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the host, in order; tensors that are there already are handed back as they are.
 
-    From a GPU all copies are queued into pinned memory and waited for once.
+    From a GPU all copies are queued into one piece of pinned memory and waited for once.
 
     Args:
         tensors: tensors on any devices.
     """
-    copies: list[Tensor] = []
-    devices: set[torch.device] = set()
-    for tensor in tensors:
-        if tensor.is_cuda:
-            host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            copies.append(host.copy_(tensor, non_blocking=True))
-            devices.add(tensor.device)
-        else:
-            copies.append(tensor.cpu())
-    for device in devices:
+    on_gpu = [tensor for tensor in tensors if tensor.is_cuda]
+    if not on_gpu:
+        return [tensor.cpu() for tensor in tensors]
+    room = _rooms(on_gpu)
+    copies = [
+        next(room).copy_(tensor, non_blocking=True) if tensor.is_cuda else tensor.cpu() for tensor in tensors
+    ]
+    for device in {tensor.device for tensor in on_gpu}:
         torch.cuda.current_stream(device).synchronize()
     return copies
+
+
+def _rooms(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Room for copies of tensors on a GPU, one after the other."""
+    starts = list(accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0))
+    memory = torch.empty(starts.pop(), dtype=torch.uint8, pin_memory=True)
+    for tensor, start in zip(tensors, starts, strict=True):
+        yield memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
 
 
 def saved_bytes(tensor: Tensor) -> memoryview:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM, Qwen2TokenizerFast
 
-from hooks.cache import record_cache, view_cache
+from hooks.cache import look_at_cache, view_cache
 from hooks.call_records import CallDescriber
 from hooks.modules import ModuleWatch
 from hooks.patches import Patches
@@ -218,7 +218,7 @@ def test_full_size_shapes() -> None:
             assert shapes["model"].outputs[0].shape == (1, length, 3584)
             assert shapes[""].outputs[0].shape == (1, length, VOCAB)
             assert shapes["model"].outputs[0].dtype == "bfloat16"
-    state = record_cache(view_cache(cache), 30)
+    state = look_at_cache(view_cache(cache), 30).record
     (group,) = state.groups
     assert (state.layers, state.length) == (28, 30)
     assert group.key.shape == group.value.shape == (1, 4, 30, 128)
