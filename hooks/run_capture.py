@@ -22,7 +22,7 @@ from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
 from hooks.step import CaughtStep
-from hooks.tensors import info, info_of, is_small_integer, keep
+from hooks.tensors import info, info_of, is_small_integer, keep, plain
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
 
@@ -207,7 +207,7 @@ class RunCapture:
                     step.saved["logits"] = self._scores[0] if scores.dtype == dtype else keep(scores)
             if self._scores is not None:
                 if not compiled.put(self._scores, stage, scores):
-                    self._scores[stage].copy_(scores.detach())
+                    self._scores[stage].copy_(plain(scores))
                 self._stages_seen = stage + 1
 
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:

@@ -56,9 +56,7 @@ def to_host(tensor: Tensor) -> npt.NDArray[Any]:
 
     Floats that NumPy lacks (bfloat16) and half precision come as float32, which holds them exactly.
     """
-    # Each of these takes microseconds that most tensors here need not take.
-    if tensor.requires_grad:
-        tensor = tensor.detach()
+    tensor = plain(tensor)
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
     array: npt.NDArray[Any] = tensor.numpy() if tensor.is_cpu else tensor.cpu().numpy()
@@ -99,9 +97,14 @@ def saved_bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The tensor without its graph; most here have none, and asking is quicker than detaching."""
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
 def keep(tensor: Tensor) -> Tensor:
     """A private copy, so that nothing that happens later can change what was recorded."""
-    return tensor.detach().clone()
+    return plain(tensor).clone()
 
 
 def is_small_integer(tensor: Tensor) -> bool:
