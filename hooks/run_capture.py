@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
 from hooks.step import CaughtStep
+from hooks.stored import slot_names
 from hooks.tensors import info, info_of, is_small_integer, keep, plain
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
@@ -292,7 +292,7 @@ class RunCapture:
         if isinstance(slots, torch.Tensor):
             step.held["slots"] = slots
         elif slots:
-            step.saved.update(_by_layer(slots))
+            step.saved.update(zip(slot_names(len(view.layers)), slots, strict=True))
         if self._statistics:
             norms = slot_norms(view, before, after, slots)
             if norms is not None:
@@ -415,20 +415,11 @@ class RunCapture:
         results, sums = queued.results if queued else [], reading.sums if reading else []
         copies = step.to_host([*results, *sums])
         results, sums = copies[: len(results)], copies[len(results) :]
-        slots = step.held.pop("slots", None)
-        if slots is not None:
-            step.saved.update(_by_layer(slots))
         if queued is not None:
             step.calls = queued.taken(results)
         if reading is not None:
             step.cache_read = reading, sums
         return sums
-
-
-def _by_layer(slots: Sequence[torch.Tensor] | torch.Tensor) -> dict[str, torch.Tensor]:
-    """New slots of the KV cache by the names under which they are stored."""
-    parts = itertools.product(("key", "value"), range(len(slots) // 2))
-    return {f"kv/{layer}/{part}": slot for (part, layer), slot in zip(parts, slots, strict=True)}
 
 
 def _result(logits: torch.Tensor) -> ForwardResult:

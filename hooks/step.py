@@ -54,9 +54,9 @@ class CaughtStep:
         stages: number of score stages.
         held: tensors ``mask`` (over the whole sequences), ``input/NAME`` (integer arguments), ``scores``
             ``[stages, batch, vocab]``, ``chosen`` ``[batch]``, ``fired/INDEX`` and ``done`` (answers of the
-            stopping criteria, ``[batch]``), ``next_position``, ``norms`` ``[2 · layers, batch, KV heads, new
-            slots]``, and until they are on the host ``slots``, the same with a dimension more, to be stored.
-        saved: tensors that the trace stores, by name.
+            stopping criteria, ``[batch]``), ``next_position``, and of the KV cache ``norms`` ``[2 · layers,
+            batch, KV heads, new slots]`` and ``slots``, the same with a dimension more, to be stored.
+        saved: other tensors that the trace stores, by name.
         cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
     """
 

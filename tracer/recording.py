@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hooks.step import CaughtStep, StepBuilder
-from hooks.tensors import saved_bytes
+from hooks.stored import stored
 from hooks.tokens import TokenTexts
 from tracer.analysis.breaks import BreakWatch
 from tracer.errors import CheckFailedError
@@ -145,12 +145,7 @@ class StepJob:
         step, new_tokens = self.builder.build(self.caught)
         if step.head.violations:
             self.violated.set()
-        tensors = {
-            name: SavedTensor(
-                str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), saved_bytes(tensor)
-            )
-            for name, tensor in self.caught.saved.items()
-        }
+        tensors = {name: SavedTensor(*values) for name, values in stored(self.caught)}
         return StepWrite(step, new_tokens, tensors)
 
 

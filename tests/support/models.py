@@ -26,6 +26,7 @@ from hooks.call_notes import CallNotes
 from hooks.calls import TakenCalls
 from hooks.modules import ModuleWatch
 from hooks.step import CaughtStep, StepBuilder
+from hooks.stored import stored
 from hooks.tensors import to_host_all
 from hooks.tokens import TokenTexts
 from hooks.watch import GenerationWatch
@@ -149,7 +150,7 @@ class CollectedRun:
 
     def put(self, caught: CaughtStep) -> bool:
         self.steps.append(self._builder.build(caught)[0])
-        self.saved.append(caught.saved)
+        self.saved.append({name: _tensor(*values) for name, values in stored(caught)})
         return False
 
     def lost(self, fault: Exception) -> None:
@@ -165,6 +166,12 @@ class CollectedRun:
             found += [error.message for error in step.head.errors]
             found += [violation.message for violation in step.head.violations]
         return found
+
+
+def _tensor(dtype: str, shape: tuple[int, ...], values: memoryview) -> torch.Tensor:
+    if not values:
+        return torch.empty(shape, dtype=getattr(torch, dtype))
+    return torch.frombuffer(values, dtype=getattr(torch, dtype)).reshape(shape)
 
 
 def taken_calls(watch: ModuleWatch, notes: CallNotes) -> TakenCalls:
