@@ -2,7 +2,8 @@
 
 Ratios are medians of alternating runs in one process: untraced, traced, untraced, traced … with each way of
 watching in turn, and each traced run divided by the mean of the untraced runs before and after it. Absolute
-times drift with the machine; ratios hold.
+times drift with the machine; ratios hold. Where even those scatter, ``--steps`` sets traced steps against
+their neighbours.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import nn
 from hooks import compiled
 from hooks.plain_tape import Tape as PlainTape
 from tests.benchmarks.models import Subject, cuda_subject, demo_subject
+from tests.benchmarks.neighbours import StepCost, step_cost
 from tracer import open_trace, trace
 from tracer.tracefile import Recorder
 
@@ -67,6 +69,7 @@ class Report:
     machine: str
     date: str
     ratios: list[Ratio] = field(default_factory=list)
+    steps: list[StepCost] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -253,6 +256,14 @@ def run(arguments: argparse.Namespace) -> Report:
         name: settings for name, settings in LEVELS.items() if arguments.level in (None, name.split()[0])
     }
     watchers = {name: traced(subject, settings) for name, settings in chosen.items()}
+    for name, settings in chosen.items() if arguments.steps else ():
+        for written in (False, True):
+            cost = step_cost(subject, name, settings, generations=arguments.steps, written=written)
+            report.steps.append(cost)
+            if not arguments.json:
+                print(_step_line(cost), flush=True)  # noqa: T201
+    if not arguments.pairs:
+        return report
     cases = [(1, 30)] if arguments.quick else [(1, 30), (4, 30), (1, 2000)]
     for rows, length in cases:
         every = watchers | (peers(subject) if arguments.peers and (rows, length) == (1, 30) else {})
@@ -271,10 +282,21 @@ def _line(ratio: Ratio) -> str:
     return f"{ratio.median:6.3f}  ({spread})  {ratio.what}"
 
 
+def _step_line(cost: StepCost) -> str:
+    spread = f"± {cost.error:.2f}, {cost.steps} steps, {cost.untraced:.1f} ms untraced"
+    return f"{cost.milliseconds:+6.2f} ms a step  ({spread})  {cost.what}"
+
+
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=7, help="alternating pairs a figure (default 7)")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=0,
+        help="also measure steps against their neighbours, in so many generations",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--level", choices=("shapes", "stats", "tensors"), help="only this capture level")
     parser.add_argument("--quick", action="store_true", help="only batch 1 after a short prompt")
