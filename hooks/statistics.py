@@ -3,7 +3,7 @@
 Reducing each module output by itself costs more than the model's own small operations. Outputs that differ
 in their last dimension only are therefore joined along it and reduced together, in chunks that fit all of
 them: a handful of operations for a whole step, whose small results are put together on the host. Those of a
-prefill are large enough to be reduced one by one.
+long prefill are large enough to be reduced one by one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,11 @@ class Joined:
         return torch.stack((mean, deviation, low, high)).float()
 
     def complete(self, reduced: npt.NDArray[np.float32]) -> Statistics:
-        """Statistics of whole tensors from those of their chunks."""
+        """Statistics of whole tensors from those of their chunks.
+
+        Args:
+            reduced: a copy of what :meth:`reduce` gave, on the host.
+        """
         first = np.concatenate(([0], np.cumsum(self.counts)[:-1]))
         means, deviations = reduced[:2].astype(np.float64)
         chunks = self.counts * reduced.shape[1]
@@ -134,7 +138,7 @@ class _Group:
 
 
 def reduce_one(tensor: torch.Tensor) -> Reduced:
-    """The same of one tensor that is about to be let go: no copy of it, and half as many operations.
+    """Statistics of one tensor that is about to be let go, without a copy of it.
 
     Args:
         tensor: at least one element.
