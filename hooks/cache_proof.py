@@ -121,7 +121,9 @@ class CacheProof:
             sums: its checksums on the host.
         """
         for (layers, _), both in zip(reading.layers, sums, strict=True):
-            self._last.update(dict.fromkeys(layers, _Reading(reading.length, layers, both[1].numpy())))
+            # A copy: what came from a GPU shares its memory with all results of the step.
+            read = _Reading(reading.length, layers, both[1].numpy().copy())
+            self._last.update(dict.fromkeys(layers, read))
 
     def _turn(self, view: CacheView, length: int) -> list[int]:
         """The layers whose turn it is: as many as the budget allows, at least one."""

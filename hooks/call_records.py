@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,8 @@ class CallDescriber:
             layout = self._book.layout(taken.calls["module"].tolist())
         numbers = np.array([self._book.number(call.key) for call in taken.known], dtype=np.int32)
         shapes = {number: self._book.shape(number) for number in numbers.tolist()}
-        self._last = _Sequence(taken, numbers[taken.calls["known"]], *layout, shapes)
+        looks = replace(taken, looked_at=())  # what was looked at is of this step alone
+        self._last = _Sequence(looks, numbers[taken.calls["known"]], *layout, shapes)
         if self._book.crowded:
             self._book.keep(shapes.keys())
         return self._last
