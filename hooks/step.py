@@ -95,7 +95,7 @@ class CaughtStep:
             violations=[*self.violations],
             errors=[*self.errors],
             interventions=[*self.interventions],
-            held={**self.held},
+            held={name: tensor for name, tensor in self.held.items() if name != "slots"},
             saved={},
         )
 

@@ -10,6 +10,9 @@ import pytest
 import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from hooks.step import CaughtStep
+from hooks.stored import stored
+from hooks.tensors import info_of
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UsageError
@@ -74,3 +77,16 @@ def test_a_cache_that_was_filled_before_the_run_is_refused(tmp_path: Path) -> No
         model.generate(**inputs, past_key_values=filled, max_new_tokens=3, do_sample=False, eos_token_id=None)
     with open_trace(tmp_path / "run.trace") as recording, pytest.raises(UsageError, match="filled KV cache"):
         recording.cache_at(2)
+
+
+def test_a_copy_of_a_step_stores_nothing() -> None:
+    ids = torch.zeros(1, 1)
+    caught = CaughtStep(1, 0.0, [], {}, info_of(ids), sequence_length=1, fed=1, stages=1)
+    caught.held["slots"] = torch.arange(16.0).reshape(4, 1, 1, 1, 4)
+    caught.saved["logits"] = ids
+    found = dict(stored(caught))
+    assert [*found] == ["logits", "kv/0/key", "kv/1/key", "kv/0/value", "kv/1/value"]
+    dtype, shape, values = found["kv/0/value"]
+    assert (dtype, shape) == ("float32", (1, 1, 1, 4))
+    assert np.frombuffer(values, np.float32).tolist() == [8, 9, 10, 11]
+    assert dict(stored(caught.copy())) == {}
