@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from hooks import compiled
 from hooks.cache import NO_CACHE, look_at_cache, new_slots, slot_norms, view_cache
 from hooks.cache_proof import CacheProof, CacheReading
 from hooks.call_notes import CallNotes
@@ -20,9 +19,10 @@ from hooks.draw import DrawStates, generator_state
 from hooks.interventions import Interventions, TokenChange
 from hooks.modules import ModuleWatch
 from hooks.probes import Probe
+from hooks.scores import StepScores
 from hooks.step import CaughtStep
 from hooks.stored import slot_names
-from hooks.tensors import info, info_of, is_small_integer, keep, plain
+from hooks.tensors import info, info_of, is_small_integer, keep
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
 
@@ -63,6 +63,7 @@ class RunCapture:
         deliver: Callable[[CaughtStep], bool],
         *,
         stages: int,
+        candidates: int,
         sampling: bool,
         statistics: bool,
         save_logits: bool = False,
@@ -76,6 +77,7 @@ class RunCapture:
             modules: the module watch of the model.
             deliver: called with each finished step; its answer is whether the run shall end there.
             stages: number of score stages.
+            candidates: cap of the lists of recorded tokens.
             sampling: whether tokens are drawn, so that there is a random state to note.
             statistics: whether to take statistics and check the cache's contents.
             save_logits: whether to store the raw logits.
@@ -89,6 +91,7 @@ class RunCapture:
         self._modules = modules
         self._deliver = deliver
         self._stages = stages
+        self._candidates = candidates
         self._sampling = sampling
         self._statistics = statistics
         self._save_logits = save_logits
@@ -98,8 +101,7 @@ class RunCapture:
         modules.forget()
         self._cache_after = NO_CACHE
         self._step: CaughtStep | None = None
-        self._scores: torch.Tensor | None = None
-        self._stages_seen = 0
+        self._scores: StepScores | None = None
         self._before_draw: torch.Tensor | None = None
         self._calls: CallNotes | None = None
         self._reading: CacheReading | None = None
@@ -194,21 +196,17 @@ class RunCapture:
             step.forward = _result(outputs.logits)
 
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
-        """Scores ``[batch, vocab]`` at a stage; copied at once, since the next processor may edit them."""
+        """Scores ``[batch, vocab]`` at a stage."""
         step = self._step
         if step is None:
             return
         with self.guard("processors"):
             if stage == 0:
-                dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-                self._scores = torch.empty((self._stages, *scores.shape), dtype=dtype, device=scores.device)
+                self._scores = StepScores(self._stages, scores)
                 if self._save_logits:
-                    # Of float32 logits the stage itself is kept; a narrower dtype is stored as it is.
-                    step.saved["logits"] = self._scores[0] if scores.dtype == dtype else keep(scores)
+                    step.saved["logits"] = keep(scores)
             if self._scores is not None:
-                if not compiled.put(self._scores, stage, scores):
-                    self._scores[stage].copy_(plain(scores))
-                self._stages_seen = stage + 1
+                self._scores.put(stage, scores)
 
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
         """All processors ran; with sampling, the draw is next.
@@ -244,7 +242,7 @@ class RunCapture:
         Raises:
             UsageError: no processor of this run has such a setting, or it refuses the value.
         """
-        seen = 0 if self._scores is None else self._stages_seen
+        seen = 0 if self._scores is None else self._scores.seen
         step = self.steps + 1 if self._step is None else self._step.number
         return self.interventions.set(name, value, step=step, stages=seen).detail
 
@@ -253,7 +251,7 @@ class RunCapture:
         if step is None or not self.interventions.any:
             return scores
         with self.guard("choice"):
-            stages = None if self._scores is None else self._scores[: self._stages_seen]
+            stages = None if self._scores is None else self._scores.stages
             scores, done = self.interventions.apply(scores, step.number, stages)
             step.interventions += [each for each in done if each not in step.interventions]
         return scores
@@ -318,7 +316,7 @@ class RunCapture:
         if step.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
             step.forward = _result(logits)
         if self._scores is not None:
-            step.held["scores"] = self._scores[: self._stages_seen]
+            step.held["scores"] = self._scores.stages
         elif self._calls is not None and hasattr(local.get("outputs"), "logits"):
             step.held["scores"] = local["outputs"].logits[None, :, -1, :].detach().float()
         if isinstance(ids, torch.Tensor) and ids.shape[1:] == (step.sequence_length + 1,):
@@ -385,7 +383,7 @@ class RunCapture:
         self,
         step: CaughtStep,
         calls: CallNotes | None,
-        scores: torch.Tensor | None,
+        scores: StepScores | None,
         reading: CacheReading | None,
     ) -> None:
         queued = None
@@ -397,12 +395,14 @@ class RunCapture:
         if before is not None and scores is not None:
             step.draw = DrawStates(str(scores.device), before, generator_state(scores.device))
         if scores is not None:
-            step.held["scores"] = scores
+            step.held["scores"] = scores.stages
         for probe in self._probes:
             probe.finish(step)
         sums = self._to_host(step, queued, reading)
         if reading is not None:
             self._proof.keep(reading, sums)
+        if scores is not None and scores.seen == self._stages and "chosen" in step.held:
+            step.summary = scores.summary(step.held["chosen"], self._candidates)
 
     def _to_host(
         self, step: CaughtStep, queued: QueuedCalls | None, reading: CacheReading | None

@@ -57,6 +57,7 @@ class CaughtStep:
             stopping criteria, ``[batch]``), ``next_position``, and of the KV cache ``norms`` ``[2 · layers,
             batch, KV heads, new slots]`` and ``slots``, the same with a dimension more, to be stored.
         saved: other tensors that the trace stores, by name.
+        summary: of the scores, where it was made at once; it does not know what rows had ended.
         cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
     """
 
@@ -85,6 +86,7 @@ class CaughtStep:
     interventions: list[Intervention] = field(default_factory=list)
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
+    summary: ScoreColumns | None = None
     seconds: float = 0.0
 
     def copy(self) -> CaughtStep:
@@ -98,6 +100,12 @@ class CaughtStep:
             held={name: tensor for name, tensor in self.held.items() if name != "slots"},
             saved={},
         )
+
+    def summarised(self) -> CaughtStep:
+        """The same step without the scores, if there is a summary of them."""
+        if self.summary is None:
+            return self
+        return replace(self, held={name: tensor for name, tensor in self.held.items() if name != "scores"})
 
     def to_host(self, others: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
         """Bring all tensors to the host; on a GPU this waits for the device once.
@@ -201,6 +209,8 @@ class StepBuilder:
         return self._head(bare, None)
 
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
+        if caught.summary is not None:
+            return replace(caught.summary, finished=self._finished)
         scores, chosen = caught.array("scores"), caught.array("chosen")
         if scores is None or chosen is None:
             return None

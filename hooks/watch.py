@@ -209,6 +209,7 @@ class GenerationWatch:
             self._modules,
             self._sink.put,
             stages=1 + len(described),
+            candidates=self._capture.candidates,
             sampling=bool(config.do_sample),
             statistics=self._statistics,
             save_logits=self._savings.logits,

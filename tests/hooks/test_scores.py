@@ -9,7 +9,23 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from tests.support.models import DEVICE, EOS, GREEDY, SAMPLING, VOCAB, batch, collected, generate, tiny_model
+from hooks.scores import StepScores
+from hooks.step import CaughtStep
+from hooks.watch import GenerationWatch
+from tests.support.models import (
+    DEVICE,
+    EOS,
+    GREEDY,
+    SAMPLING,
+    VOCAB,
+    CollectedRun,
+    batch,
+    collected,
+    generate,
+    tiny_model,
+)
+from tracer.analysis import compiled_summary
+from tracer.schema.run import CaptureSettings
 
 
 class InPlace(LogitsProcessor):  # type: ignore[misc]
@@ -83,6 +99,43 @@ def test_finished_rows_are_marked_as_padding() -> None:
     choices = [step.choice(0) for step in run.steps]
     assert [choice.padding for choice in choices if choice] == [False, False] + [True] * (len(choices) - 2)
     assert all(choice.token == 0 for choice in choices if choice and choice.padding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_a_summary_made_at_once_is_the_writers(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = tiny_model().to(dtype), batch(2)
+    ending = int(generate(model, inputs, **GREEDY).sequences[0, -3])
+
+    def columns() -> list[dict[str, Any]]:
+        torch.manual_seed(1)
+        with collected(model) as run:
+            generate(model, inputs, **SAMPLING, eos_token_id=ending)
+        assert not run.problems()
+        return [vars(step.scores) for step in run.steps]
+
+    by_default = columns()
+    monkeypatch.setattr(StepScores, "summary", lambda *_: None)
+    for mine, writers in zip(by_default, columns(), strict=True):
+        for name, expected in writers.items():
+            np.testing.assert_array_equal(mine[name], expected, err_msg=name)
+
+
+@pytest.mark.skipif(DEVICE != "cpu" or not compiled_summary.available, reason="where it is made at once")
+def test_scores_do_not_wait_for_the_writer_once_they_are_summarised() -> None:
+    model, inputs, caught = tiny_model(), batch(2), list[CaughtStep]()
+
+    class Sink(CollectedRun):
+        def put(self, step: CaughtStep) -> bool:
+            caught.append(step)
+            return False
+
+    with GenerationWatch(model, Sink(), CaptureSettings()):
+        generate(model, inputs, **SAMPLING)
+    assert caught
+    for step in caught:
+        assert "scores" in step.held
+        assert "scores" not in step.summarised().held
+        assert step.nbytes - step.summarised().nbytes == step.stages * 2 * VOCAB * 4
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLING], ids=["greedy", "sampling"])

@@ -1,7 +1,7 @@
 """From whole score rows to the few numbers that explain a choice.
 
 The input is every stage of the scores over the whole vocabulary, the output is what a step keeps of it
-(:class:`~tracer.schema.step.ScoreColumns`). It runs beside a generation, on the thread that writes the trace.
+(:class:`~tracer.schema.step.ScoreColumns`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ import numpy.typing as npt
 
 from tracer.analysis import compiled_summary, plain_summary
 from tracer.schema.step import F32, I32, ScoreColumns
+
+
+def is_quick(dtype: npt.DTypeLike) -> bool:
+    """Whether scores of a kind are summarised by compiled code, in about the time that copying them takes.
+
+    Args:
+        dtype: that of the scores.
+    """
+    return compiled_summary.available and dtype == np.float32
 
 
 def summarise(scores: F32, chosen: I32, finished: npt.NDArray[np.bool_], cap: int) -> ScoreColumns:
@@ -28,8 +37,8 @@ def summarise(scores: F32, chosen: I32, finished: npt.NDArray[np.bool_], cap: in
     Returns:
         The columns of the step, B rows.
     """
-    compiled = compiled_summary.available and scores.dtype == np.float32
-    columns: dict[str, npt.NDArray[Any]] = (compiled_summary if compiled else plain_summary).summarise(
+    way = compiled_summary if is_quick(scores.dtype) else plain_summary
+    columns: dict[str, npt.NDArray[Any]] = way.summarise(
         scores, chosen.astype(np.int32), min(cap, scores.shape[-1])
     )
     return ScoreColumns(**columns, chosen=chosen.astype(np.int32), finished=finished.astype(np.bool_))
