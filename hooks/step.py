@@ -101,11 +101,10 @@ class CaughtStep:
             saved={},
         )
 
-    def summarised(self) -> CaughtStep:
-        """The same step without the scores, if there is a summary of them."""
-        if self.summary is None:
-            return self
-        return replace(self, held={name: tensor for name, tensor in self.held.items() if name != "scores"})
+    def let_scores_go(self) -> None:
+        """Give their memory back where there is a summary of them."""
+        if self.summary is not None:
+            self.held.pop("scores", None)
 
     def to_host(self, others: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
         """Bring all tensors to the host; on a GPU this waits for the device once.

@@ -88,7 +88,8 @@ class RecordingSink:
         if self._builder is None:
             return False
         self.steps += 1
-        self._recorder.put(StepJob(self._builder, caught.summarised(), self._violated))
+        caught.let_scores_go()
+        self._recorder.put(StepJob(self._builder, caught, self._violated))
         if self._between_steps is not None:
             self._between_steps()
         # Only these two need to know, while the generation waits, what the step's record says.
