@@ -108,7 +108,7 @@ def _numbers(evidence: Evidence, beyond: NumberDifference) -> tuple[Reason, str]
 
 
 def _token(evidence: Evidence, token: TokenDifference) -> tuple[Reason, str]:
-    what = f"Step {token.step} chose token {token.token_a} in run A and {token.token_b} in run B"
+    what = f"Step {token.step} chose another token in run B than in run A"
     if evidence.settings:
         return "settings", f"{what}: the settings differ ({_listed(evidence.settings)})."
     if evidence.sampling and token.same_draw is False:
