@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from hooks.cache import NO_CACHE, look_at_cache, new_slots, slot_norms, view_cache
-from hooks.cache_proof import CacheProof, CacheReading
+from hooks.cache_proof import CacheReading
+from hooks.cache_watch import CacheWatch
 from hooks.call_notes import CallNotes
 from hooks.calls import QueuedCalls
 from hooks.draw import DrawStates, generator_state
@@ -21,15 +21,12 @@ from hooks.modules import ModuleWatch
 from hooks.probes import Probe
 from hooks.scores import StepScores
 from hooks.step import CaughtStep
-from hooks.stored import slot_names
 from hooks.tensors import info, info_of, is_small_integer, keep
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one: few are held at once."""
-
-_CACHE_NAMES = ("past_key_values", "cache_params", "state", "past_buckets_states")
 
 
 class _Guard(AbstractContextManager["_Guard"]):
@@ -93,18 +90,14 @@ class RunCapture:
         self._stages = stages
         self._candidates = candidates
         self._sampling = sampling
-        self._statistics = statistics
         self._save_logits = save_logits
-        self._save_kv = save_kv
         self._probes = probes
-        self._proof = CacheProof()
+        self._cache = CacheWatch(statistics=statistics, save=save_kv)
         modules.forget()
-        self._cache_after = NO_CACHE
         self._step: CaughtStep | None = None
         self._scores: StepScores | None = None
         self._before_draw: torch.Tensor | None = None
         self._calls: CallNotes | None = None
-        self._reading: CacheReading | None = None
         self._began = time.perf_counter()
         self._step_began = self._forward_began = self._began
 
@@ -153,11 +146,7 @@ class RunCapture:
             stages=self._stages,
         )
         with self.guard("model-call"):
-            cache = next((inputs[name] for name in _CACHE_NAMES if inputs.get(name) is not None), None)
-            if step.number == 1:
-                view = view_cache(cache)
-                self._cache_after = look_at_cache(view, max(0, step.sequence_length - step.fed))
-            step.cache_before = self._cache_after
+            self._cache.begin(step, inputs)
             # Copies stay on the device until the step is over, so that a GPU is not asked in between.
             if mask is not None and mask.dim() == 2:
                 step.held["mask"] = keep(mask)
@@ -275,27 +264,7 @@ class RunCapture:
             step.next_mask = info_of(mask) if mask is not None else None
             if position is not None:
                 step.held["next_position"] = keep(position)
-            cache = next(
-                (model_kwargs[name] for name in _CACHE_NAMES if model_kwargs.get(name) is not None), None
-            )
-            self._read_cache(step, cache)
-
-    def _read_cache(self, step: CaughtStep, cache: Any) -> None:
-        view = view_cache(cache)
-        self._cache_after = step.cache_after = look_at_cache(view, step.sequence_length)
-        before, after = step.cache_before.length, step.cache_after.length
-        if not view.layers:
-            return
-        slots = new_slots(view, before, after) if self._save_kv else None
-        if isinstance(slots, torch.Tensor):
-            step.held["slots"] = slots
-        elif slots:
-            step.saved.update(zip(slot_names(len(view.layers)), slots, strict=True))
-        if self._statistics:
-            norms = slot_norms(view, before, after, slots)
-            if norms is not None:
-                step.held["norms"] = norms
-            self._reading = self._proof.read(view, after, before + step.fed)
+            self._cache.read(step, model_kwargs)
 
     def so_far(self, local: Mapping[str, Any]) -> CaughtStep | None:
         """What is known of the step in progress; a copy, of which nothing is handed over.
@@ -328,7 +297,7 @@ class RunCapture:
         if "scores" in step.held:
             step.stages = step.held["scores"].shape[0]
             step.held.setdefault("chosen", torch.full((step.ids_before.shape[0],), NO_TOKEN))
-        self._to_host(step, None, self._reading)
+        self._to_host(step, None, self._cache.reading)
         return step
 
     def on_criterion(self, index: int, done: Any) -> None:
@@ -367,7 +336,7 @@ class RunCapture:
         step, self._step = self._step, None
         calls, self._calls = self._calls, None
         scores, self._scores = self._scores, None
-        reading, self._reading = self._reading, None
+        reading = self._cache.take()
         self._modules.take()
         if step is None or not complete:
             return False
@@ -400,7 +369,7 @@ class RunCapture:
             probe.finish(step)
         sums = self._to_host(step, queued, reading)
         if reading is not None:
-            self._proof.keep(reading, sums)
+            self._cache.keep(reading, sums)
         if scores is not None and scores.seen == self._stages and "chosen" in step.held:
             step.summary = scores.summary(step.held["chosen"], self._candidates)
 

@@ -84,7 +84,7 @@ def _some_steps() -> Iterator[_Steps]:
             return
         entered = time.perf_counter()
         if number:  # what it would know of the cache, had it seen the step before
-            run._cache_after = look_at_cache(view_cache(inputs.get("past_key_values")), ids.shape[1] - 1)
+            run._cache.after = look_at_cache(view_cache(inputs.get("past_key_values")), ids.shape[1] - 1)
         steps.lost += time.perf_counter() - entered
         steps.traced.append(number)
         prepared(run, ids, mask, inputs, began)
