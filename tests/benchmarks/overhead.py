@@ -3,7 +3,7 @@
 Ratios are medians of alternating runs in one process: untraced, traced, untraced, traced … with each way of
 watching in turn, and each traced run divided by the mean of the untraced runs before and after it. Absolute
 times drift with the machine; ratios hold. Where even those scatter, ``--steps`` sets traced steps against
-their neighbours.
+their neighbours, and ``--parts`` measures what can be measured closely.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,6 +32,7 @@ from hooks import compiled
 from hooks.plain_tape import Tape as PlainTape
 from tests.benchmarks.models import Subject, cuda_subject, demo_subject
 from tests.benchmarks.neighbours import StepCost, step_cost
+from tests.benchmarks.parts import Parts, measure_parts
 from tracer import open_trace, trace
 from tracer.tracefile import Recorder
 
@@ -70,6 +72,7 @@ class Report:
     date: str
     ratios: list[Ratio] = field(default_factory=list)
     steps: list[StepCost] = field(default_factory=list)
+    parts: list[Parts] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -247,34 +250,50 @@ def _written_a_second(subject: Subject, inputs: dict[str, Any], new: int, folder
 def run(arguments: argparse.Namespace) -> Report:
     """Run what was asked for."""
     subject = cuda_subject() if arguments.device == "cuda" else demo_subject()
-    device = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or "CPU"
-    threads = torch.get_num_threads()
-    tape = "plain" if compiled.Tape is PlainTape else "compiled"
-    machine = f"{subject.name}; {device}, {threads} threads, torch {torch.__version__}, {tape} tape"
-    report = Report(machine, time.strftime("%Y-%m-%d"))
+    report = Report(_machine(subject, arguments.device), time.strftime("%Y-%m-%d"))
     chosen = {
         name: settings for name, settings in LEVELS.items() if arguments.level in (None, name.split()[0])
     }
+    say: Callable[[str], None] = (lambda _: None) if arguments.json else partial(print, flush=True)
+    for name, settings in chosen.items():
+        if arguments.steps:
+            for written in (False, True):
+                cost = step_cost(subject, name, settings, generations=arguments.steps, written=written)
+                report.steps.append(cost)
+                say(_step_line(cost))
+        if arguments.parts:
+            report.parts.append(measure_parts(subject, name, settings, new=64, pairs=arguments.parts))
+            say(_parts_line(report.parts[-1]))
+    if arguments.pairs:
+        _measure_runs(arguments, subject, chosen, report, say)
+    return report
+
+
+def _machine(subject: Subject, device: str) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
+    tape = "plain" if compiled.Tape is PlainTape else "compiled"
+    threads = torch.get_num_threads()
+    return f"{subject.name}; {name}, {threads} threads, torch {torch.__version__}, {tape} tape"
+
+
+def _measure_runs(
+    arguments: argparse.Namespace,
+    subject: Subject,
+    chosen: dict[str, dict[str, Any]],
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
+    """Whole runs, and what only they show."""
     watchers = {name: traced(subject, settings) for name, settings in chosen.items()}
-    for name, settings in chosen.items() if arguments.steps else ():
-        for written in (False, True):
-            cost = step_cost(subject, name, settings, generations=arguments.steps, written=written)
-            report.steps.append(cost)
-            if not arguments.json:
-                print(_step_line(cost), flush=True)  # noqa: T201
-    if not arguments.pairs:
-        return report
     cases = [(1, 30)] if arguments.quick else [(1, 30), (4, 30), (1, 2000)]
     for rows, length in cases:
         every = watchers | (peers(subject) if arguments.peers and (rows, length) == (1, 30) else {})
         for ratio in measure(subject, every, rows=rows, length=length, new=64, pairs=arguments.pairs):
             report.ratios.append(ratio)
-            if not arguments.json:
-                print(_line(ratio), flush=True)  # noqa: T201 - a command-line report
+            say(_line(ratio))
     if not arguments.quick:
         report.figures.update(sizes_and_speed(subject, 64))
         report.figures["memory growth, bytes a step"] = memory_growth(subject, arguments.long)
-    return report
 
 
 def _line(ratio: Ratio) -> str:
@@ -287,6 +306,13 @@ def _step_line(cost: StepCost) -> str:
     return f"{cost.milliseconds:+6.2f} ms a step  ({spread})  {cost.what}"
 
 
+def _parts_line(parts: Parts) -> str:
+    between = (
+        f"{parts.between:+6.2f} ms (± {parts.error:.2f}) between forward passes ({parts.untraced:.1f} ms)"
+    )
+    return f"{between}, writer {parts.writer:.1f} ms of a processor a step  {parts.what}"
+
+
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -296,6 +322,9 @@ def main() -> None:
         type=int,
         default=0,
         help="also measure steps against their neighbours, in so many generations",
+    )
+    parser.add_argument(
+        "--parts", type=int, default=0, help="also measure parts of the cost closely, in so many pairs"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--level", choices=("shapes", "stats", "tensors"), help="only this capture level")
