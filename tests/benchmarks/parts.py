@@ -33,7 +33,8 @@ class Parts:
         between: longer time from the end of a forward pass to the begin of the next one.
         error: its standard error.
         untraced: that time without tracing.
-        writer: processor time of the thread that writes, as it works beside the model.
+        writer: processor time of the thread that writes, as it works beside the model; the run's header and
+            prompt are spread over the steps.
     """
 
     what: str

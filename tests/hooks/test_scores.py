@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,20 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from hooks.scores import StepScores
-from hooks.step import CaughtStep
-from hooks.watch import GenerationWatch
 from tests.support.models import (
     DEVICE,
     EOS,
     GREEDY,
     SAMPLING,
     VOCAB,
-    CollectedRun,
     batch,
     collected,
     generate,
     tiny_model,
 )
+from tracer import trace
 from tracer.analysis import compiled_summary
-from tracer.schema.run import CaptureSettings
+from tracer.tracefile import Recorder
 
 
 class InPlace(LogitsProcessor):  # type: ignore[misc]
@@ -107,13 +106,13 @@ def test_a_summary_made_at_once_is_the_writers(dtype: torch.dtype, monkeypatch: 
     ending = int(generate(model, inputs, **GREEDY).sequences[0, -3])
 
     def columns() -> list[dict[str, Any]]:
-        torch.manual_seed(1)
         with collected(model) as run:
-            generate(model, inputs, **SAMPLING, eos_token_id=ending)
+            generate(model, inputs, **GREEDY, eos_token_id=ending)
         assert not run.problems()
         return [vars(step.scores) for step in run.steps]
 
     by_default = columns()
+    assert by_default[-1]["finished"].any()
     monkeypatch.setattr(StepScores, "summary", lambda *_: None)
     for mine, writers in zip(by_default, columns(), strict=True):
         for name, expected in writers.items():
@@ -121,21 +120,17 @@ def test_a_summary_made_at_once_is_the_writers(dtype: torch.dtype, monkeypatch: 
 
 
 @pytest.mark.skipif(DEVICE != "cpu" or not compiled_summary.available, reason="where it is made at once")
-def test_scores_do_not_wait_for_the_writer_once_they_are_summarised() -> None:
-    model, inputs, caught = tiny_model(), batch(2), list[CaughtStep]()
-
-    class Sink(CollectedRun):
-        def put(self, step: CaughtStep) -> bool:
-            caught.append(step)
-            return False
-
-    with GenerationWatch(model, Sink(), CaptureSettings()):
+def test_scores_do_not_wait_for_the_writer_once_they_are_summarised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs, waiting = tiny_model(), batch(2), list[Any]()
+    monkeypatch.setattr(Recorder, "put", lambda _, job: waiting.append(job))
+    with trace(model, path=tmp_path / "run.trace"):
         generate(model, inputs, **SAMPLING)
-    assert caught
-    for step in caught:
-        whole = step.nbytes
-        step.let_scores_go()
-        assert whole - step.nbytes == step.stages * 2 * VOCAB * 4
+    assert waiting
+    for job in waiting:
+        assert job.caught.summary is not None
+        assert "scores" not in job.caught.held
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLING], ids=["greedy", "sampling"])

@@ -16,7 +16,7 @@ from tracer.schema.step import F32, I32, ScoreColumns
 
 
 def is_quick(dtype: npt.DTypeLike) -> bool:
-    """Whether scores of a kind are summarised by compiled code, in about the time that copying them takes.
+    """Whether scores of a kind are summarised by compiled code: quickly enough for a generation to wait for.
 
     Args:
         dtype: that of the scores.
