@@ -6,8 +6,8 @@ from setuptools import Extension, setup
 
 
 def _compiled(package: str) -> Extension:
-    """The module ``_native`` of a package, from the sources in its folder ``native``."""
-    sources = Path(*package.split("."), "native")
+    """The module ``_native`` of a package, from the C sources in its folder."""
+    sources = Path(*package.split("."))
     return Extension(
         f"{package}._native",
         sources=sorted(str(path) for path in sources.glob("*.c")),
@@ -18,4 +18,4 @@ def _compiled(package: str) -> Extension:
     )
 
 
-setup(ext_modules=[_compiled("hooks"), _compiled("tracer.analysis")])
+setup(ext_modules=[_compiled("hooks.native"), _compiled("tracer.analysis.scores.native")])

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from reports.terminal import render_card
-from reports.view.step import stop_card
+from reports.view.stops.step import stop_card
 from tracer import open_trace
 
 HERE = Path(__file__).parent

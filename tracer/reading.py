@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from html import escape
 
-from tracer.analysis.diff import diff
-from tracer.analysis.diff_report import DiffReport
-from tracer.analysis.draw_runs import LOGITS, check_row, chosen_token, step_of
-from tracer.analysis.processors_settings import Settings
-from tracer.analysis.tokens_search import one_token
-from tracer.analysis.whatif import whatif
-from tracer.analysis.whatif_report import WhatIfReport
-from tracer.analysis.why import why_in_run
-from tracer.analysis.why_report import WhyReport
-from tracer.repeating import gains_by_torch, make_replayer
+from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff.report import DiffReport
+from tracer.analysis.processors.settings import Settings
+from tracer.analysis.runs import LOGITS, check_row, chosen_token, step_of
+from tracer.analysis.token_search import one_token
+from tracer.analysis.whatif.report import WhatIfReport
+from tracer.analysis.whatif.whatif import whatif
+from tracer.analysis.why.report import WhyReport
+from tracer.analysis.why.why import why_in_run
+from tracer.rerun.repeaters import gains_by_torch, make_replayer
 from tracer.tracefile import Recording as StoredRecording
 
 FRAME_HEIGHT = 860

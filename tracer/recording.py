@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hooks.step import CaughtStep, StepBuilder
-from hooks.stored import stored
-from hooks.tokens import TokenTexts
-from tracer.analysis.breaks import BreakWatch
+from hooks.caught_step import CaughtStep
+from hooks.loop.step_builder import StepBuilder
+from hooks.saved_tensors import stored
+from hooks.token_texts import TokenTexts
+from tracer.analysis.conditions.breaks import BreakWatch
 from tracer.errors import CheckFailedError
 from tracer.schema.run import RunEnd, RunHeader
 from tracer.schema.step import CaptureError, Step

@@ -10,17 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from hooks.tokens import TokenTexts
-from hooks.watch import GenerationWatch, require_decoder_only
-from tracer.analysis.breaks import BreakWatch, OnBreak
-from tracer.analysis.conditions import Condition, Hit, parse_condition
+from hooks.loop.generation_watch import GenerationWatch, require_decoder_only
+from hooks.token_texts import TokenTexts
+from tracer.analysis.conditions.breaks import BreakWatch, OnBreak
+from tracer.analysis.conditions.condition import Condition, Hit, parse_condition
 from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
-from tracer.halting import Halting, OnHalt
-from tracer.live import Halter, LiveRun
+from tracer.halting.callback import Halting, OnHalt
+from tracer.halting.live_run import Halter, LiveRun
+from tracer.halting.stops import plan_stops
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
 from tracer.schema.run import CaptureSettings
-from tracer.stops import plan_stops
 from tracer.tracefile import Listener, Recorder, TraceWriter
 
 if TYPE_CHECKING:
@@ -132,12 +132,13 @@ def trace(
             block raises ``CheckFailedError``. The last two wait for each step to be recorded.
         on_hit: called with each condition that holds, before the listeners hear of the step.
         stops: where to call ``on_stop``: names as in ``--stop-at``, ``all``; by default the stops of the
-            walkthrough (:data:`tracer.stops.DEFAULT_STOPS`).
+            walkthrough (:data:`tracer.halting.stops.DEFAULT_STOPS`).
         stop_steps: in which steps: ``"1,2"`` (default), ``"3-7"``, ``"all"``, or numbers.
-        on_stop: called at each of these stops with a :class:`~tracer.halting.Halt`, in the generating thread,
-            right before the library's line runs; and at the end of a step in which one of ``breaks`` holds.
+        on_stop: called at each of these stops with a :class:`~tracer.halting.callback.Halt`, in the
+            generating thread, right before the library's line runs; and at the end of a step in which one of
+            ``breaks`` holds.
             An exception that it raises is noted and the generation goes on; ``KeyboardInterrupt`` ends it.
-        halt: halts runs by other means than ``on_stop`` (:mod:`tracer.live`).
+        halt: halts runs by other means than ``on_stop`` (:mod:`tracer.halting.live_run`).
         between_steps: called in the generating thread after each step; what it raises ends the generation.
         name: what reports call the model; by default what it was loaded from.
         seed: the seed that you set, for the header; nothing is seeded here.

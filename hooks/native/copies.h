@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-/* See put in hooks/compiled.py */
+/* See put in hooks/native/compiled.py */
 PyObject *put_in_stack(PyObject *module, PyObject *args);
 
 #endif

@@ -13,7 +13,7 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "hooks._native",
+    .m_name = "hooks.native._native",
     .m_doc = "What has to be quick between two calls of a model's modules; see the package hooks.",
     .m_size = -1,
     .m_methods = functions,

@@ -142,7 +142,7 @@ PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
                 for (int64_t slot = 0; slot < length; slot++) {
                     if (slot == before)
                         *old = sum;
-                    /* Odd numbers from the golden ratio, as hooks/cache_proof.py has them. */
+                    /* Odd numbers from the golden ratio, as hooks/kv_cache/proof.py has them. */
                     uint64_t weight = (uint64_t)slot * UINT64_C(11400714819323198485) | 1;
                     sum += weight * slot_sum(slot_memory(&tensor, cache.item, row, head, slot), bytes);
                 }

@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-/* Each of them: see hooks/compiled.py */
+/* Each of them: see hooks/native/compiled.py */
 PyObject *alike(PyObject *module, PyObject *tensors);
 PyObject *slot_norms(PyObject *module, PyObject *args);
 PyObject *slot_sums(PyObject *module, PyObject *args);

@@ -18,7 +18,7 @@
 #define CHANGES 8  /* kinds of calls that change with the sequence: two or three in practice */
 #define SHARED 32  /* kinds of calls that many modules have: a dozen in the prefill, another in decode steps */
 
-/* The lists of a HeldCalls (hooks/call_notes.py). */
+/* The lists of a HeldCalls (hooks/modules/call_notes.py). */
 enum { PLACES, ARGUMENTS, OUTPUTS, VERSIONS, HELD };
 static const char *const held_names[HELD] = {"places", "arguments", "outputs", "versions"};
 
@@ -41,7 +41,7 @@ typedef struct {
     TensorLooks looks[];
 } CallLooks;
 
-/* What is noted of a call, as hooks/call_notes.py lays it out. No object of Python's: hundreds of them, each
+/* What is noted of a call, as hooks/modules/call_notes.py lays it out. No object of Python's: hundreds of them, each
  * somewhere else in memory, would have to be fetched for their reference counts. */
 typedef struct {
     int32_t module, known;
@@ -450,7 +450,7 @@ static PyGetSetDef watched_getset[] = {
 
 PyTypeObject watched_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "hooks._native.Watched",
+    .tp_name = "hooks.native._native.Watched",
     .tp_doc = "Stands before a module's forward method and notes its calls.",
     .tp_basicsize = sizeof(Watched),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
@@ -678,8 +678,8 @@ static PyMethodDef tape_methods[] = {
 
 PyTypeObject tape_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "hooks._native.Tape",
-    .tp_doc = "Notes the module calls of one step after the other; see hooks/plain_tape.py.",
+    .tp_name = "hooks.native._native.Tape",
+    .tp_doc = "Notes the module calls of one step after the other; see hooks/modules/tape.py.",
     .tp_basicsize = sizeof(Tape),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = tape_new,

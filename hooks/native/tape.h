@@ -1,4 +1,4 @@
-/* Note what the modules of a model do, while they do it: the compiled form of hooks/plain_tape.py. */
+/* Note what the modules of a model do, while they do it: the compiled form of hooks/modules/tape.py. */
 
 #ifndef HOOKS_NATIVE_TAPE_H
 #define HOOKS_NATIVE_TAPE_H

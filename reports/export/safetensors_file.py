@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from tracer.errors import UsageError
 from tracer.schema.tensors import ITEM_SIZES
 from tracer.tracefile import RunReading, SavedTensor
-from tracer.tracefile.saved import tensor_bytes
+from tracer.tracefile.encoding.saved import tensor_bytes
 
 _DTYPES = {
     "bool": "BOOL",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from reports.html.captured import CapturedData
 from reports.html.pack import Section
 from reports.html.runs import Run
-from reports.view.attention import TOP
+from reports.view.questions.attention import TOP
 from tracer.analysis.attention import LayerAttention, Weights, first_position, last_weights
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText

@@ -1,27 +1,31 @@
 """The page's modules as one script: each in a function of its own, imports looked up among the others.
 
 A page that loads nothing cannot use ``import``, and its security policy names the one script it may run by
-hash. Only the plain forms are understood: ``import { a, b } from "./name.js";`` on its own lines and
-``export`` before a declaration.
+hash. Only the plain forms are understood: ``import { a, b } from "./name.js";`` on its own lines (the path is
+relative to the file) and ``export`` before a declaration.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 ASSETS = Path(__file__).parent / "assets"
-ENTRY = "main.js"
+ENTRY = "recording/main.js"
 
-_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.{1,2}/[\w/-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+))", re.MULTILINE)
 _LEFT_OVER = re.compile(r"^\s*(?:import|export)\b(?!\()", re.MULTILINE)
 
 
 def page_modules() -> dict[str, str]:
-    """The modules of all pages by file name."""
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.js"))}
+    """The modules of all pages by their path below ``assets``."""
+    return {
+        path.relative_to(ASSETS).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(ASSETS.rglob("*.js"))
+    }
 
 
 def page_style(*more: str) -> str:
@@ -37,7 +41,7 @@ def bundle(modules: Mapping[str, str], entry: str = ENTRY) -> str:
     """One script that runs a module after all that it imports.
 
     Args:
-        modules: sources by file name.
+        modules: sources by path.
         entry: the module to run last; what it does not reach is left out.
 
     Raises:
@@ -62,13 +66,13 @@ def _visit(name: str, modules: Mapping[str, str], order: list[str], path: tuple[
     if name not in modules:
         raise ValueError(f"{path[-1] if path else 'the page'} imports {name}, which does not exist")
     for found in _IMPORT.finditer(modules[name]):
-        _visit(found[2], modules, order, (*path, name))
+        _visit(_resolved(found[2], name), modules, order, (*path, name))
     order.append(name)
 
 
 def _wrapped(name: str, source: str) -> str:
     names = _EXPORT.findall(source)
-    body = _EXPORT.sub("", _IMPORT.sub(_looked_up, source))
+    body = _EXPORT.sub("", _IMPORT.sub(lambda found: _looked_up(found, name), source))
     strange = _LEFT_OVER.search(body)
     if strange is not None:
         line = body[strange.start() :].strip().splitlines()[0]
@@ -77,6 +81,11 @@ def _wrapped(name: str, source: str) -> str:
     return f'modules["{name}"] = (() => {{\n{body}{returned}}})();'
 
 
-def _looked_up(found: re.Match[str]) -> str:
+def _resolved(imported: str, importer: str) -> str:
+    """The path of a module that another one imports."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(importer), imported))
+
+
+def _looked_up(found: re.Match[str], importer: str) -> str:
     names = ", ".join(name.strip().replace(" as ", ": ") for name in found[1].split(",") if name.strip())
-    return f'const {{ {names} }} = modules["{found[2]}"];\n'
+    return f'const {{ {names} }} = modules["{_resolved(found[2], importer)}"];\n'

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from reports.html.runs import Run
-from reports.view.findings import faults_of
+from reports.view.stops.findings import faults_of
 from reports.view.text import plain
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText

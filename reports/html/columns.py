@@ -9,9 +9,9 @@ from math import ceil
 from reports.html.cards import tensor_text
 from reports.html.pack import Section, rounded
 from reports.html.runs import Run
-from reports.view.cache_history import CacheHistoryBuilder
-from reports.view.module_history import ModuleHistoryBuilder
-from reports.view.overview import OverviewBuilder
+from reports.view.run.cache_history import CacheHistoryBuilder
+from reports.view.run.module_history import ModuleHistoryBuilder
+from reports.view.run.overview import OverviewBuilder
 from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 

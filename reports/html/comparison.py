@@ -12,14 +12,14 @@ import numpy.typing as npt
 from reports.html.pack import Section
 from reports.html.payload import token_section
 from reports.html.shell import PROGRAM, render_shell
-from reports.view.comparison import ComparisonView, RowsView
+from reports.view.questions.comparison import ComparisonView, RowsView
 from reports.view.text import plain
-from tracer.analysis.diff_course import CourseStep, CourseToken
+from tracer.analysis.diff.course import CourseStep, CourseToken
 from tracer.schema.step import NO_TOKEN
 
 Json = dict[str, Any]
 
-ENTRY, STYLE = "diff.js", "diff.css"
+ENTRY, STYLE = "comparison/main.js", "comparison/comparison.css"
 
 
 def render_comparison(view: ComparisonView) -> str:

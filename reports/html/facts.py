@@ -8,16 +8,16 @@ from typing import Any
 
 from reports.html.steps import CHUNK
 from reports.view.blocks import Note
-from reports.view.header import header_view
-from reports.view.outcome import summary
-from reports.view.step import safe_anchor, stop_title
-from reports.view.tally import Tally
+from reports.view.run.header import header_view
+from reports.view.run.outcome import summary
+from reports.view.run.tally import Tally
+from reports.view.stops.step import safe_anchor, stop_title
 from reports.view.text import plain
-from tracer.analysis.processors import Opaque
-from tracer.analysis.processors_edits import Banning
-from tracer.analysis.processors_parse import parse_processor, settings_of
+from tracer.analysis.processors.edits import Banning
+from tracer.analysis.processors.parsing import parse_processor, settings_of
+from tracer.analysis.processors.processor import Opaque
 from tracer.schema.run import STOPS, Anchor, ProcessorInfo, RunEnd, RunHeader, TokenText
-from tracer.tracefile import Stamp
+from tracer.schema.stamp import Stamp
 
 Json = dict[str, Any]
 

@@ -16,7 +16,7 @@ from reports.html.lens import LensData
 from reports.html.pack import Section
 from reports.html.runs import Collector, Run
 from reports.html.steps import StepData
-from reports.view.tally import Tally
+from reports.view.run.tally import Tally
 from reports.view.text import plain
 from reports.view.tokens import token_view
 from tracer.schema.run import TokenText

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.run import Anchor, ProcessorInfo, PromptRow, RunEnd, RunHeader, TokenText
+from tracer.schema.stamp import Stamp
 from tracer.schema.step import I32, NO_TOKEN, ScoreColumns, Step, StepHead
 from tracer.schema.tensors import IntValues, NamedTensor
-from tracer.tracefile import RunReading, Stamp
+from tracer.tracefile import RunReading
 
 LEFT_OUT = "(left out)"
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from reports.html.pack import Section
 from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.stamp import Stamp
 from tracer.schema.step import Step
-from tracer.tracefile import Stamp
 
 
 class Steps(Protocol):

@@ -13,9 +13,9 @@ from reports.html.cards import Json, card_json
 from reports.html.pack import Section
 from reports.html.runs import Run
 from reports.view.blocks import StopCard
-from reports.view.changes import mark_changes
-from reports.view.findings import alerts, findings
-from reports.view.step import stop_card
+from reports.view.stops.changes import mark_changes
+from reports.view.stops.findings import alerts, findings
+from reports.view.stops.step import stop_card
 from tracer.schema.run import STOPS, StopName, TokenText
 from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
 

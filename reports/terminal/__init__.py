@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reports.terminal.card import render_card, render_step
 from reports.terminal.header import render_header
 from reports.terminal.line import render_line
 from reports.terminal.report import TerminalReport
+from reports.terminal.stops.card import render_card, render_step
 from reports.terminal.summary import render_summary
 
 __all__ = [

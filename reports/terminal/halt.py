@@ -8,10 +8,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from reports.terminal import theme
-from reports.terminal.card import draw_note, draw_rule
 from reports.terminal.page import INDENT, Page, PageRenderable
-from reports.terminal.scores import draw_candidates
-from reports.terminal.state import draw_cache
+from reports.terminal.stops.card import draw_note, draw_rule
+from reports.terminal.stops.scores import draw_candidates
+from reports.terminal.stops.state import draw_cache
 from reports.view.blocks import CacheTable, CandidateList, Note
 from reports.view.text import plain
 

@@ -8,11 +8,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from reports.terminal import theme
-from reports.terminal.card import draw_heading, draw_rule
 from reports.terminal.page import INDENT, Page, PageRenderable
-from reports.terminal.variables import draw_tokens
+from reports.terminal.stops.card import draw_heading, draw_rule
+from reports.terminal.stops.variables import draw_tokens
 from reports.view.figures import plural
-from reports.view.header import Fact, HeaderView, PromptView
+from reports.view.run.header import Fact, HeaderView, PromptView
 
 _TREE_LINES = 60
 _PROMPT_LINES = 24

@@ -6,11 +6,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from reports.terminal import theme
-from reports.terminal.card import draw_note
 from reports.terminal.page import Page, PageRenderable
+from reports.terminal.stops.card import draw_note
 from reports.terminal.words import token_with_id
 from reports.view.figures import count, probability
-from reports.view.line import RowLine, StepLine
+from reports.view.run.line import RowLine, StepLine
 
 _FIXED = 4 + 2 + 2 + 11 + 2 + 4 + 2 + 2 + 7 + 2 + 5
 """Cells of everything but the two tokens: step, probability, rank, runner-up's probability, cache."""

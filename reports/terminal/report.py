@@ -8,21 +8,21 @@ from typing import Literal, cast
 
 from rich.console import Console
 
-from reports.terminal.card import draw_note, render_step
 from reports.terminal.header import render_header
 from reports.terminal.line import render_line
 from reports.terminal.page import PageRenderable
+from reports.terminal.stops.card import draw_note, render_step
 from reports.terminal.summary import render_summary
 from reports.view.blocks import Note
-from reports.view.header import header_view
-from reports.view.line import step_line
-from reports.view.outcome import summary
-from reports.view.step import step_view
+from reports.view.run.header import header_view
+from reports.view.run.line import step_line
+from reports.view.run.outcome import summary
+from reports.view.stops.step import step_view
 from reports.view.text import plain
-from tracer.analysis.conditions import Hit
+from tracer.analysis.conditions.condition import Hit
 from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.stamp import Stamp
 from tracer.schema.step import Step
-from tracer.tracefile import Stamp
 
 
 class TerminalReport:

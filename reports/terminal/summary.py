@@ -6,10 +6,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from reports.terminal import theme
-from reports.terminal.card import draw_note, draw_rule
 from reports.terminal.page import Page, PageRenderable
+from reports.terminal.stops.card import draw_note, draw_rule
 from reports.view.figures import duration, plural
-from reports.view.outcome import Answer, SummaryView
+from reports.view.run.outcome import Answer, SummaryView
 
 
 def render_summary(view: SummaryView) -> RenderableType:

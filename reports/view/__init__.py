@@ -7,10 +7,10 @@ token texts, prompts, settings and messages have been made visible (:mod:`report
 from __future__ import annotations
 
 from reports.view.blocks import Block, StopCard
-from reports.view.header import HeaderView, header_view
-from reports.view.line import RowLine, StepLine, step_line
-from reports.view.outcome import SummaryView, summary
-from reports.view.step import StepView, step_view
+from reports.view.run.header import HeaderView, header_view
+from reports.view.run.line import RowLine, StepLine, step_line
+from reports.view.run.outcome import SummaryView, summary
+from reports.view.stops.step import StepView, step_view
 from reports.view.tokens import TokenView, token_view
 
 __all__ = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.models import Subject, demo_subject
-from tests.debugger.client import DebugClient
+from tests.tracer.debugger.client import DebugClient
 from tracer import trace
 from tracer.debugger import AttachedDebugger, attach
 

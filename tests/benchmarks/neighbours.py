@@ -21,11 +21,12 @@ from unittest.mock import patch
 
 import torch
 
-from hooks.cache import look_at_cache, view_cache
-from hooks.run_capture import RunCapture
+from hooks.kv_cache.view import look_at_cache, view_cache
+from hooks.loop.run_capture import RunCapture
 from tests.benchmarks.models import Subject
 from tracer import trace
-from tracer.tracefile import Recorder, recorder
+from tracer.tracefile import Recorder
+from tracer.tracefile.writing import recorder
 
 EVERY = 3
 _WARM_UP = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tracer.analysis.conditions import parse_condition
-from tracer.analysis.conditions_names import NAMES, QUESTIONS
+from tracer.analysis.conditions.condition import parse_condition
+from tracer.analysis.conditions.names import NAMES, QUESTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs/conditions.md").read_text(encoding="utf-8")
 

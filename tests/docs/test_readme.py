@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.stepper.sessions import stepped
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.command import Ended, call_main
 from tests.support.models import SAMPLING, tiny_model
 from tests.support.network import demo_checkpoint
+from tests.tracer.stepper.sessions import stepped
 from tracer.cli.main import cli
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM, Qwen2TokenizerFast
 
-from hooks.cache import look_at_cache, view_cache
-from hooks.call_records import CallDescriber
-from hooks.modules import ModuleWatch
+from hooks.kv_cache.view import look_at_cache, view_cache
+from hooks.modules.module_watch import ModuleWatch
+from hooks.modules.records import CallDescriber
 from hooks.patches import Patches
 from tests.support.models import taken_calls
 from tests.support.qwen_tokenizer import qwen_tokenizer

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from hooks import compiled
-from hooks.plain_tape import Tape as PlainTape
+from hooks.modules.tape import PlainTape
+from hooks.native import compiled
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -16,7 +16,7 @@ def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     way = str(request.param)
     if way == "plain":
         monkeypatch.setattr(compiled, "_native", None)
-        monkeypatch.setattr("hooks.modules.Tape", PlainTape)
+        monkeypatch.setattr("hooks.modules.module_watch.Tape", PlainTape)
     elif compiled._native is None:
         assert "CI" not in os.environ, "the compiled part is not there"
         pytest.skip("built without a C compiler")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-import hooks.cache
-from hooks.cache import CacheView, new_slots, slot_norms
-from hooks.cache_proof import CacheProof
+import hooks.kv_cache.view
+from hooks.kv_cache.proof import CacheProof
+from hooks.kv_cache.view import CacheView, new_slots, slot_norms
 from tests.support.models import DEVICE, SAMPLING, batch, collected, generate, tiny_model
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="needs TRACE_GENERATE_TEST_DEVICE=cuda")
@@ -57,11 +57,11 @@ def test_layers_stacked_are_read_as_one_by_one(dtype: torch.dtype, monkeypatch: 
         slots, norms = new_slots(view, 5, 7), slot_norms(view, 5, 7)
         assert isinstance(slots, torch.Tensor)
         assert norms is not None
-        assert (view.stack is None) == (hooks.cache.STACK_BYTES == 0)
+        assert (view.stack is None) == (hooks.kv_cache.view.STACK_BYTES == 0)
         return sums, slots, norms
 
     stacked = read()
-    monkeypatch.setattr(hooks.cache, "STACK_BYTES", 0)
+    monkeypatch.setattr(hooks.kv_cache.view, "STACK_BYTES", 0)
     for one, other in zip(stacked, read(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=0)
     assert torch.equal(stacked[0], read()[0])

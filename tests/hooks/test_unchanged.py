@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel, TextIteratorStreamer
 
-from hooks.draw import generator_state
+from hooks.scores.random_state import generator_state
 from tests.support.models import CONFIGS, DEVICE, GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tracer.errors import UnsupportedError
 
@@ -183,8 +183,8 @@ def test_generation_goes_on_when_recording_fails(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise RuntimeError("broken recorder")
 
-    monkeypatch.setattr("hooks.cache_watch.look_at_cache", broken)
-    monkeypatch.setattr("hooks.known_calls.tensors_in", broken)
+    monkeypatch.setattr("hooks.kv_cache.watch.look_at_cache", broken)
+    monkeypatch.setattr("hooks.modules.signatures.tensors_in", broken)
     with collected(model) as run:
         assert_same_result(generate(model, inputs, **SAMPLING), untraced)
     assert {error.stop for step in run.steps for error in step.head.errors} >= {"layers", "update"}
@@ -197,7 +197,7 @@ def test_generation_goes_on_when_the_header_fails(monkeypatch: pytest.MonkeyPatc
     def broken(*_: object) -> None:
         raise RuntimeError("broken facts")
 
-    monkeypatch.setattr("hooks.facts.model_facts", broken)
+    monkeypatch.setattr("hooks.loop.model_info.model_facts", broken)
     with collected(model) as run:
         assert_same_result(generate(model, inputs, **SAMPLING), untraced)
     assert [str(fault) for fault in run.faults] == ["broken facts"]

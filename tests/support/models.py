@@ -22,14 +22,15 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
-from hooks.call_notes import CallNotes
-from hooks.calls import TakenCalls
-from hooks.modules import ModuleWatch
-from hooks.step import CaughtStep, StepBuilder
-from hooks.stored import stored
+from hooks.caught_step import CaughtStep
+from hooks.loop.generation_watch import GenerationWatch
+from hooks.loop.step_builder import StepBuilder
+from hooks.modules.call_notes import CallNotes
+from hooks.modules.module_watch import ModuleWatch
+from hooks.modules.reduction import TakenCalls
+from hooks.saved_tensors import stored
 from hooks.tensors import to_host_all
-from hooks.tokens import TokenTexts
-from hooks.watch import GenerationWatch
+from hooks.token_texts import TokenTexts
 from tracer.schema.run import CaptureSettings, RunEnd, RunHeader
 from tracer.schema.step import Step
 

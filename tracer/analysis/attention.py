@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.draw_runs import RunLike, SavedTensors, check_row, history_of, step_of
+from tracer.analysis.runs import RunLike, SavedTensors, check_row, history_of, step_of
 from tracer.errors import UsageError
 
 Weights = npt.NDArray[np.float32]

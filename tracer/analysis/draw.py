@@ -16,7 +16,11 @@ from typing import Protocol
 
 import numpy as np
 
-from tracer.analysis.draw_runs import (
+from tracer.analysis.processors.parsing import parse_processors
+from tracer.analysis.processors.processor import I64, Context, Placed, ScoreRow
+from tracer.analysis.processors.recorded import recorded_rows
+from tracer.analysis.processors.softmax import softmax
+from tracer.analysis.runs import (
     RunLike,
     check_row,
     chosen_token,
@@ -26,10 +30,6 @@ from tracer.analysis.draw_runs import (
     scores_dtype,
     step_of,
 )
-from tracer.analysis.processors import I64, Context, Placed, ScoreRow
-from tracer.analysis.processors_parse import parse_processors
-from tracer.analysis.processors_recorded import recorded_rows
-from tracer.analysis.processors_softmax import softmax
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.step import F32, Step, StepHead
 
@@ -52,7 +52,7 @@ class Drawn:
 
 
 class Replayer(Protocol):
-    """Repeats with torch and transformers what NumPy cannot (:class:`hooks.replay.TorchReplayer`)."""
+    """Repeats with torch and transformers what NumPy cannot (:class:`hooks.scores.replay.TorchReplayer`)."""
 
     def process(
         self, placed: Sequence[Placed], history: I64, logits: F32, *, device: str, dtype: str

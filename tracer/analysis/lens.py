@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.analysis.draw_runs import RunLike, SavedTensors, check_row, chosen_token, step_of
+from tracer.analysis.runs import RunLike, SavedTensors, check_row, chosen_token, step_of
 from tracer.errors import UsageError
 from tracer.schema.step import F32, I32
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.draw_runs import RunLike, chosen_token
+from tracer.analysis.runs import RunLike, chosen_token
 from tracer.errors import UsageError
 from tracer.schema.run import ModelFacts, RunHeader, RunStatus
 from tracer.schema.step import StepHead

@@ -14,7 +14,7 @@ def checked_conditions(
         UsageError: naming the place that is wrong.
     """
     if values:
-        from tracer.analysis.conditions import parse_condition
+        from tracer.analysis.conditions.condition import parse_condition
 
         for value in values:
             parse_condition(value)

@@ -10,7 +10,7 @@ import click
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from tracer.live import Halter
+    from tracer.halting.live_run import Halter
     from tracer.stepper import Stepper
 
 _OPTIONS = (
@@ -71,7 +71,7 @@ def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
             raise UsageError(f"--{name.replace('_', '-')} needs {needed}.")
     if not attached and not stepping:
         return None
-    from tracer.stops import plan_stops
+    from tracer.halting.stops import plan_stops
 
     plan = plan_stops(options["stop_at"], options["stop_steps"], options["breaks"])
     if stepping:
@@ -102,8 +102,8 @@ def make_stepper(options: dict[str, Any], console: Any, on_begin: Callable[[], N
     """
     if not options["stepping"]:
         return None
+    from tracer.halting.stops import ALL_STEPS, plan_stops
     from tracer.stepper import Stepper, open_lines
-    from tracer.stops import ALL_STEPS, plan_stops
 
     plan = plan_stops(options["stop_at"], options["stop_steps"], options["breaks"], default_steps=ALL_STEPS)
     return Stepper(plan, open_lines(console), console, on_begin=on_begin)

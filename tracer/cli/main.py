@@ -8,19 +8,19 @@ from typing import Any
 
 import click
 
-from tracer.cli.attention import attention
-from tracer.cli.compare import compare
-from tracer.cli.diff import diff
-from tracer.cli.export import export
+from tracer.cli.commands.attention import attention
+from tracer.cli.commands.compare import compare
+from tracer.cli.commands.diff import diff
+from tracer.cli.commands.export import export
+from tracer.cli.commands.info import info
+from tracer.cli.commands.lens import lens
+from tracer.cli.commands.report import report
+from tracer.cli.commands.run import run
+from tracer.cli.commands.show import show
+from tracer.cli.commands.verify import verify
+from tracer.cli.commands.whatif import whatif
+from tracer.cli.commands.why import why
 from tracer.cli.group import DefaultGroup
-from tracer.cli.info import info
-from tracer.cli.lens import lens
-from tracer.cli.report import report
-from tracer.cli.run import run
-from tracer.cli.show import show
-from tracer.cli.verify import verify
-from tracer.cli.whatif import whatif
-from tracer.cli.why import why
 from tracer.errors import DEFECT, TraceGenerateError
 from tracer.interrupts import Interrupts
 from tracer.version import __version__

@@ -48,7 +48,7 @@ def the_token(query: str, run: RunReading) -> int:
     Raises:
         UsageError: no token fits, or several do; they are listed.
     """
-    from tracer.analysis.tokens_search import one_token
+    from tracer.analysis.token_search import one_token
 
     try:
         return one_token(query, run.tokens)

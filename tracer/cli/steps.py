@@ -21,7 +21,7 @@ class StepSet(click.ParamType["Callable[[int], bool]"]):
         """Parse a value of the option."""
         if callable(value):
             return value  # type: ignore[no-any-return]
-        from tracer.stops import parse_steps
+        from tracer.halting.stops import parse_steps
 
         try:
             return parse_steps(str(value)).__contains__

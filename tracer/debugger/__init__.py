@@ -6,7 +6,7 @@ the process, so that nobody has to set one; each asks the plan whether its line 
 
 from __future__ import annotations
 
-from tracer.debugger.halting import AttachedDebugger
+from tracer.debugger.attached import AttachedDebugger
 from tracer.debugger.listening import DEFAULT_PORT, LOOPBACK, attach
 
 __all__ = ["DEFAULT_PORT", "LOOPBACK", "AttachedDebugger", "attach"]

@@ -8,9 +8,9 @@ import sys
 import threading
 from collections.abc import Callable
 
-from tracer.debugger.halting import AttachedDebugger
+from tracer.debugger.attached import AttachedDebugger
 from tracer.errors import NoDebuggerError, UsageError
-from tracer.stops import StopPlan, plan_stops
+from tracer.halting.stops import StopPlan, plan_stops
 
 DEFAULT_PORT = 9501
 LOOPBACK = "127.0.0.1"

@@ -12,14 +12,14 @@ from typing import Any
 from rich.console import RenderableType
 
 from reports.terminal.halt import SourceLine, render_source, render_stack, render_table, render_text
-from reports.terminal.why import render_why
-from reports.view.cache import cache_table
-from reports.view.candidates import candidate_list
-from reports.view.context import Context
-from reports.view.why import why_view
-from tracer.analysis.why import why
+from reports.terminal.questions.why import render_why
+from reports.view.questions.why import why_view
+from reports.view.stops.cache import cache_table
+from reports.view.stops.candidates import candidate_list
+from reports.view.stops.context import Context
+from tracer.analysis.why.why import why
 from tracer.errors import UsageError
-from tracer.halting import Halt
+from tracer.halting.callback import Halt
 
 _STACK = 12
 """Frames that ``w`` shows."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from tracer.analysis.conditions_names import NAMES
-from tracer.analysis.processors_settings import Settings
-from tracer.halting import Halt
+from tracer.analysis.conditions.names import NAMES
+from tracer.analysis.processors.settings import Settings
+from tracer.halting.callback import Halt
 from tracer.stepper.answers import words_of
 from tracer.stepper.commands import COMMANDS
 

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, RenderableType
 
-from hooks.interventions import TokenChange
+from hooks.loop.interventions import TokenChange
 from reports.terminal import render_card, render_step
 from reports.terminal.halt import render_halt, render_note, render_pairs, render_text
 from reports.terminal.report import TerminalReport
 from reports.view.blocks import Note
-from reports.view.step import step_view, stop_title
+from reports.view.stops.step import step_view, stop_title
 from reports.view.text import plain
-from tracer.analysis.conditions import Condition, parse_condition
+from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.errors import TraceGenerateError
-from tracer.halting import Halt, Halting
-from tracer.live import LiveRun
+from tracer.halting.callback import Halt, Halting
+from tracer.halting.live_run import LiveRun
+from tracer.halting.stops import NO_STEPS, StopPlan
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
-from tracer.stepper import answers, otherwise
+from tracer.stepper import answers, whatif
 from tracer.stepper.commands import COMMANDS, HELP_END, parse_command, parse_count, parse_setting, parse_token
 from tracer.stepper.completion import completions
 from tracer.stepper.lines import Lines
 from tracer.stepper.tokens import named, the_token
-from tracer.stops import NO_STEPS, StopPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,8 +89,8 @@ class Stepper:
             "kv": lambda halt, _: self._show(answers.cache(halt)),
             "top": lambda halt, text: self._show(answers.top(halt, parse_count(text, 10), 0)),
             "why": self._why,
-            "whatif": lambda halt, text: self._show(*otherwise.other_settings(halt, text)),
-            "diff": lambda halt, text: self._show(otherwise.other_run(halt, text)),
+            "whatif": lambda halt, text: self._show(*whatif.other_settings(halt, text)),
+            "diff": lambda halt, text: self._show(whatif.other_run(halt, text)),
             "b": self._break,
             "force": self._force,
             "ban": self._ban,

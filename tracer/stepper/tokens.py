@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tracer.analysis.tokens_search import TokenChoice, find_tokens
+from tracer.analysis.token_search import TokenChoice, find_tokens
 from tracer.errors import UsageError
-from tracer.live import LiveRun
+from tracer.halting.live_run import LiveRun
 
 _LISTED = 6
 

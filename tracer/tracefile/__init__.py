@@ -1,15 +1,15 @@
 """Write, read and check the file of a recording; :mod:`tracer.tracefile.format` describes it."""
 
-from tracer.tracefile.cache_reading import CacheReading
-from tracer.tracefile.check import FileReport, RunReport, check_file
-from tracer.tracefile.jobs import EndWrite, Job, Listener, StepWrite
-from tracer.tracefile.reader import FileInfo, Recording, open_trace
-from tracer.tracefile.recorder import Recorder
-from tracer.tracefile.run_reading import RunReading
-from tracer.tracefile.saved import SavedTensor
-from tracer.tracefile.stamps import Stamp, stamp
-from tracer.tracefile.steps import StepSequence
-from tracer.tracefile.writer import TraceWriter
+from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.reading.check import FileReport, RunReport, check_file
+from tracer.tracefile.reading.kv_cache import CacheReading
+from tracer.tracefile.reading.reader import FileInfo, Recording, open_trace
+from tracer.tracefile.reading.run_reading import RunReading
+from tracer.tracefile.reading.steps import StepSequence
+from tracer.tracefile.stamps import stamp
+from tracer.tracefile.writing.jobs import EndWrite, Job, Listener, StepWrite
+from tracer.tracefile.writing.recorder import Recorder
+from tracer.tracefile.writing.writer import TraceWriter
 
 __all__ = [
     "CacheReading",
@@ -23,7 +23,6 @@ __all__ = [
     "RunReading",
     "RunReport",
     "SavedTensor",
-    "Stamp",
     "StepSequence",
     "StepWrite",
     "TraceWriter",

@@ -1,8 +1,9 @@
 """What a trace file is: its identity, its versions and its tables.
 
-A trace is one SQLite database. Numbers of a step are columnar blobs (:mod:`tracer.tracefile.columns`), its
-small facts are JSON, and what people ask about most stands in plain columns as well, so that any SQLite
-program answers questions such as "which steps chose a token under p = 0.3?"::
+A trace is one SQLite database. Numbers of a step are columnar blobs
+(:mod:`tracer.tracefile.encoding.columns`), its small facts are JSON, and what people ask about most stands in
+plain columns as well, so that any SQLite program answers questions such as "which steps chose a token under
+p = 0.3?"::
 
     SELECT step, row, text, probability FROM choice JOIN token ON token.id = choice.token
     WHERE run = 1 AND probability < 0.3 ORDER BY step;
@@ -25,7 +26,7 @@ SCHEMA_VERSION: Final = 1
 HISTORY: Final[dict[int, str]] = {
     1: "first version",
 }
-"""Every version that was ever released. :mod:`tracer.tracefile.queries` reads each of them."""
+"""Every version that was ever released. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 
 MAX_BLOB: Final = 256 << 20
 """Largest blob of a step in bytes; more is refused by writer and reader alike."""

@@ -1,45 +1,19 @@
-"""Stamps: results of verifications, added to a trace after its run."""
+"""Stamp a trace: add the result of a verification to it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
-from typing import Literal
-
-from pydantic import Field
 
 from tracer.errors import OutputError, TraceFileError
-from tracer.schema.base import Record
-from tracer.tracefile.database import Database
-from tracer.tracefile.digests import digest
+from tracer.schema.stamp import Stamp
+from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.messages import one_line, shown
-from tracer.tracefile.statements import record_text
-from tracer.version import __version__
+from tracer.tracefile.reading.database import Database
+from tracer.tracefile.writing.statements import record_text
 
 BUSY_SECONDS = 5
-
-
-class Stamp(Record):
-    """The result of one verification.
-
-    Attributes:
-        kind: ``file`` (the file itself) or ``rerun`` (an untraced run was compared).
-        ok: whether it held.
-        made_at: UTC, ISO 8601.
-        summary: one line for people.
-        run: the run that was looked at, None for all.
-        details: further facts as text, e.g. ``{"ids": "128 of 128 equal"}``.
-        product_version: version of the program that verified.
-    """
-
-    kind: Literal["file", "rerun"]
-    ok: bool
-    made_at: str
-    summary: str
-    run: int | None = None
-    details: dict[str, str] = Field(default_factory=dict)
-    product_version: str = __version__
 
 
 def stamp(path: str | os.PathLike[str], record: Stamp) -> None:
@@ -68,18 +42,3 @@ def stamp(path: str | os.PathLike[str], record: Stamp) -> None:
         raise OutputError(f"cannot write {shown(path)}: {one_line(error)}") from None
     except (sqlite3.DatabaseError, UnicodeError) as error:
         raise TraceFileError(f"{shown(path)} is damaged: {one_line(error)}") from None
-
-
-def read_stamps(database: Database) -> tuple[Stamp, ...]:
-    """All stamps in the order in which they were added.
-
-    Raises:
-        TraceFileError: one of them is damaged.
-    """
-    found = []
-    for number, text, stored in database.rows(database.queries.stamps, (), int, str, bytes):
-        with database.checking(f"stamp {number}"):
-            if digest("stamp", text) != stored:
-                raise ValueError("it is not what was written")
-            found.append(Stamp.model_validate_json(text))
-    return tuple(found)

@@ -1,0 +1,1 @@
+"""The KV cache: its slots before and after each step, and the checks that it only grows."""

@@ -1,0 +1,222 @@
+"""Proof that the KV cache only grows: old slots keep their bytes, exactly the new tokens' slots are added.
+
+Every slot has a checksum, the sum of its 64-bit words; a layer has the sum of its slots' checksums, each
+times an odd number of the slot's own (all modulo 2^64), so neither a changed slot nor two exchanged ones go
+unnoticed. What a step computes over the slots in use is compared in a later step with the same slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hooks.kv_cache.view import STACK_BYTES, CacheView
+from hooks.native import compiled
+from tracer.schema.step import Check, Violation
+
+HOST_BUDGET = 256 << 10
+"""Bytes of cache that one step reads on a CPU; of a longer cache some layers take turns each step."""
+
+DEVICE_BUDGET = STACK_BYTES
+"""The same on an accelerator, whose memory is a hundred times faster."""
+
+_WORD = 8
+
+
+Sums = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Checksums of layers that were read together.
+
+    Attributes:
+        length: slots they had.
+        layers: which.
+        sums: ``[layers, 2, batch, KV heads]`` keys and values.
+    """
+
+    length: int
+    layers: tuple[int, ...]
+    sums: Sums
+
+    def of(self, layers: tuple[int, ...]) -> Sums:
+        """Checksums of some of them."""
+        if layers == self.layers:
+            return self.sums
+        return self.sums[[self.layers.index(layer) for layer in layers]]
+
+
+@dataclass(frozen=True, eq=False)
+class CacheReading:
+    """What a step read of the cache.
+
+    Attributes:
+        length: slots in use.
+        expected: slots there should be.
+        total: layers of the cache.
+        layers: those that were read together, and what was read of them before.
+        sums: ``[2, layers, 2, batch, KV heads]`` for each of :attr:`layers`, on their device: checksums of
+            keys and values over the slots that were read before, and over all.
+    """
+
+    length: int
+    expected: int
+    total: int
+    layers: list[tuple[tuple[int, ...], _Reading | None]]
+    sums: list[torch.Tensor]
+
+    def check(self, sums: Sequence[torch.Tensor]) -> tuple[Check, list[Violation]]:
+        """Compare with what was read before.
+
+        Args:
+            sums: :attr:`sums` on the host.
+
+        Returns:
+            The check, with how many of the layers were read, and what did not hold.
+        """
+        violations: list[Violation] = []
+        if self.total and self.length != self.expected:
+            message = f"the cache holds {self.length} slots, expected {self.expected}"
+            violations.append(Violation(check="cache", message=message))
+        for (layers, known), both in zip(self.layers, sums, strict=True):
+            if known is not None and min(known.length, self.length):
+                violations += _differences(known, layers, both[0].numpy())
+        read = sum(len(layers) for layers, _ in self.layers)
+        return Check(name="cache", ok=not violations, checked=read, total=self.total), violations
+
+
+class CacheProof:
+    """Reads the checksums of a run step by step, and keeps them for the next one."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, _Reading] = {}
+        self._next = 0
+        self._weights: dict[torch.device, torch.Tensor] = {}
+
+    def read(self, view: CacheView, length: int, expected: int) -> CacheReading:
+        """Read what the budget allows; an accelerator is not waited for.
+
+        Args:
+            view: the cache after the forward pass.
+            length: slots in use now.
+            expected: slots there should be: those before plus the new tokens.
+        """
+        together = [*self._read_together(view, self._turn(view, length))] if view.appends else []
+        sums = [
+            self._sums(view, layers, min(known.length, length) if known else 0, length)
+            for layers, known in together
+        ]
+        return CacheReading(length, expected, len(view.layers), together, sums)
+
+    def keep(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
+        """Compare with these checksums from now on.
+
+        Args:
+            reading: what :meth:`read` gave.
+            sums: its checksums on the host.
+        """
+        for (layers, _), both in zip(reading.layers, sums, strict=True):
+            # A copy: what came from a GPU shares its memory with all results of the step.
+            read = _Reading(reading.length, layers, both[1].numpy().copy())
+            self._last.update(dict.fromkeys(layers, read))
+
+    def _turn(self, view: CacheView, length: int) -> list[int]:
+        """The layers whose turn it is: as many as the budget allows, at least one."""
+        total = len(view.layers)
+        if not total or not length:
+            return []
+        key, value = view.layers[0]
+        size = (key.numel() + value.numel()) * key.element_size() * length // key.shape[-2]
+        budget = HOST_BUDGET if key.is_cpu else DEVICE_BUDGET
+        count = min(total, max(1, budget // max(1, size)))
+        turn = [(self._next + offset) % total for offset in range(count)]
+        self._next = (self._next + count) % total
+        return turn
+
+    def _read_together(
+        self, view: CacheView, layers: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, ...], _Reading | None]]:
+        """Layers that are alike and were read together the last time, with what was read then."""
+        groups: dict[tuple[object, _Reading | None], list[int]] = {}
+        for layer in layers:
+            looks = None if view.alike else _slots_of(*view.layers[layer])
+            groups.setdefault((looks, self._last.get(layer)), []).append(layer)
+        for (_, known), members in groups.items():
+            yield tuple(members), known
+
+    def _sums(self, view: CacheView, layers: Sequence[int], before: int, length: int) -> torch.Tensor:
+        """``[2, layers, 2, batch, KV heads]`` sums over the slots there were before, and over all slots."""
+        tensors = [tensor for layer in layers for tensor in view.layers[layer]]
+        known = compiled.slot_sums(tensors, before, length)
+        if known is not None:
+            return torch.from_numpy(known).reshape(2, len(layers), 2, *known.shape[2:])
+        if [*layers] == [*range(len(view.layers))] and view.stack is not None:
+            sums = self._weighted_sums(_slot_sums(view.stack, length), before)
+            return sums.reshape(2, 2, len(layers), *sums.shape[2:]).transpose(1, 2)
+        sums = self._sums_by_torch(tensors, before, length)
+        return sums.reshape(2, len(layers), 2, *sums.shape[2:])
+
+    def _sums_by_torch(self, tensors: Sequence[torch.Tensor], before: int, length: int) -> torch.Tensor:
+        """``[2, m, batch, KV heads]`` sums over the slots known before, and over all slots."""
+        return self._weighted_sums(torch.stack([_slot_sums(tensor, length) for tensor in tensors]), before)
+
+    def _weighted_sums(self, slots: torch.Tensor, before: int) -> torch.Tensor:
+        """Sums over the first slots and over all, of checksums ``[m, batch, KV heads, slots]``."""
+        weighted = slots.mul_(self._slot_weights(slots.shape[-1], slots.device))
+        return torch.stack((weighted[..., :before].sum(-1), weighted.sum(-1)))
+
+    def _slot_weights(self, length: int, device: torch.device) -> torch.Tensor:
+        weights = self._weights.get(device)
+        if weights is None or weights.numel() < length:
+            # Odd numbers from the golden ratio: fixed, so nothing is drawn from any random generator.
+            index = torch.arange(2 * length, dtype=torch.int64, device=device)
+            weights = self._weights[device] = (index * -7046029254386353131) | 1
+        return weights[:length]
+
+
+def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    """``[…, length]`` sums of the 64-bit words of each slot of ``[…, slots, head dim]``."""
+    slots = tensor if tensor.shape[-2] == length else tensor.narrow(-2, 0, length)
+    words = torch.int64
+    if slots.stride(-1) != 1 or slots.shape[-1] * slots.element_size() % _WORD:
+        slots, words = slots.contiguous(), torch.uint8
+    elif slots.storage_offset() * slots.element_size() % _WORD or any(
+        stride * slots.element_size() % _WORD for stride in slots.stride()[:-1]
+    ):
+        slots = slots.clone(memory_format=torch.contiguous_format)
+    return slots.view(words).sum(-1, dtype=torch.int64)
+
+
+def _slots_of(key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
+    return key.shape[:3], value.device
+
+
+def _differences(known: _Reading, layers: tuple[int, ...], now: Sums) -> list[Violation]:
+    """What is not as it was.
+
+    Args:
+        known: what was read the last time.
+        layers: which layers were read now.
+        now: ``[layers, 2, batch, KV heads]`` checksums over the slots there were then.
+    """
+    before = known.of(layers)
+    if before.shape == now.shape and (before == now).all():
+        return []
+    if before.shape != now.shape:
+        message = "the shape of the cache changed"
+        return [Violation(check="cache", layer=layer, message=message) for layer in layers]
+    return [
+        Violation(
+            check="cache",
+            layer=layers[at],
+            row=row,
+            message=f"layer {layers[at]}, KV head {head}: {('key', 'value')[part]} "
+            f"slots 0 to {known.length - 1} changed",
+        )
+        for at, part, row, head in np.argwhere(before != now).tolist()
+    ]

@@ -1,0 +1,175 @@
+"""What a person changes in a run that goes on: a token forced or banned, a processor's setting.
+
+The scores are changed behind the last processor, so what each processor made is recorded as it was.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from hooks.patches import Patches
+from tracer.analysis.processors.in_force import ATTRIBUTES
+from tracer.errors import UsageError
+from tracer.schema.step import Intervention
+
+_FIXED = ("filter_value", "min_tokens_to_keep")
+"""Numbers of a processor that are no generation settings."""
+
+
+@dataclass(frozen=True)
+class TokenChange:
+    """One choice that shall be made, or not be made.
+
+    Attributes:
+        kind: ``force`` or ``ban``.
+        token: id of the token.
+        row: row of the batch; None for all.
+        detail: the token as a reader of the report shall see it.
+    """
+
+    kind: Literal["force", "ban"]
+    token: int
+    row: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Setting:
+    name: str
+    detail: str
+    since: int
+
+
+class Interventions:
+    """The changes of one run. Nothing is done, and nothing costs anything, while there are none."""
+
+    def __init__(self, elements: list[Any]) -> None:
+        """Prepare.
+
+        Args:
+            elements: the run's processors, then its warpers; element ``i`` makes stage ``i + 1``.
+        """
+        self._elements = elements
+        self._patches = Patches()
+        self._pending: list[TokenChange] = []
+        self._settings: list[_Setting] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether there is something to do or to record."""
+        return bool(self._pending or self._settings)
+
+    def add(self, change: TokenChange) -> None:
+        """Change the scores of the next choice."""
+        self._pending.append(change)
+
+    def set(self, name: str, value: float, *, step: int, stages: int) -> Intervention:
+        """Change a setting of a processor from its next call on, until the run ends.
+
+        Args:
+            name: the setting, by its name in the generation config or at the processor.
+            value: its new value.
+            step: number of the step in progress.
+            stages: score stages that this step has already.
+
+        Raises:
+            UsageError: no processor of this run has such a setting, or it refuses the value.
+        """
+        attribute = ATTRIBUTES.get(name, name)
+        found = [i for i, each in enumerate(self._elements) if attribute in _numbers(each)]
+        if not found:
+            names = {attribute: alias for alias, attribute in ATTRIBUTES.items()}
+            known = sorted({names.get(key, key) for each in self._elements for key in _numbers(each)})
+            raise UsageError(
+                f"set {name}: no processor of this run has such a setting; "
+                + (f"there are {', '.join(known)}." if known else "it has no processor with settings.")
+            )
+        index = found[0]
+        element = self._elements[index]
+        self._patches.set(element, attribute, _checked(element, attribute, name, value))
+        shown = f"{name} {getattr(element, attribute)}"
+        since = step + 1 if stages > index + 1 else step
+        self._settings = [each for each in self._settings if each.name != attribute]
+        self._settings.append(_Setting(attribute, shown, since))
+        return Intervention(kind="set", detail=shown)
+
+    def apply(
+        self, scores: torch.Tensor, step: int, stages: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[Intervention]]:
+        """The scores to choose from, and what was changed in this step.
+
+        Args:
+            scores: ``[batch, vocab]`` behind the last processor; never written to.
+            step: number of the step.
+            stages: ``[stages, batch, vocab]`` as recorded, if they are.
+        """
+        done = [Intervention(kind="set", detail=each.detail) for each in self._settings if each.since <= step]
+        pending, self._pending = self._pending, []
+        for change in pending:
+            scores = _changed(scores, change, stages)
+            done.append(Intervention(kind=change.kind, detail=change.detail))
+        return scores, done
+
+    def undo(self) -> None:
+        """Give every processor its own setting back."""
+        self._patches.undo()
+
+
+def _changed(scores: torch.Tensor, change: TokenChange, stages: torch.Tensor | None) -> torch.Tensor:
+    rows = range(scores.shape[0]) if change.row is None else [change.row]
+    edited = scores.clone()
+    for row in rows:
+        if change.kind == "force":
+            edited[row] = -torch.inf
+            edited[row, change.token] = 0.0
+        else:
+            edited[row] = _without(edited[row], change.token, None if stages is None else stages[:, row])
+    return edited
+
+
+def _without(scores: torch.Tensor, token: int, stages: torch.Tensor | None) -> torch.Tensor:
+    """One row without a token; if nothing else is left, as it stood when there was something else."""
+    earlier = [] if stages is None else [stage.to(scores.dtype) for stage in stages.flip(0)]
+    for row in (scores, *earlier):
+        rest: torch.Tensor = row.clone()
+        rest[token] = -torch.inf
+        if bool(torch.isfinite(rest).any()):
+            return rest
+    raise UsageError("nothing else is left to choose")
+
+
+def _numbers(element: Any) -> set[str]:
+    """Settings of a processor that are one number, changeable because its constructor takes them."""
+    try:
+        parameters = inspect.signature(type(element)).parameters
+    except (TypeError, ValueError):
+        return set()
+    return {
+        name
+        for name, value in vars(element).items()
+        if name in parameters
+        and name not in _FIXED
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    }
+
+
+def _checked(element: Any, attribute: str, name: str, value: float) -> float:
+    """The value as the processor's own constructor takes it."""
+    whole = isinstance(getattr(element, attribute), int)
+    if whole and value != int(value):
+        raise UsageError(f"set {name}: {value:g} is not a whole number.")
+    parameters = inspect.signature(type(element)).parameters
+    arguments = {key: getattr(element, key) for key in parameters if hasattr(element, key)}
+    arguments[attribute] = int(value) if whole else float(value)
+    make: Callable[..., Any] = type(element)
+    try:
+        made = getattr(make(**arguments), attribute)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"set {name}: {next(iter(str(error).splitlines()), 'refused')}") from error
+    return int(made) if whole else float(made)

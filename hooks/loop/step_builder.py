@@ -1,0 +1,245 @@
+"""From what was caught in one step to its record; the heavy part runs on the thread that writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hooks.caught_step import Array, CaughtStep
+from hooks.kv_cache.positions import check_positions
+from hooks.modules.records import CallDescriber, StepCalls
+from hooks.modules.statistics import NonFinite
+from hooks.scores.random_state import DrawLog
+from hooks.tensors import named, to_host
+from hooks.token_texts import TokenTexts
+from tracer.analysis.scores.pipeline import summarise
+from tracer.schema.run import ModuleInfo, TokenText
+from tracer.schema.step import (
+    CacheColumns,
+    CaptureError,
+    Check,
+    Criterion,
+    ForwardResult,
+    KwargsUpdate,
+    ModelInputs,
+    ScoreColumns,
+    Step,
+    StepHead,
+    Violation,
+)
+from tracer.schema.tensors import IntValues
+
+
+class StepBuilder:
+    """Builds the records of one run, step after step, in order."""
+
+    def __init__(
+        self,
+        run: int,
+        rows: int,
+        modules: tuple[ModuleInfo, ...],
+        texts: TokenTexts,
+        *,
+        decoder: int,
+        candidates: int,
+        finished: npt.NDArray[np.bool_] | None = None,
+        left_behind: str = "",
+    ) -> None:
+        """Prepare for the first step.
+
+        Args:
+            run: number of the run.
+            rows: rows of the batch.
+            modules: registered modules.
+            texts: looks up token texts.
+            decoder: index of the module whose output are the hidden states.
+            candidates: cap of the lists of recorded tokens.
+            finished: ``[rows]`` rows that had ended before; None if none had.
+            left_behind: digest of the random state that the draw before left behind, if there was one.
+        """
+        self._run = run
+        self._decoder = decoder
+        self._modules = modules
+        self._calls = CallDescriber(len(modules))
+        self._texts = texts
+        self._candidates = candidates
+        self._draws = DrawLog(left_behind)
+        self._finished = np.zeros(rows, dtype=np.bool_) if finished is None else finished
+        self._nonfinite_seen = False
+
+    def build(self, caught: CaughtStep) -> tuple[Step, tuple[TokenText, ...]]:
+        """The record of the next step, and the texts of token ids that it mentions for the first time."""
+        scores = self._scores(caught)
+        calls = self._calls.describe(caught.calls) if caught.calls else None
+        self._check(caught, calls)
+        step = Step(
+            head=self._head(caught, calls),
+            scores=scores,
+            modules=calls.columns if calls else None,
+            cache=_cache_columns(caught.array("norms")),
+            layout=calls.layout if calls else None,
+            shapes=calls.shapes if calls else {},
+        )
+        self._finished = self._done(caught)
+        return step, self._texts.new(_mentioned(step, scores) | _seen_by_the_lens(caught))
+
+    def bare_head(self, caught: CaughtStep, error: CaptureError) -> StepHead:
+        """The head of a step whose records could not be made: what is known without any tensor.
+
+        Args:
+            caught: the step.
+            error: the fault that prevented the rest.
+        """
+        bare = CaughtStep(
+            number=caught.number,
+            started=caught.started,
+            inputs=[],
+            others={},
+            ids_before=caught.ids_before,
+            sequence_length=caught.sequence_length,
+            fed=caught.fed,
+            stages=caught.stages,
+            errors=[*caught.errors, error],
+            interventions=[*caught.interventions],
+            seconds=caught.seconds,
+        )
+        return self._head(bare, None)
+
+    def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
+        if caught.summary is not None:
+            return replace(caught.summary, finished=self._finished)
+        scores, chosen = caught.array("scores"), caught.array("chosen")
+        if scores is None or chosen is None:
+            return None
+        return summarise(scores, chosen, self._finished, self._candidates)
+
+    def _done(self, caught: CaughtStep) -> npt.NDArray[np.bool_]:
+        """Rows that had ended by the end of the step."""
+        done = caught.array("done")
+        return self._finished if done is None else self._finished | done
+
+    def _check(self, caught: CaughtStep, calls: StepCalls | None) -> None:
+        if caught.cache_read is not None:
+            reading, sums = caught.cache_read
+            held, changes = reading.check(sums)
+            caught.checks.append(held)
+            caught.violations += changes
+        arrays = {name: caught.array(f"input/{name}") for name, _ in caught.inputs}
+        values = {name: array for name, array in arrays.items() if array is not None}
+        mask = caught.array("mask")
+        if mask is not None:
+            values.setdefault("attention_mask", mask)
+        rows = caught.ids_before.shape[0]
+        # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
+        check, violations = check_positions(
+            values, cached=caught.cache_before.length, new=caught.fed, rows=rows
+        )
+        caught.checks.append(check)
+        caught.violations += violations
+        if calls is None:
+            return
+        called = len(self._modules) - len(calls.layout.not_called)
+        caught.checks.append(Check(name="modules", ok=True, checked=called, total=len(self._modules)))
+        taken = int(np.count_nonzero(calls.columns.nonfinite >= 0))
+        if not taken:
+            return
+        first = calls.first_nonfinite
+        total = len(calls.layout.modules)
+        caught.checks.append(Check(name="finite", ok=first is None, checked=taken, total=total))
+        if first is not None and not self._nonfinite_seen:
+            self._nonfinite_seen = True
+            caught.violations += _nonfinite(self._modules[first[0]].name, *first)
+
+    def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
+        """Shapes of the results; the hidden states are what the decoder stack returned."""
+        if caught.forward is None or calls is None or self._decoder not in calls.layout.modules:
+            return caught.forward
+        shape = calls.shapes[int(calls.columns.shapes[calls.layout.modules.index(self._decoder)])]
+        return caught.forward.model_copy(
+            update={"hidden_states": shape.outputs[0] if shape.outputs else None}
+        )
+
+    def _head(self, caught: CaughtStep, calls: StepCalls | None) -> StepHead:
+        rows = caught.ids_before.shape[0]
+        done = self._done(caught)
+        position = caught.array("next_position")
+        return StepHead(
+            run=self._run,
+            step=caught.number,
+            inputs=ModelInputs(
+                tensors=tuple(
+                    named(name, info, caught.array(f"input/{name}")) for name, info in caught.inputs
+                ),
+                others=caught.others,
+                sequence_length=caught.sequence_length,
+                new_start=max(0, caught.sequence_length - caught.fed),
+            ),
+            cache_before=caught.cache_before.record,
+            cache_after=caught.cache_after.record,
+            forward=self._forward(caught, calls),
+            stages=caught.stages,
+            vocab_size=caught.forward.logits.shape[-1] if caught.forward else 0,
+            ids_before=caught.ids_before,
+            ids_after=caught.ids_after,
+            update=KwargsUpdate(
+                attention_mask=caught.next_mask,
+                cache_position=None if position is None else IntValues.encode(position),
+            )
+            if caught.updated
+            else None,
+            criteria=tuple(
+                Criterion(
+                    index=int(name.partition("/")[2]), fired=tuple(np.flatnonzero(to_host(answer)).tolist())
+                )
+                for name, answer in caught.held.items()
+                if name.startswith("fired/")
+            ),
+            unfinished=tuple(row for row in range(rows) if not done[row]),
+            layout=calls.layout_number if calls else None,
+            extra_forwards=caught.extra_forwards,
+            draw=self._draws.record(caught.draw) if caught.draw else None,
+            checks=tuple(caught.checks),
+            violations=tuple(caught.violations),
+            errors=tuple(caught.errors),
+            interventions=tuple(caught.interventions),
+            started=caught.started,
+            forward_seconds=caught.forward_seconds,
+            seconds=caught.seconds,
+        )
+
+
+def _cache_columns(norms: Array | None) -> CacheColumns | None:
+    if norms is None:
+        return None
+    layers = len(norms) // 2
+    norms = norms.astype(np.float32, copy=False)
+    return CacheColumns(key_norm=norms[:layers], value_norm=norms[layers:])
+
+
+def _nonfinite(name: str, module: int, found: NonFinite) -> list[Violation]:
+    where = name or "the model itself"
+    came = "its inputs were finite" if found.inputs_finite else "its inputs were already not finite"
+    message = f"first non-finite output of the run: {where}, {found.count} values; {came}"
+    rows = found.rows or (None,)
+    return [Violation(check="finite", message=message, row=row, module=module) for row in rows]
+
+
+def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:
+    """Ids in the lists and inputs of a step."""
+    ids: set[int] = set()
+    fed = step.head.inputs.tensor("input_ids")
+    if fed is not None and fed.values is not None:
+        ids.update(fed.values.decode().tolist())
+    if scores is not None:
+        ids.update(
+            scores.tokens.ravel().tolist(), scores.removed_tokens.ravel().tolist(), scores.chosen.tolist()
+        )
+    return ids
+
+
+def _seen_by_the_lens(caught: CaughtStep) -> set[int]:
+    """Ids that layers would have predicted."""
+    tokens = caught.saved.get("lens/tokens")
+    return set() if tokens is None else set(tokens.flatten().tolist())

@@ -1,0 +1,1 @@
+"""Module calls of a forward pass: their order, signatures and statistics."""

@@ -1,0 +1,1 @@
+"""Compiled code that the rest of the package works without, only slower."""

@@ -1,0 +1,1 @@
+"""Optional captures of a forward pass: attention weights, the logit lens, saved module outputs."""

@@ -1,0 +1,225 @@
+"""Attention weights of each layer, as the model formed them or recomputed and checked."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from hooks.caught_step import CaughtStep
+from hooks.patches import Patches
+from hooks.probes.decoder_parts import attention_of, decoder_layers
+from hooks.tensors import keep
+from tracer.errors import UnsupportedError
+from tracer.schema.step import CaptureError
+
+MANY = 64 * 64
+"""Of a forward pass with more new positions times context than this, only the last position is kept."""
+
+_SOFTMAX = (nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
+_ROUNDINGS = 16
+"""Roundings of the values' dtype by which recomputed weights may miss the module's output."""
+
+
+class AttentionProbe:
+    """Looks at what attention modules compute while they run, and changes nothing of it.
+
+    ``eager`` attention forms its weights with a softmax, whose result is kept as it is. ``sdpa`` never forms
+    them: they are recomputed in float32 from the very queries and keys it was called with, and kept only if
+    with its values they give its output, within rounding. Stores ``attention/LAYER``
+    ``[batch, heads, positions, context]``: all new positions where these are few, else the last one.
+    """
+
+    def __init__(self, model: PreTrainedModel, patches: Patches) -> None:
+        """Put a watch on the attention module of every layer.
+
+        Args:
+            model: a decoder-only model.
+            patches: keeps what is replaced.
+
+        Raises:
+            UnsupportedError: for an implementation that shows no weights, or a layer without attention.
+        """
+        require_visible_attention(model)
+        modules = [attention_of(layer) for layer in decoder_layers(model)]
+        self._on = False
+        self._layers = len(modules)
+        self._weights: dict[int, torch.Tensor] = {}
+        self._misses: dict[int, torch.Tensor] = {}
+        for index, module in enumerate(modules):
+            if module is not None:
+                patches.set(module, "forward", self._watched(index, module.forward))
+
+    def begin(self) -> None:
+        """The forward pass starts."""
+        self._weights, self._misses = {}, {}
+        self._on = True
+
+    def end(self) -> None:
+        """It is over."""
+        self._on = False
+
+    def finish(self, step: CaughtStep) -> None:
+        """Hand over the weights that hold."""
+        weights, misses = self._weights, self._misses
+        self._weights, self._misses = {}, {}
+        wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
+        for index in range(self._layers):
+            if index in weights and index not in wrong:
+                step.saved[f"attention/{index}"] = weights[index]
+        unseen = [index for index in range(self._layers) if index not in weights]
+        for what, layers in (("was not seen", unseen), ("could not be recomputed", sorted(wrong))):
+            if layers:
+                listed = ", ".join(map(str, layers))
+                message = f"attention: that of layers {listed} {what}"
+                step.errors.append(CaptureError(stop="layers", message=message))
+
+    def note_weights(self, index: int, weights: torch.Tensor) -> None:
+        """Keep weights that a module formed.
+
+        Args:
+            index: its layer.
+            weights: ``[batch, heads, positions, context]``.
+        """
+        self._weights[index] = keep(weights[:, :, -positions_kept(*weights.shape[-2:]) :, :])
+
+    def note_call(self, index: int, call: _SdpaCall, output: torch.Tensor) -> None:
+        """Recompute weights that a module did not form.
+
+        Args:
+            index: its layer.
+            call: what attention was computed from.
+            output: its result, ``[batch, heads, positions, head dim]``.
+        """
+        kept = positions_kept(call.query.shape[-2], call.key.shape[-2])
+        weights = call.weights(kept)
+        self._weights[index] = weights
+        self._misses[index] = call.miss(weights, output[..., -kept:, :])
+
+    def _watched(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if not self._on:
+                return forward(*args, **kwargs)
+            with _Eye(self, index):
+                return forward(*args, **kwargs)
+
+        return watched
+
+
+def positions_kept(new: int, context: int) -> int:
+    """How many of the new positions are kept, counted from the last.
+
+    Args:
+        new: positions of the forward pass.
+        context: positions they look at.
+    """
+    return new if new * context <= MANY else 1
+
+
+def require_visible_attention(model: PreTrainedModel) -> None:
+    """Refuse models whose attention weights cannot be had.
+
+    Raises:
+        UnsupportedError: naming the reason and what to do.
+    """
+    name, kind = type(model).__name__, getattr(model.config, "_attn_implementation", None)
+    if kind not in ("eager", "sdpa", None):
+        raise UnsupportedError(
+            f"--save attention: {kind} never forms the weights and shows no queries and keys; "
+            "load the model with --attn eager or sdpa."
+        )
+    layers = decoder_layers(model)
+    bare = next((index for index, layer in enumerate(layers) if attention_of(layer) is None), None)
+    if bare is not None or not layers:
+        where = f"layer {bare} of {name}" if layers else name
+        raise UnsupportedError(f"--save attention: {where} has no attention module.")
+
+
+class _Eye(TorchFunctionMode):
+    """Sees the calls that torch gets from one attention module; each is made exactly as it was meant."""
+
+    def __init__(self, probe: AttentionProbe, index: int) -> None:
+        super().__init__()
+        self._probe = probe
+        self._index = index
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func is nn.functional.scaled_dot_product_attention:
+            self._probe.note_call(self._index, _SdpaCall(*args, **kwargs), result)
+        elif func in _SOFTMAX and result.dim() == 4:
+            self._probe.note_weights(self._index, result)
+        return result
+
+
+class _SdpaCall:
+    """Arguments of ``scaled_dot_product_attention``.
+
+    Attributes:
+        query: ``[batch, heads, positions, head dim]``.
+        key: ``[batch, KV heads, context, head dim]``.
+    """
+
+    def __init__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        self.query = query
+        self.key = key
+        self._value = value
+        self._mask = attn_mask
+        self._causal = is_causal
+        self._scale = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
+
+    def weights(self, kept: int) -> torch.Tensor:
+        """Weights of the last positions, ``[batch, heads, kept, context]`` float32.
+
+        Args:
+            kept: how many.
+        """
+        query = self.query[..., -kept:, :].float()
+        scores = query @ self._of_all_heads(self.key).float().transpose(-2, -1) * self._scale
+        positions, context = self.query.shape[-2], self.key.shape[-2]
+        if self._causal:
+            seen = torch.ones(positions, context, dtype=torch.bool, device=scores.device).tril()
+            scores = scores.masked_fill(~seen[-kept:], -math.inf)
+        if self._mask is not None:
+            mask = self._mask[..., -kept:, :] if self._mask.shape[-2] > 1 else self._mask
+            scores = (
+                scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.float()
+            )
+        return torch.softmax(scores, dim=-1)
+
+    def miss(self, weights: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """By how much weights miss an output; up to 1 is rounding.
+
+        Args:
+            weights: ``[batch, heads, kept, context]``.
+            output: ``[batch, heads, kept, head dim]``.
+        """
+        values = self._of_all_heads(self._value).float()
+        unit = max(torch.finfo(output.dtype).eps, torch.finfo(torch.float32).eps)
+        allowed = _ROUNDINGS * unit * values.abs().amax().clamp_min(1e-30)
+        return (weights @ values - output.float()).abs().amax() / allowed
+
+    def _of_all_heads(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Keys or values with each KV head repeated for the queries that share it."""
+        shared = self.query.shape[1] // tensor.shape[1]
+        return tensor if shared == 1 else tensor.repeat_interleave(shared, dim=1)

@@ -1,0 +1,94 @@
+"""What ``--capture tensors --save …`` stores: which tensors, and of which modules."""
+
+from __future__ import annotations
+
+import re
+
+from transformers import PreTrainedModel
+
+from hooks.patches import Patches
+from hooks.probes.attention import AttentionProbe
+from hooks.probes.decoder_parts import decoder_layers
+from hooks.probes.lens import LensProbe
+from hooks.probes.probe import Probe
+from tracer.errors import UsageError
+from tracer.schema.run import CaptureSettings
+
+KINDS = ("logits", "hidden", "kv", "attention", "modules=REGEX", "lens")
+
+
+class Savings:
+    """The tensors to store for one model.
+
+    Attributes:
+        logits: raw logits of the last position, whole vocabulary.
+        kv: the slots that each step adds to the KV cache.
+        modules: tensor name by module index, for modules whose outputs are stored.
+        attention: attention weights.
+        lens: the logit lens, at every level.
+    """
+
+    def __init__(self, capture: CaptureSettings, model: PreTrainedModel) -> None:
+        """Resolve what was asked for.
+
+        Args:
+            capture: settings; ``save`` counts at level ``tensors`` only.
+            model: the model whose modules are meant.
+
+        Raises:
+            UsageError: for an unknown kind, a bad regular expression, or one that matches no module.
+        """
+        wanted = capture.save if capture.level == "tensors" else ()
+        self.logits = "logits" in wanted
+        self.kv = "kv" in wanted
+        self.attention = "attention" in wanted
+        self.lens = "lens" in capture.save
+        self.modules: dict[int, str] = {}
+        for kind in wanted:
+            if kind == "hidden":
+                self.modules.update(_decoder_layers(model))
+            elif kind.startswith("modules="):
+                self.modules.update(_matching(model, kind.removeprefix("modules=")))
+            elif kind not in KINDS:
+                raise UsageError(f"--save {kind}: unknown; choose from {', '.join(KINDS)}.")
+
+    def probes(self, model: PreTrainedModel, patches: Patches) -> tuple[Probe, ...]:
+        """What looks at the forward pass itself.
+
+        Args:
+            model: the model.
+            patches: keeps what is replaced.
+
+        Raises:
+            UnsupportedError: the model does not show what was asked for.
+        """
+        found: list[Probe] = []
+        if self.attention:
+            found.append(AttentionProbe(model, patches))
+        if self.lens:
+            found.append(LensProbe(model, patches))
+        return tuple(found)
+
+
+def _decoder_layers(model: PreTrainedModel) -> dict[int, str]:
+    numbers = {id(layer): number for number, layer in enumerate(decoder_layers(model))}
+    return {
+        index: f"hidden/{numbers[id(module)]}"
+        for index, module in enumerate(model.modules())
+        if id(module) in numbers
+    }
+
+
+def _matching(model: PreTrainedModel, expression: str) -> dict[int, str]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UsageError(f"--save modules={expression}: not a regular expression: {error}.") from error
+    found = {
+        index: f"modules/{name}"
+        for index, (name, _) in enumerate(model.named_modules())
+        if pattern.search(name)
+    }
+    if not found:
+        raise UsageError(f"--save modules={expression}: no module of {type(model).__name__} matches.")
+    return found

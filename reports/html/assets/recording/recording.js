@@ -1,0 +1,113 @@
+// The recording: runs, token labels, and the steps with their figures.
+
+import { hasSection, openSection } from "../lib/data.js";
+import { Tokens } from "../lib/labels.js";
+
+const NO_TOKEN = -1;
+
+/** Open the index, the labels and the overview of every run. */
+export async function openRecording() {
+  const [{ facts: index }, { facts: tokens }] = await Promise.all([openSection("index"), openSection("tokens")]);
+  const labels = new Tokens(tokens);
+  const runs = await Promise.all(index.runs.map((run) => openRun(run, labels)));
+  return { ...index, runs, tokens: labels };
+}
+
+async function openRun(facts, tokens) {
+  const { arrays } = await openSection(`run${facts.number}-overview`);
+  return new Run(facts, arrays, tokens);
+}
+
+/** One run: its facts, its overview in columns, and its steps on demand. */
+export class Run {
+  constructor(facts, overview, tokens) {
+    Object.assign(this, facts);
+    this.tokens = tokens;
+    this.overview = overview;
+    this.steps = overview.steps.data;
+    this.rows = facts.prompts.length;
+    this.places = new Map(Array.from(this.steps, (number, place) => [number, place]));
+  }
+
+  /** One figure of the overview. */
+  figure(name, place, row = 0) {
+    const { data, shape } = this.overview[name];
+    return data[shape.length > 1 ? place * shape[1] + row : place];
+  }
+
+  /** The step at a place, seen for one row. */
+  async step(place, row) {
+    const chunk = Math.floor(place / this.chunk);
+    const name = `run${this.number}-steps${chunk}`;
+    const { facts, arrays } = await openSection(name);
+    const index = place - chunk * this.chunk;
+    return new Step(facts[index], arrays, index, row, place);
+  }
+
+  /** Ids of a row up to a step, the prompt and its padding included. */
+  history(place, row) {
+    const ids = [...this.prompts[row].ids];
+    for (let i = 0; i < place; i++) ids.push(this.figure("chosen", i, row));
+    return ids;
+  }
+
+  section(name) {
+    return hasSection(`run${this.number}-${name}`) ? openSection(`run${this.number}-${name}`) : null;
+  }
+}
+
+/** One step, seen for one row of the batch. */
+export class Step {
+  constructor(facts, arrays, index, row, place) {
+    Object.assign(this, facts);
+    this.row = row;
+    this.place = place;
+    this.cards = facts.rows[row];
+    this.scores = arrays.recorded.data[index] ? new Scores(arrays, index, row) : null;
+  }
+}
+
+/** The way of one row's scores: `scores[stage][column]`, columns in the order of final probability. */
+export class Scores {
+  constructor(arrays, index, row) {
+    const line = (name, ...at) => slice(arrays[name], index, ...at);
+    const stages = arrays.kept.shape[1];
+    const all = line("tokens", row);
+    const width = all.indexOf(NO_TOKEN) < 0 ? all.length : all.indexOf(NO_TOKEN);
+    const perStage = (name) => Array.from({ length: stages }, (_, stage) => line(name, stage, row));
+    this.stages = stages;
+    this.tokens = all.subarray(0, width);
+    this.scores = perStage("scores").map((found) => found.subarray(0, width));
+    this.probabilities = line("probabilities", row).subarray(0, width);
+    this.removedTokens = perStage("removed_tokens").map((ids) => ids.filter((id) => id !== NO_TOKEN));
+    for (const [name, as] of PER_STAGE) this[as] = perStage(name).map((found) => found[0]);
+    for (const [name, as] of PER_ROW) this[as] = line(name, row)[0];
+    this.column = new Map(Array.from(this.tokens, (id, column) => [id, column]));
+  }
+
+  /** The stage that removed a recorded token, 0 if none did. */
+  remover(column) {
+    for (let stage = 1; stage < this.stages; stage++) {
+      if (this.scores[stage][column] === -Infinity && this.scores[stage - 1][column] > -Infinity) return stage;
+    }
+    return 0;
+  }
+}
+
+const PER_STAGE = [
+  ["kept", "kept"], ["changed", "changed"], ["removed", "removed"], ["mass_removed", "massRemoved"],
+  ["entropy", "entropy"], ["chosen_rank", "chosenRank"], ["chosen_scores", "chosenScores"],
+];
+const PER_ROW = [
+  ["candidates", "candidates"], ["chosen", "chosen"], ["chosen_probability", "chosenProbability"], ["finished", "finished"],
+];
+
+function slice({ shape, data }, ...at) {
+  let size = data.length;
+  let start = 0;
+  at.forEach((index, axis) => {
+    size /= shape[axis];
+    start += index * size;
+  });
+  return data.subarray(start, start + size);
+}

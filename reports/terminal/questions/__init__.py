@@ -1,0 +1,1 @@
+"""Answers of the analyses on a terminal."""

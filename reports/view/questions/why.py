@@ -1,0 +1,320 @@
+"""A token's way through a step, put into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reports.view import figures
+from reports.view.glossary import settings_text
+from reports.view.text import plain
+from reports.view.tokens import TokenView, token_view
+from tracer.analysis.draw import NearMisses
+from tracer.analysis.processors.processor import Cut
+from tracer.analysis.why.report import Change, Goal, Rank, StageView, WhyReport
+from tracer.schema.run import TokenText
+from tracer.schema.step import NO_TOKEN
+
+GOALS: dict[Goal, str] = {
+    "kept": "what would have kept it, one setting changed at a time",
+    "greedy": "what would have made it the highest score, one setting changed at a time",
+}
+
+
+@dataclass(frozen=True)
+class WhyStage:
+    """One line of the token's way.
+
+    Attributes:
+        number: the processor's number; None for the raw logits.
+        name: the processor's class, or ``raw logits``.
+        settings: its settings as ``name=value``.
+        score: the token's score after it, in words where there is no number.
+        rank: its place, empty once removed.
+        left: tokens of the row that are left.
+        remark: where the token stood to the line that a filter drew.
+        removed: whether this stage removed it.
+    """
+
+    number: int | None
+    name: str
+    settings: tuple[str, ...]
+    score: str
+    rank: str
+    left: str
+    remark: str
+    removed: bool
+
+
+@dataclass(frozen=True)
+class WhyChange:
+    """One setting that would have reached a goal.
+
+    Attributes:
+        setting: its name.
+        now: its value in force.
+        needed: the nearest value that reaches the goal.
+        probability: the token's probability then; empty if it is not known.
+        exact: False for an estimate.
+    """
+
+    setting: str
+    now: str
+    needed: str
+    probability: str
+    exact: bool
+
+
+@dataclass(frozen=True)
+class WhyGoal:
+    """What reaches one goal, and what does not.
+
+    Attributes:
+        title: the goal.
+        changes: settings that reach it.
+        hopeless: why the others do not, a reason with its settings.
+    """
+
+    title: str
+    changes: tuple[WhyChange, ...]
+    hopeless: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DrawPlace:
+    """One place in the race of a draw.
+
+    Attributes:
+        place: 1 for the winner.
+        token: the token.
+        probability: its share of the draw.
+        behind: how far the winner was ahead, in words.
+    """
+
+    place: int
+    token: TokenView
+    probability: str
+    behind: str
+
+
+@dataclass(frozen=True)
+class WhyView:
+    """The whole answer.
+
+    Attributes:
+        title: the question.
+        where: step, row and what the answer rests on.
+        token: the token asked for.
+        verdict: the answer in a sentence.
+        chosen: what was chosen instead; empty where it was this token.
+        stages: the token's way.
+        goals: changes of settings that reach a goal.
+        draw: first places of the draw.
+        draw_note: what a reader must know about the draw; why it is not shown, or that it is another one.
+        notes: further sentences.
+    """
+
+    title: str
+    where: str
+    token: TokenView
+    verdict: str
+    chosen: str
+    stages: tuple[WhyStage, ...]
+    goals: tuple[WhyGoal, ...]
+    draw: tuple[DrawPlace, ...]
+    draw_note: str
+    notes: tuple[str, ...]
+
+
+def why_view(
+    report: WhyReport,
+    tokens: Mapping[int, TokenText],
+    *,
+    draw: NearMisses | None = None,
+    draw_note: str = "",
+) -> WhyView:
+    """Put an answer into words.
+
+    Args:
+        report: the answer.
+        tokens: texts of the recording.
+        draw: the repeated draw.
+        draw_note: why there is none.
+    """
+    token = token_view(report.token, tokens)
+    if draw is not None and not draw.reproduced:
+        draw_note = (
+            "The repeated draw gave another token, so these places say nothing about the recorded one."
+        )
+    return WhyView(
+        title=f"Why {'' if report.verdict == 'chosen' else 'not '}{_named(token)}?",
+        where=f"step {report.step}, row {report.row}, from {_SOURCES[report.source]}",
+        token=token,
+        verdict=_verdict(report),
+        chosen=""
+        if report.verdict in ("chosen", "padding") or report.chosen == NO_TOKEN
+        else _chosen(report, tokens),
+        stages=tuple(_stage(stage) for stage in report.stages),
+        goals=tuple(_goal(report, goal) for goal in GOALS if report.changes_for(goal)),
+        draw=() if draw is None else tuple(_place(draw, place, tokens) for place in range(len(draw.places))),
+        draw_note=draw_note,
+        notes=tuple(plain(note) for note in report.notes),
+    )
+
+
+_SOURCES = {
+    "saved logits": "saved logits",
+    "recorded scores": "recorded scores",
+    "bounds": "what is recorded of other tokens",
+}
+
+
+def _named(token: TokenView) -> str:
+    return f"{token.label} ({token.id})" if token.label else f"token {token.id}"
+
+
+def _verdict(report: WhyReport) -> str:
+    share = None if report.probability is None else figures.probability(report.probability)
+    if report.verdict == "chosen":
+        return f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
+    if report.verdict == "lost the draw":
+        chance = f"with probability {share}" if share else "too"
+        return f"It could have been drawn {chance}; the draw took another."
+    if report.verdict == "not the highest score":
+        return "It was left at the end; greedy decoding takes the highest score, which is another's."
+    if report.verdict == "removed":
+        return _removal(report)
+    if report.verdict == "undecided":
+        return f"It may still be chosen{f', with probability {share}' if share else ''}."
+    if report.verdict == "padding":
+        return "The row had ended before this step, which only filled it up."
+    return "The recording does not say."
+
+
+def _removal(report: WhyReport) -> str:
+    stage = report.removed_by
+    if stage is None:
+        return "It was removed; the recording does not say by which processor."
+    if not stage.stage:
+        return "The model itself gave it a logit of -inf."
+    name = plain(stage.class_name)
+    if stage.cut is None:
+        return f"{name} removed it, as one of the tokens of which {figures.count(stage.kept)} were left."
+    return f"{name} removed it: {_fate(stage.cut, gone=True, exact=stage.cut_exact)}."
+
+
+def _chosen(report: WhyReport, tokens: Mapping[int, TokenText]) -> str:
+    chosen = _named(token_view(report.chosen, tokens))
+    return f"Chosen was {chosen}, with probability {figures.probability(report.chosen_probability)}."
+
+
+def _fate(cut: Cut, *, gone: bool, exact: bool) -> str:
+    """Where a token stands to a line."""
+    about = "" if exact else "about "
+    if cut.measure == "score":
+        side = "below" if cut.margin < 0 else "above"
+        words = f"its score is {about}{_size(cut.margin)} {side} the line of {figures.score(cut.limit)}"
+        return words if cut.margin else f"its score is the line itself, {figures.score(cut.limit)}"
+    if cut.measure == "probability above":
+        held = figures.probability(cut.value)
+        words = f"tokens above it hold {about}{held} of the probability"
+        return f"{words}, {_against(cut, gone=gone)}"
+    if cut.measure == "probability":
+        return f"its probability is {about}{cut.value:.4g}, the line is {cut.limit:.4g}{_below(cut)}"
+    return f"its surprise is {about}{cut.value:.4g} nats from the entropy, the line is {cut.limit:.4g}"
+
+
+def _against(cut: Cut, *, gone: bool) -> str:
+    limit = f"{cut.limit:g}"
+    return f"no less than {limit}{_below(cut)}" if gone else f"less than {limit}"
+
+
+def _below(cut: Cut) -> str:
+    """The distance as a score, where it is one."""
+    if cut.score_margin is None or not math.isfinite(cut.score_margin) or cut.score_margin >= 0:
+        return ""
+    return f"; its score is {_size(cut.score_margin)} below the lowest that stays"
+
+
+def _size(margin: float) -> str:
+    return figures.statistic(abs(margin))
+
+
+def _stage(stage: StageView) -> WhyStage:
+    return WhyStage(
+        number=stage.stage or None,
+        name=plain(stage.class_name) if stage.stage else "raw logits",
+        settings=settings_text(stage.settings),
+        score=_score(stage),
+        rank=_rank(stage.rank),
+        left=figures.count(stage.kept),
+        remark=_remark(stage),
+        removed=bool(stage.removed),
+    )
+
+
+def _score(stage: StageView) -> str:
+    if stage.score is None:
+        known = stage.at_most is not None and math.isfinite(stage.at_most)
+        return f"at most {figures.score(stage.at_most or 0.0)}" if known else "not recorded"
+    if stage.score == -math.inf:
+        return "removed" if stage.removed or not stage.stage else "-"
+    return figures.score(stage.score)
+
+
+def _rank(rank: Rank | None) -> str:
+    if rank is None:
+        return ""
+    if rank.exact:
+        return figures.count(rank.value)
+    if rank.at_most is None:
+        return f"at least {figures.count(rank.value)}"
+    return figures.span(rank.value, rank.at_most)
+
+
+def _remark(stage: StageView) -> str:
+    if stage.cut is not None:
+        return _fate(stage.cut, gone=bool(stage.removed), exact=stage.cut_exact)
+    if stage.removed:
+        return "removed"
+    return "unchanged" if stage.stage and stage.changed is False and stage.score != -math.inf else ""
+
+
+def _goal(report: WhyReport, goal: Goal) -> WhyGoal:
+    changes = report.changes_for(goal)
+    reasons: dict[str, list[str]] = {}
+    for change in changes:
+        if change.needed is None:
+            reasons.setdefault(_reason(change), []).append(change.setting)
+    return WhyGoal(
+        title=GOALS[goal],
+        changes=tuple(_change(change) for change in changes if change.needed is not None),
+        hopeless=tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items()),
+    )
+
+
+def _reason(change: Change) -> str:
+    return "no value of it would do" if change.reason.startswith("no ") else plain(change.reason)
+
+
+def _change(change: Change) -> WhyChange:
+    assert change.needed is not None  # looked at before
+    return WhyChange(
+        setting=change.setting,
+        now=f"{change.now:g}",
+        needed=f"{change.needed:.7g}",
+        probability="" if change.probability is None else figures.probability(change.probability),
+        exact=change.exact,
+    )
+
+
+def _place(draw: NearMisses, place: int, tokens: Mapping[int, TokenText]) -> DrawPlace:
+    found = draw.places[place]
+    behind = "won" if found.place == 1 else f"{found.behind:.3g} times behind"
+    return DrawPlace(
+        place=found.place,
+        token=token_view(found.token, tokens),
+        probability=figures.probability(found.probability),
+        behind=behind,
+    )

@@ -1,0 +1,1 @@
+"""A run as a whole: its header, its course, its end."""

@@ -1,0 +1,94 @@
+"""A step in one line a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.view.blocks import Note
+from reports.view.stops.findings import alerts
+from reports.view.tokens import TokenView, token_view
+from tracer.schema.run import ModuleInfo, TokenText
+from tracer.schema.step import Step
+
+
+@dataclass(frozen=True)
+class RowLine:
+    """What a step chose for one row.
+
+    Attributes:
+        row: row of the batch.
+        token: the chosen token.
+        probability: its probability.
+        rank: its rank after all processors, from 1.
+        runner_up: the most probable other candidate, None if there was none.
+        runner_up_probability: its probability.
+        candidates: tokens with probability > 0.
+        entropy: of the distribution chosen from, in bits.
+        padding: the row had ended before.
+    """
+
+    row: int
+    token: TokenView
+    probability: float
+    rank: int
+    runner_up: TokenView | None
+    runner_up_probability: float
+    candidates: int
+    entropy: float
+    padding: bool
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """A step in short.
+
+    Attributes:
+        number: number of the step, from 1.
+        rows: one entry a row; empty when the scores were not recorded.
+        cache_length: slots of the KV cache after the step.
+        seconds: duration on the host.
+        alerts: what wants attention.
+    """
+
+    number: int
+    rows: tuple[RowLine, ...]
+    cache_length: int
+    seconds: float
+    alerts: tuple[Note, ...] = ()
+
+
+def step_line(step: Step, tokens: Mapping[int, TokenText], modules: Sequence[ModuleInfo] = ()) -> StepLine:
+    """Summarise a step.
+
+    Args:
+        step: the step.
+        tokens: the token texts that are known.
+        modules: all modules of the run, to name those of violations.
+    """
+    rows = range(step.rows) if step.scores is not None else ()
+    return StepLine(
+        number=step.number,
+        rows=tuple(_row(step, tokens, row) for row in rows),
+        cache_length=step.head.cache_after.length,
+        seconds=step.head.seconds,
+        alerts=alerts(step, modules),
+    )
+
+
+def _row(step: Step, tokens: Mapping[int, TokenText], row: int) -> RowLine:
+    choice, scores = step.choice(row), step.scores
+    assert choice is not None
+    assert scores is not None
+    second = next((item for item in step.candidates_of(row) if item.token != choice.token), None)
+    return RowLine(
+        row=row,
+        token=token_view(choice.token, tokens),
+        probability=choice.probability,
+        rank=choice.rank,
+        runner_up=token_view(second.token, tokens) if second else None,
+        runner_up_probability=second.probability if second else 0.0,
+        candidates=int(scores.candidates[row]),
+        entropy=float(scores.entropy[-1, row]),
+        padding=choice.padding,
+    )

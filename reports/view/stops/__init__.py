@@ -1,0 +1,1 @@
+"""The cards of a step, one for each stop."""

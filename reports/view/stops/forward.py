@@ -1,0 +1,164 @@
+"""Stops 1 to 4: what goes into the model, through its layers, and comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.view.blocks import Block, Note, OtherRows, TokenStrip, Variable, VariableTable
+from reports.view.figures import bits, count, duration, plural, score, span
+from reports.view.glossary import MODEL_INPUTS
+from reports.view.layers import layer_table
+from reports.view.stops.cache import cache_table
+from reports.view.stops.candidates import highest, raw_list
+from reports.view.stops.context import Context
+from reports.view.stops.findings import NOT_RECORDED
+from reports.view.stops.values import row_values, values_text
+from reports.view.text import plain
+from tracer.schema.step import NO_TOKEN, ForwardResult
+from tracer.schema.tensors import NamedTensor
+
+
+def model_call(context: Context) -> Iterator[Block]:
+    """Stop 1: every model input, the cache before the forward pass, and the new tokens."""
+    head = context.step.head
+    new = head.inputs.sequence_length - head.inputs.new_start
+    if head.phase == "prefill":
+        yield Note("Prefill: the model reads the whole prompt in one forward pass.")
+    elif not head.cache_before.length:
+        yield Note("There is no KV cache to read from: the model reads every token of each row again.")
+    else:
+        yield Note(
+            f"Decode: the model reads only {plural(new, 'new token')} of each row; "
+            "of the tokens before, the KV cache holds keys and values."
+        )
+    yield VariableTable(
+        (
+            *(_input(context, tensor) for tensor in head.inputs.tensors),
+            *(Variable(plain(name), value=plain(value, 200)) for name, value in head.inputs.others.items()),
+        )
+    )
+    strip = _new_tokens(context)
+    if strip is not None:
+        yield strip
+    yield cache_table("KV cache before the forward pass", head.cache_before)
+
+
+def layers(context: Context) -> Iterator[Block]:
+    """Stop 2: module calls, equal layers folded."""
+    table = layer_table(context.header.modules, context.step)
+    if table is None:
+        yield Note("The module calls of this step were not recorded.", "warning")
+        return
+    yield Note(
+        f"{plural(table.calls, 'module call')}; equal layers share a line, "
+        "the modules inside them stand below it."
+    )
+    yield table
+    if all(row.statistics is None for row in table.rows):
+        yield Note(f"No statistics were taken (capture level {context.header.capture.level}).", "fact")
+
+
+def forward_result(context: Context) -> Iterator[Block]:
+    """Stop 3: hidden states and logits, and what the last position is for."""
+    head = context.step.head
+    result = head.forward
+    if result is None:
+        yield Note("The result of the forward pass was not seen.", "warning")
+        return
+    yield VariableTable(tuple(_results(result)))
+    yield _last_position(context, result)
+    if head.forward_seconds:  # not known while the run stands still inside the forward pass
+        yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
+    if head.extra_forwards:
+        yield Note(
+            f"{plural(head.extra_forwards, 'further forward pass', 'further forward passes')} in this step, "
+            "asked for by a processor",
+            "fact",
+        )
+
+
+def next_logits(context: Context) -> Iterator[Block]:
+    """Stop 4: the logits of the last position."""
+    result = context.step.head.forward
+    if result is not None:
+        yield VariableTable(
+            (
+                Variable(
+                    "next_token_logits", result.next_logits, meaning="[rows, vocabulary]: one score a token"
+                ),
+            )
+        )
+    scores = context.step.scores
+    if scores is None:
+        yield NOT_RECORDED
+        return
+    yield raw_list(context, scores)
+    if context.other_rows:
+        yield OtherRows(
+            ("highest raw logit", "token", "entropy"),
+            tuple((row, _raw_figures(context, row)) for row in context.other_rows),
+        )
+
+
+def _input(context: Context, tensor: NamedTensor) -> Variable:
+    rows = context.step.rows
+    values = row_values(tensor, context.row, rows)
+    text = None
+    if values is not None and tensor.values is not None:
+        text = values_text(values, tensor.values.omitted)
+        if rows > 1 and len(tensor.info.shape) > 1 and tensor.info.shape[0] == rows:
+            text = context.place + text
+    return Variable(plain(tensor.name), tensor.info, text, MODEL_INPUTS.get(tensor.name))
+
+
+def _new_tokens(context: Context) -> TokenStrip | None:
+    inputs = context.step.head.inputs
+    ids = inputs.tensor("input_ids")
+    values = row_values(ids, context.row, context.step.rows) if ids is not None else None
+    if values is None or not values.size:
+        return None
+    length, start = inputs.sequence_length, inputs.new_start
+    what = "new token, position" if length - start == 1 else "new tokens, positions"
+    title = f"{context.place}{what} {span(start, length - 1)} of the row's {count(length)}"
+    padding = context.header.prompt[context.row].padding if context.row < len(context.header.prompt) else 0
+    if padding > start:
+        title += f" (the first {count(padding)} are padding)"
+    return TokenStrip(title, context.tokens(values[start - length :]), start)
+
+
+def _results(result: ForwardResult) -> Iterator[Variable]:
+    if result.hidden_states is not None:
+        yield Variable(
+            "hidden_states",
+            result.hidden_states,
+            meaning="[rows, new tokens, hidden size], after the last layer",
+        )
+    yield Variable(
+        "logits", result.logits, meaning="[rows, new tokens, vocabulary], hidden_states through lm_head"
+    )
+
+
+def _last_position(context: Context, result: ForwardResult) -> Note:
+    head = context.step.head
+    last = head.inputs.sequence_length - 1
+    positions = result.logits.shape[1] if len(result.logits.shape) > 2 else 1
+    if positions == 1:
+        return Note(
+            f"One position went in, so one comes out: its logits say what may follow position {last}."
+        )
+    # While the forward pass stands still, only its arguments tell that there is a cache.
+    cached = head.cache_after.length or head.inputs.others.get("use_cache") == "True"
+    kept = "leave their keys and values in the KV cache; " if cached else "have no use: "
+    return Note(
+        f"Only the last position ({last}) is used: its logits say which token may come next. "
+        f"The other {count(positions - 1)} {kept}their logits are dropped."
+    )
+
+
+def _raw_figures(context: Context, row: int) -> tuple[str, ...]:
+    scores = context.step.scores
+    assert scores is not None
+    top = highest(scores, 0, row, 1)
+    token = context.token(int(scores.tokens[row, top[0]]) if top else NO_TOKEN)
+    value = score(float(scores.scores[0, row, top[0]])) if top else "-"
+    return value, f"{token.id} {token.label}", bits(float(scores.entropy[0, row]))

@@ -1,0 +1,137 @@
+"""Stops 5 to 8: from raw logits through processors and softmax to the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.view.blocks import Block, ChoiceRow, ChoiceTable, Note, OtherRows
+from reports.view.figures import bits, count, plural, probability
+from reports.view.stops.candidates import candidate_list, candidate_rows
+from reports.view.stops.context import Context
+from reports.view.stops.findings import NOT_RECORDED
+from reports.view.stops.stages import ListName, stage_table
+from tracer.schema.step import Draw, ScoreColumns
+
+GREEDY = "the run is greedy (do_sample=False)"
+
+
+def processors(context: Context) -> Iterator[Block]:
+    """Stop 5: each logits processor."""
+    yield from _list(
+        context, "logits_processor", "No logits processor in this run: the scores stay the raw logits."
+    )
+
+
+def warpers(context: Context) -> Iterator[Block]:
+    """Stop 6: each logits warper, when sampling."""
+    if not context.header.do_sample:
+        yield Note(f"Skipped: {GREEDY}, so no warper touches the scores.")
+        return
+    yield from _list(
+        context, "logits_warper", "No logits warper in this run: it samples from the scores as they are."
+    )
+
+
+def softmax(context: Context) -> Iterator[Block]:
+    """Stop 7: the candidates and their probabilities."""
+    scores = context.step.scores
+    if scores is None:
+        yield NOT_RECORDED
+        return
+    if context.header.do_sample:
+        yield Note(
+            "Softmax turns the scores that are left into probabilities: exp(score), divided by their sum."
+        )
+    else:
+        yield Note(
+            f"generate() needs no softmax here, {GREEDY}; the probabilities are computed for this report."
+        )
+    yield candidate_list(context, scores)
+    if context.other_rows:
+        yield OtherRows(
+            ("candidates", "entropy", "most probable", "probability"),
+            tuple((row, _softmax_figures(context, scores, row)) for row in context.other_rows),
+        )
+
+
+def choice(context: Context) -> Iterator[Block]:
+    """Stop 8: the chosen token of every row and, when sampling, the draw."""
+    scores = context.step.scores
+    if scores is None:
+        yield NOT_RECORDED
+        return
+    table = ChoiceTable(tuple(_choice_row(context, scores, row) for row in range(context.step.rows)))
+    shown = table.rows[context.row]
+    if not context.header.do_sample:
+        yield Note("argmax takes the token with the highest score.")
+    elif shown.candidates == 1:
+        yield Note("multinomial draws from one candidate: there is nothing to choose.")
+    else:
+        yield Note(
+            f"multinomial draws one of {plural(shown.candidates, 'candidate')} at random, "
+            "each as often as its probability says."
+        )
+    yield table
+    if any(row.padding for row in table.rows):
+        yield Note("A row that has ended gets the padding token, whatever its scores are.")
+    draw = context.step.head.draw
+    if draw is not None:
+        yield _draw_note(draw, context.step.number)
+
+
+def _list(context: Context, list_name: ListName, empty: str) -> Iterator[Block]:
+    scores = context.step.scores
+    if scores is None:
+        yield NOT_RECORDED
+        return
+    table = stage_table(context, scores, list_name)
+    if table is None:
+        yield Note(empty)
+        return
+    yield table
+    if context.other_rows:
+        columns = tuple(f"{stage.number} {stage.class_name}" for stage in table.stages)
+        yield OtherRows(
+            columns,
+            tuple((row, _stage_figures(context, scores, list_name, row)) for row in context.other_rows),
+        )
+
+
+def _stage_figures(context: Context, scores: ScoreColumns, list_name: ListName, row: int) -> tuple[str, ...]:
+    indices = [i for i, item in enumerate(context.header.processors, 1) if item.list_name == list_name]
+    return tuple(
+        f"changed {count(int(scores.changed[index, row]))}, removed {count(int(scores.removed[index, row]))}"
+        for index in indices
+        if index < len(scores.scores)
+    )
+
+
+def _softmax_figures(context: Context, scores: ScoreColumns, row: int) -> tuple[str, ...]:
+    rows = candidate_rows(context, scores, row)
+    top = f"{rows[0].token.id} {rows[0].token.label}" if rows else "-"
+    chance = probability(rows[0].probability or 0.0) if rows else "-"
+    return count(int(scores.candidates[row])), bits(float(scores.entropy[-1, row])), top, chance
+
+
+def _choice_row(context: Context, scores: ScoreColumns, row: int) -> ChoiceRow:
+    chosen = int(scores.chosen[row])
+    others = (item for item in candidate_rows(context, scores, row) if not item.chosen)
+    return ChoiceRow(
+        row=row,
+        token=context.token(chosen),
+        probability=float(scores.chosen_probability[row]),
+        rank=int(scores.chosen_rank[-1, row]),
+        raw_rank=int(scores.chosen_rank[0, row]),
+        candidates=int(scores.candidates[row]),
+        runner_up=next(others, None),
+        padding=bool(scores.finished[row]),
+    )
+
+
+def _draw_note(draw: Draw, step: int) -> Note:
+    origin = f"random state {draw.digest} on {draw.device}"
+    if draw.follows:
+        return Note(f"the draw: {origin}, left behind by the draw of step {step - 1}", "fact")
+    if step == 1:
+        return Note(f"the draw: {origin}, the run's first", "fact")
+    return Note(f"the draw: {origin}; other random numbers were drawn since step {step - 1}", "fact")

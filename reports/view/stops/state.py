@@ -1,0 +1,111 @@
+"""Stops 9 to 11: what the step leaves behind, and whether another one follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.view.blocks import Block, CriterionRow, CriterionTable, Note, Variable, VariableTable
+from reports.view.figures import byte_size, count, plural
+from reports.view.glossary import CRITERIA, settings_text
+from reports.view.stops.cache import cache_table
+from reports.view.stops.context import Context
+from reports.view.stops.values import row_values, values_text
+from reports.view.text import plain
+from tracer.schema.run import CriterionInfo
+from tracer.schema.step import Criterion
+
+
+def append(context: Context) -> Iterator[Block]:
+    """Stop 9: ``input_ids`` before and after."""
+    head = context.step.head
+    yield Note("The chosen token of each row becomes the last column of input_ids.")
+    last = _last_input(context)
+    before = Variable("input_ids before", head.ids_before, last and f"{context.place}…, {last}")
+    if head.ids_after is None:
+        yield VariableTable((before,))
+        yield Note("The append was not seen.", "warning")
+        return
+    choice = context.step.choice(context.row) if context.step.scores is not None else None
+    ids = [part for part in ("…", last, str(choice.token) if choice else None) if part]
+    after = Variable(
+        "input_ids after", head.ids_after, f"{context.place}{', '.join(ids)}" if choice else None
+    )
+    yield VariableTable((before, after))
+
+
+def update(context: Context) -> Iterator[Block]:
+    """Stop 10: the cache after the step, and the arguments of the next forward pass."""
+    head = context.step.head
+    yield cache_table("past_key_values", head.cache_after, context.step.cache)
+    added = head.cache_after.length - head.cache_before.length
+    if head.cache_after.groups:
+        grown = head.cache_after.nbytes - head.cache_before.nbytes
+        sign = "+" if added >= 0 else ""
+        yield Note(
+            f"this step: {sign}{plural(added, 'slot')} a layer, {sign}{byte_size(grown)} in all layers",
+            "fact",
+        )
+    if head.update is None:
+        yield Note("The update of model_kwargs was not seen.", "warning")
+        return
+    variables = []
+    if head.update.attention_mask is not None:
+        variables.append(
+            Variable(
+                "attention_mask", head.update.attention_mask, meaning="one column longer, for the new token"
+            )
+        )
+    if head.update.cache_position is not None:
+        variables.append(
+            Variable(
+                "cache_position",
+                value=f"[{values_text(head.update.cache_position)}]",
+                meaning="the slot that the next step writes",
+            )
+        )
+    if variables:
+        yield VariableTable(tuple(variables), "for the next step")
+
+
+def stopping(context: Context) -> Iterator[Block]:
+    """Stop 11: which criteria fired, and which rows go on."""
+    head = context.step.head
+    criteria = context.header.criteria
+    if head.criteria:
+        yield CriterionTable(
+            tuple(_criterion(answer, criteria) for answer in head.criteria), context.step.rows
+        )
+    else:
+        yield Note("No stopping criterion was asked.", "fact")
+    yield _outlook(context)
+
+
+def _last_input(context: Context) -> str | None:
+    ids = context.step.head.inputs.tensor("input_ids")
+    if ids is None or ids.values is None or ids.values.omitted:
+        return None
+    values = row_values(ids, context.row, context.step.rows)
+    return str(int(values[-1])) if values is not None and values.size else None
+
+
+def _criterion(answer: Criterion, criteria: tuple[CriterionInfo, ...]) -> CriterionRow:
+    if answer.index >= len(criteria):
+        return CriterionRow(f"criterion {answer.index}", (), None, answer.fired)
+    info = criteria[answer.index]
+    return CriterionRow(
+        class_name=plain(info.class_name),
+        settings=settings_text(info.settings),
+        meaning=CRITERIA.get(info.class_name),
+        fired=answer.fired,
+    )
+
+
+def _outlook(context: Context) -> Note:
+    head = context.step.head
+    if not head.unfinished:
+        return Note(f"No row goes on: step {head.step} is the last one.", "fact")
+    if context.step.rows == 1:
+        return Note(f"Nothing fired: the loop goes on with step {head.step + 1}.", "fact")
+    rows = ", ".join(count(row) for row in head.unfinished)
+    which = f"Row {rows} goes" if len(head.unfinished) == 1 else f"Rows {rows} go"
+    return Note(f"{which} on with step {head.step + 1}.", "fact")

@@ -1,0 +1,165 @@
+"""One step: a card for each of its stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reports.view.blocks import Block, Note, StopCard
+from reports.view.figures import plural
+from reports.view.stops.changes import mark_changes
+from reports.view.stops.context import Context
+from reports.view.stops.findings import alerts, findings
+from reports.view.stops.forward import forward_result, layers, model_call, next_logits
+from reports.view.stops.scores import choice, processors, softmax, warpers
+from reports.view.stops.state import append, stopping, update
+from reports.view.text import plain
+from tracer.schema.run import STOPS, Anchor, RunHeader, StopName, TokenText
+from tracer.schema.step import Step
+
+_STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
+    "model-call": ("prepare inputs", model_call),
+    "layers": ("layers", layers),
+    "forward-result": ("forward result", forward_result),
+    "next-logits": ("next-token logits", next_logits),
+    "processors": ("logits processors", processors),
+    "warpers": ("logits warpers", warpers),
+    "softmax": ("softmax", softmax),
+    "choice": ("choice", choice),
+    "append": ("append", append),
+    "update": ("update kwargs", update),
+    "stopping": ("stopping", stopping),
+}
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One step of a run, seen for one row of the batch.
+
+    Attributes:
+        run: number of the run in the file, from 1.
+        number: number of the step, from 1.
+        phase: ``prefill`` or ``decode``.
+        new_tokens: tokens of each row that the model reads in this step.
+        row: the row that is shown in full.
+        rows: rows of the batch.
+        cards: one card a stop, 1 to 11.
+        alerts: everything that wants attention; each also stands on its card.
+        seconds: duration on the host.
+    """
+
+    run: int
+    number: int
+    phase: str
+    new_tokens: int
+    row: int
+    rows: int
+    cards: tuple[StopCard, ...]
+    alerts: tuple[Note, ...]
+    seconds: float
+
+    def card(self, stop: StopName) -> StopCard:
+        """The card of a stop.
+
+        Args:
+            stop: its name.
+        """
+        return next(card for card in self.cards if card.stop == stop)
+
+    @property
+    def summary(self) -> str:
+        """What kind of step it is, in one line."""
+        tokens = plural(self.new_tokens, "new token")
+        if self.rows == 1:
+            return f"{self.phase}, {tokens}"
+        return f"{self.phase}, {tokens} in each of {self.rows} rows, row {self.row} in full"
+
+
+def step_view(
+    header: RunHeader,
+    step: Step,
+    tokens: Mapping[int, TokenText],
+    previous: Step | None = None,
+    *,
+    row: int = 0,
+) -> StepView:
+    """Build the cards of a step.
+
+    Args:
+        header: the run's header.
+        step: the step.
+        tokens: the token texts that are known.
+        previous: the step before; with it, variables that changed are marked.
+        row: the row of the batch to show in full.
+    """
+    context = Context(header, step, tokens, row)
+    cards = tuple(_card(context, stop) for stop in STOPS[1:])
+    if previous is not None:
+        before = Context(header, previous, tokens, row)
+        cards = mark_changes(cards, tuple(_card(before, stop) for stop in STOPS[1:]))
+    inputs = step.head.inputs
+    return StepView(
+        run=step.head.run,
+        number=step.number,
+        phase=step.head.phase,
+        new_tokens=inputs.sequence_length - inputs.new_start,
+        row=row,
+        rows=step.rows,
+        cards=cards,
+        alerts=alerts(step, header.modules),
+        seconds=step.head.seconds,
+    )
+
+
+def stop_card(
+    header: RunHeader, step: Step, tokens: Mapping[int, TokenText], stop: StopName, *, row: int = 0
+) -> StopCard:
+    """Build the card of one stop alone.
+
+    Args:
+        header: the run's header.
+        step: the step.
+        tokens: the token texts that are known.
+        stop: the stop, any but the run header.
+        row: the row of the batch to show in full.
+    """
+    return _card(Context(header, step, tokens, row), stop)
+
+
+def stop_title(stop: StopName) -> str:
+    """A stop in words.
+
+    Args:
+        stop: the stop, any but the run header.
+    """
+    return _STOPS[stop][0]
+
+
+def safe_anchor(anchor: Anchor | None) -> Anchor | None:
+    """An anchor with its texts made safe to print; its path is left as it is, for links.
+
+    Args:
+        anchor: the anchor, None where there is none.
+    """
+    if anchor is None:
+        return None
+    return anchor.model_copy(
+        update={
+            "file": plain(anchor.file),
+            "text": plain(anchor.text),
+            "excerpt": tuple(plain(line.replace("\t", "    ")) for line in anchor.excerpt),
+        }
+    )
+
+
+def _card(context: Context, stop: StopName) -> StopCard:
+    title, build = _STOPS[stop]
+    blocks = (*build(context), *findings(context.step, stop, context.header.modules))
+    return StopCard(
+        stop=stop,
+        number=STOPS.index(stop),
+        title=title,
+        anchor=safe_anchor(context.header.anchor(stop)),
+        blocks=blocks,
+        skipped=stop == "warpers" and not context.header.do_sample,
+    )

@@ -1,0 +1,92 @@
+"""The cache that a trace gives back at a step is the live one, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+
+from hooks.caught_step import CaughtStep
+from hooks.saved_tensors import stored
+from hooks.tensors import info_of
+from tests.support.models import SAMPLING, batch, tiny_model
+from tracer import open_trace, trace
+from tracer.errors import UsageError
+
+
+class Snapshots(StoppingCriteria):  # type: ignore[misc]
+    """Copies the cache at the end of each step."""
+
+    def __init__(self, cache: DynamicCache) -> None:
+        self.cache = cache
+        self.taken: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        self.taken.append(
+            [
+                (k.clone(), v.clone())
+                for k, v in zip(self.cache.key_cache, self.cache.value_cache, strict=True)
+            ]
+        )
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt2", "gpt_neox", "phi3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = tiny_model(name).to(dtype)
+    legacy = name not in ("qwen2", "phi3")
+    cache = DynamicCache()
+    snapshots = Snapshots(cache)
+    settings: dict[str, Any] = {"max_new_tokens": 5, "pad_token_id": 0, "eos_token_id": None, **SAMPLING}
+    if not legacy:
+        settings |= {"past_key_values": cache, "stopping_criteria": StoppingCriteriaList([snapshots])}
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
+        output = model.generate(**batch(2), **settings, return_dict_in_generate=True)
+    with open_trace(tmp_path / "run.trace") as recording:
+        if legacy:
+            past = output.past_key_values
+            pairs = past if isinstance(past, tuple) else past.to_legacy_cache()
+            snapshots.taken = [[]] * 4 + [list(pairs)]
+        for step, layers in enumerate(snapshots.taken, 1):
+            found = recording.cache_at(step)
+            if layers:
+                assert found.layers == len(layers)
+            assert found.length == 6 + step - 1
+            for layer, (key, value) in enumerate(layers):
+                for part, live in (("key", key), ("value", value)):
+                    saved = found.saved(layer, part)  # type: ignore[arg-type]
+                    assert saved.shape == tuple(live.shape)
+                    assert saved.raw.tobytes() == live.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                np.testing.assert_array_equal(found.key(layer), key.float().cpu().numpy())
+        with pytest.raises(UsageError, match="no step 9"):
+            recording.cache_at(9)
+        with pytest.raises(UsageError, match="layers 0 to"):
+            recording.cache_at(2).key(99)
+
+
+def test_a_cache_that_was_filled_before_the_run_is_refused(tmp_path: Path) -> None:
+    model, inputs = tiny_model(), batch(1)
+    with torch.no_grad():
+        filled = model(input_ids=inputs["input_ids"][:, :3], use_cache=True).past_key_values
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
+        model.generate(**inputs, past_key_values=filled, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    with open_trace(tmp_path / "run.trace") as recording, pytest.raises(UsageError, match="filled KV cache"):
+        recording.cache_at(2)
+
+
+def test_a_copy_of_a_step_stores_nothing() -> None:
+    ids = torch.zeros(1, 1)
+    caught = CaughtStep(1, 0.0, [], {}, info_of(ids), sequence_length=1, fed=1, stages=1)
+    caught.held["slots"] = torch.arange(16.0).reshape(4, 1, 1, 1, 4)
+    caught.saved["logits"] = ids
+    found = dict(stored(caught))
+    assert [*found] == ["logits", "kv/0/key", "kv/1/key", "kv/0/value", "kv/1/value"]
+    dtype, shape, values = found["kv/0/value"]
+    assert (dtype, shape) == ("float32", (1, 1, 1, 4))
+    assert np.frombuffer(values, np.float32).tolist() == [8, 9, 10, 11]
+    assert dict(stored(caught.copy())) == {}

@@ -1,0 +1,418 @@
+"""The compiled part does what the plain one does, and lets go of what it was given."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import subprocess
+import sys
+import weakref
+from collections import OrderedDict, UserDict
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hooks.kv_cache.proof import CacheProof
+from hooks.kv_cache.view import CacheView, slot_norms
+from hooks.modules.call_notes import NOTES, HeldCalls, KnownCall
+from hooks.modules.module_watch import ModuleWatch
+from hooks.modules.signatures import KnownCalls
+from hooks.modules.tape import PlainTape, Tape
+from hooks.native import compiled
+from hooks.patches import Patches
+from tests.support.models import taken_calls
+from tracer.compiled_parts import PLAIN, load
+
+pytestmark = pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool)
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+class Notes:
+    """Runs the same calls past a tape, and keeps what it says of them."""
+
+    def __init__(self, kind: type[PlainTape], *, shares: bool = False) -> None:
+        self.shares = shares
+        self.known = KnownCalls([nn.Identity()] * 3, statistics=True)
+        self.looked: list[tuple[int, int]] = []
+        self.found = 0
+        self.tape = kind(3, self.find, self.look)
+
+    def find(self, index: int, argument: Any, output: Any) -> KnownCall:
+        self.found += 1
+        return self.known.find(index, argument, output)
+
+    def look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
+        self.looked.append((call, index))
+
+    def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[tuple[Any, bool]]]:
+        self.tape.begin()
+        for index, argument, output in calls:
+            watched = self.tape.watch(index, lambda *_, out=output, **__: out, False, self.shares)
+            returned = watched(**argument) if isinstance(argument, dict) else watched(argument)
+            assert returned is output
+        taken = self.tape.take()
+        assert taken is not None
+        known, notes = taken[0], np.frombuffer(taken[1], dtype=NOTES)
+        assert len(notes) == len(calls)
+        looks = [(known[place].key, known[place].kept) for place in notes["known"].tolist()]
+        return notes["module"].tolist(), looks
+
+
+def tensors() -> st.SearchStrategy[Tensor]:
+    sizes = st.lists(st.integers(0, 3), max_size=7)
+    return st.builds(lambda size, dtype: torch.ones(size, dtype=dtype), sizes, st.sampled_from(DTYPES))
+
+
+def values() -> st.SearchStrategy[Any]:
+    one = tensors() | st.none() | st.just("text")
+    several = st.lists(one, max_size=3)
+    named = several.map(lambda items: {f"a{at}": item for at, item in enumerate(items)})
+    return (
+        one
+        | several
+        | several.map(tuple)
+        | named
+        | named.map(OrderedDict)
+        | named.map(UserDict)
+        | st.builds(Pair, tensors(), tensors())
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2), values(), values()), max_size=6), max_size=4))
+def test_it_tells_calls_apart_as_the_plain_tape_does(steps: list[list[tuple[int, Any, Any]]]) -> None:
+    quick, plain = Notes(Tape), Notes(PlainTape)
+    assert quick.tape.take() is None
+    for calls in steps:
+        assert quick.step(calls) == plain.step(calls)
+    # What it has taken itself it does not ask for.
+    assert set(quick.looked) <= set(plain.looked)
+
+
+def test_a_call_like_the_last_one_is_not_asked_about_again() -> None:
+    notes = Notes(Tape)
+    calls = [(0, torch.ones(1, 2), (torch.ones(2, 3), None)), (1, {"a": torch.ones(2)}, torch.ones(2))]
+    for _ in range(3):
+        notes.step(calls)
+    assert notes.found == 2
+    changed = torch.ones(2, 3, dtype=torch.bfloat16)
+    notes.step([(0, torch.ones(1, 2), (changed, None))])
+    assert notes.found == 3
+
+
+def test_what_changes_in_all_modules_alike_is_asked_about_once() -> None:
+    notes = Notes(Tape)
+    for length in range(1, 6):
+        notes.step([(index, torch.ones(1), torch.ones(length)) for index in range(3)])
+    assert notes.found == 3 + 4
+
+
+def test_modules_of_which_looks_tell_all_are_asked_about_once() -> None:
+    notes = Notes(Tape, shares=True)
+    for length in (1, 2, 1, 3):
+        calls = [(index, torch.ones(1), torch.ones(length)) for index in range(3)]
+        looks = notes.step(calls)[1]
+        assert looks == Notes(PlainTape).step(calls)[1]
+    assert notes.found == 3
+    notes.tape.forget()
+    notes.step(calls)
+    assert notes.found == 4
+
+
+def test_very_many_kinds_of_calls_are_told_apart() -> None:
+    notes = Notes(Tape, shares=True)
+    for length in (*range(1, 80), *range(1, 80)):
+        _, looks = notes.step([(length % 3, torch.ones(1), torch.ones(length))])
+        assert looks[0][0][1][0][0] == (length,)
+    assert 79 < notes.found <= 2 * 79
+
+
+@pytest.mark.parametrize("kind", [Tape, PlainTape])
+def test_outputs_to_look_at_later_are_held(kind: type[PlainTape]) -> None:
+    notes, held = Notes(kind), HeldCalls()
+    with torch.inference_mode():
+        frozen = torch.ones(2, dtype=torch.float64)
+    written = torch.ones(3, dtype=torch.float64).add_(1)
+    argument, counts = torch.ones(1), torch.ones(1, dtype=torch.int64)
+    notes.tape.look_in_time(2)
+    for keeping in (None, held, None):
+        notes.tape.begin(keeping)
+        for index, output in ((0, counts), (1, (written, counts)), (0, frozen), (2, written), (0, written)):
+            notes.tape.watch(index, lambda _, out=output: out, False, False)(argument)
+        notes.tape.take()
+    assert held.places == [1, 4]
+    assert all(each is argument for each in held.arguments)
+    assert all(each is written for each in held.outputs)
+    assert held.versions == [1, 1]
+    # One that does not say whether it has been written to, and one of a module that is looked at in time.
+    assert notes.looked[4:6] == [(2, 0), (3, 2)]
+    assert len(notes.looked) == 4 + 2 + 4
+    # Nothing is held after a step.
+    notes.tape.watch(0, lambda _: written, False, False)(argument)
+    assert len(held.places) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [2, 5, 16, 33, 576, 300_001])
+def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
+    values = (torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3 + 100).to(dtype)
+    notes = Notes(Tape)
+    notes.tape.begin()
+    notes.tape.watch(0, lambda value: value, False, False)(values)
+    taken = notes.tape.take()
+    assert taken is not None
+    assert notes.looked == []
+    exact = values.double()
+    expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
+    (statistics,) = np.frombuffer(taken[1], dtype=NOTES)["statistics"]
+    assert statistics == pytest.approx([float(each) for each in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        torch.ones(2, 3).t(),
+        torch.ones(4, 6)[:, ::2],
+        torch.ones(0, 3),
+        torch.ones(2, dtype=torch.complex64).conj().imag,
+        torch.ones(1, dtype=torch.complex64).conj().imag,
+        torch.ones(3, dtype=torch.float16),
+        torch.ones(3, dtype=torch.float64),
+        torch.tensor([1.0, float("nan")]),
+        torch.tensor([1.0, float("-inf")]),
+        torch.ones((1,) * 7),
+        torch.ones(3, device="meta"),
+        torch.ones(3).to_sparse(),
+        nn.Parameter(torch.ones(3)),
+    ],
+    ids=lambda tensor: f"{tensor.layout}-{tuple(tensor.shape)}-{tensor.dtype}-{tensor.device}",
+)
+def test_other_outputs_are_left_to_python(output: Tensor) -> None:
+    notes = Notes(Tape)
+    notes.tape.begin()
+    notes.tape.watch(0, lambda value: value, False, False)(output)
+    taken = notes.tape.take()
+    assert taken is not None
+    kept = taken[0][0].kept
+    assert notes.looked == ([(0, 0)] if kept else [])
+    assert np.isnan(np.frombuffer(taken[1], dtype=NOTES)["statistics"]).all()
+    assert kept == (output.numel() > 0 and not output.is_meta)
+
+
+def test_a_call_with_very_many_tensors_is_left_to_python() -> None:
+    many = tuple(torch.ones(1) for _ in range(65))
+    quick, plain = Notes(Tape), Notes(PlainTape)
+    for _ in range(2):
+        assert quick.step([(0, many[0], many)]) == plain.step([(0, many[0], many)])
+    assert (quick.found, plain.found) == (2, 1)
+
+
+def test_it_stands_before_a_method_as_a_function_would() -> None:
+    linear = nn.Linear(2, 2)
+    signature, text = inspect.signature(linear.forward), linear.forward.__doc__
+    with Patches() as patches:
+        ModuleWatch(linear, patches, statistics=True, save={})
+        forward: Any = linear.forward
+        assert type(forward).__name__ == "Watched"
+        assert inspect.signature(forward) == signature
+        assert (forward.__name__, forward.__doc__) == ("forward", text)
+        assert copy.deepcopy(forward) is forward is copy.copy(forward)
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
+            forward()
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            linear(torch.ones(1, 3))
+    assert "forward" not in vars(linear)
+
+
+def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    finding = Tape(1, interrupted, lambda *_: None)
+    finding.begin()
+    with pytest.raises(KeyboardInterrupt):
+        finding.watch(0, lambda value: value, False, False)(torch.ones(1))
+    known = KnownCall(((), ()), kept=True)
+    looking = Tape(1, lambda *_: known, interrupted)
+    looking.begin()
+    with pytest.raises(KeyboardInterrupt):
+        looking.watch(0, lambda value: value, True, False)(torch.ones(1))
+    taken = looking.take()
+    assert taken is not None
+    assert taken[0] == [known]
+    assert np.frombuffer(taken[1], dtype=NOTES)[["module", "known"]].tolist() == [(0, 0)]
+
+
+def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:
+    tape: PlainTape
+
+    def ending(*_: Any) -> KnownCall:
+        tape.take()
+        tape.forget()
+        return KnownCall(((), ()), kept=True)
+
+    tape = Tape(1, ending, lambda *_: None)
+    tape.begin()
+    output = torch.ones(2)
+    assert tape.watch(0, lambda value: value, False, False)(output) is output
+    assert tape.take() is None
+
+
+@pytest.mark.parametrize("wrong", [(-1,), ("a",), ()])
+def test_nonsense_is_refused(wrong: tuple[Any, ...]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        compiled._native.Tape(*wrong, lambda *_: None, lambda *_: None)
+    tape = Tape(1, lambda *_: "no record", lambda *_: None)  # type: ignore[arg-type]
+    for index in (-1, 1):
+        with pytest.raises(IndexError):
+            tape.watch(index, print, False, False)
+        with pytest.raises(IndexError):
+            tape.look_in_time(index)
+    with pytest.raises(AttributeError, match="places"):
+        tape.begin("no lists")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="lists"):
+        tape.begin(HeldCalls(outputs=()))  # type: ignore[arg-type]
+    tape.begin()
+    with pytest.raises(AttributeError):
+        tape.watch(0, lambda value: value, False, False)(torch.ones(1))
+
+
+def test_nothing_that_it_saw_is_held() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with Patches() as patches:
+        watch = ModuleWatch(model, patches, statistics=True, save={})
+        outputs: list[weakref.ref[Tensor]] = []
+        for _ in range(3):
+            watch.begin(early=False)
+            output = model(torch.ones(1, 4))
+            outputs.append(weakref.ref(output))
+            del output
+            assert outputs[-1]() is None
+            notes = watch.take()
+            assert notes is not None
+            taken_calls(watch, notes)
+    gone = weakref.ref(watch), weakref.ref(model[0])
+    del watch, model, notes, patches
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+def test_without_it_if_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load("hooks.native._native") is not None
+    monkeypatch.setenv(PLAIN, "1")
+    assert load("hooks.native._native") is None
+
+
+def test_a_torch_that_does_not_describe_its_tensors_is_watched_in_python() -> None:
+    code = (
+        "import torch; torch.Tensor.__dlpack_c_exchange_api__ = None\n"
+        "from hooks.modules import tape\n"
+        "assert tape.Tape is tape.PlainTape\n"
+        "try:\n    import hooks.native._native\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "this torch has another C exchange interface\n"
+
+
+def caches(dtype: torch.dtype) -> list[list[Tensor]]:
+    """Key and value tensors as a cache may hold them: whole, part of a longer one, turned."""
+    draw = torch.Generator().manual_seed(0)
+    whole = [torch.randn(2, 3, 7, 8, generator=draw).to(dtype) for _ in range(4)]
+    parts = [torch.randn(2, 3, 9, 8, generator=draw).to(dtype)[:, :, 1:8] for _ in range(4)]
+    turned = [torch.randn(2, 7, 3, 8, generator=draw).to(dtype).transpose(1, 2) for _ in range(4)]
+    return [whole, parts, turned]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("start", "stop"), [(0, 7), (6, 7), (2, 5)])
+def test_norms_are_those_of_torch(
+    dtype: torch.dtype, start: int, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cache in caches(dtype):
+        view = CacheView(
+            "DynamicCache", [(cache[0], cache[1]), (cache[2], cache[3])], grows=True, appends=True
+        )
+        assert compiled.slot_norms(cache, start, stop) is not None
+        quick = slot_norms(view, start, stop)
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "_native", None)
+            plain = slot_norms(view, start, stop)
+        torch.testing.assert_close(quick, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("before", "length"), [(0, 7), (6, 7), (7, 7), (0, 0), (2, 5)])
+def test_sums_are_those_of_torch(dtype: torch.dtype, before: int, length: int) -> None:
+    for cache in caches(dtype):
+        quick = compiled.slot_sums(cache, before, length)
+        assert quick is not None
+        np.testing.assert_array_equal(quick, CacheProof()._sums_by_torch(cache, before, length))
+
+
+def test_other_caches_are_left_to_torch() -> None:
+    like = torch.ones(1, 2, 3, 4)
+    for cache in (
+        [],
+        [like, torch.ones(1, 2, 4, 4)],
+        [like, like.double()],
+        [like.to("meta")],
+        [like[..., ::2]],
+        [like.transpose(-1, -2)],
+        [torch.ones(2, 3, 4)],
+        [like[..., :3]],
+        ["text"],
+    ):
+        assert compiled.slot_sums(cache, 1, 2) is None  # type: ignore[arg-type]
+    for start, stop in ((1, 1), (-1, 1), (2, 4)):
+        assert compiled.slot_norms([like], start, stop) is None
+    assert compiled.slot_norms([like.double()], 0, 1) is None
+    with pytest.raises(TypeError):
+        compiled._native.slot_sums("text", 1, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tensor_is_put_into_a_stack(dtype: torch.dtype) -> None:
+    tensor = (torch.arange(6).reshape(2, 3) % 2).to(dtype)
+    stack = torch.zeros((3, 2, 3), dtype=dtype)
+    assert compiled.put(stack, 1, tensor)
+    assert torch.equal(stack, torch.stack([torch.zeros_like(tensor), tensor, torch.zeros_like(tensor)]))
+
+
+def test_what_does_not_fit_is_not_put_there() -> None:
+    stack, like = torch.zeros(3, 2, 3), torch.ones(2, 3)
+    for into, place, tensor in (
+        (stack, 3, like),
+        (stack, -1, like),
+        (stack, 0, like.double()),
+        (stack, 0, like.to("meta")),
+        (stack, 0, torch.ones(3, 2)),
+        (stack, 0, torch.ones(3, 2).T),
+        (stack.transpose(1, 2), 0, torch.ones(3, 2)),
+        (stack[..., :2], 0, torch.ones(2, 2)),
+        (stack, 0, "text"),
+    ):
+        assert not compiled.put(into, place, tensor)  # type: ignore[arg-type]
+    assert not stack.any()
+
+
+def test_alike_is_what_python_says(both_ways: str) -> None:
+    one = torch.ones(2, 3)
+    for others in ([], [torch.zeros(2, 3)], [torch.zeros(3, 2).T], [one[:, :3]], [torch.zeros([1] * 9)] * 2):
+        tensors = [one, *others] if not others or others[0].dim() == 2 else others
+        assert compiled.alike(tensors)
+    for other in (one.double(), one[:1], one.to("meta"), one[None], torch.zeros([1] * 9)):
+        assert not compiled.alike([one, other])
+    assert compiled.alike([])

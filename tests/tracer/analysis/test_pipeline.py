@@ -1,0 +1,232 @@
+"""The summary of scores, against the plainest way to compute it."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracer.analysis.scores import numpy_summary
+from tracer.analysis.scores.native import compiled_summary
+from tracer.analysis.scores.numpy_summary import top_indices
+from tracer.analysis.scores.pipeline import summarise
+from tracer.schema.step import F32, NO_TOKEN, REMOVED_CAP, ScoreColumns
+
+CAP = 7
+WAYS = ("compiled", "plain")
+F64 = npt.NDArray[np.float64]
+
+
+def distribution(scores: F32) -> F64:
+    """Softmax in double precision over the tokens that are not removed."""
+    values = scores.astype(np.float64)
+    weights = np.exp(
+        values - values[values > -np.inf].max(), where=values > -np.inf, out=np.zeros(values.size)
+    )
+    found: F64 = weights / weights.sum()
+    return found
+
+
+def plain(stages: list[F32], chosen: int) -> dict[str, Any]:
+    """What a row of :func:`summarise` has to say, of stages without NaN or infinite scores."""
+    probabilities = [distribution(stage) for stage in stages]
+    entropies = [-(p[p > 0] * np.log2(p[p > 0])).sum() for p in probabilities]
+    gone = [(a > -np.inf) & (b == -np.inf) for a, b in pairwise(stages)]
+    return {
+        "kept": [int((stage > -np.inf).sum()) for stage in stages],
+        "changed": [0, *(int((a != b).sum()) for a, b in pairwise(stages))],
+        "removed": [0, *(int(each.sum()) for each in gone)],
+        "mass_removed": [0.0, *(p[each].sum() for p, each in zip(probabilities, gone, strict=False))],
+        "entropy": entropies,
+        "chosen_rank": [1 + int((stage > stage[chosen]).sum()) for stage in stages],
+        "chosen_probability": probabilities[-1][chosen],
+    }
+
+
+def summary_of(way: str, scores: npt.NDArray[Any], chosen: list[int], cap: int) -> ScoreColumns:
+    """The summary with the compiled part or without."""
+    if way == "compiled" and not compiled_summary.available:
+        assert "CI" not in os.environ, "the compiled part is not there"
+        pytest.skip("built without a C compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled_summary, "available", way == "compiled")
+        return summarise(scores, np.array(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
+
+
+def check(way: str, stages: list[F32], chosen: int) -> None:
+    got = summary_of(way, np.stack(stages)[:, None], [chosen], CAP)
+    expected = plain(stages, chosen)
+    for name in ("kept", "changed", "removed", "chosen_rank"):
+        assert getattr(got, name)[:, 0].tolist() == expected[name], name
+    np.testing.assert_allclose(got.mass_removed[:, 0], expected["mass_removed"], rtol=2e-5, atol=1e-30)
+    np.testing.assert_allclose(got.entropy[:, 0], expected["entropy"], rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(
+        got.chosen_probability[0], expected["chosen_probability"], rtol=2e-5, atol=1e-30
+    )
+    tokens = got.tokens[0][got.tokens[0] != NO_TOKEN]
+    for at, stage in enumerate(stages):
+        assert np.array_equal(got.scores[at, 0, : tokens.size], stage[tokens])
+    np.testing.assert_allclose(
+        got.probabilities[0, : tokens.size], distribution(stages[-1])[tokens], rtol=2e-5, atol=1e-30
+    )
+    assert {chosen, *best(stages[0]), *best(stages[-1])} == set(tokens.tolist())
+    for at, (before, after) in enumerate(pairwise(stages), start=1):
+        gone = np.flatnonzero((before > -np.inf) & (after == -np.inf)).tolist()
+        listed = got.removed_tokens[at, 0][got.removed_tokens[at, 0] != NO_TOKEN].tolist()
+        assert listed == (gone if len(gone) <= REMOVED_CAP else [])
+
+
+def best(stage: F32) -> list[int]:
+    alive = np.flatnonzero(stage > -np.inf)
+    ranked: list[int] = alive[np.lexsort((alive, -stage[alive]))][:CAP].tolist()
+    return ranked
+
+
+EDITS = ("penalty", "boost", "temperature", "sink", "top_k", "ban", "back", "nothing")
+
+
+def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
+    """A stage after one of the things that processors do."""
+    after = stage.copy()
+    some = random.choice(stage.size, size=min(stage.size - 1, int(random.integers(1, 60))), replace=False)
+    if edit == "penalty":
+        after[some] = np.where(stage[some] > 0, stage[some] / 1.3, stage[some] * 1.3)
+    elif edit == "boost":
+        after[some[:2]] += np.float32(random.choice([0.5, 30.0]))
+    elif edit == "temperature":
+        after /= np.float32(random.choice([0.3, 0.7, 2.0]))
+    elif edit == "sink":  # the best of all fall far below the rest
+        after[np.argsort(-stage)[:3]] -= np.float32(random.choice([1.0, 15.0, 60.0]))
+    elif edit == "top_k":
+        after[stage < np.sort(stage)[-min(stage.size, int(random.integers(1, 40)))]] = -np.inf
+    elif edit == "ban" and np.count_nonzero(stage > -np.inf) > some.size:
+        after[some] = -np.inf
+    elif edit == "back":
+        after[some[:3]] = np.float32(1.5)
+    return after if (after > -np.inf).any() else stage.copy()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.sampled_from([3, 64, 500, 4_111]),
+    spread=st.sampled_from([0.0, 0.5, 4.0, 20.0]),
+    edits=st.lists(st.sampled_from(EDITS), max_size=5),
+)
+def test_any_way_of_the_scores(way: str, seed: int, size: int, spread: float, edits: list[str]) -> None:
+    random = np.random.default_rng(seed)
+    # Few distinct values in places, so that scores tie.
+    first = np.round(random.normal(0, spread, size), 1 if seed % 3 else 6).astype(np.float32)
+    stages = [first]
+    for edit in edits:
+        stages.append(edited(stages[-1], edit, random))
+    alive = np.flatnonzero(stages[-1] > -np.inf)
+    check(way, stages, int(random.choice(alive)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tiny_mass_that_is_removed_keeps_its_digits(way: str) -> None:
+    first = np.full(1_000, -25, dtype=np.float32)
+    first[:20] = 0
+    kept = first.copy()
+    kept[20:] = -np.inf
+    check(way, [first, kept], 3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_described_all_the_same(way: str, bad: float) -> None:
+    first = np.linspace(-3, 3, 200, dtype=np.float32)
+    second = first.copy()
+    second[5] = bad
+    third = second.copy()
+    third[:100] = -np.inf
+    got = summary_of(way, np.stack([first, second, third])[:, None], [150], CAP)
+    assert got.changed[:, 0].tolist() == [0, 1, 100]
+    finite = 200 - (1 if np.isnan(bad) else 0)
+    assert got.kept[:, 0].tolist() == [200, finite, 100]
+    assert got.removed[:, 0].tolist() == [0, 0, finite - 100]
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 3_000), count=st.integers(1, 40))
+def test_top_indices_are_those_of_a_sort(seed: int, size: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = np.round(random.normal(0, 3, size), 1).astype(np.float32)
+    scores[random.random(size) < 0.05] = np.nan
+    scores[random.random(size) < 0.2] = -np.inf
+    alive = np.flatnonzero(scores > -np.inf)
+    expected = alive[np.lexsort((alive, -scores[alive]))][:count]
+    assert np.array_equal(top_indices(scores, count), expected)
+
+
+def awkward(random: np.random.Generator, shape: tuple[int, ...]) -> F32:
+    """Scores that tie, some removed, some NaN or infinite, in places all of a row removed."""
+    scores = np.round(random.normal(0, random.choice([0.0, 1.0, 40.0]), shape), 1).astype(np.float32)
+    for bad in (-np.inf, np.nan, np.inf):
+        scores[random.random(shape) < random.choice([0.0, 0.02, 0.6])] = bad
+    scores[random.random(shape[:2]) < 0.1] = -np.inf
+    return scores
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    stages=st.integers(1, 4),
+    rows=st.integers(1, 3),
+    size=st.sampled_from([1, 63, 64, 65, 700]),
+    cap=st.sampled_from([1, 7, 64, 1_000]),
+)
+def test_both_ways_say_the_same_of_any_scores(seed: int, stages: int, rows: int, size: int, cap: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = awkward(random, (stages, rows, size))
+    for stage in range(1, stages):  # most of it stays
+        same = random.random((rows, size)) < random.choice([0.0, 0.9, 1.0])
+        scores[stage][same] = scores[stage - 1][same]
+    chosen = [int(each) for each in random.integers(NO_TOKEN, size, rows)]
+    compiled, plain = (summary_of(way, scores, chosen, cap) for way in WAYS)
+    for name, expected in vars(plain).items():
+        got = getattr(compiled, name)
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
+        if expected.dtype == np.float32 and name not in {"scores", "chosen_scores"}:
+            np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(got, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_of_double_precision(way: str) -> None:
+    scores = np.random.default_rng(5).normal(0, 3, (2, 1, 300))
+    got = summary_of(way, scores, [9], CAP)
+    assert got.scores.dtype == np.float32
+    assert got.chosen_rank[0, 0] == 1 + np.count_nonzero(scores[0, 0] > scores[0, 0, 9])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_single_precision_is_left_to_the_compiled_part_where_it_is(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = compiled_summary if way == "plain" else numpy_summary
+
+    def unwanted(*_: Any) -> Any:
+        raise AssertionError("the other way was taken")
+
+    monkeypatch.setattr(other, "summarise", unwanted)
+    got = summary_of(way, np.zeros((2, 1, 300), dtype=np.float32), [9], CAP)
+    assert got.kept.tolist() == [[300], [300]]
+
+
+@pytest.mark.parametrize("chosen", [-2, 300])
+def test_a_token_that_is_not_in_the_vocabulary_is_refused(chosen: int) -> None:
+    if not compiled_summary.available:
+        pytest.skip("built without a C compiler")
+    scores = np.zeros((2, 1, 300), dtype=np.float32)
+    with pytest.raises(ValueError, match="do not agree"):
+        compiled_summary.summarise(scores, np.array([chosen], dtype=np.int32), CAP)

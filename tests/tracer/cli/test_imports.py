@@ -1,0 +1,68 @@
+"""What only reads stays free of torch and transformers, and so starts at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import environment
+from tests.tracer.tracefile.samples import write_trace
+
+HEAVY = ("torch", "transformers", "accelerate", "tokenizers")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recorded") / "run.trace"
+    write_trace(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["compare", "--help"],
+        ["why", "{trace}", "--step", "1", "--no-torch"],
+        ["whatif", "{trace}", "--top-k", "5", "--no-torch"],
+        ["diff", "{trace}", "{trace}"],
+        ["diff", "{trace}", "{trace}", "--html", "{trace}.html", "--force"],
+        ["show", "{trace}"],
+        ["info", "{trace}"],
+        ["verify", "{trace}"],
+        ["export", "{trace}", "--format", "jsonl", "-o", "-"],
+        ["export", "{trace}", "--format", "parquet"],
+    ],
+    ids=" ".join,
+)
+def test_command_imports_nothing_heavy(arguments: list[str], recorded: Path) -> None:
+    code = (
+        "import sys\n"
+        "from tracer.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
+        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "sys.exit(f'imported {found}' if found else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *(text.format(trace=recorded) for text in arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_itself() -> None:
+    code = (
+        "import sys, tracer, reports.terminal, tracer.analysis.diff.diff, tracer.analysis.whatif.whatif\n"
+        "recording = tracer.open_trace\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")

@@ -1,0 +1,128 @@
+r"""Conditions on a recorded step: ``p_chosen < 0.3``, ``token == "Large" and step > 3``, ``nonfinite``.
+
+The language is small: the names and questions of :mod:`tracer.analysis.conditions.names`, numbers and quoted
+texts, comparisons (also chained, and ``in``), ``and``, ``or``, ``not``, and ``+ - * / // %`` on numbers.
+
+In a batch a condition is asked of every row, and holds if it holds for one of them. What the record lacks is
+unknown: the choice of a row that had ended before, scores that could not be recorded. A comparison with an
+unknown value is unknown, and so is its opposite; an unknown condition does not hold.
+
+>>> condition = parse_condition('p_chosen < 0.3 and not removed("Large")')
+>>> condition.texts
+('Large',)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tracer.analysis.conditions.expression import Value
+from tracer.analysis.conditions.parser import Parser
+from tracer.analysis.conditions.row_facts import RowFacts
+from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.step import Step
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A condition that held.
+
+    Attributes:
+        condition: its text.
+        run: number of the run.
+        step: number of the step.
+        row: the first row for which it held; None where all rows are alike.
+        reason: the values that made it hold, e.g. ``p_chosen is 0.2131``.
+    """
+
+    condition: str
+    run: int
+    step: int
+    row: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        place = "" if self.row is None else f", row {self.row}"
+        return f"{self.condition} holds in step {self.step}{place}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A parsed condition; made by :func:`parse_condition`.
+
+    Attributes:
+        text: as it was written.
+        texts: texts of tokens that it mentions; whoever knows the tokenizer can look their ids up.
+    """
+
+    text: str
+    texts: tuple[str, ...]
+    _value: Value
+    _shown: Mapping[str, Value]
+    _per_row: bool
+
+    def holds(self, step: Step, header: RunHeader, tokens: Mapping[int, TokenText]) -> bool:
+        """Whether the condition holds for any row of a step.
+
+        Args:
+            step: the step.
+            header: header of its run.
+            tokens: texts of token ids; a token is found by its text among these.
+        """
+        return self.find(step, header, tokens) is not None
+
+    def find(self, step: Step, header: RunHeader, tokens: Mapping[int, TokenText]) -> Hit | None:
+        """The first row for which the condition holds, and why; None if it holds for none.
+
+        Args:
+            step: the step.
+            header: header of its run.
+            tokens: texts of token ids.
+        """
+        for row in range(step.rows if self._per_row else 1):
+            facts = RowFacts(step, header, tokens, row)
+            if self._value(facts) is True:
+                reason = ", ".join(f"{name} is {_shown(value(facts))}" for name, value in self._shown.items())
+                shown_row = row if self._per_row and step.rows > 1 else None
+                return Hit(self.text, step.head.run, step.number, shown_row, reason or "always")
+        return None
+
+
+def parse_condition(text: str) -> Condition:
+    """Parse a condition.
+
+    Args:
+        text: the condition, at most 500 characters.
+
+    Raises:
+        UsageError: naming the place that is wrong and the names that are known.
+    """
+    parser = Parser(text)
+    whole = parser.parse()
+    return Condition(parser.text, tuple(parser.texts), whole.value, dict(parser.shown), parser.per_row)
+
+
+def find_hits(
+    conditions: Iterable[Condition], step: Step, header: RunHeader, tokens: Mapping[int, TokenText]
+) -> tuple[Hit, ...]:
+    """What of several conditions holds in a step.
+
+    Args:
+        conditions: the conditions.
+        step: the step.
+        header: header of its run.
+        tokens: texts of token ids.
+    """
+    found = (condition.find(step, header, tokens) for condition in conditions)
+    return tuple(hit for hit in found if hit is not None)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return repr(value) if isinstance(value, str) else str(value)

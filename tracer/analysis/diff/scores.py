@@ -1,0 +1,190 @@
+"""Compare the scores and the choice of two rows in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tracer.analysis.diff.report import LogitDistance, NumberDifference, RowPair, TokenDifference
+from tracer.analysis.diff.tolerance import Tolerance
+from tracer.analysis.processors.softmax import log_softmax
+from tracer.analysis.runs import RunLike, saved_logits
+from tracer.schema.run import StopName
+from tracer.schema.step import F32, NO_TOKEN, ScoreColumns, Step
+
+
+def compare_scores(
+    a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair, tolerance: Tolerance
+) -> Iterator[NumberDifference]:
+    """Differences of the raw logits and of the later stages, in order.
+
+    Without saved logits the recorded tokens that both runs have are compared.
+
+    Args:
+        a: run A.
+        b: run B.
+        step_a: step of run A.
+        step_b: the same step of run B.
+        pair: the rows.
+        tolerance: what rounding explains.
+    """
+    if step_a.scores is None or step_b.scores is None:
+        return
+    calls = len(step_a.layout.modules) if step_a.layout else 0
+    allowed = tolerance.allowed(calls)
+    both = _logits(a, b, step_a, step_b, pair)
+    columns = step_a.scores, step_b.scores
+    names = [info.class_name for info in a.header.processors]
+    yield from _differences(
+        step_a.number, "next-logits", "raw logit", both or _common(*columns, pair, 0), pair, allowed
+    )
+    shared = min(columns[0].scores.shape[0], columns[1].scores.shape[0], len(names) + 1)
+    for stage in range(1, shared):
+        stop: StopName = (
+            "processors" if a.header.processors[stage - 1].list_name == "logits_processor" else "warpers"
+        )
+        if b.header.processors[stage - 1].class_name != names[stage - 1]:
+            return
+        what = f"score after {names[stage - 1]}"
+        yield from _differences(step_a.number, stop, what, _common(*columns, pair, stage), pair, allowed)
+        yield from _counts(step_a.number, stop, names[stage - 1], stage, columns, pair)
+
+
+def _logits(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair) -> tuple[F32, F32] | None:
+    ours, theirs = saved_logits(a, step_a.number), saved_logits(b, step_b.number)
+    return None if ours is None or theirs is None else (ours[pair.a], theirs[pair.b])
+
+
+def _common(ours: ScoreColumns, theirs: ScoreColumns, pair: RowPair, stage: int) -> tuple[F32, F32]:
+    """Scores of the tokens that both recorded and neither had removed."""
+    _, left, right = np.intersect1d(ours.tokens[pair.a], theirs.tokens[pair.b], return_indices=True)
+    there = ours.tokens[pair.a][left] != NO_TOKEN
+    mine = ours.scores[stage, pair.a, left[there]]
+    other = theirs.scores[stage, pair.b, right[there]]
+    alive = (mine > -np.inf) & (other > -np.inf)
+    return mine[alive], other[alive]
+
+
+def _differences(
+    step: int, stop: StopName, what: str, both: tuple[F32, F32], pair: RowPair, allowed: float
+) -> Iterator[NumberDifference]:
+    ours, theirs = (side.astype(np.float64) for side in both)
+    if np.array_equal(ours, theirs, equal_nan=True):
+        return
+    with np.errstate(invalid="ignore"):
+        size = np.where(ours == theirs, 0.0, np.abs(ours - theirs))
+    size[np.isnan(ours) & np.isnan(theirs)] = 0.0
+    worst = int(np.nan_to_num(size, nan=np.inf).argmax())
+    finite = np.concatenate([ours, theirs])
+    scale = float(np.abs(finite[np.isfinite(finite)]).max(initial=0.0))
+    yield NumberDifference(
+        step=step,
+        stop=stop,
+        module=None,
+        quantity=what,
+        rows=pair,
+        a=float(ours[worst]),
+        b=float(theirs[worst]),
+        size=float(size[worst]),
+        relative=float(size[worst]) / scale if scale else float("inf"),
+        scale=scale,
+        allowed=allowed,
+    )
+
+
+def _counts(
+    step: int,
+    stop: StopName,
+    name: str,
+    stage: int,
+    columns: tuple[ScoreColumns, ScoreColumns],
+    pair: RowPair,
+) -> Iterator[NumberDifference]:
+    """Another number of tokens left: a difference, and no more, since rounding moves a line."""
+    ours, theirs = int(columns[0].kept[stage, pair.a]), int(columns[1].kept[stage, pair.b])
+    if ours != theirs:
+        size = float(abs(ours - theirs))
+        scale = float(max(ours, theirs))
+        yield NumberDifference(
+            step,
+            stop,
+            None,
+            f"tokens left after {name}",
+            pair,
+            ours,
+            theirs,
+            size,
+            size / scale,
+            scale,
+            np.inf,
+        )
+
+
+def logit_distance(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair) -> LogitDistance | None:
+    """Divergence of the raw logits; None where one run did not save them."""
+    both = _logits(a, b, step_a, step_b, pair)
+    if both is None:
+        return None
+    ours, theirs = log_softmax(both[0]), log_softmax(both[1])
+    with np.errstate(invalid="ignore"):
+        terms = np.exp(ours) * (ours - theirs)
+        gaps = np.abs(both[0].astype(np.float64) - both[1])
+    divergence = max(0.0, float(terms[ours > -np.inf].sum()))
+    return LogitDistance(step_a.number, pair, divergence, float(np.nanmax(gaps)))
+
+
+def recorded_gap(step_a: Step, step_b: Step, pair: RowPair) -> float | None:
+    """Largest difference of the raw logits that both runs listed; None where they have none in common.
+
+    Args:
+        step_a: step of run A.
+        step_b: the same step of run B.
+        pair: the rows.
+    """
+    if step_a.scores is None or step_b.scores is None:
+        return None
+    ours, theirs = _common(step_a.scores, step_b.scores, pair, 0)
+    if not ours.size:
+        return None
+    return float(np.abs(ours.astype(np.float64) - theirs).max())
+
+
+def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
+    """The choice of two rows, None where it is the same or not known."""
+    if a.scores is None or b.scores is None:
+        return None
+    ours, theirs = int(a.scores.chosen[pair.a]), int(b.scores.chosen[pair.b])
+    if ours == theirs:
+        return None
+    return TokenDifference(
+        step=a.number,
+        rows=pair,
+        token_a=ours,
+        token_b=theirs,
+        probability_a=float(a.scores.chosen_probability[pair.a]),
+        probability_b=float(b.scores.chosen_probability[pair.b]),
+        gap_a=_gap(a.scores, pair.a, theirs),
+        gap_b=_gap(b.scores, pair.b, ours),
+        same_draw=_same_draw(a, b, pair),
+    )
+
+
+def _gap(columns: ScoreColumns, row: int, other: int) -> float | None:
+    """How much higher the chosen token scored in the end; None if the other was not recorded."""
+    places = np.flatnonzero(columns.tokens[row] == other)
+    if not places.size:
+        listed = np.any(columns.removed_tokens[:, row] == other)
+        return float("inf") if listed else None
+    return float(columns.chosen_scores[-1, row]) - float(columns.scores[-1, row, places[0]])
+
+
+def _same_draw(a: Step, b: Step, pair: RowPair) -> bool | None:
+    """Whether both rows drew the same variates: the same state, and the same place in the batch.
+
+    A CPU draws row after row; how a GPU spreads its variates over a batch depends on the batch's size.
+    """
+    if a.head.draw is None or b.head.draw is None:
+        return None
+    same_place = pair.a == pair.b and (a.rows == b.rows or a.head.draw.device == "cpu")
+    return a.head.draw.digest == b.head.draw.digest and same_place

@@ -1,0 +1,1 @@
+"""The logits processors of transformers in NumPy, rebuilt from their records."""

@@ -1,0 +1,338 @@
+"""Warpers that remove tokens by rank or probability.
+
+Sources are classes of ``transformers/generation/logits_process.py`` 4.44.2, named by ``class_name``; each
+docstring gives the condition under which a token is removed there.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tracer.analysis.processors.processor import NOBODY, Bools, Context, Cut, Processor, ScoreRow
+from tracer.analysis.processors.softmax import (
+    TINY,
+    UNIT,
+    Order,
+    cumulated,
+    entropy_nats,
+    kth_highest,
+    log_softmax,
+    rising,
+    softmax,
+    sum_error,
+)
+from tracer.schema.step import F32
+
+_FEW_UNITS = 16 * UNIT
+_CERTAIN = 1e-4
+"""A distance of scores that no rounding of an exponential bridges."""
+
+
+class Filter(Processor):
+    """Removes some of the tokens that are left; the others keep their scores."""
+
+    filter_value: float
+
+    def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
+        """Set the removed tokens to the filter value, usually ``-inf``."""
+        removed, doubtful = self.removes(row.scores)
+        scores = np.where(removed, np.float32(self.filter_value), row.scores)
+        alive = doubtful & (row.scores > -np.inf)
+        doubts = np.flatnonzero(alive) if alive.any() else NOBODY
+        if row.doubtful.size:
+            doubts = np.union1d(row.doubtful, doubts)
+        bound = -np.inf if not row.complete and self.removes_all_below(row) else row.bound
+        if self.filter_value > -np.inf and not row.complete:
+            bound = np.inf
+        estimated = row.estimated or (bound > -np.inf and not self.ignores_unknown(row))
+        return ScoreRow(scores, bound, doubts, estimated)
+
+    @abstractmethod
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """Which tokens are removed, and for which of them rounding decides.
+
+        Args:
+            scores: ``[V]``.
+        """
+
+    def removes_all_below(self, row: ScoreRow) -> bool:
+        """Whether every unknown token is certain to be removed."""
+        return False
+
+    def ignores_unknown(self, row: ScoreRow) -> bool:
+        """Whether unknown tokens have no say in which known ones are removed."""
+        return False
+
+    def lowest_kept(self, scores: F32) -> float:
+        """Lowest score that stays."""
+        removed, _ = self.removes(scores)
+        kept = scores[~removed & (scores > -np.inf)]
+        return float(kept.min()) if kept.size else math.inf
+
+
+@dataclass(frozen=True)
+class TopK(Filter):
+    """Removed: ``score < k-th highest score``, so that ties with the k-th stay; exact in float32."""
+
+    top_k: int
+    filter_value: float = -math.inf
+    class_name: ClassVar[str] = "TopKLogitsWarper"
+
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """Everything below the k-th highest."""
+        return scores < self.line(scores), np.zeros(scores.shape, dtype=np.bool_)
+
+    def line(self, scores: F32) -> np.float32:
+        """The k-th highest score."""
+        return kth_highest(scores, min(self.top_k, scores.size))
+
+    def removes_all_below(self, row: ScoreRow) -> bool:
+        """The k-th highest known score is above the bound."""
+        return bool(self.line(row.scores) > row.bound)
+
+    def cut(self, row: ScoreRow, token: int) -> Cut:
+        """Distance to the k-th highest score."""
+        score, line = float(row.scores[token]), float(self.line(row.scores))
+        return Cut("score", score, line, score - line, score - line)
+
+
+@dataclass(frozen=True)
+class TopP(Filter):
+    """Removed: ``sum of the probabilities of this and all less probable tokens <= 1 - top_p``.
+
+    Said the other way round: the more probable tokens together reach ``top_p`` already. Where the line falls
+    between equal scores, it is certain how many of them are removed, but not which.
+    """
+
+    top_p: float
+    filter_value: float = -math.inf
+    min_tokens_to_keep: int = 1
+    class_name: ClassVar[str] = "TopPLogitsWarper"
+
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """The least probable tokens up to ``1 - top_p`` together."""
+        where = self._looked_at(scores)
+        order, sums = self._sums(scores[where])
+        line = np.float32(1 - self.top_p)
+        gone = sums <= line
+        near = np.abs(sums - line) <= sum_error(sums.size) * np.maximum(sums, line) + TINY
+        gone[-self.min_tokens_to_keep :] = near[-self.min_tokens_to_keep :] = False
+        near |= _tied(scores[where[order]], int(np.count_nonzero(gone)))
+        removed = np.zeros(scores.shape, dtype=np.bool_)
+        doubtful = removed.copy()
+        removed[where[order]], doubtful[where[order]] = gone, near
+        return removed, doubtful
+
+    def cut(self, row: ScoreRow, token: int) -> Cut:
+        """Probability of the tokens above against ``top_p``."""
+        where = self._looked_at(row.scores)
+        order, _ = self._sums(row.scores[where])
+        shares = softmax(row.scores[where])[order].astype(np.float64)
+        place = int(np.flatnonzero(where[order] == token)[0])
+        above = float(shares[place + 1 :].sum())
+        low = self.lowest_kept(row.scores)
+        return Cut("probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low)
+
+    def _looked_at(self, scores: F32) -> Order:
+        """Removed tokens add nothing to any sum, so they need no sorting; all tokens where one is NaN."""
+        alive = np.flatnonzero(scores > -np.inf)
+        if self.filter_value == -math.inf and alive.size and not np.isnan(scores).any():
+            return alive
+        return np.arange(scores.size)
+
+    @staticmethod
+    def _sums(scores: F32) -> tuple[Order, F32]:
+        order = rising(scores)
+        return order, cumulated(softmax(scores)[order])
+
+
+@dataclass(frozen=True)
+class MinP(Filter):
+    """Removed: ``probability < min_p · highest probability``."""
+
+    min_p: float
+    filter_value: float = -math.inf
+    min_tokens_to_keep: int = 1
+    class_name: ClassVar[str] = "MinPLogitsWarper"
+
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """Everything far less probable than the most probable token."""
+        shares = softmax(scores)
+        line = np.float32(self.min_p) * shares.max()
+        removed = shares < line
+        near = (np.abs(shares - line) <= _FEW_UNITS * line + TINY) & (scores < scores.max())
+        if np.isnan(line) or self.min_p == 0:
+            near[:] = False
+        highest = _highest(scores, self.min_tokens_to_keep)
+        spared = removed[highest].any()
+        removed[highest] = near[highest] = False
+        if spared:
+            order = rising(scores)
+            near[order] |= _tied(scores[order], scores.size - self.min_tokens_to_keep)
+        return removed, near
+
+    def removes_all_below(self, row: ScoreRow) -> bool:
+        """The bound is too far below the highest score, and below those that stay in any case."""
+        if not self.min_p > 0 or not row.bound < np.inf:
+            return False
+        spared = kth_highest(row.scores, min(self.min_tokens_to_keep, row.scores.size))
+        return bool(row.bound - row.scores.max() < math.log(self.min_p) - _CERTAIN and row.bound < spared)
+
+    def ignores_unknown(self, row: ScoreRow) -> bool:
+        """Only the distance to the highest score counts, if that is known."""
+        return self.min_tokens_to_keep == 1 and bool(row.bound <= row.scores.max())
+
+    def cut(self, row: ScoreRow, token: int) -> Cut:
+        """Probability against the line."""
+        shares = softmax(row.scores)
+        line = float(np.float32(self.min_p) * shares.max())
+        return _probability_cut(self, row, token, float(shares[token]), line)
+
+
+class _Floor(Filter):
+    """Removed: ``probability < a floor`` and below the ``min_tokens_to_keep`` highest scores."""
+
+    min_tokens_to_keep: int
+
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """Everything below the floor."""
+        shares, floor = softmax(scores), np.float32(self.floor(scores))
+        spare = scores < kth_highest(scores, min(self.min_tokens_to_keep, scores.size))
+        near = np.abs(shares - floor) <= self.floor_error(scores.size) * floor + TINY
+        return (shares < floor) & spare, near & spare
+
+    @abstractmethod
+    def floor(self, scores: F32) -> float:
+        """The smallest probability that stays."""
+
+    def floor_error(self, count: int) -> float:
+        """Relative error of comparing with the floor."""
+        return sum_error(count)
+
+    def cut(self, row: ScoreRow, token: int) -> Cut:
+        """Probability against the floor."""
+        shares = softmax(row.scores)
+        return _probability_cut(self, row, token, float(shares[token]), self.floor(row.scores))
+
+
+@dataclass(frozen=True)
+class Epsilon(_Floor):
+    """Removed: ``probability < epsilon``."""
+
+    epsilon: float
+    filter_value: float = -math.inf
+    min_tokens_to_keep: int = 1
+    class_name: ClassVar[str] = "EpsilonLogitsWarper"
+
+    def floor(self, scores: F32) -> float:
+        """Epsilon itself."""
+        return self.epsilon
+
+
+@dataclass(frozen=True)
+class Eta(_Floor):
+    """Removed: ``probability < min(epsilon, sqrt(epsilon) · exp(-entropy))``, entropy in nats."""
+
+    epsilon: float
+    filter_value: float = -math.inf
+    min_tokens_to_keep: int = 1
+    class_name: ClassVar[str] = "EtaLogitsWarper"
+
+    def __post_init__(self) -> None:
+        # transformers keeps it as a float32 tensor, and so does the record.
+        object.__setattr__(self, "epsilon", float(np.float32(self.epsilon)))
+
+    def floor(self, scores: F32) -> float:
+        """A lower floor where many tokens are likely."""
+        value = math.sqrt(self.epsilon) * math.exp(-entropy_nats(scores))
+        return value if math.isnan(value) else min(self.epsilon, value)
+
+    def floor_error(self, count: int) -> float:
+        """The entropy's own rounding comes on top."""
+        return 8 * sum_error(count)
+
+
+@dataclass(frozen=True)
+class Typical(Filter):
+    """Removed: tokens whose information ``-log p`` is farther from the entropy than those making up ``mass``.
+
+    Tokens are taken by distance until their probabilities reach ``mass``; what is farther away than the last
+    one is removed. The ``min_tokens_to_keep`` nearest always stay.
+    """
+
+    mass: float
+    filter_value: float = -math.inf
+    min_tokens_to_keep: int = 1
+    class_name: ClassVar[str] = "TypicalLogitsWarper"
+
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """The least typical tokens."""
+        distances = self.distances(scores)
+        order = rising(distances)
+        sums = cumulated(softmax(scores)[order])
+        farthest = distances[order]
+        line, last = farthest[_last(sums, self.mass)], order[_last(sums, self.mass)]
+        # Rounding moves every distance by about a unit of the largest score, and each sum by its own error.
+        blur = np.float32(_FEW_UNITS * (2 + float(np.abs(scores[np.isfinite(scores)]).max(initial=0.0))))
+        error = 2 * sum_error(scores.size)
+        low = farthest[_last(sums, self.mass * (1 - error))] - 2 * blur
+        high = farthest[_last(sums, self.mass * (1 + error))] + 2 * blur
+        near = (distances >= low) & (distances <= high) & np.isfinite(distances)
+        if (scores[near] == scores[last]).all():  # the line is this token's, whatever the rounding
+            near[:] = False
+        removed = distances > line
+        spared = order[: self.min_tokens_to_keep]
+        if removed[spared].any() and spared.size < order.size:
+            edge, beyond = distances[order[spared.size - 1 : spared.size + 1]]
+            if beyond <= edge + 2 * blur and np.isfinite(edge):
+                near |= (distances >= edge - 2 * blur) & (distances <= beyond + 2 * blur)
+        removed[spared] = False
+        return removed, near
+
+    def distances(self, scores: F32) -> F32:
+        """``|-log p - entropy|`` of each token; infinite for removed ones."""
+        with np.errstate(all="ignore"):
+            distances: F32 = np.abs(-log_softmax(scores) - entropy_nats(scores)).astype(np.float32)
+        return distances
+
+    def cut(self, row: ScoreRow, token: int) -> Cut:
+        """Distance against that of the last token that stays."""
+        distances = self.distances(row.scores)
+        order = rising(distances)
+        line = float(distances[order][_last(cumulated(softmax(row.scores)[order]), self.mass)])
+        value = float(distances[token])
+        return Cut("surprise", value, line, line - value, None)
+
+
+def _highest(scores: F32, count: int) -> Order:
+    """Indices of the highest scores, equal ones by index."""
+    if count == 1:
+        return np.array([scores.argmax()])
+    return np.argsort(-scores, kind="stable")[:count]
+
+
+def _tied(rising_scores: F32, place: int) -> Bools:
+    """Tokens that are equal across a line: it is open which of them stand on which side.
+
+    Args:
+        rising_scores: scores in rising order.
+        place: how many of them are below the line.
+    """
+    if 0 < place < rising_scores.size and rising_scores[place - 1] == rising_scores[place]:
+        tied: Bools = rising_scores == rising_scores[place]
+        return tied
+    return np.zeros(rising_scores.shape, dtype=np.bool_)
+
+
+def _last(sums: F32, mass: float) -> int:
+    return min(int(np.count_nonzero(sums < np.float32(mass))), sums.size - 1)
+
+
+def _probability_cut(of: Filter, row: ScoreRow, token: int, value: float, line: float) -> Cut:
+    low = of.lowest_kept(row.scores)
+    return Cut("probability", value, line, value - line, float(row.scores[token]) - low)

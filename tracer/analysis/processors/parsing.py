@@ -1,0 +1,111 @@
+"""From the record of a processor to the processor."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tracer.analysis.processors.edits import (
+    ExponentialDecay,
+    ForcedBeginning,
+    ForcedEnd,
+    MinLength,
+    MinNewTokens,
+    NoRepeatNGram,
+    Normalisation,
+    RemoveInvalid,
+    RepetitionPenalty,
+    Suppress,
+    SuppressAtBegin,
+    Temperature,
+)
+from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
+from tracer.analysis.processors.processor import Opaque, Placed, Processor
+from tracer.schema.run import ProcessorInfo
+
+_KINDS: tuple[type[Processor], ...] = (
+    Temperature,
+    TopK,
+    TopP,
+    MinP,
+    Typical,
+    Epsilon,
+    Eta,
+    Normalisation,
+    RepetitionPenalty,
+    NoRepeatNGram,
+    MinLength,
+    MinNewTokens,
+    Suppress,
+    SuppressAtBegin,
+    ForcedBeginning,
+    ForcedEnd,
+    ExponentialDecay,
+    RemoveInvalid,
+)
+KINDS: Mapping[str, type[Processor]] = {kind.class_name: kind for kind in _KINDS}
+"""Processors that can be repeated, by their class in transformers."""
+
+_CUT_OFF = 200
+"""Longer settings are shortened in the record, so that a text of this length may lack its end."""
+
+
+def parse_processor(info: ProcessorInfo) -> Processor:
+    """The processor of a record; an ``Opaque`` one if it cannot be repeated.
+
+    Args:
+        info: class and settings.
+    """
+    kind = KINDS.get(info.class_name)
+    if kind is None:
+        return Opaque(info)
+    try:
+        return kind(**_arguments(kind, info.settings))
+    except (ValueError, TypeError, SyntaxError):
+        return Opaque(info)
+
+
+def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[Placed, ...]:
+    """The processors of a run in order.
+
+    Args:
+        infos: records, as in the run's header.
+    """
+    return tuple(Placed(info.list_name, parse_processor(info)) for info in infos)
+
+
+def describe(placed: Placed) -> ProcessorInfo:
+    """The record of a processor: the inverse of :func:`parse_processors`."""
+    processor = placed.processor
+    if isinstance(processor, Opaque):
+        return processor.info
+    settings = {name: _text(value) for name, value in settings_of(processor).items()}
+    return ProcessorInfo(list_name=placed.list_name, class_name=placed.name, settings=settings)
+
+
+def settings_of(processor: Processor) -> dict[str, Any]:
+    """Settings by their name in transformers."""
+    return {field.name: getattr(processor, field.name) for field in dataclasses.fields(processor)}
+
+
+def _arguments(kind: type[Processor], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Settings as numbers; a missing one takes its default, if it has one."""
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    return {name: _value(settings[name], types[name]) for name in types if name in settings}
+
+
+def _value(text: str, kind: str) -> Any:
+    if len(text) >= _CUT_OFF:
+        raise ValueError("shortened")
+    if kind == "float":
+        return float(text)
+    value = ast.literal_eval(text)
+    if kind == "int":
+        return int(value)
+    return tuple(int(item) for item in (value if isinstance(value, list | tuple | set) else (value,)))
+
+
+def _text(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)

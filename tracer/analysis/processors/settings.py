@@ -1,0 +1,210 @@
+"""Other settings than the recorded ones: which processors ``generate()`` would have used."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
+from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
+from tracer.analysis.processors.processor import ListName, Placed, Processor
+from tracer.errors import UsageError
+
+_PROCESSOR_ORDER = (
+    "UnbatchedClassifierFreeGuidanceLogitsProcessor",
+    "SequenceBiasLogitsProcessor",
+    "HammingDiversityLogitsProcessor",
+    "EncoderRepetitionPenaltyLogitsProcessor",
+    "RepetitionPenaltyLogitsProcessor",
+)
+_WARPER_ORDER = (
+    "TemperatureLogitsWarper",
+    "TopKLogitsWarper",
+    "TopPLogitsWarper",
+    "MinPLogitsWarper",
+    "TypicalLogitsWarper",
+    "EpsilonLogitsWarper",
+    "EtaLogitsWarper",
+    "LogitNormalization",
+)
+"""Order in ``_get_logits_processor`` and ``_get_logits_warper`` of ``generation/utils.py`` 4.44.2."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Changed generation settings; None leaves a setting as it was recorded.
+
+    Attributes:
+        temperature: above 0; 1 means none.
+        top_k: 0 means none.
+        top_p: 0 to 1; 1 means none.
+        min_p: 0 to 1; 0 means none.
+        typical_p: above 0, at most 1; 1 means none.
+        epsilon_cutoff: 0 to 1; 0 or 1 means none.
+        eta_cutoff: 0 to 1; 0 or 1 means none.
+        repetition_penalty: above 0; 1 means none.
+        greedy: True for the most probable token, False for a draw.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
+    repetition_penalty: float | None = None
+    greedy: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, knob in KNOBS.items():
+            value = getattr(self, name)
+            if value is not None and not knob.allows(value):
+                raise UsageError(f"{name.replace('_', '-')} {value} is not possible: {knob.range}")
+
+    @classmethod
+    def of(cls, changes: Mapping[str, float | bool]) -> Settings:
+        """Settings by name.
+
+        Args:
+            changes: values by the names of the attributes.
+
+        Raises:
+            UsageError: an unknown name or an impossible value.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name, value in changes.items():
+            if name not in names:
+                raise UsageError(f"unknown setting {name}; choose from {', '.join(names)}")
+            if name in KNOBS and KNOBS[name].kind is TopK and not float(value).is_integer():
+                raise UsageError(
+                    f"{name.replace('_', '-')} {value} is not possible: it must be a whole number"
+                )
+        return cls(**changes)  # type: ignore[arg-type]
+
+    @property
+    def changes(self) -> dict[str, float | bool]:
+        """What is set, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting and the processor it makes.
+
+    Attributes:
+        kind: the processor.
+        field: the processor's attribute that holds the setting.
+        off: the value that stands for "no such processor".
+        low: smallest value.
+        high: largest value.
+        above: whether ``low`` itself is excluded.
+        list_name: where ``generate()`` puts the processor.
+    """
+
+    kind: type[Processor]
+    field: str
+    off: float
+    low: float
+    high: float = float("inf")
+    above: bool = False
+    list_name: ListName = "logits_warper"
+
+    def allows(self, value: float) -> bool:
+        """Whether transformers accepts the value."""
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    @property
+    def range(self) -> str:
+        """The accepted values in words."""
+        below = "" if self.high == float("inf") else f" and at most {self.high:g}"
+        return f"it must be {'above' if self.above else 'at least'} {self.low:g}{below}"
+
+    def is_off(self, value: float) -> bool:
+        """Whether ``generate()`` leaves the processor out (a cutoff is left out at 0 and at 1)."""
+        return value == self.off or (self.kind in (Epsilon, Eta) and value in (0, 1))
+
+    def make(self, value: float) -> Processor:
+        """A new processor with this setting."""
+        return self.kind(**self._setting(value))
+
+    def change(self, processor: Processor, value: float) -> Processor:
+        """The same processor with another value."""
+        return dataclasses.replace(processor, **self._setting(value))
+
+    def _setting(self, value: float) -> dict[str, Any]:
+        return {self.field: int(value) if self.kind is TopK else float(value)}
+
+    def value(self, placed: Sequence[Placed]) -> float:
+        """The value in force."""
+        found = next((each.processor for each in placed if isinstance(each.processor, self.kind)), None)
+        return self.off if found is None else float(getattr(found, self.field))
+
+
+KNOBS: dict[str, Knob] = {
+    "temperature": Knob(Temperature, "temperature", off=1.0, low=0.0, above=True),
+    "top_k": Knob(TopK, "top_k", off=0, low=0),
+    "top_p": Knob(TopP, "top_p", off=1.0, low=0.0, high=1.0),
+    "min_p": Knob(MinP, "min_p", off=0.0, low=0.0, high=1.0),
+    "typical_p": Knob(Typical, "mass", off=1.0, low=0.0, high=1.0, above=True),
+    "epsilon_cutoff": Knob(Epsilon, "epsilon", off=0.0, low=0.0, high=1.0),
+    "eta_cutoff": Knob(Eta, "epsilon", off=0.0, low=0.0, high=1.0),
+    "repetition_penalty": Knob(
+        RepetitionPenalty, "penalty", off=1.0, low=0.0, above=True, list_name="logits_processor"
+    ),
+}
+
+
+def change_processors(
+    placed: Sequence[Placed], settings: Settings, *, do_sample: bool
+) -> tuple[tuple[Placed, ...], bool]:
+    """The processors that ``generate()`` would have used.
+
+    Args:
+        placed: recorded processors.
+        settings: what is to be different.
+        do_sample: whether the recorded run drew its tokens.
+
+    Returns:
+        The processors, and whether a token would be drawn. Settings of warpers have no effect on a greedy
+        run, as in transformers.
+    """
+    sampling = do_sample if settings.greedy is None else not settings.greedy
+    elements = list(placed)
+    for name, value in settings.changes.items():
+        if name in KNOBS:
+            elements = _turn(elements, KNOBS[name], float(value))
+    if not sampling:
+        elements = [each for each in elements if each.list_name == "logits_processor"]
+    return tuple(elements), sampling
+
+
+def _turn(elements: list[Placed], knob: Knob, value: float) -> list[Placed]:
+    """Change, remove or add the processor of one setting."""
+    place = next((i for i, each in enumerate(elements) if isinstance(each.processor, knob.kind)), None)
+    if place is not None:
+        old = elements[place]
+        new = [] if knob.is_off(value) else [Placed(old.list_name, knob.change(old.processor, value))]
+        return [*elements[:place], *new, *elements[place + 1 :]]
+    if knob.is_off(value):
+        return elements
+    place = _place(elements, knob)
+    return [*elements[:place], Placed(knob.list_name, knob.make(value)), *elements[place:]]
+
+
+def _place(elements: Sequence[Placed], knob: Knob) -> int:
+    """Where ``generate()`` puts a new processor: before the first that comes later in its order."""
+    order = _WARPER_ORDER if knob.list_name == "logits_warper" else _PROCESSOR_ORDER
+    rank = order.index(knob.kind.class_name)
+    start = 0
+    for place, each in enumerate(elements):
+        if each.list_name != knob.list_name:
+            continue
+        if each.name not in order[:rank]:
+            return place
+        start = place + 1
+    if knob.list_name == "logits_warper":
+        return max(start, sum(each.list_name == "logits_processor" for each in elements))
+    return start

@@ -1,0 +1,135 @@
+"""A recorded run as the analyses see it, whatever holds it: an open trace, or lists in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.analysis.processors.processor import I64
+from tracer.errors import UsageError
+from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.step import F32, Step, StepHead
+
+LOGITS = "logits"
+"""Name of the saved raw logits of a step, ``[batch, vocabulary]``."""
+
+
+class SavedTensors(Protocol):
+    """Where the tensors of a run's steps are kept."""
+
+    def tensor_names(self, step: int) -> tuple[str, ...]:
+        """Names of the tensors saved in a step (by its number)."""
+
+    def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
+        """A saved tensor."""
+
+
+class RunLike(SavedTensors, Protocol):
+    """What an analysis reads of a run; :class:`tracer.tracefile.RunReading` is one."""
+
+    @property
+    def header(self) -> RunHeader:
+        """What was known before the first step."""
+
+    @property
+    def end(self) -> RunEnd | None:
+        """How it ended; None if it is incomplete."""
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Recorded steps in order, by index from 0."""
+
+    @property
+    def tokens(self) -> Mapping[int, TokenText]:
+        """Texts of token ids."""
+
+
+def step_of(run: RunLike, number: int) -> Step:
+    """The step of a number.
+
+    Args:
+        run: the run.
+        number: from 1.
+
+    Raises:
+        UsageError: it was not recorded.
+    """
+    steps = run.steps
+    if 1 <= number <= len(steps) and steps[number - 1].number == number:
+        return steps[number - 1]
+    found = next((step for step in steps if step.number == number), None)
+    if found is None:
+        last = steps[-1].number if len(steps) else 0
+        raise UsageError(f"step {number} was not recorded; the last recorded step is {last}")
+    return found
+
+
+def check_row(header: RunHeader, row: int) -> None:
+    """Refuse a row that the batch does not have.
+
+    Raises:
+        UsageError: naming the rows there are.
+    """
+    rows = len(header.prompt)
+    if not 0 <= row < rows:
+        raise UsageError(f"row {row} does not exist; the batch has rows 0 to {rows - 1}")
+
+
+def history_of(run: RunLike, number: int, row: int) -> I64:
+    """The row's ``input_ids`` before a step, padding included: what processors look back on.
+
+    Args:
+        run: the run.
+        number: number of the step.
+        row: row of the batch.
+
+    Raises:
+        UsageError: a step before it was not recorded, so that its token is unknown.
+    """
+    prompt = run.header.prompt[row].token_ids
+    length = len(prompt) + number - 1
+    if run.end is not None and len(run.end.sequences) > row and len(run.end.sequences[row]) >= length:
+        return np.array(run.end.sequences[row][:length], dtype=np.int64)
+    chosen = [chosen_token(step_of(run, before), row) for before in range(1, number)]
+    if None in chosen:
+        raise UsageError(f"the token of row {row} in step {chosen.index(None) + 1} was not recorded")
+    return np.array([*prompt, *(token for token in chosen if token is not None)], dtype=np.int64)
+
+
+def chosen_token(step: Step, row: int) -> int | None:
+    """The token appended to a row; None if it was not recorded."""
+    return None if step.scores is None else int(step.scores.chosen[row])
+
+
+def saved_logits(run: RunLike, number: int) -> F32 | None:
+    """Raw logits ``[batch, vocabulary]`` of a step as float32; None if they were not saved.
+
+    Args:
+        run: the run.
+        number: number of the step.
+
+    Raises:
+        UsageError: what is saved under that name is something else.
+    """
+    if LOGITS not in run.tensor_names(number):
+        return None
+    logits = np.asarray(run.tensor(number, LOGITS))
+    rows, vocabulary = len(run.header.prompt), step_of(run, number).head.vocab_size
+    if logits.dtype.kind != "f" or logits.shape != (rows, vocabulary):
+        raise UsageError(
+            f"the saved logits of step {number} have shape {list(logits.shape)}, not {[rows, vocabulary]}"
+        )
+    return logits.astype(np.float32, copy=False)
+
+
+def scores_dtype(head: StepHead) -> str:
+    """The dtype in which processors and the draw worked."""
+    return "float32" if head.forward is None else head.forward.next_logits.dtype
+
+
+def scores_device(head: StepHead) -> str:
+    """The device on which processors and the draw worked."""
+    return "cpu" if head.forward is None else head.forward.next_logits.device

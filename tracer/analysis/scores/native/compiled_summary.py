@@ -1,0 +1,47 @@
+"""The summary of scores as compiled code makes it, in one look at each stage (``native/summary.c``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.compiled_parts import load
+from tracer.schema.step import F32, I32, NO_TOKEN, REMOVED_CAP
+
+_native = load("tracer.analysis.scores.native._native")
+
+available = _native is not None
+"""Whether it is compiled here."""
+
+# Both as in summary.c.
+_STAGE = np.dtype(
+    [(name, np.int32) for name in ("kept", "changed", "removed", "chosen_rank")]
+    + [(name, np.float32) for name in ("mass_removed", "entropy", "chosen_scores")]
+    + [("removed_tokens", np.int32, REMOVED_CAP)]
+)
+_ROW = np.dtype([("tokens", np.int32), ("candidates", np.int32), ("chosen_probability", np.float32)])
+
+
+def summarise(scores: F32, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
+    """What :func:`tracer.analysis.scores.pipeline.summarise` finds out, by the name of the column."""
+    (stages, rows, vocabulary), width = scores.shape, 2 * cap + 1
+    by_stage, by_row = np.empty((stages, rows), _STAGE), np.empty(rows, _ROW)
+    tokens = np.full((rows, width), NO_TOKEN, dtype=np.int32)
+    token_scores = np.full((stages, rows, width), -np.inf, dtype=np.float32)
+    probabilities = np.zeros((rows, width), dtype=np.float32)
+    _native.summarise(
+        *(stages, rows, vocabulary, cap, width),
+        *(np.ascontiguousarray(scores), np.ascontiguousarray(chosen)),
+        *(by_stage, by_row, tokens, token_scores, probabilities),
+    )
+    longest = int(by_row["tokens"].max())
+    return {
+        **{name: by_stage[name] for name in _STAGE.names or ()},
+        "tokens": tokens[:, :longest],
+        "scores": token_scores[:, :, :longest],
+        "probabilities": probabilities[:, :longest],
+        "candidates": by_row["candidates"],
+        "chosen_probability": by_row["chosen_probability"],
+    }

@@ -1,0 +1,220 @@
+"""The summary of scores in NumPy, for where it is not compiled, and for scores of double precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.schema.step import I32, NO_TOKEN, REMOVED_CAP
+
+Scores = npt.NDArray[np.floating[Any]]
+F64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+
+_GROUP = 64
+
+
+def summarise(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
+    """What :func:`tracer.analysis.scores.pipeline.summarise` finds out, by the name of the column."""
+    rows = [_summarise_row(scores[:, row], int(chosen[row]), cap) for row in range(chosen.size)]
+    width = max(row.tokens.size for row in rows)
+
+    def by_stage(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+        return np.array([getattr(row, name) for row in rows], dtype=dtype).T
+
+    return {
+        "tokens": np.array([_padded(row.tokens, width, NO_TOKEN) for row in rows], dtype=np.int32),
+        "scores": np.stack([_padded(row.scores, width, -np.inf) for row in rows], axis=1).astype(np.float32),
+        "probabilities": np.array([_padded(row.probabilities, width, 0.0) for row in rows], dtype=np.float32),
+        "kept": by_stage("kept", np.int32),
+        "changed": by_stage("changed", np.int32),
+        "removed": by_stage("removed", np.int32),
+        "mass_removed": by_stage("mass_removed", np.float32),
+        "entropy": by_stage("entropy", np.float32),
+        "removed_tokens": np.stack([row.removed_tokens for row in rows], axis=1),
+        "candidates": np.array([row.candidates for row in rows], dtype=np.int32),
+        "chosen_rank": by_stage("chosen_rank", np.int32),
+        "chosen_scores": by_stage("chosen_scores", np.float32),
+        "chosen_probability": np.array([row.chosen_probability for row in rows], dtype=np.float32),
+    }
+
+
+def top_indices(scores: Scores, count: int) -> Indices:
+    """Indices of the highest scores, highest first, equal scores by index.
+
+    NaN scores and removed ones (``-inf``) are left out.
+
+    Args:
+        scores: ``[V]``.
+        count: how many at most.
+    """
+    groups = scores.size // _GROUP
+    floor = -np.inf
+    if groups > count:
+        # The count-th highest of the groups' maxima is at most the count-th highest score, so only few pass
+        # it. Groups are columns, which are reduced many at once; one with a NaN is left out.
+        peaks = np.maximum.reduce(scores[: groups * _GROUP].reshape(_GROUP, groups), axis=0)
+        peaks = peaks[peaks == peaks]
+        if peaks.size > count:
+            floor = np.partition(peaks, peaks.size - count)[peaks.size - count]
+    above = np.flatnonzero(scores >= floor if floor > -np.inf else scores > floor)
+    order = np.argsort(-scores[above], kind="stable")
+    return above[order[:count]]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The columns of one row: S stages, T tokens."""
+
+    tokens: Indices
+    scores: Scores
+    probabilities: F64
+    kept: list[int]
+    changed: list[int]
+    removed: list[int]
+    mass_removed: list[float]
+    entropy: list[float]
+    removed_tokens: I32
+    candidates: int
+    chosen_rank: list[int]
+    chosen_scores: list[float]
+    chosen_probability: float
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One stage of a row, and softmax over the tokens that it kept.
+
+    Attributes:
+        scores: ``[V]``.
+        alive: ``[V]`` which tokens it kept (score above ``-inf``); NaN is neither kept nor removed.
+        top: the highest score.
+        weights: ``[V]`` ``exp(score - top)``, 0 where not alive.
+        total: sum of the weights.
+        moment: sum of ``weight · (score - top)``.
+    """
+
+    scores: Scores
+    alive: Bools
+    top: float
+    weights: Scores
+    total: float
+    moment: float
+
+    @property
+    def entropy(self) -> float:
+        """In bits."""
+        if not self.total:
+            return 0.0
+        return max(0.0, float(np.log2(self.total) - self.moment / self.total / np.log(2)))
+
+    @cached_property
+    def kept(self) -> int:
+        """How many tokens are alive."""
+        return int(np.count_nonzero(self.alive))
+
+    def probability(self, scores: Scores) -> F64:
+        """Softmax of given scores in this distribution (0 for ``-inf``)."""
+        if not self.total:
+            return np.zeros(scores.shape)
+        return np.exp(scores.astype(np.float64) - self.top) / self.total
+
+    def rank(self, token: int) -> int:
+        """Rank of a token among all, from 1; equal scores share the better one."""
+        return 1 + int(np.count_nonzero(self.scores > self.scores[token]))
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a stage did.
+
+    Attributes:
+        changed: how many scores differ from the stage before.
+        gone: indices of the tokens that it removed.
+        mass: their probability before.
+    """
+
+    changed: int
+    gone: Indices
+    mass: float
+
+
+_NO_CHANGE = _Change(0, np.empty(0, dtype=np.intp), 0.0)
+
+
+def _stage(scores: Scores) -> _Stage:
+    alive = scores > -np.inf
+    top = float(np.max(scores, where=alive, initial=-np.inf))
+    # A score of +inf takes all; inf - inf is NaN, as it is in torch.
+    below = np.where(alive, scores - (top if top > -np.inf else 0.0), 0).astype(scores.dtype)
+    weights = np.where(alive, np.exp(below), 0).astype(scores.dtype)
+    # Not np.vdot: its BLAS wakes a second thread that goes on spinning on a core the model needs.
+    moment = float(np.einsum("i,i->", weights, below))
+    return _Stage(scores, alive, top, weights, float(weights.sum(dtype=np.float64)), moment)
+
+
+def _next_stage(before: _Stage, scores: Scores) -> tuple[_Stage, _Change]:
+    same = (before.scores == scores) | (np.isnan(before.scores) & np.isnan(scores))
+    changed = scores.size - int(np.count_nonzero(same))
+    if not changed:
+        return replace(before, scores=scores), _NO_CHANGE
+    gone = np.flatnonzero(before.alive & (scores == -np.inf))
+    mass = 0.0
+    if gone.size and before.total:
+        mass = float(before.weights[gone].sum(dtype=np.float64)) / before.total
+    return _stage(scores), _Change(changed, gone, mass)
+
+
+def _summarise_row(scores: Scores, chosen: int, cap: int) -> _Row:
+    with np.errstate(invalid="ignore"):
+        stages, changes = [_stage(scores[0])], [_NO_CHANGE]
+        for after in scores[1:]:
+            stage, change = _next_stage(stages[-1], after)
+            stages.append(stage)
+            changes.append(change)
+        raw, final, made = stages[0], stages[-1], chosen != NO_TOKEN
+        tokens = _recorded_tokens(raw, final, chosen, cap)
+        return _Row(
+            tokens=tokens,
+            scores=scores[:, tokens],
+            probabilities=final.probability(final.scores[tokens]),
+            kept=[stage.kept for stage in stages],
+            changed=[change.changed for change in changes],
+            removed=[change.gone.size for change in changes],
+            mass_removed=[change.mass for change in changes],
+            entropy=[stage.entropy for stage in stages],
+            removed_tokens=np.array([_listed(change) for change in changes]),
+            candidates=int(np.count_nonzero(final.weights > 0)),
+            chosen_rank=[stage.rank(chosen) if made else 0 for stage in stages],
+            chosen_scores=[float(stage.scores[chosen]) if made else np.nan for stage in stages],
+            chosen_probability=float(final.probability(final.scores[[chosen]])[0]) if made else np.nan,
+        )
+
+
+def _listed(change: _Change) -> I32:
+    """``[REMOVED_CAP]`` the removed tokens where they are few, else none."""
+    listed = np.full(REMOVED_CAP, NO_TOKEN, dtype=np.int32)
+    if change.gone.size <= REMOVED_CAP:
+        listed[: change.gone.size] = change.gone
+    return listed
+
+
+def _recorded_tokens(raw: _Stage, final: _Stage, chosen: int, cap: int) -> Indices:
+    """Top of the raw logits, top of the final scores and the choice, by final score, then by raw logit."""
+    best = [top_indices(stage.scores, cap) for stage in (raw, final)]
+    if chosen != NO_TOKEN:
+        best.append(np.array([chosen]))
+    tokens = np.unique(np.concatenate(best))
+    return tokens[np.lexsort((tokens, -raw.scores[tokens], -final.scores[tokens]))]
+
+
+def _padded(values: npt.NDArray[np.generic], width: int, fill: float) -> npt.NDArray[np.generic]:
+    missing = width - values.shape[-1]
+    if not missing:
+        return values
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)

@@ -1,0 +1,168 @@
+"""The smallest change of one setting that would have kept a token, or made it the greedy choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracer.analysis.processors.filters import Typical
+from tracer.analysis.processors.processor import Opaque, Placed, ScoreRow, final_row
+from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
+from tracer.analysis.processors.softmax import softmax
+from tracer.analysis.why.report import Change, Goal
+from tracer.analysis.why.stages import RowStages
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Values of a setting that are tried.
+
+    Attributes:
+        unit: distance of two values.
+        low: smallest multiple of it.
+        high: largest multiple.
+        directions: which ways lead to fewer removed tokens.
+    """
+
+    unit: float
+    low: int
+    high: int
+    directions: tuple[int, ...]
+
+    def value(self, index: int) -> float:
+        """The value of an index."""
+        return round(index * self.unit, 6)
+
+
+_GRIDS = {
+    "top_k": _Grid(1, 1, 1 << 24, (1,)),
+    "top_p": _Grid(1e-4, 0, 10_000, (1,)),
+    "temperature": _Grid(1e-3, 1, 100_000, (1, -1)),
+    "min_p": _Grid(1e-5, 0, 100_000, (-1,)),
+    "repetition_penalty": _Grid(1e-3, 1, 10_000, (1, -1)),
+}
+_GROWTH = 1.4
+
+
+def find_changes(known: RowStages, token: int, *, do_sample: bool) -> tuple[Change, ...]:
+    """Per goal that is not reached, and per setting, the nearest value that reaches it.
+
+    Values are tried in growing distance from the one in force, then halved down to the neighbour that fails;
+    each try runs all processors. ``top_k``, ``top_p`` and ``min_p`` work one way only; for the others the
+    nearer of both ways is given.
+
+    Args:
+        known: the row's scores; the token's must be among them.
+        token: the token.
+        do_sample: whether the run drew its tokens.
+    """
+    search = _Search(known, token, do_sample)
+    changes: list[Change] = []
+    for goal in ("kept", "greedy"):
+        if not search.reaches(goal, Settings()):
+            changes += [search.change(goal, setting) for setting in _GRIDS]
+    return tuple(changes)
+
+
+class _Search:
+    def __init__(self, known: RowStages, token: int, do_sample: bool) -> None:
+        self._token = token
+        self._do_sample = do_sample
+        self._context = known.context
+        self._fixed = known.placed[: known.start]
+        self._row = known.rows[known.start]
+        self._placed = tuple(
+            each for each in known.placed[known.start :] if not isinstance(each.processor, Opaque)
+        )
+
+    def final(self, settings: Settings) -> ScoreRow:
+        placed, _ = change_processors(self._placed, settings, do_sample=self._do_sample)
+        return final_row(placed, self._row, self._context)
+
+    def reaches(self, goal: Goal, settings: Settings) -> bool:
+        row = self.final(settings)
+        score = row.scores[self._token]
+        if not score > -np.inf or self._token in row.doubtful:
+            return False
+        # Of equal scores torch.argmax takes the first.
+        return goal == "kept" or (int(row.scores.argmax()) == self._token and float(score) > row.bound)
+
+    def change(self, goal: Goal, setting: str) -> Change:
+        now = KNOBS[setting].value((*self._fixed, *self._placed))
+        reason = self._hopeless(goal, setting, now)
+        if reason:
+            return Change(goal, setting, now, None, reason=reason)
+        grid = _GRIDS[setting]
+
+        def works(index: int) -> bool:
+            return self.reaches(goal, _settings(setting, grid.value(index)))
+
+        found = [each for way in grid.directions if (each := _nearest(grid, now, way, works)) is not None]
+        if not found:
+            return Change(goal, setting, now, None, reason=f"no {setting} reaches it")
+        needed = min((grid.value(index) for index in found), key=lambda value: _distance(value, now))
+        row = self.final(_settings(setting, needed))
+        probability = float(softmax(row.scores)[self._token]) if row.complete else None
+        return Change(goal, setting, now, needed, probability, exact=row.exact)
+
+    def _hopeless(self, goal: Goal, setting: str, now: float) -> str:
+        """Why no value can help; empty if one may."""
+        knob = KNOBS[setting]
+        if any(isinstance(each.processor, knob.kind) for each in self._fixed):
+            return "a processor that cannot be repeated comes after it"
+        if knob.list_name == "logits_warper" and not self._do_sample:
+            return "the run was greedy, so there are no warpers"
+        if setting in ("top_k", "top_p", "min_p") and knob.is_off(now):
+            return "it is not in use"
+        reorders = setting == "repetition_penalty" or any(_may_drop_the_top(each) for each in self._placed)
+        if goal == "greedy" and not reorders:
+            return "it does not change which token scores highest"
+        return ""
+
+
+def _may_drop_the_top(placed: Placed) -> bool:
+    return isinstance(placed.processor, Typical)
+
+
+def _settings(setting: str, value: float) -> Settings:
+    arguments: dict[str, Any] = {setting: int(value) if setting == "top_k" else value}
+    return Settings(**arguments)
+
+
+def _distance(value: float, now: float) -> float:
+    return abs(math.log(value / now)) if value > 0 and now > 0 else abs(value - now)
+
+
+def _nearest(grid: _Grid, now: float, way: int, works: Callable[[int], bool]) -> int | None:
+    """Index of the nearest value in one direction that works."""
+    fails = math.floor(now / grid.unit + 1e-9) if way > 0 else math.ceil(now / grid.unit - 1e-9)
+    for index in _ladder(grid, fails, way):
+        if works(index):
+            return _halve(fails, index, works)
+        fails = index
+    return None
+
+
+def _ladder(grid: _Grid, start: int, way: int) -> Iterator[int]:
+    """Indices in growing distance up to the end of the grid."""
+    distance, end = 1, grid.high if way > 0 else grid.low
+    while (end - start) * way > distance:
+        yield start + way * distance
+        distance = math.ceil(distance * _GROWTH)
+    if start != end and (end - start) * way > 0:
+        yield end
+
+
+def _halve(fails: int, succeeds: int, works: Callable[[int], bool]) -> int:
+    """Between an index that fails and one that works, the one that works beside one that fails."""
+    while abs(succeeds - fails) > 1:
+        middle = (fails + succeeds) // 2
+        if works(middle):
+            succeeds = middle
+        else:
+            fails = middle
+    return succeeds

@@ -1,0 +1,253 @@
+"""Why was this token chosen, and why not that one?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tracer.analysis.draw import Replayer
+from tracer.analysis.processors.processor import I64, Context, ScoreRow
+from tracer.analysis.processors.softmax import softmax
+from tracer.analysis.runs import (
+    RunLike,
+    check_row,
+    history_of,
+    saved_logits,
+    scores_device,
+    step_of,
+)
+from tracer.analysis.why.report import NEEDS_LOGITS, Rank, StageView, Verdict, WhyReport
+from tracer.analysis.why.smallest_change import find_changes
+from tracer.analysis.why.stages import RowStages, row_stages
+from tracer.errors import UsageError
+from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.step import F32, NO_TOKEN, Step
+
+
+def why(
+    header: RunHeader,
+    step: Step,
+    token: int,
+    row: int = 0,
+    *,
+    tokens: Mapping[int, TokenText] | None = None,
+    logits: F32 | None = None,
+    history: Sequence[int] | I64 | None = None,
+    replayer: Replayer | None = None,
+    search: bool = True,
+) -> WhyReport:
+    """Follow a token through a step.
+
+    Recorded scores answer for recorded tokens; ranks and lines are exact where the recorded lists allow it,
+    else bounds. Saved logits answer for every token.
+
+    Args:
+        header: the run's header.
+        step: the step.
+        token: id of the token.
+        row: row of the batch.
+        tokens: texts of the recording.
+        logits: saved raw logits, ``[V]`` of the row or ``[B, V]``.
+        history: the row's ``input_ids`` before the step, padding included; not needed for step 1.
+        replayer: runs saved logits through transformers' own processors; without it NumPy's stand in.
+        search: whether to look for the smallest changes of settings, which takes most of the time.
+
+    Raises:
+        UsageError: there is no such row or token, or the step's scores were not recorded.
+    """
+    check_row(header, row)
+    if not 0 <= token < step.head.vocab_size:
+        raise UsageError(f"token {token} is outside the vocabulary of {step.head.vocab_size}")
+    context = Context(_ids(header, step, row, history), scores_device(step.head).startswith("cuda"))
+    scores = logits if logits is None or logits.ndim == 1 else logits[row]
+    known = row_stages(header, step, row, context, logits=scores, replayer=replayer)
+    return _Answer(header, step, known, token, tokens or {}).report(search=search)
+
+
+def why_in_run(
+    run: RunLike,
+    number: int,
+    token: int,
+    row: int = 0,
+    *,
+    replayer: Replayer | None = None,
+    search: bool = True,
+) -> WhyReport:
+    """Follow a token through a step of a run, with everything that the run recorded (see :func:`why`)."""
+    check_row(run.header, row)
+    return why(
+        run.header,
+        step_of(run, number),
+        token,
+        row,
+        tokens=run.tokens,
+        logits=saved_logits(run, number),
+        history=history_of(run, number, row),
+        replayer=replayer,
+        search=search,
+    )
+
+
+def _ids(header: RunHeader, step: Step, row: int, history: Sequence[int] | I64 | None) -> I64:
+    if history is None:
+        if step.number > 1:
+            raise UsageError(f"the ids before step {step.number} are needed")
+        history = header.prompt[row].token_ids
+    return np.asarray(history, dtype=np.int64)
+
+
+class _Answer:
+    """Puts the report together."""
+
+    def __init__(
+        self, header: RunHeader, step: Step, known: RowStages, token: int, tokens: Mapping[int, TokenText]
+    ) -> None:
+        self._header = header
+        self._step = step
+        self._known = known
+        self._columns = known.columns
+        self._row = known.row
+        self._token = token
+        self._tokens = tokens
+        places = np.flatnonzero(self._columns.tokens[self._row] == token)
+        self._place = int(places[0]) if places.size else None
+
+    def report(self, *, search: bool) -> WhyReport:
+        columns, row = self._columns, self._row
+        chosen = int(columns.chosen[row])
+        stages = tuple(self._stage(stage) for stage in range(columns.scores.shape[0]))
+        remover = next((view.stage for view in stages if view.removed), None)
+        verdict = self._verdict(chosen, stages)
+        search = search and verdict not in ("padding", "unknown") and stages[0].score is not None
+        changes = find_changes(self._known, self._token, do_sample=self._header.do_sample) if search else ()
+        return WhyReport(
+            step=self._step.number,
+            row=row,
+            token=self._token,
+            text=self._text(self._token),
+            verdict=verdict,
+            source="saved logits"
+            if self._known.full
+            else ("bounds" if self._place is None else "recorded scores"),
+            chosen=chosen,
+            chosen_text=self._text(chosen),
+            chosen_probability=float(columns.chosen_probability[row]),
+            probability=self._probability(stages),
+            stages=stages,
+            remover=remover,
+            changes=changes,
+            notes=self._notes(stages),
+        )
+
+    def _text(self, token: int) -> str | None:
+        found = self._tokens.get(token)
+        return None if found is None else found.text
+
+    def _score(self, stage: int) -> float | None:
+        """The token's score, None if it is not known."""
+        if self._place is not None:
+            return float(self._columns.scores[stage, self._row, self._place])
+        row = self._known.rows[stage]
+        score = float(row.scores[self._token])
+        # In a row that is known in part, -inf may stand for "not recorded".
+        return score if row.complete or score > -np.inf else None
+
+    def _stage(self, stage: int) -> StageView:
+        row, score = self._known.rows[stage], self._score(stage)
+        info = self._header.processors[stage - 1] if stage else None
+        kept = int(self._columns.kept[stage, self._row])
+        before = self._score(stage - 1) if stage else None
+        cut, cut_exact = None, False
+        if stage and before is not None and before > -np.inf:
+            base = self._known.rows[stage - 1]
+            placed = self._known.placed[stage - 1]
+            cut, cut_exact = placed.processor.cut(base, self._token), self._line_known(stage)
+        return StageView(
+            stage=stage,
+            list_name=info.list_name if info else "raw",
+            class_name=info.class_name if info else "",
+            settings=dict(info.settings) if info else {},
+            kept=kept,
+            score=score,
+            at_most=row.bound if score is None else None,
+            rank=self._rank(stage, row, score, kept),
+            changed=None if score is None or (stage and before is None) else bool(stage) and score != before,
+            removed=self._removed(stage, before, score),
+            cut=cut,
+            cut_exact=cut_exact,
+        )
+
+    def _line_known(self, stage: int) -> bool:
+        """Whether every token that has a say in the line is known."""
+        before, after = self._known.rows[stage - 1], self._known.rows[stage]
+        # All that top-k left is known, so the lowest of that is known, which is the line.
+        by_rank = self._known.placed[stage - 1].name == "TopKLogitsWarper"
+        return before.complete or (by_rank and after.complete and before.bound < np.inf)
+
+    def _removed(self, stage: int, before: float | None, score: float | None) -> bool | None:
+        if stage == 0:
+            return False
+        if before is not None:
+            return before > -np.inf and score == -np.inf
+        if self._alive_before(stage):
+            listed = self._token in self._columns.removed_tokens[stage, self._row]
+            return True if score == -np.inf or listed else None
+        return False if self._gone_before(stage) else None
+
+    def _alive_before(self, stage: int) -> bool:
+        """Whether a token that was not recorded is certain to be left before a stage."""
+        columns, row = self._columns, self._row
+        room = columns.removed_tokens.shape[-1]
+        return columns.kept[0, row] == self._step.head.vocab_size and all(
+            columns.removed[earlier, row] <= room and self._token not in columns.removed_tokens[earlier, row]
+            for earlier in range(1, stage)
+        )
+
+    def _gone_before(self, stage: int) -> bool:
+        return self._known.rows[stage - 1].complete
+
+    def _rank(self, stage: int, row: ScoreRow, score: float | None, kept: int) -> Rank | None:
+        if score is None or not score > -np.inf:
+            return None
+        if self._token == self._columns.chosen[self._row]:
+            return Rank(int(self._columns.chosen_rank[stage, self._row]), exact=True)
+        value = 1 + int(np.count_nonzero(row.scores > score))
+        if row.bound <= score:
+            return Rank(value, exact=True)
+        return Rank(value, exact=False, at_most=value + max(0, kept - row.kept))
+
+    def _verdict(self, chosen: int, stages: Sequence[StageView]) -> Verdict:
+        if self._columns.finished[self._row]:
+            return "padding"
+        if self._token == chosen:
+            return "chosen"
+        final = stages[-1].score
+        if final is None:
+            return "unknown"
+        if final == -np.inf:
+            return "removed"
+        if chosen == NO_TOKEN:
+            return "undecided"
+        return "lost the draw" if self._header.do_sample else "not the highest score"
+
+    def _probability(self, stages: Sequence[StageView]) -> float | None:
+        if self._place is not None:
+            return float(self._columns.probabilities[self._row, self._place])
+        if stages[-1].score == -np.inf:
+            return 0.0
+        final = self._known.rows[-1]
+        return float(softmax(final.scores)[self._token]) if final.complete else None
+
+    def _notes(self, stages: Sequence[StageView]) -> tuple[str, ...]:
+        notes = list(self._known.notes)
+        if stages[0].score is None:
+            notes.append(f"Without saved logits: {NEEDS_LOGITS}.")
+        elif stages[0].score == -np.inf:
+            notes.append("Its raw logit is -inf: the model itself ruled it out.")
+        if self._step.head.interventions:
+            done = ", ".join(f"{each.kind} {each.detail}" for each in self._step.head.interventions)
+            notes.append(f"The user changed this step ({done}); the choice is not the model's own.")
+        if any(self._token in row.doubtful for row in self._known.rows):
+            notes.append("Whether this token stays is decided by rounding or between equal scores.")
+        return tuple(notes)

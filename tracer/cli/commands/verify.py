@@ -1,0 +1,161 @@
+"""`trace-generate verify RUN.trace`: check a trace, and repeat its run without tracing."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracer.cli.display import ProgressDisplay, output_console
+from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError, UsageError
+
+if TYPE_CHECKING:
+    from tracer.rerun.repeat_run import RerunResult
+    from tracer.tracefile import FileReport, RunReading, RunReport
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+@click.option(
+    "--rerun",
+    "repeat",
+    is_flag=True,
+    help="Generate again without tracing, compare, and note it in the file.",
+)
+@click.option("--run", "number", type=int, metavar="N", help="With --rerun: only this run of the file.")
+@click.option("--model", metavar="ID|FOLDER", help="With --rerun: where the model is now.")
+@click.option("--revision", metavar="REV", help="With --rerun: branch, tag or commit of a hub model.")
+@click.option("--trust-remote-code", is_flag=True, help="With --rerun: allow the model's own code to run.")
+@click.option("--stamp", "note_file", is_flag=True, help="Note in the file that it is sound, or its damage.")
+def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **source: Any) -> None:
+    r"""Check a trace: every checksum and count, and that each run has its end.
+
+    --rerun loads the model again, generates with the same seed and settings but
+    without tracing, and compares the ids, and the logits where they were saved, bit
+    for bit. The result is noted in the trace and shown by show and info.
+
+    Ends with 0, or 7 if the trace is incomplete, 8 if it is damaged, 9 if a
+    repetition differs.
+    """
+    from tracer.tracefile import check_file
+
+    if not repeat and (number is not None or any(source.values())):
+        raise UsageError("--run, --model, --revision and --trust-remote-code need --rerun.")
+    report = check_file(path)
+    _print_report(report)
+    # What is incomplete may still be growing; a note about it would soon be wrong.
+    if note_file and (report.complete or not report.ok):
+        _stamp(path, "file", report.ok, _file_summary(report), None, {})
+    if not report.ok:
+        raise TraceFileError(f"{path} is damaged: {report.problems[0]}")
+    differing = _rerun(path, number, source) if repeat else None
+    if differing is not None:
+        raise CheckFailedError(f"The repetition differs: {differing}.")
+    if not report.complete:
+        raise IncompleteTraceError(f"{path} is intact but incomplete.")
+
+
+def _print_report(report: FileReport) -> None:
+    from reports.view.figures import byte_size, count
+    from reports.view.text import plain
+
+    info = report.info
+    _line(
+        f"{plain(str(report.path))}: trace format {info.format_version}, written by trace-generate "
+        f"{plain(info.product_version)}, {byte_size(info.size)}"
+    )
+    for problem in report.problems:
+        _line(f"✗ {plain(problem)}")
+    if report.ok:
+        _line(
+            "✓ database structure, versions, checksum of every record and tensor, counts, and tables "
+            "against records"
+        )
+    for run in report.runs:
+        _line(f"{'✓' if run.complete else '!'} run {run.number}: {_run_line(run)}")
+    if not report.runs:
+        _line("! no run: it ended before a generation began")
+    _line(f"{'✓' if report.ok else '!'} {count(report.tokens)} token texts")
+
+
+def _run_line(run: RunReport) -> str:
+    from reports.view.figures import byte_size, plural
+
+    parts = [plural(run.steps, "step")]
+    if run.tensors:
+        parts.append(f"{plural(run.tensors, 'saved tensor')} of {byte_size(run.tensor_bytes)}")
+    state = "incomplete: no end record" if run.status is None else run.status.value
+    if run.missing:
+        state += f", steps missing: {', '.join(map(str, run.missing))}"
+    return f"{', '.join(parts)}; {state}"
+
+
+def _file_summary(report: FileReport) -> str:
+    if not report.ok:
+        return report.problems[0]
+    steps = sum(run.steps for run in report.runs)
+    return f"all {steps} steps are as they were written"
+
+
+def _rerun(path: Path, number: int | None, source: dict[str, Any]) -> str | None:
+    """Repeat the runs; what differed, None if nothing did."""
+    from tracer.tracefile import open_trace
+
+    with open_trace(path) as recording:
+        runs = recording.runs if number is None else (recording.run(number),)
+        numbers = [run.number for run in runs]
+    differing = None
+    for each in numbers:
+        with open_trace(path) as recording:
+            result = _repeat(recording.run(each), source)
+        _stamp(path, "rerun", result.ok, result.summary, each, _details(result))
+        differing = differing or (None if result.ok else result.summary)
+    return differing
+
+
+def _repeat(run: RunReading, source: dict[str, Any]) -> RerunResult:
+    from reports.view.text import plain
+    from tracer.rerun.repeat_run import rerun
+
+    facts = run.header.model
+    place = ", ".join(dict.fromkeys(facts.devices.values()))
+    _line(
+        f"run {run.number}: repeating it with {plain(source['model'] or facts.name)}, {plain(facts.dtype)}, "
+        f"on {plain(place)}"
+    )
+    with ProgressDisplay(output_console(), shown=True) as progress:
+        result = rerun(run, progress=progress, **source)
+    _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
+    if not result.logits:
+        _line("  its logits were not saved (--capture tensors --save logits), so only ids were compared")
+    for note in result.notes:
+        _line(f"  {plain(note)}")
+    return result
+
+
+def _details(result: RerunResult) -> dict[str, str]:
+    return {
+        "ids": f"{result.same_ids} of {result.ids} equal",
+        "logits": f"{result.same_logits} of {result.logits} steps equal",
+        "notes": "; ".join(result.notes),
+    }
+
+
+def _stamp(path: Path, kind: Any, ok: bool, summary: str, run: int | None, details: dict[str, str]) -> None:
+    from tracer.schema.stamp import Stamp
+    from tracer.tracefile import stamp
+
+    made_at = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    record = Stamp(kind=kind, ok=ok, made_at=made_at, summary=summary, run=run, details=details)
+    stamp(path, record)
+
+
+def _line(text: str) -> None:
+    """Print a line; on a terminal, wrapped at its width."""
+    console = output_console()
+    if console.is_terminal:
+        text = textwrap.fill(text, console.width, subsequent_indent="  ", break_on_hyphens=False)
+    click.echo(text)

@@ -1,0 +1,122 @@
+"""`trace-generate whatif RUN.trace …`: the recorded run under other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracer.cli.display import output_console
+from tracer.cli.recorded import print_json, the_run
+from tracer.cli.steps import StepSet
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracer.tracefile import RunReading
+
+Grid = Mapping[str, Sequence[float]]
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--temperature", type=float, metavar="T", help="Scores are divided by it.")
+@click.option("--top-k", type=int, metavar="K", help="Keep the K best tokens; 0 keeps all.")
+@click.option("--top-p", type=float, metavar="P", help="Keep the best tokens up to this probability.")
+@click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the best one's.")
+@click.option("--typical-p", type=float, metavar="P", help="Keep the tokens of typical surprise.")
+@click.option("--epsilon-cutoff", type=float, metavar="E", help="Keep tokens with this probability.")
+@click.option("--eta-cutoff", type=float, metavar="E", help="The same, adapted to the entropy.")
+@click.option("--repetition-penalty", type=float, metavar="R", help="Make tokens that occurred less likely.")
+@click.option("--greedy/--sample", "greedy", default=None, help="Take the best token, or draw.")
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="NAME=V,V…",
+    help="Compare several values; further NAME=V,V… may follow.",
+)
+@click.option(
+    "--steps",
+    type=StepSet(),
+    default="1-16",
+    show_default=True,
+    metavar="1,2|3-7|all|none",
+    help="List these steps.",
+)
+@click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
+@click.option("--no-torch", is_flag=True, help="Answer at once from the record; draws are not repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def whatif(
+    path: Path,
+    more: tuple[str, ...],
+    grid: tuple[str, ...],
+    steps: Callable[[int], bool],
+    run_number: int | None,
+    no_torch: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Say which tokens other settings would have chosen, from the recorded logits and random states."""
+    from tracer.analysis.processors.settings import Settings
+    from tracer.analysis.whatif.whatif import whatif as replay
+    from tracer.analysis.whatif.whatif import whatif_grid
+    from tracer.rerun.repeaters import gains_by_torch, make_replayer
+    from tracer.tracefile import open_trace
+
+    if more and not grid:
+        raise UsageError(f"{more[0]!r} is one argument too many; a grid begins with --grid.")
+    axes = _axes((*grid, *more))
+    base = Settings(**settings)
+    both = sorted(set(axes) & set(base.changes))
+    if both:
+        raise UsageError(f"{both[0]} is given alone and in --grid; choose one.")
+    if not axes and not base.changes:
+        raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
+    with open_trace(path) as recording:
+        run = the_run(recording, run_number)
+        replayer = make_replayer(wanted=not no_torch and gains_by_torch(run))
+        if axes:
+            found = whatif_grid(run, axes, base=base, replayer=replayer)
+            _print_grid(found, run, tuple(axes), as_json=as_json)
+            return
+        report = replay(run, base, replayer=replayer)
+        _print_report(report, run, steps, as_json=as_json)
+
+
+def _axes(texts: Sequence[str]) -> dict[str, list[float]]:
+    axes: dict[str, list[float]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        if not equals or not name or not numbers:
+            raise UsageError(f"--grid {text!r}: expected NAME=VALUE,VALUE…, e.g. temperature=0.5,1.0.")
+        if name in axes:
+            raise UsageError(f"--grid names {name} twice.")
+        axes[name] = numbers
+    return axes
+
+
+def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json: bool) -> None:
+    from reports.terminal.questions.whatif import render_grid
+    from reports.view.questions.whatif import grid_view
+
+    if as_json:
+        print_json(found)
+    else:
+        output_console().print(render_grid(grid_view(found, names, run.tokens)))
+
+
+def _print_report(report: Any, run: RunReading, steps: Callable[[int], bool], *, as_json: bool) -> None:
+    from reports.terminal.questions.whatif import render_whatif
+    from reports.view.questions.whatif import whatif_view
+
+    if as_json:
+        print_json(report)
+    else:
+        output_console().print(render_whatif(whatif_view(report, run.tokens, steps=steps)))

@@ -1,0 +1,73 @@
+"""`trace-generate why RUN.trace --step N --token …`: a token's way through a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tracer.cli.display import output_console
+from tracer.cli.recorded import print_json, the_run, the_token
+
+if TYPE_CHECKING:
+    from tracer.analysis.draw import NearMisses, Replayer
+    from tracer.tracefile import RunReading
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+@click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
+@click.option("--token", "query", metavar="TEXT|ID", help="Which token (default: the one that was chosen).")
+@click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
+@click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
+@click.option("--no-torch", is_flag=True, help="Answer at once from the record; the draw is not repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def why(
+    path: Path,
+    number: int,
+    query: str | None,
+    row: int,
+    run_number: int | None,
+    no_torch: bool,
+    as_json: bool,
+) -> None:
+    """Say why a token was chosen or not: each processor's margin, and what would have changed it."""
+    from reports.terminal.questions.why import render_why
+    from reports.view.questions.why import why_view
+    from tracer.analysis.runs import LOGITS, check_row, step_of
+    from tracer.analysis.why.why import why_in_run
+    from tracer.rerun.repeaters import make_replayer
+    from tracer.tracefile import open_trace
+
+    with open_trace(path) as recording:
+        run = the_run(recording, run_number)
+        check_row(run.header, row)
+        step = step_of(run, number)
+        choice = step.choice(row)
+        token = the_token(query, run) if query is not None else choice.token if choice else 0
+        drawn = step.head.draw is not None
+        saved = LOGITS in run.tensor_names(number)
+        replayer = make_replayer(wanted=not no_torch and (drawn or saved))
+        report = why_in_run(run, number, token, row, replayer=replayer)
+        draw, note = _repeated(run, number, row, replayer) if drawn else (None, "")
+        if as_json:
+            print_json({"why": report, "draw": draw, "draw_note": note})
+            return
+        view = why_view(report, run.tokens, draw=draw, draw_note=note)
+        output_console().print(render_why(view))
+
+
+def _repeated(
+    run: RunReading, number: int, row: int, replayer: Replayer | None
+) -> tuple[NearMisses | None, str]:
+    """The first places of the draw, or why they are not known."""
+    from tracer.analysis.draw import near_misses
+    from tracer.errors import UnsupportedError, UsageError
+
+    if replayer is None:
+        return None, "Which tokens nearly won this draw can be said with torch only."
+    try:
+        return near_misses(run, number, replayer, row=row), ""
+    except (UnsupportedError, UsageError) as error:
+        return None, f"It cannot be repeated: {error}."

@@ -1,0 +1,146 @@
+"""Decide at each line of a stop whether to halt, and show the cards first."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+
+from rich.console import Console
+
+from reports.terminal import render_card
+from tracer.analysis.conditions.condition import Hit, find_hits
+from tracer.debugger.breakpoints import Breakpoints
+from tracer.halting.live_run import LiveRun
+from tracer.halting.stops import Passes, StopPlan
+from tracer.schema.run import Anchor, StopName
+
+CONSOLE_WIDTH = 100
+
+
+class AttachedDebugger:
+    """A halter: the run stands still in the debugger at each stop of the plan.
+
+    A debugger that leaves does not hold up the run; one that comes back gets the stops again.
+    """
+
+    def __init__(self, plan: StopPlan, say: Callable[[str], object]) -> None:
+        """Prepare.
+
+        Args:
+            plan: where to halt.
+            say: told when the debugger leaves and comes back.
+        """
+        self._plan = plan
+        self._say = say
+        self._live: LiveRun | None = None
+        self._breakpoints: Breakpoints | None = None
+        self._thread = 0
+        self._passes = Passes()
+        self._there = True
+        self._followed = True
+
+    def begin(self, live: LiveRun) -> None:
+        """A run starts."""
+        assert live.header is not None
+        self._live, self._thread, self._passes = live, threading.get_ident(), Passes()
+        self._breakpoints = Breakpoints()
+        for anchor in live.header.anchors:
+            if anchor.stop in self._plan.stops:
+                self._breakpoints.add(anchor.path, anchor.line, partial(self._at_stop, anchor))
+            if anchor.stop == "stopping" and self._plan.breaks:
+                self._breakpoints.add(anchor.path, anchor.line + 1, self._at_end_of_step)
+        self._breakpoints.install()
+        self._follow(_is_attached())
+
+    def between_steps(self) -> None:
+        """A step is over: without a debugger the next ones run at full speed."""
+        try:
+            self._follow(self._notice())
+        except Exception as error:  # noqa: BLE001 - a fault of the debugger never breaks the generation
+            self._say(f"The debugger cannot be followed: {type(error).__name__}: {error}")
+
+    def end(self) -> None:
+        """The run is over."""
+        if self._breakpoints is not None:
+            self._notice()
+            self._breakpoints.remove()
+            # What runs afterwards is for whoever attaches then.
+            self._follow(True)
+        self._live = self._breakpoints = None
+
+    def _follow(self, attached: bool) -> None:
+        if self._breakpoints is not None and attached != self._followed:
+            self._breakpoints.follow(attached)
+            self._followed = attached
+
+    def _at_stop(self, anchor: Anchor, frame: FrameType) -> bool:
+        live = self._live
+        if live is None or not self._first(anchor.stop, live):
+            return False
+        if not self._plan.halts(anchor.stop, live.step) or not self._notice():
+            return False
+        self._show(live, frame, f"\nStep {live.step}, before {anchor.file}:{anchor.line}: {anchor.text}")
+        # Showing takes a while, and a halt without a debugger would last for ever.
+        return self._notice()
+
+    def _at_end_of_step(self, frame: FrameType) -> bool:
+        live = self._live
+        if live is None or not self._first("end", live) or not self._notice():
+            return False
+        hits = self._hits(live)
+        if hits:
+            self._show(live, frame, *(f"\nbreak: {hit}" for hit in hits))
+        return bool(hits) and self._notice()
+
+    def _hits(self, live: LiveRun) -> tuple[Hit, ...]:
+        step = live.step_so_far()
+        if step is None or live.header is None:
+            return ()
+        live.look_up(text for condition in self._plan.breaks for text in condition.texts)
+        return find_hits(self._plan.breaks, step, live.header, live.tokens)
+
+    def _first(self, place: StopName | str, live: LiveRun) -> bool:
+        """Whether a place is passed for the first time in this step, by the thread that generates."""
+        return threading.get_ident() == self._thread and self._passes.first(place, live.step)
+
+    def _notice(self) -> bool:
+        """Say it when the debugger has left or come back.
+
+        Returns:
+            Whether one is attached.
+        """
+        there = _is_attached()
+        if there != self._there:
+            # The run itself counts no further when it is over.
+            step = max(self._passes.step, self._live.step if self._live is not None else 0)
+            self._say(
+                f"Debugger attached again in step {step}."
+                if there
+                else f"The debugger has left (step {step}): the run goes on without halting; "
+                "attach again to halt again."
+            )
+        self._there = there
+        return there
+
+    def _show(self, live: LiveRun, frame: FrameType, *lines: str) -> None:
+        """Print into the debug console what has become known, then the lines."""
+        text = io.StringIO()
+        console = Console(file=text, width=CONSOLE_WIDTH, color_system=None, highlight=False)
+        try:
+            for card in live.cards(frame.f_locals):
+                console.print(render_card(card))
+        except Exception as error:  # noqa: BLE001 - the halt itself is worth more than its card
+            text.write(f"The card cannot be shown: {type(error).__name__}: {error}\n")
+        for line in lines:
+            text.write(f"{line}\n")
+        assert self._breakpoints is not None
+        self._breakpoints.write(text.getvalue())
+
+
+def _is_attached() -> bool:
+    import debugpy
+
+    return bool(debugpy.is_client_connected())

@@ -1,0 +1,1 @@
+"""Halting a run at its stops, and what is known of it there."""

@@ -1,0 +1,123 @@
+"""Records of the step in progress and of the one before, made when somebody looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hooks.caught_step import CaughtStep
+from hooks.loop.step_builder import StepBuilder
+from hooks.scores.random_state import coming_choice, digest
+from hooks.token_texts import TokenTexts
+from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.step import NO_TOKEN, Step
+
+
+class LiveRecords:
+    """What the records of a run in progress are made with.
+
+    Attributes:
+        runs: number of the run, from 1.
+        last: the last step that is over.
+    """
+
+    def __init__(self, tokenizer: Any | None) -> None:
+        """Prepare.
+
+        Args:
+            tokenizer: the model's tokenizer, None to show ids only.
+        """
+        self.runs = 0
+        self.last: CaughtStep | None = None
+        self._texts = TokenTexts(tokenizer)
+        self._tokens: dict[int, TokenText] = {}
+        self._decoder = 0
+        self._left_behind: dict[int, str] = {}
+        self._finished: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._finished_before_last = self._finished
+
+    @property
+    def tokens(self) -> Mapping[int, TokenText]:
+        """Texts of the tokens that were mentioned so far."""
+        return MappingProxyType(self._tokens)
+
+    def begin(self, header: RunHeader, decoder: int) -> None:
+        """A run starts.
+
+        Args:
+            header: its header.
+            decoder: index of the module whose output are the hidden states.
+        """
+        self.runs += 1
+        self.last, self._decoder, self._left_behind = None, decoder, {}
+        self._finished = self._finished_before_last = np.zeros(len(header.prompt), dtype=np.bool_)
+        self.learn(token for row in header.prompt for token in row.token_ids)
+
+    def over(self, caught: CaughtStep) -> None:
+        """A step is over."""
+        before, self.last = self.last, caught.copy()
+        # A step and the one before can be looked at; each is said to follow from the draw before it.
+        self._left_behind = {
+            each.number: digest(each.draw.after) for each in (before, caught) if each and each.draw
+        }
+        done = caught.array("done")
+        self._finished_before_last = self._finished
+        self._finished = self._finished if done is None else self._finished | done
+
+    def look_up(self, texts: Iterable[str]) -> None:
+        """Learn which tokens have these texts, alone or after a space."""
+        self.learn(self._texts.ids_of(texts))
+
+    def learn(self, ids: Iterable[int]) -> None:
+        """Learn the texts of tokens."""
+        self._tokens.update((token.id, token) for token in self._texts.new(ids))
+
+    def built(self, caught: CaughtStep, header: RunHeader, *, follows: bool = True) -> Step:
+        """The record of a step, the one in progress or the last.
+
+        Args:
+            caught: the step.
+            header: header of the run.
+            follows: say that a random state follows from the draw before; else the record holds it whole.
+        """
+        is_last = self.last is not None and caught.number == self.last.number
+        builder = StepBuilder(
+            self.runs,
+            len(header.prompt),
+            header.modules,
+            self._texts,
+            decoder=self._decoder,
+            candidates=header.capture.candidates,
+            finished=self._finished_before_last if is_last else self._finished,
+            left_behind=self._left_behind.get(caught.number - 1, "") if follows else "",
+        )
+        step, new = builder.build(caught.copy())
+        self._tokens.update((token.id, token) for token in new)
+        return step
+
+    def chosen(
+        self, caught: CaughtStep, header: RunHeader, scores: Any | None
+    ) -> tuple[Step, npt.NDArray[Any]] | None:
+        """A step whose processors have run, its choice made as it is about to be.
+
+        Args:
+            caught: the step.
+            header: header of the run.
+            scores: ``next_token_scores`` to choose from where no choice is made.
+
+        Returns:
+            Its record, which holds the random state whole, and its raw logits ``[batch, vocab]``; None if
+            not all processors have run.
+        """
+        stages = caught.array("scores")
+        drawing = header.do_sample and caught.draw is None
+        if stages is None or len(stages) <= len(header.processors) or drawing:
+            return None
+        whole = caught.copy()
+        if scores is not None and (whole.held["chosen"] == NO_TOKEN).any():
+            whole.held["chosen"] = coming_choice(scores, whole.draw)
+        return self.built(whole, header, follows=False), stages[0]

@@ -1,0 +1,279 @@
+"""The run that is being traced right now, for who halts it at a stop and looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from hooks.caught_step import CaughtStep
+from hooks.loop.generation_watch import GenerationWatch, RunSink
+from hooks.loop.interventions import TokenChange
+from reports.view import StopCard
+from reports.view.stops.step import stop_card
+from tracer.errors import UsageError
+from tracer.halting.live_records import LiveRecords
+from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
+from tracer.schema.step import NO_TOKEN, Step
+
+_NO_LOCALS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Halter(Protocol):
+    """Halts a run at its stops. All methods are called in the thread that generates."""
+
+    def begin(self, live: LiveRun) -> None:
+        """A run starts; its header is known, its first step has not begun."""
+
+    def between_steps(self) -> None:
+        """A step is over, the next one has not begun."""
+
+    def end(self) -> None:
+        """The run is over, also by an exception; whatever the halter installed has to be undone."""
+
+
+class LiveRun:
+    """What is known of the run in progress, seen from the thread that generates.
+
+    It stands between the hooks and whatever records the run, and changes nothing of what goes through.
+    Looking at a step costs time only when somebody looks.
+
+    Attributes:
+        header: header of the run in progress, None between runs.
+        flush: waits until every step that is over is recorded and its listeners have heard of it.
+        path: the trace that is being written.
+    """
+
+    def __init__(
+        self, sink: RunSink, tokenizer: Any | None, halter: Halter, flush: Callable[[], None], path: Path
+    ) -> None:
+        """Stand before a sink.
+
+        Args:
+            sink: where records go.
+            tokenizer: the model's tokenizer, None to show ids only.
+            halter: told when a run begins and ends.
+            flush: waits until everything that went to the sink is recorded.
+            path: the trace that it goes to.
+        """
+        self.header: RunHeader | None = None
+        self._sink = sink
+        self._halter = halter
+        self.flush = flush
+        self.path = path
+        self._records = LiveRecords(tokenizer)
+        self._watch: GenerationWatch | None = None
+        self._shown: tuple[int, frozenset[StopName]] = (0, frozenset())
+
+    def follow(self, watch: GenerationWatch) -> None:
+        """Look at the runs of a watch.
+
+        Args:
+            watch: the watch that has this object as its sink.
+        """
+        self._watch = watch
+
+    @property
+    def tokens(self) -> Mapping[int, TokenText]:
+        """Texts of the tokens that were mentioned so far."""
+        return self._records.tokens
+
+    @property
+    def step(self) -> int:
+        """Number of the step in progress, from 1; 0 before the first."""
+        run = self._watch.run if self._watch is not None else None
+        return run.number if run is not None else 0
+
+    @property
+    def number(self) -> int:
+        """Number of the run in the trace, from 1."""
+        return self._records.runs
+
+    def look_up(self, texts: Iterable[str]) -> None:
+        """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
+
+        Args:
+            texts: what people call tokens.
+        """
+        self._records.look_up(texts)
+
+    def learn(self, token: int) -> None:
+        """Learn the text of a token; it is in :attr:`tokens` then.
+
+        Args:
+            token: its id.
+        """
+        self._records.learn([token])
+
+    def history(self, row: int, length: int) -> tuple[int, ...]:
+        """The first ids of a row, padding included.
+
+        Args:
+            row: row of the batch.
+            length: how many.
+        """
+        run = self._watch.run if self._watch is not None else None
+        ids = run.input_ids if run is not None else None
+        return () if ids is None else tuple(ids[row, :length].tolist())
+
+    def change_choice(self, change: TokenChange, scores: Any | None = None) -> Any | None:
+        """Force or ban a token in the next choice; the step's record says so.
+
+        Args:
+            change: what to do.
+            scores: ``next_token_scores`` of the halted frame where the processors of this step have run and
+                its choice is not made, else None.
+
+        Returns:
+            The scores to choose from instead, if there were any.
+        """
+        run = self._watch.run if self._watch is not None else None
+        return None if run is None else run.change_choice(change, scores)
+
+    def change_setting(self, name: str, value: float) -> str:
+        """Change a setting of a processor until the run ends; each step's record says so.
+
+        Args:
+            name: the setting, e.g. ``temperature``.
+            value: its new value.
+
+        Returns:
+            The setting with its new value.
+
+        Raises:
+            UsageError: no processor of this run has such a setting, or it refuses the value.
+        """
+        run = self._watch.run if self._watch is not None else None
+        if run is None:
+            raise UsageError("No run goes on, so there is nothing to change.")
+        return run.change_setting(name, value)
+
+    def step_so_far(self, local: Mapping[str, Any] = _NO_LOCALS) -> Step | None:
+        """The record of the step in progress as far as it has come; nothing of it goes into the trace.
+
+        Args:
+            local: locals of the library frame that stands still.
+
+        Returns:
+            The record, with ``NO_TOKEN`` as the choice while none is made; None before the first step.
+        """
+        caught = self._caught(local)
+        return self._built(caught) if caught is not None else None
+
+    def step_before(self) -> Step | None:
+        """The record of the last step that is over, None in the first."""
+        return self._built(self._last) if self._last is not None else None
+
+    def choosing_step(
+        self, local: Mapping[str, Any], scores: Any | None = None
+    ) -> tuple[Step, npt.NDArray[Any]] | None:
+        """The last step whose processors have run, its choice made as it is about to be.
+
+        Args:
+            local: locals of the library frame that stands still.
+            scores: ``next_token_scores`` that the user has put in place of those in ``local``.
+
+        Returns:
+            Its record, with the whole random state, and its raw logits ``[batch, vocab]``; None if there is
+            no such step.
+        """
+        assert self.header is not None
+        now = self._caught(local)
+        if scores is None:
+            scores = local.get("next_token_scores")
+        found = None if now is None else self._records.chosen(now, self.header, scores)
+        if found is None and self._last is not None:
+            found = self._records.chosen(self._last, self.header, None)
+        return found
+
+    def cards(self, local: Mapping[str, Any] = _NO_LOCALS, *, row: int = 0) -> tuple[StopCard, ...]:
+        """Cards of the stops that have become known since they were last asked for, in order.
+
+        The rest of the step before comes first, if it was looked at.
+
+        Args:
+            local: locals of the library frame that stands still.
+            row: row of the batch to show in full.
+        """
+        cards: list[StopCard] = []
+        number, _ = self._shown
+        if self._last is not None and self._last.number == number:
+            cards += self._new_cards(self._last, row, over=True)
+        caught = self._caught(local)
+        if caught is not None and caught is not self._last:
+            cards += self._new_cards(caught, row, over=False)
+        return tuple(cards)
+
+    def begin(self, header: RunHeader, decoder: int) -> None:
+        """A run starts."""
+        self._sink.begin(header, decoder)
+        self._records.begin(header, decoder)
+        self.header, self._shown = header, (0, frozenset())
+        self._halter.begin(self)
+
+    def put(self, caught: CaughtStep) -> bool:
+        """A step is over."""
+        self._records.over(caught)
+        ends = self._sink.put(caught)
+        self._halter.between_steps()
+        return ends
+
+    def lost(self, fault: Exception) -> None:
+        """A run could not be recorded at all."""
+        self._halter.end()
+        self._sink.lost(fault)
+
+    def end(self, end: RunEnd) -> None:
+        """The run is over."""
+        try:
+            self._halter.end()
+        finally:
+            self.header = None
+            self._sink.end(end)
+
+    def _caught(self, local: Mapping[str, Any]) -> CaughtStep | None:
+        """The step in progress; between two steps the one before."""
+        run = self._watch.run if self._watch is not None else None
+        return (run.so_far(local) if run is not None else None) or self._last
+
+    @property
+    def _last(self) -> CaughtStep | None:
+        return self._records.last
+
+    def _built(self, caught: CaughtStep) -> Step:
+        assert self.header is not None
+        return self._records.built(caught, self.header)
+
+    def _new_cards(self, caught: CaughtStep, row: int, *, over: bool) -> list[StopCard]:
+        assert self.header is not None
+        number, shown = self._shown
+        if number != caught.number:
+            shown = frozenset()
+        step = self._built(caught)
+        there = set(STOPS) if over else _known(step, self.header)
+        new = [stop for stop in STOPS[1:] if stop in there and stop not in shown]
+        self._shown = caught.number, shown.union(new)
+        return [stop_card(self.header, step, self.tokens, stop, row=row) for stop in new]
+
+
+def _known(step: Step, header: RunHeader) -> set[StopName]:
+    """Stops of a step in progress whose variables are there."""
+    known: set[StopName] = {"model-call"}
+    if step.head.forward is not None:
+        known |= {"layers", "forward-result"}
+    if step.scores is not None:
+        known.add("next-logits")
+        passed = len(step.scores.scores) - 1
+        in_first_list = sum(1 for each in header.processors if each.list_name == "logits_processor")
+        if passed >= in_first_list:
+            known.add("processors")
+        if passed >= len(header.processors):
+            known |= {"warpers", "softmax"}
+        if (step.scores.chosen != NO_TOKEN).all():
+            known |= {"choice", "append"}
+    if step.head.update is not None:
+        known.add("update")
+    return known

@@ -1,0 +1,178 @@
+"""The plan of a halted run: at which stops, in which steps, and where which conditions hold."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tracer.analysis.conditions.condition import Condition, parse_condition
+from tracer.errors import UsageError
+from tracer.schema.run import STOPS, StopName
+
+HALTS: tuple[StopName, ...] = tuple(stop for stop in STOPS if stop not in ("run-header", "layers"))
+"""The stops that have a source line to halt at, in order."""
+
+DEFAULT_STOPS: tuple[StopName, ...] = ("model-call", "forward-result", "warpers", "choice", "update")
+"""Where a person who steps through ``generate()`` by hand halts."""
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """A set of step numbers.
+
+    Attributes:
+        ranges: first and last step of each range, from 1; None as the last means no end.
+    """
+
+    ranges: tuple[tuple[int, int | None], ...]
+
+    def __contains__(self, step: int) -> bool:
+        return any(first <= step and (last is None or step <= last) for first, last in self.ranges)
+
+    def after(self, step: int) -> bool:
+        """Whether there is any number beyond this one."""
+        return bool(self.beyond(step).ranges)
+
+    def beyond(self, step: int) -> StepNumbers:
+        """The numbers above a number.
+
+        Args:
+            step: the number.
+        """
+        return StepNumbers(
+            tuple((max(first, step + 1), last) for first, last in self.ranges if last is None or last > step)
+        )
+
+
+ALL_STEPS = StepNumbers(((1, None),))
+NO_STEPS = StepNumbers(())
+DEFAULT_STEPS = StepNumbers(((1, 2),))
+"""The prefill and the first decode step; every later one looks like the second."""
+
+
+class Passes:
+    """Which places of a step were passed already.
+
+    A statement over several lines begins its first one twice, and a processor may run the model too.
+    """
+
+    def __init__(self) -> None:
+        self.step = 0
+        self._places: set[str] = set()
+
+    def first(self, place: str, step: int) -> bool:
+        """Whether a place is passed for the first time in a step.
+
+        Args:
+            place: name of a stop, or of any other place.
+            step: number of the step.
+        """
+        if self.step != step:
+            self.step, self._places = step, set()
+        first = place not in self._places
+        self._places.add(place)
+        return first
+
+
+@dataclass(frozen=True)
+class StopPlan:
+    """Where a run shall halt.
+
+    Attributes:
+        stops: names of the stops, in the order in which they happen.
+        steps: the steps in which they are meant.
+        breaks: conditions; the run also halts at the end of a step in which one of them holds.
+    """
+
+    stops: tuple[StopName, ...] = DEFAULT_STOPS
+    steps: StepNumbers = DEFAULT_STEPS
+    breaks: tuple[Condition, ...] = ()
+
+    def halts(self, stop: StopName, step: int) -> bool:
+        """Whether the run halts at a stop of a step.
+
+        Args:
+            stop: the stop.
+            step: number of the step, from 1.
+        """
+        return stop in self.stops and step in self.steps
+
+
+def plan_stops(
+    stops: str | Iterable[str] | None = None,
+    steps: str | Iterable[int] | None = None,
+    breaks: str | Iterable[str] = (),
+    *,
+    default_steps: StepNumbers = DEFAULT_STEPS,
+) -> StopPlan:
+    """A plan from what a user wrote.
+
+    Args:
+        stops: names of stops, separated by commas or one by one; ``all``; None for the default.
+        steps: step numbers as :func:`parse_steps` reads them, or the numbers; None for the default.
+        breaks: conditions (:mod:`tracer.analysis.conditions.condition`).
+        default_steps: what None means for ``steps``.
+
+    Raises:
+        UsageError: naming the stops that are known, or what is wrong with a number or condition.
+    """
+    if steps is None:
+        wanted = default_steps
+    elif isinstance(steps, str):
+        wanted = parse_steps(steps)
+    else:
+        wanted = StepNumbers(tuple((number, number) for number in steps))
+    texts = [breaks] if isinstance(breaks, str) else breaks
+    return StopPlan(
+        DEFAULT_STOPS if stops is None else parse_stops(stops),
+        wanted,
+        tuple(parse_condition(text) for text in texts),
+    )
+
+
+def parse_stops(names: str | Iterable[str]) -> tuple[StopName, ...]:
+    """Names of stops, in the order in which they happen.
+
+    Args:
+        names: separated by commas, or one by one; ``all`` stands for every stop that has a source line.
+
+    Raises:
+        UsageError: for a name that is not known, naming those that are.
+    """
+    parts = [part.strip().lower() for part in (names.split(",") if isinstance(names, str) else names)]
+    wanted = set(parts)
+    if wanted == {"all"}:
+        return HALTS
+    for name in parts:
+        if name not in HALTS:
+            near = difflib.get_close_matches(name, HALTS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"Stop {name!r}: no such place to halt; known are {', '.join(HALTS)}, or all.{hint}"
+            )
+    return tuple(stop for stop in HALTS if stop in wanted)
+
+
+def parse_steps(text: str) -> StepNumbers:
+    """Step numbers: ``1,2``, ``3-7``, ``all`` or ``none``.
+
+    Args:
+        text: the numbers.
+
+    Raises:
+        UsageError: if the text reads otherwise.
+    """
+    text = text.strip().lower()
+    if text in ("all", "none"):
+        return ALL_STEPS if text == "all" else NO_STEPS
+    ranges = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()) or int(low) < 1:
+            raise UsageError(f"{text!r}: expected step numbers as in 1,2 or 3-7, or all, or none.")
+        last = int(high) if dash else int(low)
+        if last < int(low):
+            raise UsageError(f"{part.strip()!r}: the range ends before it starts.")
+        ranges.append((int(low), last))
+    return StepNumbers(tuple(ranges))

@@ -1,0 +1,82 @@
+"""Is what a repetition runs what was recorded? The model, the processors and criteria, the versions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from hooks.loop.model_info import model_facts, versions
+from hooks.loop.processors import describe_criteria, describe_processors
+from tracer.analysis.rerun_plan import RerunPlan
+from tracer.errors import UsageError
+from tracer.tracefile import RunReading
+
+
+@contextlib.contextmanager
+def checking_pipeline(run: RunReading, model: Any, *, extra_criteria: int) -> Iterator[None]:
+    """Compare the processors and criteria that the settings lead to with the recorded ones.
+
+    What the user passed to ``generate()`` beside the settings is in no trace; here it is noticed.
+
+    Args:
+        run: the recorded run.
+        model: the model that will generate.
+        extra_criteria: criteria at the end of the list that the repetition itself adds.
+    """
+    sample = model._sample  # noqa: SLF001 - the one place that sees the finished lists
+
+    def checked(input_ids: Any, **kwargs: Any) -> Any:
+        warpers = kwargs["logits_warper"] if kwargs["generation_config"].do_sample else None
+        found = [each.class_name for each in describe_processors(kwargs["logits_processor"], warpers)]
+        criteria = [each.class_name for each in describe_criteria(kwargs["stopping_criteria"])]
+        criteria = criteria[: len(criteria) - extra_criteria]
+        recorded = (
+            ("processors", [each.class_name for each in run.header.processors], found),
+            ("stopping criteria", [each.class_name for each in run.header.criteria], criteria),
+        )
+        for what, before, now in recorded:
+            own = [name for name in before if name not in now]
+            if before != now:
+                raise UsageError(
+                    f"This run cannot be repeated: its {what} do not follow from its settings"
+                    + (f" ({', '.join(own)} came from the caller)." if own else ".")
+                )
+        return sample(input_ids, **kwargs)
+
+    model._sample = checked  # noqa: SLF001
+    try:
+        yield
+    finally:
+        del model._sample  # noqa: SLF001
+
+
+def require_same_model(plan: RerunPlan, model: Any) -> None:
+    """Refuse another model than the recorded one.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    found = model_facts(model, plan.model.name)
+    for attribute, what in (
+        ("class_name", "class"),
+        ("parameters", "number of parameters"),
+        ("dtype", "dtype"),
+        ("attention", "attention"),
+        ("vocab_size", "vocabulary"),
+        ("tree", "module tree"),
+    ):
+        before, now = getattr(plan.model, attribute), getattr(found, attribute)
+        if before != now:
+            shown = "" if attribute == "tree" else f" ({now}, not {before})"
+            raise UsageError(f"This run cannot be repeated: the model has another {what}{shown}.")
+
+
+def differences(run: RunReading) -> tuple[str, ...]:
+    """What is different here from where a run was recorded, one line each."""
+    recorded, now = run.header.versions, versions()
+    return tuple(
+        f"recorded with {name} {recorded[name]}, repeated with {now[name]}"
+        for name in recorded
+        if name in now and now[name] != recorded[name]
+    )

@@ -1,0 +1,235 @@
+"""Repeat a recorded run without tracing, and compare: the proof that tracing changed nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from hooks.scores.random_state import generator_state
+from hooks.tensors import saved_bytes
+from tracer.analysis.draw import state_digest
+from tracer.analysis.rerun_plan import RerunPlan, plan_rerun
+from tracer.errors import GenerationError, TraceGenerateError
+from tracer.loading import demo_model
+from tracer.loading.models import LoadedModel, ModelSpec, load_model
+from tracer.loading.progress import Progress, SilentProgress
+from tracer.loading.quiet import quiet_library
+from tracer.rerun.checks import checking_pipeline, differences, require_same_model
+from tracer.tracefile import RunReading
+
+
+@dataclass(frozen=True)
+class RerunResult:
+    """What the comparison found.
+
+    Attributes:
+        same_ids: generated ids that are equal.
+        ids: how many there are, all rows together.
+        first_difference: step and row of the first id that differs.
+        same_logits: steps whose raw logits are equal bit for bit.
+        logits: steps whose raw logits were saved.
+        first_logits: the first step whose logits differ, and the largest difference there.
+        how: from which random state.
+        notes: what is different here from where the trace was made.
+    """
+
+    same_ids: int
+    ids: int
+    first_difference: tuple[int, int] | None
+    same_logits: int
+    logits: int
+    first_logits: tuple[int, float] | None
+    how: str
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is equal."""
+        return self.first_difference is None and self.same_logits == self.logits
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if self.first_difference is not None:
+            step, row = self.first_difference
+            return f"an untraced run {self.how} chose another token in step {step}, row {row}"
+        if self.first_logits is not None:
+            step, most = self.first_logits
+            return f"an untraced run {self.how} gave other logits in step {step}, by up to {most:.3g}"
+        logits = f" and the same logits in {self.logits} of {self.logits} steps" if self.logits else ""
+        return f"an untraced run {self.how} gave the same {self.ids} ids{logits}, bit for bit"
+
+
+def rerun(
+    run: RunReading,
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> RerunResult:
+    """Load a run's model again, generate without tracing and compare with the record.
+
+    Args:
+        run: the run.
+        model: folder or hub id, where it is not what the trace says.
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: whether code that comes with the model may run.
+        progress: told about the phases.
+
+    Raises:
+        UsageError: the run cannot be repeated, with the reason.
+        GenerationError: generating failed.
+        TraceGenerateError: the model cannot be loaded, as in a traced run.
+    """
+    progress = progress or SilentProgress()
+    plan = plan_rerun(run)
+    facts = plan.model
+    name = model if model is not None else facts.name
+    spec = ModelSpec(
+        name=None if name == demo_model.NAME else name,
+        dtype=facts.dtype,
+        device_map=_device_map(facts.devices),
+        attention=facts.attention,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    with _threads(run.header.versions.get("threads")):
+        loaded = load_model(spec, progress)
+        require_same_model(plan, loaded.model)
+        progress.phase("generating without tracing")
+        with quiet_library():
+            try:
+                return _Repetition(run, plan, loaded).result()
+            except TraceGenerateError:
+                raise
+            except Exception as error:
+                text = next(iter(str(error).splitlines()), "")
+                raise GenerationError(f"The repetition failed: {type(error).__name__}: {text}") from error
+
+
+class _Repetition:
+    """One untraced run beside its record."""
+
+    def __init__(self, run: RunReading, plan: RerunPlan, loaded: LoadedModel) -> None:
+        self._run = run
+        self._plan = plan
+        self._model = loaded.model
+        self._tokenizer = loaded.tokenizer
+        self._forwards = 0
+        self._same_logits = 0
+        self._first_logits: tuple[int, float] | None = None
+
+    def result(self) -> RerunResult:
+        """Generate and compare."""
+        plan = self._plan
+        output = self._generate()
+        width = min(output.shape[1], plan.expected.shape[1])
+        prompt = plan.input_ids.shape[1]
+        equal = np.zeros(plan.expected.shape, dtype=np.bool_)
+        equal[:, :width] = output[:, :width] == plan.expected[:, :width]
+        equal = equal[:, prompt:]
+        wrong = np.argwhere(~equal.T)
+        first = (int(wrong[0][0]) + 1, int(wrong[0][1])) if len(wrong) else None
+        if first is None and output.shape[1] > plan.expected.shape[1]:
+            first = (plan.steps + 1, 0)
+        return RerunResult(
+            same_ids=int(equal.sum()),
+            ids=equal.size,
+            first_difference=first,
+            same_logits=self._same_logits,
+            logits=len(plan.logits_at),
+            first_logits=self._first_logits,
+            how=self._how,
+            notes=differences(self._run),
+        )
+
+    def _generate(self) -> Any:
+        plan, model = self._plan, self._model
+        # Given as an argument it would get the model's own end tokens where this run had none.
+        model.generation_config = GenerationConfig(**plan.settings)
+        # One step more than was recorded is enough to see that the repetition does not end where it should.
+        limit = plan.expected.shape[1] + (0 if plan.cut_short else 1)
+        arguments: dict[str, Any] = {"stopping_criteria": StoppingCriteriaList([_LengthLimit(limit)])}
+        if "stop_strings" in plan.settings:
+            arguments["tokenizer"] = self._tokenizer
+        handle = model.register_forward_hook(self._compare_logits) if plan.logits_at else None
+        with checking_pipeline(self._run, model, extra_criteria=1):
+            self._how = self._seed()
+            try:
+                output = model.generate(
+                    input_ids=torch.from_numpy(plan.input_ids).to(model.device),
+                    attention_mask=torch.from_numpy(plan.attention_mask).to(model.device),
+                    return_dict_in_generate=False,
+                    **arguments,
+                )
+            finally:
+                if handle is not None:
+                    handle.remove()
+        return output.cpu().numpy()
+
+    def _seed(self) -> str:
+        """Bring the generators into the recorded state; how, for people."""
+        plan = self._plan
+        if plan.state_digest is None:
+            return "(greedy)"
+        device = torch.device(plan.state_device)
+        if plan.seed is not None:
+            torch.manual_seed(plan.seed)
+            if (
+                plan.state is None
+                or state_digest(generator_state(device).numpy().tobytes()) == plan.state_digest
+            ):
+                return f"with seed {plan.seed}"
+        assert plan.state is not None
+        state = torch.frombuffer(bytearray(plan.state), dtype=torch.uint8)
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
+        return "from the recorded random state"
+
+    def _compare_logits(self, _module: Any, _arguments: Any, outputs: Any) -> None:
+        self._forwards += 1
+        step = self._plan.logits_at.get(self._forwards)
+        if step is None:
+            return
+        found = outputs.logits[:, -1, :].detach().contiguous().cpu()
+        saved = self._run.saved_tensor(step, "logits")
+        if tuple(found.shape) == saved.shape and bytes(saved_bytes(found)) == saved.raw.tobytes():
+            self._same_logits += 1
+        elif self._first_logits is None:
+            difference = np.abs(found.float().numpy() - saved.array().astype(np.float32))
+            self._first_logits = (step, float(np.nanmax(difference)))
+
+
+class _LengthLimit(StoppingCriteria):  # type: ignore[misc]
+    """Ends all rows at a length."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return torch.full((len(input_ids),), input_ids.shape[1] >= self._length, device=input_ids.device)
+
+
+def _device_map(devices: dict[str, str]) -> str | dict[str, str]:
+    return next(iter(devices.values())) if len(devices) == 1 else devices
+
+
+@contextlib.contextmanager
+def _threads(recorded: str | None) -> Iterator[None]:
+    """Compute with as many threads as the recorded run: sums come out in another order with others."""
+    before = torch.get_num_threads()
+    if recorded is not None and recorded.isdecimal() and 0 < int(recorded) <= 1024:
+        torch.set_num_threads(int(recorded))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

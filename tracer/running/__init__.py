@@ -1,0 +1,1 @@
+"""A traced generation from a request, and pairs of requests that differ in one thing."""

@@ -1,0 +1,243 @@
+"""One traced generation from a request: load, prepare, trace, generate."""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hooks.loop.decoding_modes import require_traced_mode
+from tracer.analysis.conditions.breaks import OnBreak
+from tracer.analysis.conditions.condition import Hit
+from tracer.errors import DeviceError, GenerationError, OutputError, TraceGenerateError, UsageError
+from tracer.halting.live_run import Halter
+from tracer.loading.models import LoadedModel, ModelSpec, load_model
+from tracer.loading.progress import Progress, SilentProgress
+from tracer.loading.prompts import ModelInputs, PromptSpec, check_prompts, prepare_inputs
+from tracer.loading.quiet import quiet_library
+from tracer.session import Level, TraceSession, trace
+from tracer.tracefile import Listener
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to generate, with what, and what to record.
+
+    Attributes:
+        model: which model.
+        prompt: from which words.
+        path: the trace file to make.
+        max_new_tokens: tokens to generate at most.
+        settings: generation settings by their names in ``GenerationConfig``; they override the model's own.
+        seed: of all generators; None for a new one, which the trace names.
+        capture: capture level.
+        save: tensors to store.
+        candidates: cap of candidate lists.
+        strict: end the generation at a check that does not hold.
+        force: replace an existing trace.
+        max_trace_bytes: bound for stored tensors.
+        breaks: conditions to look out for.
+        on_break: what to do where one holds; after ``exit`` the caller ends in failure.
+    """
+
+    model: ModelSpec
+    prompt: PromptSpec
+    path: Path
+    max_new_tokens: int = 128
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    capture: Level = "stats"
+    save: tuple[str, ...] = ()
+    candidates: int = 64
+    strict: bool = False
+    force: bool = False
+    max_trace_bytes: int | None = None
+    breaks: tuple[str, ...] = ()
+    on_break: OnBreak = "report"
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What came out.
+
+    Attributes:
+        path: the trace file.
+        texts: generated text per row.
+        token_ids: generated ids per row, without the prompt.
+        seed: the seed in force.
+        notes: what the user should know about the prompt.
+        failure: why the trace is incomplete, None while all is well.
+        faults: what could not be recorded.
+        violated: whether a check did not hold.
+        hits: where conditions held.
+    """
+
+    path: Path
+    texts: tuple[str, ...]
+    token_ids: tuple[tuple[int, ...], ...]
+    seed: int
+    notes: tuple[str, ...]
+    failure: TraceGenerateError | None
+    faults: tuple[str, ...]
+    violated: bool
+    hits: tuple[Hit, ...]
+
+
+def generate_traced(
+    request: GenerationRequest,
+    *,
+    listeners: Sequence[Listener] = (),
+    progress: Progress | None = None,
+    on_hit: Callable[[Hit], None] | None = None,
+    on_prepared: Callable[[ModelInputs], None] | None = None,
+    check_interrupt: Callable[[], None] | None = None,
+    make_halter: Callable[[], Halter] | None = None,
+) -> GenerationResult:
+    """Run a request.
+
+    Args:
+        request: what to do.
+        listeners: told about every header, step and end while they are recorded.
+        progress: told about the phases before the first step.
+        on_hit: told about each condition that holds, before listeners hear of the step.
+        on_prepared: told about the prepared prompt before generation starts.
+        check_interrupt: asked after each step whether to go on; raises if not.
+        make_halter: makes what halts the run, once the request was checked and before the model is loaded.
+
+    Raises:
+        TraceGenerateError: any expected failure; the trace, if one was begun, is closed and kept.
+        KeyboardInterrupt: after the trace was closed and the model put back.
+    """
+    progress = progress or SilentProgress()
+    check_prompts(request.prompt)
+    check_settings(request.settings)
+    if request.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens is {request.max_new_tokens}; it must be at least 1.")
+    if request.path.exists() and not request.force:
+        _refuse_existing(request.path)
+    halter = make_halter() if make_halter is not None else None
+    loaded = load_model(request.model, progress)
+    limit = getattr(loaded.model.config, "max_position_embeddings", None)
+    inputs = prepare_inputs(request.prompt, loaded.tokenizer, limit)
+    if on_prepared is not None:
+        on_prepared(inputs)
+    progress.phase("generating")
+    with quiet_library():
+        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, halter)
+
+
+def _generate(
+    request: GenerationRequest,
+    loaded: LoadedModel,
+    inputs: ModelInputs,
+    listeners: Sequence[Listener],
+    on_hit: Callable[[Hit], None] | None,
+    check_interrupt: Callable[[], None] | None,
+    halter: Halter | None,
+) -> GenerationResult:
+    import torch
+
+    seed = secrets.randbelow(1 << 31) if request.seed is None else request.seed
+    tensors = {name: tensor.to(loaded.model.device) for name, tensor in inputs.tensors.items()}
+    session: TraceSession
+    with trace(
+        loaded.model,
+        loaded.tokenizer,
+        request.path,
+        capture=request.capture,
+        save=request.save,
+        candidates=request.candidates,
+        strict=request.strict,
+        force=request.force,
+        max_trace_bytes=request.max_trace_bytes,
+        listeners=listeners,
+        breaks=request.breaks,
+        between_steps=check_interrupt,
+        halt=halter,
+        # The answer is still wanted; what `exit` means beyond `stop` is the caller's part.
+        on_break="stop" if request.on_break == "exit" else request.on_break,
+        on_hit=on_hit,
+        name=loaded.name,
+        seed=seed,
+        prompt_texts=inputs.texts,
+    ) as session:
+        torch.manual_seed(seed)
+        try:
+            output = loaded.model.generate(
+                **tensors, **generation_arguments(request.settings), max_new_tokens=request.max_new_tokens
+            )
+        except TraceGenerateError:
+            raise
+        except Exception as error:
+            raise _explained(error) from error
+    length = tensors["input_ids"].shape[1]
+    token_ids = tuple(tuple(row) for row in output[:, length:].tolist())
+    return GenerationResult(
+        path=request.path,
+        texts=tuple(loaded.tokenizer.batch_decode(token_ids, skip_special_tokens=True)),
+        token_ids=token_ids,
+        seed=seed,
+        notes=inputs.notes,
+        failure=session.failure,
+        faults=session.faults,
+        violated=session.violated,
+        hits=session.hits,
+    )
+
+
+def generation_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as ``generate()`` takes them.
+
+    A greedy run unsets the checkpoint's sampling settings, about which the library would warn.
+
+    Args:
+        settings: by name.
+    """
+    if settings.get("do_sample") is not False:
+        return dict(settings)
+    return {"temperature": None, "top_k": None, "top_p": None, **settings}
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse unknown settings and decoding modes that are not traced, before a model is loaded.
+
+    Raises:
+        UsageError: for a name that ``GenerationConfig`` does not know, or a value that it refuses.
+        UnsupportedError: for beams, assisted decoding and the like, by name.
+    """
+    from transformers import GenerationConfig
+
+    known = GenerationConfig().to_dict().keys()
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise UsageError(f"--gen {name}: no such generation setting{hint}")
+    with quiet_library():
+        try:
+            config = GenerationConfig(**generation_arguments(settings))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"Generation settings: {str(error).splitlines()[0]}") from error
+    require_traced_mode(config)
+
+
+def _refuse_existing(path: Path) -> None:
+    raise OutputError(f"{path} exists already; choose another --out, or pass --force to replace it.")
+
+
+def _explained(error: Exception) -> TraceGenerateError:
+    """The one line for a fault of the model; the trace up to there is closed and kept."""
+    text = next(iter(str(error).splitlines()), "")
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return DeviceError(
+            "Out of memory in generation; the trace is kept up to the last whole step. "
+            "Try fewer tokens, a smaller batch or --dtype bfloat16."
+        )
+    if isinstance(error, ValueError | TypeError):
+        return UsageError(f"generate() refuses these settings: {text}")
+    return GenerationError(
+        f"The model failed in generation: {type(error).__name__}: {text} (the trace up to there is kept)"
+    )

@@ -1,0 +1,117 @@
+"""A step as the values of its row in the table ``step``, and back."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from tracer.schema.step import Step, StepHead
+from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
+from tracer.tracefile.encoding.digests import digest
+from tracer.tracefile.format import MAX_BLOB, MAX_JSON
+
+_DEFLATE_FROM = 256
+_JSON_START = b"{"
+
+
+@dataclass(frozen=True)
+class PackedStep:
+    """The row of a step.
+
+    Attributes:
+        run: number of the run, from 1.
+        step: number of the step, from 1.
+        tensors: how many tensors were saved.
+        head: the head's JSON, deflated where that is shorter.
+        scores: columnar blob, None where there are no scores.
+        modules: the same for module calls.
+        cache: the same for cache slots.
+    """
+
+    run: int
+    step: int
+    tensors: int
+    head: bytes
+    scores: bytes | None
+    modules: bytes | None
+    cache: bytes | None
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of all fields."""
+        return digest(self.run, self.step, self.tensors, self.head, self.scores, self.modules, self.cache)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the four blobs."""
+        blobs = (self.head, self.scores, self.modules, self.cache)
+        return sum(len(blob) for blob in blobs if blob is not None)
+
+
+def pack_step(step: Step, tensors: int) -> PackedStep:
+    """Encode a step.
+
+    Args:
+        step: the step.
+        tensors: how many tensors are saved with it.
+
+    Raises:
+        ValueError: its arrays do not fit each other, or it is too large to be stored.
+    """
+    packed = PackedStep(
+        run=step.head.run,
+        step=step.head.step,
+        tensors=tensors,
+        head=_pack_head(step.head),
+        scores=None if step.scores is None else SCORES.pack(step.scores),
+        modules=None if step.modules is None else MODULES.pack(step.modules),
+        cache=None if step.cache is None else CACHE.pack(step.cache),
+    )
+    if packed.nbytes > MAX_BLOB:
+        raise ValueError(f"step {packed.step} takes {packed.nbytes} bytes, more than a trace can hold")
+    return packed
+
+
+def unpack_step(packed: PackedStep) -> Step:
+    """Decode a step; layout and shapes are left for the caller to add.
+
+    Raises:
+        ValueError: a blob is damaged.
+    """
+    head = StepHead.model_validate_json(_inflate(packed.head))
+    if (head.run, head.step) != (packed.run, packed.step):
+        raise ValueError("the head belongs to another step")
+    return Step(
+        head=head,
+        scores=None if packed.scores is None else SCORES.unpack(packed.scores),
+        modules=None if packed.modules is None else MODULES.unpack(packed.modules),
+        cache=None if packed.cache is None else CACHE.unpack(packed.cache),
+    )
+
+
+def _pack_head(head: StepHead) -> bytes:
+    data = head.model_dump_json().encode()
+    if len(data) > MAX_JSON:
+        raise ValueError(f"the facts of step {head.step} take {len(data)} bytes, more than a trace can hold")
+    if len(data) < _DEFLATE_FROM:
+        return data
+    deflated = zlib.compress(data, 1)
+    return deflated if len(deflated) < len(data) else data
+
+
+def _inflate(data: bytes) -> bytes:
+    """JSON text of a stored head.
+
+    Raises:
+        ValueError: it is damaged or would take more than :data:`MAX_JSON` bytes.
+    """
+    if data[:1] == _JSON_START:  # no zlib stream starts with this byte
+        return data
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(data, MAX_JSON)
+    except zlib.error:
+        raise ValueError("its facts cannot be unpacked") from None
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError("its facts are cut off or too large")
+    return text

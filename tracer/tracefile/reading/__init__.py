@@ -1,0 +1,1 @@
+"""Reading a trace file, which may be incomplete, damaged or hostile."""

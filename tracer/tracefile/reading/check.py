@@ -1,0 +1,238 @@
+"""Check a whole trace: every digest, every count, and that its tables tell the same story."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracer.errors import TraceFileError
+from tracer.schema.run import RunEnd, RunStatus
+from tracer.schema.step import Step
+from tracer.tracefile.encoding.digests import DigestChain
+from tracer.tracefile.encoding.rows import plain_rows, step_facts
+from tracer.tracefile.reading.database import Database
+from tracer.tracefile.reading.reader import FileInfo, Recording
+from tracer.tracefile.reading.run_reading import RunReading
+from tracer.tracefile.reading.stamps import read_stamps
+
+MAX_PROBLEMS = 50
+_MAX_MISSING = 20
+_SMALLEST = -(1 << 63)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What was found of one run.
+
+    Attributes:
+        number: the run's number, from 1.
+        status: how it ended, None if its end record is missing.
+        steps: recorded steps.
+        missing: numbers of steps that happened and are not there (the first twenty).
+        tensors: saved tensors.
+        tensor_bytes: bytes of their values.
+    """
+
+    number: int
+    status: RunStatus | None
+    steps: int
+    missing: tuple[int, ...]
+    tensors: int
+    tensor_bytes: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end record is there and no step is missing."""
+        return self.status is not None and not self.missing
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was found in a trace.
+
+    Attributes:
+        path: the file.
+        info: its size and versions.
+        runs: one report a run.
+        tokens: number of token texts.
+        problems: one line for each thing that is not as it was written (the first fifty).
+    """
+
+    path: Path
+    info: FileInfo
+    runs: tuple[RunReport, ...]
+    tokens: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that is in the file is as it was written; it may yet be incomplete."""
+        return not self.problems
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a run, and every run is complete."""
+        return bool(self.runs) and all(run.complete for run in self.runs)
+
+
+def check_file(path: str | os.PathLike[str]) -> FileReport:
+    """Check a trace from beginning to end.
+
+    Takes time in proportion to the file's size, and memory for one step or tensor at a time.
+
+    Args:
+        path: the trace file.
+
+    Raises:
+        TraceFileError: it cannot be read as a trace at all; lesser damage is a problem in the report.
+    """
+    with Recording(path) as recording, contextlib.closing(Database(path)) as database:
+        problems = _Problems()
+        with problems.collecting():
+            for (found,) in database.rows("PRAGMA integrity_check(20)", (), str):
+                if found != "ok":
+                    problems.add(found)
+        totals: Counter[str] = Counter()
+        runs = tuple(_RunCheck(run, database, problems, totals).report() for run in recording.runs)
+        with problems.collecting():
+            _check_totals(database, problems, totals)
+        tokens = _check_tokens(recording, problems)
+        with problems.collecting():
+            read_stamps(database)
+        return FileReport(recording.path, recording.info, runs, tokens, tuple(problems.found))
+
+
+@dataclass
+class _Problems:
+    """The list of what is wrong."""
+
+    found: list[str] = field(default_factory=list)
+
+    def add(self, problem: str) -> None:
+        if len(self.found) < MAX_PROBLEMS and problem not in self.found:
+            self.found.append(problem)
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Note damage and go on behind it."""
+        try:
+            yield
+        except TraceFileError as error:
+            self.add(str(error))
+        except KeyError as error:
+            self.add(f"{error} is listed but cannot be found")
+
+
+@dataclass
+class _RunCheck:
+    """The check of one run.
+
+    Attributes:
+        run: the run.
+        database: the trace.
+        problems: where problems go.
+        totals: rows found so far, by table.
+        tensor_bytes: bytes of tensors found so far.
+    """
+
+    run: RunReading
+    database: Database
+    problems: _Problems
+    totals: Counter[str]
+    tensors: int = 0
+    tensor_bytes: int = 0
+
+    def report(self) -> RunReport:
+        numbers: list[int] = []
+        end: RunEnd | None = None
+        with self.problems.collecting():
+            chain = DigestChain(self._header_digest())
+            numbers = list(self.run.steps.numbers)
+            for number in numbers:
+                self._check_step(number, chain)
+            end = self.run.end
+            if end is not None:
+                self._check_end(end, chain, len(numbers))
+        return RunReport(
+            number=self.run.number,
+            status=None if end is None else end.status,
+            steps=len(numbers),
+            missing=_missing(numbers, end),
+            tensors=self.tensors,
+            tensor_bytes=self.tensor_bytes,
+        )
+
+    def _header_digest(self) -> bytes:
+        _ = self.run.header  # compares header and digest
+        row = self.database.row(self.database.queries.header, (self.run.number,), str, bytes)
+        return b"" if row is None else bytes(row[1])
+
+    def _check_step(self, number: int, chain: DigestChain) -> None:
+        self.totals["step"] += 1
+        with self.problems.collecting():
+            packed, stored = self.run.steps.packed(number)
+            chain.add(stored)
+            step = self.run.steps.unpack(packed, stored)
+            self._check_plain(step)
+            names = self.run.tensor_names(number)
+            if len(names) != packed.tensors:
+                self.problems.add(
+                    f"step {number} of run {self.run.number} has {len(names)} tensors, not {packed.tensors}"
+                )
+            for name in names:
+                self.totals["tensor"] += 1
+                self.tensors += 1
+                self.tensor_bytes += self.run.saved_tensor(number, name).nbytes
+
+    def _check_plain(self, step: Step) -> None:
+        """Compare the plain columns with the records they were made from."""
+        queries, key = self.database.queries, (self.run.number, step.number)
+        where = f"of step {step.number} of run {self.run.number}"
+        if self.database.row(queries.step_facts, key) != step_facts(step.head):
+            self.problems.add(f"the plain columns {where} differ from its facts")
+        for table, expected in plain_rows(step).items():
+            self.totals[table] += len(expected)
+            if list(self.database.rows(queries.plain[table], key)) != expected:
+                self.problems.add(f"the rows of {table} {where} differ from its numbers")
+
+    def _check_end(self, end: RunEnd, chain: DigestChain, steps: int) -> None:
+        row = self.database.row(self.database.queries.ending, (self.run.number,))
+        if row is None or row[1] != chain.value():
+            self.problems.add(
+                f"the steps of run {self.run.number} are not those that its end was written for"
+            )
+        if end.steps < steps:
+            self.problems.add(f"run {self.run.number} has {steps} steps, its end record says {end.steps}")
+
+
+def _missing(numbers: Sequence[int], end: RunEnd | None) -> tuple[int, ...]:
+    """Steps up to the last known one that were not recorded."""
+    last = max(numbers[-1] if numbers else 0, end.steps if end is not None else 0)
+    present = set(numbers)
+    gaps = (number for number in range(1, last + 1) if number not in present)
+    return tuple(itertools.islice(gaps, _MAX_MISSING))
+
+
+def _check_totals(database: Database, problems: _Problems, totals: Counter[str]) -> None:
+    """Find rows that belong to no step."""
+    for table, statement in database.queries.totals.items():
+        row = database.row(statement, (_SMALLEST,), int)
+        surplus = (0 if row is None else int(row[0])) - totals[table]
+        # Rows of a step that could not be read have not been counted; that damage is listed already.
+        if surplus and not problems.found:
+            problems.add(f"table {table} has {surplus} rows that belong to no step")
+
+
+def _check_tokens(recording: Recording, problems: _Problems) -> int:
+    count = 0
+    with problems.collecting():
+        for token in recording.tokens:
+            count += 1
+            with problems.collecting():
+                _ = recording.tokens[token]
+    return count

@@ -1,0 +1,1 @@
+"""Writing a trace file, one transaction a step."""

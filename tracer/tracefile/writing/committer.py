@@ -1,0 +1,191 @@
+"""Build, commit, tell: what the writer's thread does with each thing that it is handed.
+
+Whatever goes wrong here stays here. A step that cannot be built or is contradictory is replaced or left
+out; a file that cannot be written any more ends the writing but not the telling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from tracer.errors import IncompleteTraceError, TraceGenerateError
+from tracer.schema.run import RunHeader, TokenText
+from tracer.tracefile.messages import one_line, shown
+from tracer.tracefile.writing.jobs import BuildErrorHook, EndWrite, Job, Listener, StepWrite
+from tracer.tracefile.writing.writer import TraceWriter
+
+_MAX_ERRORS = 100
+
+
+class Committer:
+    """Commits what it is given and tells the listeners; used by one thread.
+
+    Args:
+        writer: the new trace.
+        listeners: called after each commit, in order.
+        on_build_error: makes a replacement for a step that could not be built or written.
+        max_trace_bytes: leave saved tensors out from where they would make the trace larger than this.
+
+    Attributes:
+        failure: why nothing more is being written, None while all is well.
+        dropped: steps that happened and are not in the trace.
+        build_errors: faults in making records, as one line each (the first hundred).
+        listener_errors: exceptions of listeners, as one line each (the first hundred).
+        tensors_stopped_at: first step of the current run whose tensors were left out.
+    """
+
+    def __init__(
+        self,
+        writer: TraceWriter,
+        listeners: Sequence[Listener],
+        on_build_error: BuildErrorHook | None,
+        max_trace_bytes: int | None,
+    ) -> None:
+        self._writer = writer
+        self._listeners = tuple(listeners)
+        self._on_build_error = on_build_error
+        self._max_trace_bytes = max_trace_bytes
+        self._tokens: dict[int, TokenText] = {}
+        self._texts = MappingProxyType(self._tokens)
+        self.failure: TraceGenerateError | None = None
+        self.dropped = 0
+        self.build_errors: list[str] = []
+        self.listener_errors: list[str] = []
+        self.tensors_stopped_at: int | None = None
+
+    def begin(self, number: int, header: RunHeader, build_tokens: Callable[[], Sequence[TokenText]]) -> None:
+        """Commit and tell the header of a run."""
+        self.tensors_stopped_at = None
+        tokens: Sequence[TokenText] = ()
+        with _noting(self.build_errors, "texts of the prompt: "):
+            tokens = build_tokens()
+        self._learn(tokens)
+        if self.failure is None:
+            with self.failing("the header could not be written"):
+                self._writer.begin_run(header, tokens)
+        self._tell("on_run", lambda listener: listener.on_run(number, header, self._texts))
+
+    def record(self, job: Job) -> None:
+        """Build, commit and tell a step."""
+        try:
+            write: StepWrite | None = job.build()
+        except Exception as error:  # noqa: BLE001 - any fault in recording is recorded, none is raised
+            write = self._replacement(job, error)
+        if write is None:
+            self.dropped += 1
+            return
+        self._learn(write.new_tokens)
+        if self.failure is None:
+            write = self._write(job, write)
+        else:
+            self.dropped += 1
+        if write is not None:
+            step = write.step
+            self._tell("on_step", lambda listener: listener.on_step(step, self._texts))
+
+    def end(self, run: int, build_end: Callable[[], EndWrite]) -> None:
+        """Build, commit and tell the end of a run."""
+        write = build_end()
+        self._learn(write.new_tokens)
+        if self.failure is None:
+            with self.failing("the end could not be written"):
+                # All of them: those that came with a step that was left out are not in the file yet.
+                self._writer.end_run(run, write.end, tuple(self._tokens.values()))
+        self._tell("on_end", lambda listener: listener.on_end(write.end))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.failing("the file could not be closed"):
+            self._writer.close()
+
+    def _write(self, job: Job, write: StepWrite) -> StepWrite | None:
+        """Commit a step, or else its replacement.
+
+        Returns:
+            What was committed, or would have been if the recorder had not failed; None if nothing was.
+        """
+        write = self._within_limit(write)
+        fault = self._commit(write)
+        if fault is None:
+            return write
+        replacement = self._replacement(job, fault)
+        if replacement is not None:
+            replacement = replace(replacement, tensors={})
+            fault = self._commit(replacement)
+            if fault is None:
+                return replacement
+            _note(self.build_errors, fault)
+        self.dropped += 1
+        return None
+
+    def _commit(self, write: StepWrite) -> Exception | None:
+        """Write a step; what is wrong with it, None if nothing is."""
+        try:
+            self._writer.write_step(write.step, write.new_tokens, write.tensors)
+        except TraceGenerateError as error:
+            self.failure = error
+            self.dropped += 1
+        except Exception as error:  # noqa: BLE001 - see record
+            return error
+        return None
+
+    def _within_limit(self, write: StepWrite) -> StepWrite:
+        limit = self._max_trace_bytes
+        if limit is None or not write.tensors:
+            return write
+        size = self._writer.bytes_written + sum(tensor.nbytes for tensor in write.tensors.values())
+        if self.tensors_stopped_at is None and size > limit:
+            self.tensors_stopped_at = write.step.number
+        return write if self.tensors_stopped_at is None else replace(write, tensors={})
+
+    def _replacement(self, job: Job, error: Exception) -> StepWrite | None:
+        _note(self.build_errors, error)
+        if self._on_build_error is None:
+            return None
+        try:
+            return self._on_build_error(job, error)
+        except Exception as second:  # noqa: BLE001 - see record
+            _note(self.build_errors, second)
+            return None
+
+    def _learn(self, tokens: Sequence[TokenText]) -> None:
+        self._tokens.update((token.id, token) for token in tokens)
+
+    def _tell(self, event: str, call: Callable[[Listener], None]) -> None:
+        for listener in self._listeners:
+            with _noting(self.listener_errors, f"{type(listener).__name__}.{event}: "):
+                call(listener)
+
+    @contextlib.contextmanager
+    def failing(self, what: str) -> Iterator[None]:
+        """Turn any exception into the recorder's failure: the thread must live on to empty the queue.
+
+        Args:
+            what: what happened, for an exception that nobody foresaw.
+        """
+        try:
+            yield
+        except TraceGenerateError as error:
+            self.failure = self.failure or error
+        except BaseException as error:  # noqa: BLE001 - even SystemExit must not end the thread
+            reason = one_line(f"{what}: {type(error).__name__}: {error}")
+            failure = IncompleteTraceError(f"{shown(self._writer.path)} is incomplete: {reason}")
+            self.failure = self.failure or failure
+
+
+@contextlib.contextmanager
+def _noting(errors: list[str], what: str) -> Iterator[None]:
+    """Note an exception and go on: neither a display nor a text must cost a record."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see above
+        _note(errors, error, what)
+
+
+def _note(errors: list[str], error: BaseException, prefix: str = "") -> None:
+    # Text, not the exception: its traceback would keep the step's tensors alive.
+    if len(errors) < _MAX_ERRORS:
+        errors.append(one_line(f"{prefix}{type(error).__name__}: {error}"))

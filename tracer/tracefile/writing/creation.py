@@ -1,0 +1,180 @@
+"""Create the file of a new trace without ever losing an old one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tracer.errors import OutputError
+from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
+from tracer.tracefile.format import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from tracer.tracefile.messages import one_line, shown
+from tracer.version import __version__
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a database while it is in use or after a crash."""
+
+
+def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
+    """Create an empty trace and open it for writing, one transaction at a time.
+
+    An old file is replaced only after the new one has been written beside it.
+
+    Args:
+        path: where to.
+        force: replace an existing file.
+
+    Raises:
+        OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
+    """
+    replacing = _check_target(path, force=force)
+    with _as_output_error(path):
+        if replacing:
+            _replace(path)
+        else:
+            _build_new(path)
+        return _open_for_writing(path)
+
+
+def _check_target(path: Path, *, force: bool) -> bool:
+    """Whether there is a file to be replaced."""
+    with _as_output_error(path):
+        try:
+            status = path.stat() if path.exists() else path.lstat()
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise OutputError(
+                    f"cannot write {shown(path)}: there is no folder {shown(path.parent)}"
+                ) from None
+            return False
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"cannot write {shown(path)}: it is a folder")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        raise OutputError(f"cannot write {shown(path)}: it is not an ordinary file")
+    if not force:
+        raise OutputError(f"{shown(path)} exists already; choose another name or add --force to replace it")
+    return True
+
+
+def _build_new(path: Path) -> None:
+    # Reserving the name exclusively decides between two programs that start at once.
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+    try:
+        _remove_side_files(path)
+        _build(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _replace(path: Path) -> None:
+    target = Path(os.path.realpath(path))  # behind a link, the file is replaced and the link stays
+    fresh = target.with_name(f".{target.name[:100]}.{os.getpid()}.new")
+    with contextlib.suppress(FileNotFoundError):
+        fresh.unlink()
+    try:
+        _build(fresh)
+        _settle_old(target)
+        # Before the swap: an old log beside a new database would be taken for its own.
+        _remove_side_files(target)
+        fresh.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+            _remove_side_files(fresh)
+        raise
+
+
+def _settle_old(path: Path) -> None:
+    """Fold an old trace's log into it, which also shows whether another program has it open.
+
+    Raises:
+        OutputError: it is in use.
+    """
+    if not path.exists():
+        return
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise OutputError(
+                f"cannot replace {shown(path)}: another program is writing or showing it"
+            ) from None
+    except (sqlite3.DatabaseError, UnicodeError):
+        pass  # some other file, which the user asked to replace
+    finally:
+        connection.close()
+
+
+def _build(path: Path) -> None:
+    """Write an empty trace, complete in the main file: a kill from here on leaves a readable trace.
+
+    Nothing waits for the disk here; changing to a log does, right after (:func:`_open_for_writing`).
+    """
+    columns = {
+        name: [[column, letters] for column, _, letters in kind.columns]
+        for name, kind in (("scores", SCORES), ("modules", MODULES), ("cache", CACHE))
+    }
+    meta = {
+        "product": "trace-generate",
+        "version": __version__,
+        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "columns": json.dumps(columns),
+    }
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA auto_vacuum=NONE")
+        connection.execute("PRAGMA encoding='UTF-8'")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        for statement in TABLES.values():
+            connection.execute(statement)
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _open_for_writing(path: Path) -> sqlite3.Connection:
+    # The thread that writes is not the one that opens; only one of them uses the connection at a time.
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    try:
+        # A log beside the file lets readers read meanwhile. Where a file system cannot do that (some
+        # network folders), SQLite keeps its rollback journal, which is as safe against a kill.
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        # Survives a kill at any moment; after a power cut the last steps may be missing, nothing is torn.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA secure_delete=OFF").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _remove_side_files(path: Path) -> None:
+    for suffix in SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).unlink()
+
+
+@contextlib.contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise OutputError(f"{shown(path)} exists already; choose another name or add --force") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise OutputError(f"cannot write {shown(path)}: {one_line(reason)}") from None
+    except sqlite3.Error as error:
+        raise OutputError(f"cannot write {shown(path)}: {one_line(error)}") from None

@@ -1,0 +1,113 @@
+"""A run while it is being written: which of its parts the file has already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from tracer.schema.run import RunHeader
+from tracer.schema.step import CallLayout, CallShape, Step
+from tracer.tracefile.encoding.digests import DigestChain
+from tracer.tracefile.encoding.validity import check_call_shape
+
+T = TypeVar("T", CallLayout, CallShape)
+
+
+class Interned(Generic[T]):
+    """Records of one kind that steps refer to by number, each stored once.
+
+    Many are of one step only, so those that the last step did not have are remembered by their hash.
+
+    Args:
+        what: the kind, for messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._hashes: dict[int, int] = {}
+        self._last: Mapping[int, T] = {}
+
+    def new(self, numbers: Iterable[int], described: Mapping[int, T | None]) -> dict[int, T]:
+        """What is behind the numbers and has to be stored.
+
+        Args:
+            numbers: what a step refers to.
+            described: records by number; those that are stored already may be missing.
+
+        Raises:
+            ValueError: nobody has described a record, or its number meant another one before.
+        """
+        found = {}
+        for number in numbers:
+            record, stored = described.get(number), self._hashes.get(number)
+            if stored is None:
+                if record is None:
+                    raise ValueError(f"{self._what} {number} is unknown")
+                found[number] = record
+            elif record is not None and record is not self._last.get(number) and hash(record) != stored:
+                raise ValueError(f"{self._what} {number} was another one before")
+        return found
+
+    def add(self, found: Mapping[int, T], described: Mapping[int, T | None]) -> None:
+        """Take note that a step is stored.
+
+        Args:
+            found: what :meth:`new` gave.
+            described: what it was given.
+        """
+        self._hashes.update((number, hash(record)) for number, record in found.items())
+        self._last = {number: record for number, record in described.items() if record is not None}
+
+
+@dataclass
+class OpenRun:
+    """What the writer remembers of a run.
+
+    Attributes:
+        header: the run's header.
+        chain: digests of header and steps so far.
+        last_step: number of the last step.
+        layouts: the layouts that are stored.
+        shapes: the call shapes that are stored.
+    """
+
+    header: RunHeader
+    chain: DigestChain
+    last_step: int = 0
+    layouts: Interned[CallLayout] = field(default_factory=lambda: Interned("layout"))
+    shapes: Interned[CallShape] = field(default_factory=lambda: Interned("call shape"))
+
+    def new_layouts(self, step: Step) -> dict[int, CallLayout]:
+        """The step's layout by number, if it has to be stored (see :meth:`Interned.new`)."""
+        layouts = _layouts(step)
+        return self.layouts.new(layouts, layouts)
+
+    def new_shapes(self, step: Step) -> dict[int, CallShape]:
+        """The call shapes that the step refers to and that have to be stored (see :meth:`Interned.new`)."""
+        if step.modules is None:
+            return {}
+        found = self.shapes.new(set(step.modules.shapes.tolist()), step.shapes)
+        for shape in found.values():
+            check_call_shape(shape)
+        return found
+
+    def add(
+        self, step: Step, digest: bytes, layouts: Mapping[int, CallLayout], shapes: Mapping[int, CallShape]
+    ) -> None:
+        """Take note that a step is stored.
+
+        Args:
+            step: the step.
+            digest: its digest.
+            layouts: what :meth:`new_layouts` gave.
+            shapes: what :meth:`new_shapes` gave.
+        """
+        self.last_step = step.number
+        self.chain.add(digest)
+        self.layouts.add(layouts, _layouts(step))
+        self.shapes.add(shapes, step.shapes)
+
+
+def _layouts(step: Step) -> dict[int, CallLayout | None]:
+    return {} if step.head.layout is None else {step.head.layout: step.layout}

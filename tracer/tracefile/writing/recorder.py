@@ -1,0 +1,195 @@
+"""Write a trace on a thread of its own, beside the generation, and never in its way.
+
+The generation hands over jobs: what it has copied of a step, and how to make records of it. The thread
+builds the records, commits them and then tells the listeners. Whatever goes wrong there stays there: it is
+kept for the end of the run, and the generation goes on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+
+from tracer.errors import TraceGenerateError
+from tracer.schema.run import RunHeader, TokenText
+from tracer.tracefile.writing.byte_queue import ByteQueue
+from tracer.tracefile.writing.committer import Committer
+from tracer.tracefile.writing.jobs import BuildErrorHook, EndWrite, Job, Listener
+from tracer.tracefile.writing.writer import TraceWriter
+
+DEFAULT_QUEUE_BYTES = 64 << 20
+
+LINGER = 1.0
+"""Seconds that steps may wait for more of them before they are written; each has its own transaction."""
+
+LINGER_WATCHED = 0.25
+"""The same while somebody listens, who wants to see the steps as they happen."""
+
+
+class Recorder:
+    """Builds and writes on a background thread.
+
+    Args:
+        writer: the new trace; the recorder closes it.
+        max_queue_bytes: most memory that waiting jobs may hold; :meth:`put` waits when it is used up.
+        listeners: called after each commit, in order.
+        on_build_error: makes a replacement for a step that could not be built.
+        max_trace_bytes: leave saved tensors out from where they would make the trace larger than this.
+    """
+
+    def __init__(
+        self,
+        writer: TraceWriter,
+        *,
+        max_queue_bytes: int = DEFAULT_QUEUE_BYTES,
+        listeners: Sequence[Listener] = (),
+        on_build_error: BuildErrorHook | None = None,
+        max_trace_bytes: int | None = None,
+    ) -> None:
+        self._queue: ByteQueue[Callable[[], None]] = ByteQueue(
+            max_queue_bytes, LINGER_WATCHED if listeners else LINGER
+        )
+        self._committer = Committer(writer, listeners, on_build_error, max_trace_bytes)
+        self._run = writer.begun
+        self._closed = False
+        self._finished = threading.Event()
+        self._thread = _background_thread(self._work)
+        self._thread.start()
+        # A program that ends without close() still gets what it recorded.
+        atexit.register(self.close)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def failure(self) -> TraceGenerateError | None:
+        """Why nothing more is being written, None while all is well."""
+        return self._committer.failure
+
+    @property
+    def dropped(self) -> int:
+        """Steps that are not in the trace though they happened."""
+        return self._committer.dropped
+
+    @property
+    def build_errors(self) -> tuple[str, ...]:
+        """Faults in making records, as one line each (the first hundred)."""
+        return tuple(self._committer.build_errors)
+
+    @property
+    def listener_errors(self) -> tuple[str, ...]:
+        """Exceptions of listeners, as one line each (the first hundred)."""
+        return tuple(self._committer.listener_errors)
+
+    @property
+    def tensors_stopped_at(self) -> int | None:
+        """First step of the current run whose tensors were left out for ``max_trace_bytes``."""
+        return self._committer.tensors_stopped_at
+
+    @property
+    def queue_peak_bytes(self) -> int:
+        """Largest amount that was waiting or being written at once."""
+        return self._queue.peak_bytes
+
+    @property
+    def queue_waits(self) -> int:
+        """How often the generation had to wait for the writer."""
+        return self._queue.waits
+
+    @property
+    def queue_wait_seconds(self) -> float:
+        """How long it waited in all."""
+        return self._queue.wait_seconds
+
+    def begin_run(self, header: RunHeader, build_tokens: Callable[[], Sequence[TokenText]] = tuple) -> int:
+        """Begin a run.
+
+        Args:
+            header: its header.
+            build_tokens: looks up the texts of the prompt's tokens, on the writer's thread.
+
+        Returns:
+            The run's number, which its steps have to carry.
+        """
+        self._run += 1
+        self._submit(partial(self._committer.begin, self._run, header, build_tokens), 0, urgent=True)
+        return self._run
+
+    def put(self, job: Job) -> None:
+        """Hand over a step; waits while the queue is full.
+
+        Args:
+            job: what has been copied of the step.
+        """
+        self._submit(partial(self._committer.record, job), job.nbytes)
+
+    def end_run(self, build_end: Callable[[], EndWrite]) -> None:
+        """End the current run.
+
+        Args:
+            build_end: makes the end record, on the writer's thread and after all steps.
+        """
+        self._submit(partial(self._committer.end, self._run, build_end), 0, urgent=True)
+
+    def flush(self) -> None:
+        """Wait until all that was handed over has been written and listeners have been told."""
+        if threading.current_thread() is not self._thread:
+            self._queue.join()
+
+    def close(self) -> None:
+        """Write what is queued, close the file and end the thread; safe to call twice.
+
+        A Ctrl-C meanwhile is raised once everything is written; a second one is raised at once.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        self._queue.put(self._finish, 0, urgent=True)
+        # Not Thread.join(): interrupted once, it takes the thread for dead.
+        try:
+            self._finished.wait()
+        except KeyboardInterrupt:
+            self._finished.wait()
+            raise
+
+    def _submit(self, action: Callable[[], None], nbytes: int, *, urgent: bool = False) -> None:
+        if not self._closed:
+            self._queue.put(action, nbytes, urgent=urgent)
+
+    def _work(self) -> None:
+        """The thread's life."""
+        while not self._finished.is_set():
+            batch = deque(self._queue.take())
+            while batch:
+                action, nbytes = batch.popleft()
+                with self._committer.failing("a defect in recording"):
+                    action()
+                # Gives the job's memory back before its bytes are.
+                del action
+                self._queue.done(nbytes)
+
+    def _finish(self) -> None:
+        """The thread's last act."""
+        try:
+            self._committer.close()
+        finally:
+            self._finished.set()
+
+
+def _background_thread(target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name="trace-writer", daemon=True)
+    # A debugger that stops the generation would stop this thread too, and with it the display of the very
+    # step that is being looked at. These two attributes are what pydevd looks for.
+    thread.pydev_do_not_trace = True  # type: ignore[attr-defined]
+    thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+    return thread

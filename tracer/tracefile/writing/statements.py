@@ -1,0 +1,98 @@
+"""The INSERT statements of a trace, each with the digest of what it stores."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from tracer.schema.base import Record
+from tracer.schema.run import TokenText
+from tracer.schema.step import Step
+from tracer.tracefile.encoding.digests import digest, token_digest
+from tracer.tracefile.encoding.packing import PackedStep
+from tracer.tracefile.encoding.rows import Value, plain_rows, step_facts
+from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.format import MAX_JSON, TENSOR_PART
+
+_BYTES_A_STATEMENT = 1 << 20  # SQLite copies what it is given
+
+_ROWS_A_STATEMENT = 64  # times at most 12 columns stays below the 999 variables of older SQLite versions
+
+
+def record_text(record: Record) -> str:
+    """A record as JSON.
+
+    Raises:
+        ValueError: it is too long to be stored.
+    """
+    text = record.model_dump_json()
+    if len(text) > MAX_JSON // 4:  # a character takes up to four bytes
+        raise ValueError(f"a record of {len(text)} characters is more than a trace can hold")
+    return text
+
+
+def insert_tokens(connection: sqlite3.Connection, tokens: Iterable[TokenText]) -> None:
+    """Store token texts."""
+    rows = [(t.id, t.text, t.piece, int(t.special), token_digest(t)) for t in tokens]
+    if rows:
+        connection.executemany("INSERT INTO token VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def insert_interned(
+    connection: sqlite3.Connection,
+    table: Literal["layout", "call_shape"],
+    run: int,
+    records: Mapping[int, Record],
+) -> None:
+    """Store records that steps refer to by number."""
+    texts = {number: record_text(record) for number, record in records.items()}
+    rows = [(run, number, text, digest(run, number, text)) for number, text in texts.items()]
+    _insert_rows(connection, table, rows)
+
+
+def insert_step(connection: sqlite3.Connection, step: Step, packed: PackedStep, step_digest: bytes) -> None:
+    """Store a step and its plain rows."""
+    row = (
+        *(packed.run, packed.step, *step_facts(step.head), packed.tensors, step_digest),
+        *(packed.head, packed.scores, packed.modules, packed.cache),
+    )
+    connection.execute(_insertion("step", len(row), 1), row)
+    for table, rows in plain_rows(step).items():
+        _insert_rows(connection, table, rows)
+
+
+def insert_tensors(
+    connection: sqlite3.Connection, run: int, step: int, tensors: Mapping[str, SavedTensor]
+) -> None:
+    """Store tensors in parts."""
+    rows: list[Sequence[Value | memoryview | bytes]] = []
+    size = 0
+    for name, tensor in tensors.items():
+        shape = json.dumps(tensor.shape)
+        for part, data in enumerate(tensor.parts(TENSOR_PART)):
+            part_digest = digest(run, step, name, part, tensor.dtype, shape, data)
+            rows.append((run, step, name, part, tensor.dtype, shape, part_digest, data))
+            size += data.nbytes
+            if size > _BYTES_A_STATEMENT:
+                _insert_rows(connection, "tensor", rows)
+                rows, size = [], 0
+    _insert_rows(connection, "tensor", rows)
+
+
+def _insert_rows(
+    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[Value | memoryview | bytes]]
+) -> None:
+    # Few statements for many rows: each one gives up the interpreter lock and has to win it back.
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        some = rows[start : start + _ROWS_A_STATEMENT]
+        statement = _insertion(table, len(some[0]), len(some))
+        connection.execute(statement, [value for row in some for value in row])
+
+
+@lru_cache(maxsize=256)
+def _insertion(table: str, columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608 - our own table names

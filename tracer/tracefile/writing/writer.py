@@ -1,0 +1,235 @@
+"""Write a trace: a transaction per step, so that a kill at any moment loses nothing that was committed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+
+from tracer.errors import IncompleteTraceError, OutputError
+from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.step import Step
+from tracer.tracefile.encoding.digests import DigestChain, digest
+from tracer.tracefile.encoding.packing import pack_step
+from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.validity import check_header, check_step
+from tracer.tracefile.messages import one_line, shown
+from tracer.tracefile.writing.creation import create_database
+from tracer.tracefile.writing.open_run import OpenRun
+from tracer.tracefile.writing.statements import (
+    insert_interned,
+    insert_step,
+    insert_tensors,
+    insert_tokens,
+    record_text,
+)
+
+NO_TENSORS: Mapping[str, SavedTensor] = MappingProxyType({})
+
+
+class TraceWriter:
+    """A new trace file.
+
+    It may be used from one thread at a time, which need not be the one that created it.
+
+    Args:
+        path: the file to create.
+        force: replace an existing file.
+
+    Raises:
+        OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        self.path = _absolute(path)
+        self._connection: sqlite3.Connection | None = create_database(self.path, force=force)
+        self._identity = _identity(self.path)
+        self._runs: dict[int, OpenRun] = {}
+        self._begun = 0
+        self._tokens: set[int] = set()
+        self._bytes_written = 0
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of headers, steps and tensors committed so far; the file is slightly larger."""
+        return self._bytes_written
+
+    @property
+    def begun(self) -> int:
+        """How many runs have begun; the next one's number is one more."""
+        return self._begun
+
+    def begin_run(self, header: RunHeader, new_tokens: Sequence[TokenText] = ()) -> int:
+        """Add a run.
+
+        Args:
+            header: its header.
+            new_tokens: texts of the prompt's tokens; those that the file has already are skipped.
+
+        Returns:
+            Its number, from 1: what ``run`` of its steps has to be.
+
+        Raises:
+            IncompleteTraceError: the file cannot be written any more.
+            ValueError: the header contradicts itself.
+        """
+        check_header(header)
+        text = record_text(header)
+        number, tokens = self._begun + 1, self._unknown(new_tokens)
+        header_digest = digest(number, text)
+        with self._transaction(f"run {number}") as connection:
+            insert_tokens(connection, tokens.values())
+            connection.execute(
+                "INSERT INTO run (run, header, header_digest) VALUES (?, ?, ?)", (number, text, header_digest)
+            )
+        self._begun = number
+        self._tokens.update(tokens)
+        self._runs[number] = OpenRun(header, DigestChain(header_digest))
+        self._bytes_written += len(text)
+        return number
+
+    def write_step(
+        self,
+        step: Step,
+        new_tokens: Sequence[TokenText] = (),
+        tensors: Mapping[str, SavedTensor] = NO_TENSORS,
+    ) -> None:
+        """Add a step and what comes with it in one transaction.
+
+        Args:
+            step: the step; its numbers rise within a run.
+            new_tokens: texts of tokens; those that the file has already are skipped.
+            tensors: values to keep, by name.
+
+        Raises:
+            IncompleteTraceError: the disk is full or the file is gone; all earlier steps are kept.
+            ValueError: the step contradicts itself or its run; nothing was written.
+        """
+        run = self._open_run(step.head.run)
+        if step.number <= run.last_step:
+            raise ValueError(f"step {step.number} comes after step {run.last_step}")
+        check_step(step, run.header)
+        packed = pack_step(step, len(tensors))
+        layouts, shapes, tokens = run.new_layouts(step), run.new_shapes(step), self._unknown(new_tokens)
+        step_digest = packed.digest
+        with self._transaction(f"step {step.number}") as connection:
+            insert_interned(connection, "layout", packed.run, layouts)
+            insert_interned(connection, "call_shape", packed.run, shapes)
+            insert_tokens(connection, tokens.values())
+            insert_step(connection, step, packed, step_digest)
+            insert_tensors(connection, packed.run, packed.step, tensors)
+        run.add(step, step_digest, layouts, shapes)
+        self._tokens.update(tokens)
+        self._bytes_written += packed.nbytes + sum(tensor.nbytes for tensor in tensors.values())
+
+    def end_run(self, run: int, end: RunEnd, new_tokens: Sequence[TokenText] = ()) -> None:
+        """Add the end record, which makes a run complete.
+
+        Raises:
+            IncompleteTraceError: the file cannot be written any more.
+            ValueError: there is no such open run.
+        """
+        state = self._open_run(run)
+        text, steps_digest, tokens = record_text(end), state.chain.value(), self._unknown(new_tokens)
+        with self._transaction(f"the end of run {run}") as connection:
+            insert_tokens(connection, tokens.values())
+            connection.execute(
+                "UPDATE run SET ending = ?, steps_digest = ?, ending_digest = ? WHERE run = ?",
+                (text, steps_digest, digest(run, steps_digest, text), run),
+            )
+        self._tokens.update(tokens)
+        self._bytes_written += len(text)
+        del self._runs[run]
+
+    def close(self) -> None:
+        """Turn the database and its log into one plain file; safe to call twice.
+
+        While another program has the trace open, the log stays beside it until it is opened again.
+
+        Raises:
+            IncompleteTraceError: the disk is full or the file is gone; all written steps are kept.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            self._check_still_there()
+            connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        except sqlite3.Error as error:
+            if "locked" not in str(error):
+                log = shown(self.path) + "-wal"
+                raise IncompleteTraceError(
+                    f"{shown(self.path)} could not be closed: {one_line(error)}; keep {log} beside it"
+                ) from None
+        finally:
+            connection.close()
+
+    def _open_run(self, number: int) -> OpenRun:
+        if number not in self._runs:
+            raise ValueError(f"there is no open run {number}")
+        return self._runs[number]
+
+    def _unknown(self, tokens: Sequence[TokenText]) -> dict[int, TokenText]:
+        return {token.id: token for token in tokens if token.id not in self._tokens}
+
+    def _check_still_there(self) -> None:
+        # An open file can be written long after it was deleted, and nobody would ever find the steps.
+        if _identity(self.path) != self._identity:
+            raise IncompleteTraceError(f"{shown(self.path)} was deleted or replaced while it was written")
+
+    @contextlib.contextmanager
+    def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
+        """All or nothing.
+
+        Args:
+            what: what is being written, for the error message.
+        """
+        connection = self._connection
+        if connection is None:
+            raise ValueError("the trace is closed")
+        self._check_still_there()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _roll_back(connection)
+            raise IncompleteTraceError(
+                f"{shown(self.path)} ends before {what}: {one_line(error)}; what was written before is kept"
+            ) from None
+        except BaseException:
+            _roll_back(connection)
+            raise
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """Path that stays right when the program changes its directory before the trace is closed."""
+    try:
+        return Path.cwd() / path
+    except OSError:
+        raise OutputError(f"cannot write {shown(path)}: the current folder is gone") from None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
