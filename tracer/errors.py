@@ -2,27 +2,36 @@
 
 An expected failure is one line for the user: what is wrong and what to do. It is raised where it is
 noticed and caught once, in :mod:`tracer.cli`. Anything else that escapes is a defect of this program.
-
-| code | meaning |
-|---|---|
-| 0 | success |
-| 1 | two runs differ (``diff`` and ``compare`` only, as ``diff`` does) |
-| 2 | wrong usage or input |
-| 3 | the model or tokenizer cannot be loaded |
-| 4 | unsupported: transformers version, kind of model, decoding mode |
-| 5 | an output file exists already or cannot be written |
-| 6 | the device is absent or out of memory |
-| 7 | the generation finished, but its trace is incomplete (disk full, folder gone) |
-| 8 | a trace file is damaged, of another kind, or of a newer version |
-| 9 | a check failed: ``verify``, ``--strict``, ``--on-break exit`` |
-| 10 | a generation that failed inside the model, or a defect in trace-generate itself |
-| 11 | no debugger attached in the time given with `--wait` |
-| 130 | interrupted (Ctrl-C) |
+:data:`EXIT_CODES` lists the codes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
+
+EXIT_CODES: Mapping[int, str] = MappingProxyType(
+    {
+        0: "success",
+        1: "the two runs differ (diff, compare)",
+        2: "wrong usage or input",
+        3: "the model or tokenizer cannot be loaded",
+        4: "unsupported transformers version, model or decoding mode",
+        5: "an output file exists or cannot be written",
+        6: "the device is absent or out of memory",
+        7: "the generation finished, its trace is incomplete",
+        8: "a trace file is damaged, of another kind or newer",
+        9: "a check failed",
+        10: "the model failed in generation, or a defect of this program",
+        11: "no debugger attached in time",
+        130: "interrupted",
+    }
+)
+"""What the command line ends with, and what it means."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 DIFFERENT = 1
 """Exit code of a comparison that found a difference: no failure, so it is no error's."""

@@ -15,8 +15,8 @@ from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch, OnBreak
 from tracer.analysis.conditions.condition import Condition, Hit, parse_condition
 from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
-from tracer.halting.callback import Halting, OnHalt
-from tracer.halting.live_run import Halter, LiveRun
+from tracer.halting.callback import OnHalt, StopCallback
+from tracer.halting.live_run import LiveRun, StopHandler
 from tracer.halting.stops import plan_stops
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
@@ -42,7 +42,7 @@ class TraceSession:
         recorder: Recorder,
         sink: RecordingSink,
         breaks: BreakWatch,
-        halting: Halting | None,
+        halting: StopCallback | None,
     ) -> None:
         self.path = path
         self._halting = halting
@@ -100,7 +100,7 @@ def trace(
     stops: str | Iterable[str] | None = None,
     stop_steps: str | Iterable[int] | None = None,
     on_stop: OnHalt | None = None,
-    halt: Halter | None = None,
+    halt: StopHandler | None = None,
     between_steps: Callable[[], None] | None = None,
     name: str | None = None,
     seed: int | None = None,
@@ -178,8 +178,10 @@ def trace(
         sink = RecordingSink(
             recorder, texts, mentioned=mentioned, ends_run=ends_run, between_steps=between_steps
         )
-        halter = halting or halt
-        live = LiveRun(sink, tokenizer, halter, recorder.flush, file) if halter is not None else None
+        stop_handler = halting or halt
+        live = (
+            LiveRun(sink, tokenizer, stop_handler, recorder.flush, file) if stop_handler is not None else None
+        )
         watch = GenerationWatch(
             model, live or sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts)
         )
@@ -209,15 +211,15 @@ def _halting(
     steps: str | Iterable[int] | None,
     conditions: tuple[Condition, ...],
     on_stop: OnHalt | None,
-    halt: Halter | None,
-) -> Halting | None:
+    halt: StopHandler | None,
+) -> StopCallback | None:
     if on_stop is None:
         if stops is not None or steps is not None:
             raise UsageError("stops and stop_steps need on_stop, which is called there.")
         return None
     if halt is not None:
         raise UsageError("on_stop and halt exclude each other.")
-    return Halting(replace(plan_stops(stops, steps), breaks=conditions), on_stop)
+    return StopCallback(replace(plan_stops(stops, steps), breaks=conditions), on_stop)
 
 
 def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:

@@ -20,6 +20,7 @@ from hooks.loop.run_capture import RunCapture
 from hooks.modules.module_watch import ModuleWatch
 from hooks.patches import Patches
 from hooks.probes.selection import Savings
+from tracer.clock import utc_now
 from tracer.errors import UnsupportedError
 from tracer.schema.run import CaptureSettings, RunEnd, RunHeader, RunStatus
 
@@ -231,7 +232,7 @@ class GenerationWatch:
                 for row, text in zip(rows, self._prompt_texts, strict=True)
             )
         return RunHeader(
-            model=model_info.model_facts(self._model, self._name),
+            model=model_info.describe_model(self._model, self._name),
             generation_config=model_info.settings_in_force(config),
             do_sample=bool(config.do_sample),
             max_length=config.max_length,
@@ -243,7 +244,7 @@ class GenerationWatch:
             anchors=find_anchors(self._model, do_sample=bool(config.do_sample)),
             capture=self._capture,
             versions=model_info.versions(),
-            started_at=model_info.now(),
+            started_at=utc_now(),
         )
 
     def _decoder_index(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from hooks.patches import Patches
 from tracer.analysis.processors.in_force import ATTRIBUTES
 from tracer.errors import UsageError
+from tracer.messages import first_line
 from tracer.schema.step import Intervention
 
 _FIXED = ("filter_value", "min_tokens_to_keep")
@@ -171,5 +172,5 @@ def _checked(element: Any, attribute: str, name: str, value: float) -> float:
     try:
         made = getattr(make(**arguments), attribute)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"set {name}: {next(iter(str(error).splitlines()), 'refused')}") from error
+        raise UsageError(f"set {name}: {first_line(error)}") from error
     return int(made) if whole else float(made)

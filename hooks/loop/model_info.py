@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from tracer.schema.run import ModelFacts, PromptRow
+from tracer.schema.run import ModelInfo, PromptRow
 from tracer.version import __version__
 
 _ALIASES = {
@@ -28,7 +27,7 @@ _ALIASES = {
 }
 
 
-def model_facts(model: PreTrainedModel, name: str | None) -> ModelFacts:
+def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
     """Read the configuration under its various names.
 
     Args:
@@ -40,7 +39,7 @@ def model_facts(model: PreTrainedModel, name: str | None) -> ModelFacts:
     heads, hidden = facts["query_heads"], facts["hidden_size"]
     facts["kv_heads"] = facts["kv_heads"] or heads
     facts["head_dim"] = facts["head_dim"] or (hidden // heads if hidden and heads else None)
-    return ModelFacts(
+    return ModelInfo(
         name=name or str(getattr(config, "_name_or_path", "")) or type(model).__name__,
         class_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -113,8 +112,3 @@ def _installed() -> Mapping[str, str]:
     if torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
     return MappingProxyType(found)
-
-
-def now() -> str:
-    """The time, UTC, ISO 8601 to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -6,11 +6,11 @@ NaN and infinite numbers are the texts ``NaN``, ``Infinity`` and ``-Infinity``, 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from reports.export.tables import TABLES
+from tracer.json_values import json_ready
 from tracer.schema.base import Record
 from tracer.schema.step import Step
 from tracer.tracefile import FileInfo, RunReading
@@ -48,7 +48,7 @@ def _step(run: RunReading, step: Step) -> dict[str, Any]:
     tables = {
         name: [
             {
-                column: _number(value)
+                column: json_ready(value)
                 for column, value in zip(table.columns, row, strict=True)
                 if column not in ("run", "step")
             }
@@ -73,9 +73,3 @@ def _tensor(run: RunReading, step: int, name: str) -> dict[str, Any]:
 
 def _record(record: Record) -> Any:
     return record.model_dump(mode="json")
-
-
-def _number(value: Any) -> Any:
-    if not isinstance(value, float) or math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ASSETS = Path(__file__).parent / "assets"
-ENTRY = "recording/main.js"
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.{1,2}/[\w/-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+))", re.MULTILINE)
@@ -37,7 +36,7 @@ def page_style(*more: str) -> str:
     return "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", *more))
 
 
-def bundle(modules: Mapping[str, str], entry: str = ENTRY) -> str:
+def bundle(modules: Mapping[str, str], entry: str) -> str:
     """One script that runs a module after all that it imports.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tracer.json_values import json_ready
 
 _KINDS = {"float32": "f4", "int32": "i4", "uint8": "u1"}
 _EFFORT = 8
@@ -63,19 +64,6 @@ def rounded(values: npt.NDArray[np.float32], digits: int = 12) -> npt.NDArray[np
     dropped = 23 - digits
     nearest = (bits + np.uint32(1 << (dropped - 1))) & ~np.uint32((1 << dropped) - 1)
     return np.where(np.isfinite(values), nearest.view(np.float32), values)
-
-
-def json_ready(value: Any) -> Any:
-    """The value with numbers that JSON has no sign for as text: ``NaN``, ``Infinity``, ``-Infinity``."""
-    if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    return value
 
 
 def _differences(array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.html.bundle import ENTRY
 from reports.html.payload import page_sections
 from reports.html.redaction import Aliases, RedactedRun
 from reports.html.runs import Run
 from reports.html.shell import PROGRAM, render_shell
 from reports.view.text import plain
 from tracer.tracefile import RunReading
+
+ENTRY = "recording/main.js"
 
 
 def render_page(runs: Sequence[RunReading], *, source: str, redact: bool = False) -> str:

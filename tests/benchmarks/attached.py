@@ -1,7 +1,7 @@
 """What a debugger costs that has left: ``python -m tests.benchmarks.attached``, with nothing else running.
 
 A debugger attaches and leaves before the first step. Then runs are traced in alternating pairs: without a
-halter and with no trace function at all, and with the debugger that has left. Ratios as in
+stop handler and with no trace function at all, and with the debugger that has left. Ratios as in
 :mod:`tests.benchmarks.overhead`.
 """
 
@@ -36,21 +36,23 @@ def attached_and_left() -> AttachedDebugger:
             visits.append(threading.Thread(target=visit, args=(int(line.rpartition(":")[2]),)))
             visits[0].start()
 
-    halter = attach(port=0, wait=60, say=come)
+    stop_handler = attach(port=0, wait=60, say=come)
     visits[0].join()
-    return halter
+    return stop_handler
 
 
-def timed(subject: Subject, inputs: Any, new: int, halter: AttachedDebugger | None, path: Path) -> float:
+def timed(
+    subject: Subject, inputs: Any, new: int, stop_handler: AttachedDebugger | None, path: Path
+) -> float:
     """Seconds of one traced run."""
     import pydevd  # on the path once debugpy's server is loaded
 
     path.unlink(missing_ok=True)
     debugger = pydevd.get_global_debugger()
-    if halter is None:
+    if stop_handler is None:
         debugger.disable_tracing()
     began = time.perf_counter()
-    with trace(subject.model, path=path, halt=halter):
+    with trace(subject.model, path=path, halt=stop_handler):
         subject.generate(inputs, new)
     seconds = time.perf_counter() - began
     debugger.enable_tracing()
@@ -65,13 +67,13 @@ def main() -> None:
     arguments = parser.parse_args()
     subject = demo_subject()
     inputs = subject.inputs(1, 30)
-    halter = attached_and_left()
+    stop_handler = attached_and_left()
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.trace"
         for _ in range(arguments.pairs + 1):
             without = timed(subject, inputs, arguments.new, None, path)
-            ratios.append(timed(subject, inputs, arguments.new, halter, path) / without)
+            ratios.append(timed(subject, inputs, arguments.new, stop_handler, path) / without)
     ratios = ratios[1:]
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     print(f"{statistics.median(ratios):6.3f}  ({spread})  once the debugger has left")  # noqa: T201

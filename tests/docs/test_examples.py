@@ -51,7 +51,8 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_committed_report_is_made_by_this_version_of_the_page() -> None:
     from reports.html.bundle import bundle, page_modules, page_style
+    from reports.html.page import ENTRY
 
     page = (EXAMPLES / "report.html").read_text(encoding="utf-8")
-    assert bundle(page_modules()) in page
+    assert bundle(page_modules(), ENTRY) in page
     assert page_style() in page

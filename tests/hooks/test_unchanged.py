@@ -197,7 +197,7 @@ def test_generation_goes_on_when_the_header_fails(monkeypatch: pytest.MonkeyPatc
     def broken(*_: object) -> None:
         raise RuntimeError("broken facts")
 
-    monkeypatch.setattr("hooks.loop.model_info.model_facts", broken)
+    monkeypatch.setattr("hooks.loop.model_info.describe_model", broken)
     with collected(model) as run:
         assert_same_result(generate(model, inputs, **SAMPLING), untraced)
     assert [str(fault) for fault in run.faults] == ["broken facts"]

@@ -12,7 +12,7 @@ from tracer.schema.run import (
     Anchor,
     CaptureSettings,
     CriterionInfo,
-    ModelFacts,
+    ModelInfo,
     ModuleInfo,
     ProcessorInfo,
     PromptRow,
@@ -124,7 +124,7 @@ def synthetic_header(*, rows: int = 1, layers: int = 28, do_sample: bool = True)
             ),
         ]
     return RunHeader(
-        model=ModelFacts(
+        model=ModelInfo(
             name="Qwen2-7B-Instruct",
             class_name="Qwen2ForCausalLM",
             layers=layers,

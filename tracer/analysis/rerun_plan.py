@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tracer.analysis.runs import RunLike, chosen_token
 from tracer.errors import UsageError
-from tracer.schema.run import ModelFacts, RunHeader, RunStatus
+from tracer.schema.run import ModelInfo, RunHeader, RunStatus
 from tracer.schema.step import StepHead
 
 _UNDERSTOOD = {"input_ids", "attention_mask", "position_ids", "cache_position"}
@@ -42,7 +42,7 @@ class RerunPlan:
             processor may make passes of its own.
     """
 
-    model: ModelFacts
+    model: ModelInfo
     settings: Mapping[str, Any]
     input_ids: npt.NDArray[np.int64]
     attention_mask: npt.NDArray[np.int64]

@@ -10,7 +10,7 @@ import click
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from tracer.halting.live_run import Halter
+    from tracer.halting.live_run import StopHandler
     from tracer.stepper import Stepper
 
 _OPTIONS = (
@@ -53,8 +53,8 @@ def halt_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
-    """What makes the halter for `--attach`; None without it. All options are checked.
+def stop_handler_maker(options: dict[str, Any]) -> Callable[[], StopHandler] | None:
+    """What makes the stop handler for `--attach`; None without it. All options are checked.
 
     Args:
         options: of the command.
@@ -77,7 +77,7 @@ def halter_maker(options: dict[str, Any]) -> Callable[[], Halter] | None:
     if stepping:
         return None
 
-    def make() -> Halter:
+    def make() -> StopHandler:
         from tracer.debugger import DEFAULT_PORT, LOOPBACK, attach
 
         return attach(

@@ -21,28 +21,11 @@ from tracer.cli.commands.verify import verify
 from tracer.cli.commands.whatif import whatif
 from tracer.cli.commands.why import why
 from tracer.cli.group import DefaultGroup
-from tracer.errors import DEFECT, TraceGenerateError
+from tracer.errors import DEFECT, EXIT_CODES, INTERRUPTED, TraceGenerateError
 from tracer.interrupts import Interrupts
 from tracer.version import __version__
 
-INTERRUPTED = 130
-
-_EPILOG = """\b
-Exit codes:
-  0  success
-  1  the two runs differ (diff, compare)
-  2  wrong usage or input
-  3  the model or tokenizer cannot be loaded
-  4  unsupported transformers version, model or decoding mode
-  5  an output file exists or cannot be written
-  6  the device is absent or out of memory
-  7  the generation finished, its trace is incomplete
-  8  a trace file is damaged, of another kind or newer
-  9  a check failed
-  10  the model failed in generation, or a defect of this program
-  11  no debugger attached in time
-  130  interrupted
-"""
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 
 @click.group(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tracer.errors import UsageError
+from tracer.json_values import json_ready
 
 if TYPE_CHECKING:
     from tracer.tracefile import Recording, RunReading
@@ -62,20 +61,4 @@ def print_json(value: object) -> None:
     Args:
         value: dataclasses, records and plain values; numbers that JSON lacks become text.
     """
-    click.echo(json.dumps(_document(value), ensure_ascii=False))
-
-
-def _document(value: object) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _document(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "model_dump"):
-        return _document(value.model_dump())
-    if isinstance(value, dict):
-        return {str(key): _document(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        return _document(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_document(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    click.echo(json.dumps(json_ready(value), ensure_ascii=False))

@@ -21,7 +21,7 @@ CONSOLE_WIDTH = 100
 
 
 class AttachedDebugger:
-    """A halter: the run stands still in the debugger at each stop of the plan.
+    """A stop_handler: the run stands still in the debugger at each stop of the plan.
 
     A debugger that leaves does not hold up the run; one that comes back gets the stops again.
     """

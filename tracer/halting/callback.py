@@ -56,8 +56,8 @@ class Halt:
 OnHalt = Callable[[Halt], object]
 
 
-class Halting:
-    """A halter that follows a plan.
+class StopCallback:
+    """A stop handler that follows a plan.
 
     Attributes:
         plan: where to halt; may be replaced at a halt.

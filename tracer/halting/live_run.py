@@ -22,7 +22,7 @@ from tracer.schema.step import NO_TOKEN, Step
 _NO_LOCALS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Halter(Protocol):
+class StopHandler(Protocol):
     """Halts a run at its stops. All methods are called in the thread that generates."""
 
     def begin(self, live: LiveRun) -> None:
@@ -32,7 +32,7 @@ class Halter(Protocol):
         """A step is over, the next one has not begun."""
 
     def end(self) -> None:
-        """The run is over, also by an exception; whatever the halter installed has to be undone."""
+        """The run is over, also by an exception; whatever the handler installed has to be undone."""
 
 
 class LiveRun:
@@ -48,20 +48,25 @@ class LiveRun:
     """
 
     def __init__(
-        self, sink: RunSink, tokenizer: Any | None, halter: Halter, flush: Callable[[], None], path: Path
+        self,
+        sink: RunSink,
+        tokenizer: Any | None,
+        stop_handler: StopHandler,
+        flush: Callable[[], None],
+        path: Path,
     ) -> None:
         """Stand before a sink.
 
         Args:
             sink: where records go.
             tokenizer: the model's tokenizer, None to show ids only.
-            halter: told when a run begins and ends.
+            stop_handler: told when a run begins and ends.
             flush: waits until everything that went to the sink is recorded.
             path: the trace that it goes to.
         """
         self.header: RunHeader | None = None
         self._sink = sink
-        self._halter = halter
+        self._stop_handler = stop_handler
         self.flush = flush
         self.path = path
         self._records = LiveRecords(tokenizer)
@@ -212,24 +217,24 @@ class LiveRun:
         self._sink.begin(header, decoder)
         self._records.begin(header, decoder)
         self.header, self._shown = header, (0, frozenset())
-        self._halter.begin(self)
+        self._stop_handler.begin(self)
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over."""
         self._records.over(caught)
         ends = self._sink.put(caught)
-        self._halter.between_steps()
+        self._stop_handler.between_steps()
         return ends
 
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all."""
-        self._halter.end()
+        self._stop_handler.end()
         self._sink.lost(fault)
 
     def end(self, end: RunEnd) -> None:
         """The run is over."""
         try:
-            self._halter.end()
+            self._stop_handler.end()
         finally:
             self.header = None
             self._sink.end(end)

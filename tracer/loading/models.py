@@ -12,6 +12,7 @@ from tracer.loading import demo_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
 from tracer.loading.versions import require_supported_transformers
+from tracer.messages import named
 
 DtypeName = Literal["auto", "float32", "float16", "bfloat16"]
 
@@ -159,7 +160,7 @@ def _tokenizer(source: str, spec: ModelSpec) -> Any:
         if _is_trust(error):
             raise
         name = spec.name or source
-        raise ModelLoadError(f"The tokenizer of {name} cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The tokenizer of {name} cannot be loaded: {named(error)}") from error
 
 
 def _model(source: str, spec: ModelSpec, device_map: str | dict[str, str]) -> Any:
@@ -185,20 +186,15 @@ def _explained(error: Exception, spec: ModelSpec) -> TraceGenerateError:
             f"{name} does not fit into memory; try --dtype bfloat16, --device-map auto or a smaller model."
         )
     if spec.attention and ("attn_implementation" in text or "ttention" in text):
-        return UsageError(f"--attn {spec.attention}: {_first_line(error)}")
+        return UsageError(f"--attn {spec.attention}: {named(error)}")
     offline = ("connect", "offline", "couldn't reach", "resolve", "Max retries", "local cache", "snapshot")
     if not Path(name).exists() and (isinstance(error, OSError) or any(word in text for word in offline)):
         return ModelLoadError(
             f"--model {name}: not found, neither as a folder nor on the hub (or the hub cannot be reached). "
             "Check the name, or pass a folder."
         )
-    return ModelLoadError(f"{name} cannot be loaded: {_first_line(error)}")
+    return ModelLoadError(f"{name} cannot be loaded: {named(error)}")
 
 
 def _is_trust(error: Exception) -> bool:
     return "trust_remote_code" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"{type(error).__name__}: {line[:200]}"

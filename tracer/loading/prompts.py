@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import UsageError
+from tracer.messages import first_line
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
@@ -156,8 +157,7 @@ def _apply_template(tokenizer: Any, messages: Messages, spec: PromptSpec) -> str
         # Some templates refuse a system message that nobody asked for.
         if spec.system is None and not spec.conversations and messages[0]["role"] == "system":
             return _apply_template(tokenizer, messages[1:], spec)
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(f"The chat template refuses these messages: {reason}.") from error
+        raise UsageError(f"The chat template refuses these messages: {first_line(error)}.") from error
 
 
 def _pad_token(tokenizer: Any) -> int:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from hooks.loop.model_info import model_facts, versions
+from hooks.loop.model_info import describe_model, versions
 from hooks.loop.processors import describe_criteria, describe_processors
 from tracer.analysis.rerun_plan import RerunPlan
 from tracer.errors import UsageError
@@ -57,7 +57,7 @@ def require_same_model(plan: RerunPlan, model: Any) -> None:
     Raises:
         UsageError: naming what differs.
     """
-    found = model_facts(model, plan.model.name)
+    found = describe_model(model, plan.model.name)
     for attribute, what in (
         ("class_name", "class"),
         ("parameters", "number of parameters"),

@@ -20,6 +20,7 @@ from tracer.loading import demo_model
 from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
+from tracer.messages import named
 from tracer.rerun.checks import checking_pipeline, differences, require_same_model
 from tracer.tracefile import RunReading
 
@@ -110,8 +111,7 @@ def rerun(
             except TraceGenerateError:
                 raise
             except Exception as error:
-                text = next(iter(str(error).splitlines()), "")
-                raise GenerationError(f"The repetition failed: {type(error).__name__}: {text}") from error
+                raise GenerationError(f"The repetition failed: {named(error)}") from error
 
 
 class _Repetition:

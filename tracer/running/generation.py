@@ -13,11 +13,12 @@ from hooks.loop.decoding_modes import require_traced_mode
 from tracer.analysis.conditions.breaks import OnBreak
 from tracer.analysis.conditions.condition import Hit
 from tracer.errors import DeviceError, GenerationError, OutputError, TraceGenerateError, UsageError
-from tracer.halting.live_run import Halter
+from tracer.halting.live_run import StopHandler
 from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.prompts import ModelInputs, PromptSpec, check_prompts, prepare_inputs
 from tracer.loading.quiet import quiet_library
+from tracer.messages import first_line, named
 from tracer.session import Level, TraceSession, trace
 from tracer.tracefile import Listener
 
@@ -94,7 +95,7 @@ def generate_traced(
     on_hit: Callable[[Hit], None] | None = None,
     on_prepared: Callable[[ModelInputs], None] | None = None,
     check_interrupt: Callable[[], None] | None = None,
-    make_halter: Callable[[], Halter] | None = None,
+    make_stop_handler: Callable[[], StopHandler] | None = None,
 ) -> GenerationResult:
     """Run a request.
 
@@ -105,7 +106,7 @@ def generate_traced(
         on_hit: told about each condition that holds, before listeners hear of the step.
         on_prepared: told about the prepared prompt before generation starts.
         check_interrupt: asked after each step whether to go on; raises if not.
-        make_halter: makes what halts the run, once the request was checked and before the model is loaded.
+        make_stop_handler: makes what halts the run, after the request was checked, before the model loads.
 
     Raises:
         TraceGenerateError: any expected failure; the trace, if one was begun, is closed and kept.
@@ -118,7 +119,7 @@ def generate_traced(
         raise UsageError(f"--max-new-tokens is {request.max_new_tokens}; it must be at least 1.")
     if request.path.exists() and not request.force:
         _refuse_existing(request.path)
-    halter = make_halter() if make_halter is not None else None
+    stop_handler = make_stop_handler() if make_stop_handler is not None else None
     loaded = load_model(request.model, progress)
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     inputs = prepare_inputs(request.prompt, loaded.tokenizer, limit)
@@ -126,7 +127,7 @@ def generate_traced(
         on_prepared(inputs)
     progress.phase("generating")
     with quiet_library():
-        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, halter)
+        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, stop_handler)
 
 
 def _generate(
@@ -136,7 +137,7 @@ def _generate(
     listeners: Sequence[Listener],
     on_hit: Callable[[Hit], None] | None,
     check_interrupt: Callable[[], None] | None,
-    halter: Halter | None,
+    stop_handler: StopHandler | None,
 ) -> GenerationResult:
     import torch
 
@@ -156,7 +157,7 @@ def _generate(
         listeners=listeners,
         breaks=request.breaks,
         between_steps=check_interrupt,
-        halt=halter,
+        halt=stop_handler,
         # The answer is still wanted; what `exit` means beyond `stop` is the caller's part.
         on_break="stop" if request.on_break == "exit" else request.on_break,
         on_hit=on_hit,
@@ -220,7 +221,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         try:
             config = GenerationConfig(**generation_arguments(settings))
         except (ValueError, TypeError) as error:
-            raise UsageError(f"Generation settings: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"Generation settings: {first_line(error)}") from error
     require_traced_mode(config)
 
 
@@ -230,7 +231,7 @@ def _refuse_existing(path: Path) -> None:
 
 def _explained(error: Exception) -> TraceGenerateError:
     """The one line for a fault of the model; the trace up to there is closed and kept."""
-    text = next(iter(str(error).splitlines()), "")
+    text = first_line(error)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         return DeviceError(
             "Out of memory in generation; the trace is kept up to the last whole step. "
@@ -238,6 +239,4 @@ def _explained(error: Exception) -> TraceGenerateError:
         )
     if isinstance(error, ValueError | TypeError):
         return UsageError(f"generate() refuses these settings: {text}")
-    return GenerationError(
-        f"The model failed in generation: {type(error).__name__}: {text} (the trace up to there is kept)"
-    )
+    return GenerationError(f"The model failed in generation: {named(error)} (the trace up to there is kept)")

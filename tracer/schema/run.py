@@ -73,7 +73,7 @@ class ModuleInfo(Record):
     class_name: str
 
 
-class ModelFacts(Record):
+class ModelInfo(Record):
     """What the configuration says about the model; None where its architecture has no such thing.
 
     Attributes:
@@ -196,7 +196,7 @@ class RunHeader(Record):
         started_at: UTC, ISO 8601.
     """
 
-    model: ModelFacts
+    model: ModelInfo
     generation_config: dict[str, str]
     do_sample: bool
     max_length: int | None

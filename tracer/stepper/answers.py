@@ -20,6 +20,7 @@ from reports.view.stops.context import Context
 from tracer.analysis.why.why import why
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
+from tracer.messages import named
 
 _STACK = 12
 """Frames that ``w`` shows."""
@@ -47,8 +48,7 @@ def evaluated(halt: Halt, expression: str) -> RenderableType:
     except SyntaxError as error:
         return render_text([f"{type(error).__name__}: {error.msg}"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's expression raises
-        message = next(iter(str(error).splitlines()), "")
-        return render_text([f"{type(error).__name__}: {message}" if message else type(error).__name__])
+        return render_text([named(error)])
     lines = text.splitlines() or [""]
     if len(lines) > _VALUE_LINES:
         lines = [*lines[:_VALUE_LINES], f"… {len(lines) - _VALUE_LINES} more lines"]

@@ -17,7 +17,7 @@ from reports.view.stops.step import step_view, stop_title
 from reports.view.text import plain
 from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.errors import TraceGenerateError
-from tracer.halting.callback import Halt, Halting
+from tracer.halting.callback import Halt, StopCallback
 from tracer.halting.live_run import LiveRun
 from tracer.halting.stops import NO_STEPS, StopPlan
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
@@ -39,7 +39,7 @@ _CHOSEN: tuple[StopName | None, ...] = ("append", "update", "stopping", None)
 
 
 class Stepper:
-    """A halter that asks at each halt what to do.
+    """A stop handler that asks at each halt what to do.
 
     Ctrl-C and ``q`` end the generation by a ``KeyboardInterrupt``, its trace closed; the end of input lets
     it go on to its end without halts.
@@ -71,7 +71,7 @@ class Stepper:
         self._lines = lines
         self._console = console
         self._on_begin = on_begin
-        self._halting = Halting(plan, self._halt)
+        self._halting = StopCallback(plan, self._halt)
         self._live: LiveRun | None = None
         self._until: Condition | None = None
         self._closed = False

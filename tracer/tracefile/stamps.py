@@ -7,9 +7,9 @@ import os
 import sqlite3
 
 from tracer.errors import OutputError, TraceFileError
+from tracer.messages import one_line, shown
 from tracer.schema.stamp import Stamp
 from tracer.tracefile.encoding.digests import digest
-from tracer.tracefile.messages import one_line, shown
 from tracer.tracefile.reading.database import Database
 from tracer.tracefile.writing.statements import record_text
 

@@ -9,7 +9,7 @@ from reports.view.figures import count, plural
 from reports.view.glossary import CRITERIA, PROCESSORS, SETTINGS, settings_text
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, token_views
-from tracer.schema.run import ModelFacts, PromptRow, RunHeader, TokenText
+from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _prompt(row: int, prompt: PromptRow, tokens: Mapping[int, TokenText]) -> Pro
     )
 
 
-def _model_facts(model: ModelFacts) -> Iterator[Fact]:
+def _model_facts(model: ModelInfo) -> Iterator[Fact]:
     yield Fact("parameters", count(model.parameters))
     yield from _sizes(model)
     yield Fact("dtype", plain(model.dtype), "of the parameters")
@@ -125,7 +125,7 @@ def _model_facts(model: ModelFacts) -> Iterator[Fact]:
     yield Fact("devices", _devices(model.devices), "where the modules are")
 
 
-def _sizes(model: ModelFacts) -> Iterator[Fact]:
+def _sizes(model: ModelInfo) -> Iterator[Fact]:
     sizes = (
         ("layers", model.layers, "decoder layers, each with its own part of the KV cache"),
         ("hidden size", model.hidden_size, "width of a token's vector between the layers"),
@@ -141,7 +141,7 @@ def _sizes(model: ModelFacts) -> Iterator[Fact]:
             yield Fact(name, str(size), meaning)
 
 
-def _sharing(model: ModelFacts) -> str:
+def _sharing(model: ModelInfo) -> str:
     shared = model.queries_per_kv_head
     if shared is None or shared == 1:
         return "each query head has its own keys and values"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reports.html import comparison
+from reports.html import comparison, page
 from reports.html.bundle import bundle, page_modules
 
 
@@ -17,12 +17,26 @@ def test_a_module_comes_after_what_it_imports() -> None:
             "two.js": 'import { one } from "./one.js";\nexport const two = () => one;\n',
             "one.js": "export const one = 1;\n",
             "unused.js": "export const three = 3;\n",
-        }
+        },
+        "main.js",
     )
     assert re.findall(r'^modules\["(\w+\.js)"\]', script, re.MULTILINE) == ["one.js", "two.js", "main.js"]
     assert 'const { two: zwei } = modules["two.js"];' in script
     assert "return { two };" in script
     assert "unused" not in script
+
+
+def test_imports_are_relative_to_the_file() -> None:
+    script = bundle(
+        {
+            "page/main.js": 'import { one } from "../lib/one.js";\nimport { two } from "./two.js";\n',
+            "page/two.js": "export const two = 2;\n",
+            "lib/one.js": "export const one = 1;\n",
+        },
+        "page/main.js",
+    )
+    assert 'const { one } = modules["lib/one.js"];' in script
+    assert 'const { two } = modules["page/two.js"];' in script
 
 
 @pytest.mark.parametrize(
@@ -44,10 +58,10 @@ def test_a_module_comes_after_what_it_imports() -> None:
 )
 def test_what_is_not_understood_is_refused(modules: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        bundle(modules)
+        bundle(modules, "main.js")
 
 
 def test_there_is_no_module_that_no_page_uses() -> None:
     modules = page_modules()
-    scripts = bundle(modules) + bundle(modules, comparison.ENTRY)
+    scripts = bundle(modules, page.ENTRY) + bundle(modules, comparison.ENTRY)
     assert set(re.findall(r'^modules\["([\w/-]+\.js)"\]', scripts, re.MULTILINE)) == set(modules)

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from reports.html.output import write_page
 from reports.html.pack import Section, rounded
 from tests.reports.html.samples import make_trace, page_of
 from tests.support.command import call_main
 from tests.support.synthetic import PROMPT_TEXT, synthetic_header, synthetic_steps
 from tracer.errors import OutputError
+from tracer.output_files import write_text
 from tracer.reading import open_trace
 
 KINDS = {"f4": np.float32, "i4": np.int32, "u1": np.uint8}
@@ -133,16 +133,16 @@ def test_only_one_script_and_one_style_may_act(tmp_path: Path) -> None:
 
 def test_a_page_is_whole_or_not_there(tmp_path: Path) -> None:
     target = tmp_path / "page.html"
-    write_page(target, "one")
+    write_text(target, "one")
     with pytest.raises(OutputError, match="exists already"):
-        write_page(target, "two")
+        write_text(target, "two")
     assert target.read_text() == "one"
-    write_page(target, "two", force=True)
+    write_text(target, "two", force=True)
     assert target.read_text() == "two"
     with pytest.raises(OutputError, match="it is a folder"):
-        write_page(tmp_path, "x", force=True)
+        write_text(tmp_path, "x", force=True)
     with pytest.raises(OutputError, match="there is no folder"):
-        write_page(tmp_path / "gone" / "page.html", "x")
+        write_text(tmp_path / "gone" / "page.html", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 

@@ -89,7 +89,7 @@ def page_target(
     """
     if given is None:
         return None
-    from reports.html.output import check_target
+    from tracer.output_files import check_target
 
     target = Path(given) if given else usual
     if target.resolve() in [path.resolve() for path in apart_from]:
@@ -151,7 +151,8 @@ def _write_page(
     *,
     force: bool,
 ) -> None:
-    from reports.html import render_comparison, write_page
+    from reports.html import render_comparison
     from reports.view.questions.comparison import comparison_view
+    from tracer.output_files import write_text
 
-    write_page(page, render_comparison(comparison_view(*runs, report, names)), force=force)
+    write_text(page, render_comparison(comparison_view(*runs, report, names)), force=force)

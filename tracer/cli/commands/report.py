@@ -23,11 +23,11 @@ import click
 @click.option("--force", is_flag=True, help="Replace an existing page.")
 def report(path: Path, output: Path | None, number: int | None, redact: bool, force: bool) -> None:
     """Make one HTML file that steps through a recording in any browser, offline."""
-    from reports.html import check_target, write_page
+    from tracer.output_files import check_target, write_text
     from tracer.reading import open_trace
 
     target = output or path.with_suffix(".html")
     with open_trace(path) as recording:
         check_target(target, force=force)
-        write_page(target, recording.to_html(run=number, redact=redact), force=force)
+        write_text(target, recording.to_html(run=number, redact=redact), force=force)
     click.echo(str(target))

@@ -12,7 +12,7 @@ import click
 
 from tracer.cli.conditions import checked_conditions
 from tracer.cli.display import ProgressDisplay, output_console
-from tracer.cli.halts import halt_options, halter_maker, make_stepper
+from tracer.cli.halts import halt_options, make_stepper, stop_handler_maker
 from tracer.cli.steps import StepSet
 from tracer.errors import CheckFailedError, IncompleteTraceError, UsageError
 
@@ -149,7 +149,7 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
         raise UsageError(f"--step shows each stop; {'--quiet' if quiet else '--json'} would hide it.")
     if options["on_break"] is not None and not options["breaks"]:
         raise UsageError("--on-break needs a --break condition.")
-    make_halter = halter_maker(options)
+    make_stop_handler = stop_handler_maker(options)
     # Prompts are checked before torch is imported, which takes seconds.
     request = generation_request(options, prompt_spec(options))
     page = _page(options, request.path)
@@ -174,7 +174,7 @@ def run(interrupts: Interrupts, /, **options: Any) -> None:
             on_hit=on_hit,
             on_prepared=print_notes,
             check_interrupt=interrupts.check,
-            make_halter=make_halter if stepper is None else lambda: stepper,
+            make_stop_handler=make_stop_handler if stepper is None else lambda: stepper,
         )
     for fault in stepper.faults if stepper is not None else ():
         click.echo(f"note: the stepper failed {fault}", err=True)
@@ -267,7 +267,7 @@ def prompt_spec(options: dict[str, Any]) -> PromptSpec:
 
 def _page(options: dict[str, Any], trace: Path) -> Path | None:
     """Where the HTML report goes, refused before any work is done for it; None for no report."""
-    from reports.html.output import check_target
+    from tracer.output_files import check_target
 
     page: Path | None = options["html"]
     if options["no_html"]:
@@ -282,11 +282,11 @@ def _page(options: dict[str, Any], trace: Path) -> Path | None:
 
 
 def _write_page(page: Path, trace: Path, *, force: bool) -> None:
-    from reports.html import write_page
+    from tracer.output_files import write_text
     from tracer.reading import open_trace
 
     with open_trace(trace) as recording:
-        write_page(page, recording.to_html(), force=force)
+        write_text(page, recording.to_html(), force=force)
 
 
 def _print_result(result: GenerationResult, page: Path | None, *, quiet: bool, as_json: bool) -> None:

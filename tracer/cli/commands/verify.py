@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tracer.cli.display import ProgressDisplay, output_console
+from tracer.clock import utc_now
 from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError, UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _stamp(path: Path, kind: Any, ok: bool, summary: str, run: int | None, detai
     from tracer.schema.stamp import Stamp
     from tracer.tracefile import stamp
 
-    made_at = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    made_at = utc_now()
     record = Stamp(kind=kind, ok=ok, made_at=made_at, summary=summary, run=run, details=details)
     stamp(path, record)
 

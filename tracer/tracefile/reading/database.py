@@ -16,8 +16,8 @@ from types import NoneType
 from typing import Any, TypeAlias
 
 from tracer.errors import TraceFileError
+from tracer.messages import one_line, reason, shown
 from tracer.tracefile.format import APPLICATION_ID, MAX_BLOB, SCHEMA_VERSION
-from tracer.tracefile.messages import one_line, reason, shown
 from tracer.tracefile.reading.opening import connect_for_reading, ordinary_file
 from tracer.tracefile.reading.queries import VERSIONS, Queries
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tracer.errors import TraceFileError
+from tracer.messages import reason, shown
 from tracer.tracefile.format import APPLICATION_ID
-from tracer.tracefile.messages import reason, shown
 
 
 def ordinary_file(path: Path) -> tuple[Path, int]:

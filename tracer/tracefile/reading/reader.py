@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from tracer.errors import TraceFileError, UsageError
+from tracer.messages import shown
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.tracefile.messages import shown
 from tracer.tracefile.reading.database import Database
 from tracer.tracefile.reading.kv_cache import CacheReading
 from tracer.tracefile.reading.run_reading import RunReading

@@ -12,8 +12,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from tracer.errors import IncompleteTraceError, TraceGenerateError
+from tracer.messages import one_line, shown
 from tracer.schema.run import RunHeader, TokenText
-from tracer.tracefile.messages import one_line, shown
 from tracer.tracefile.writing.jobs import BuildErrorHook, EndWrite, Job, Listener, StepWrite
 from tracer.tracefile.writing.writer import TraceWriter
 

@@ -6,15 +6,15 @@ import contextlib
 import json
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 
+from tracer.clock import utc_now
 from tracer.errors import OutputError
+from tracer.messages import shown
+from tracer.output_files import check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
 from tracer.tracefile.format import APPLICATION_ID, SCHEMA_VERSION, TABLES
-from tracer.tracefile.messages import one_line, shown
 from tracer.version import __version__
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -33,33 +33,13 @@ def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
     Raises:
         OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
     """
-    replacing = _check_target(path, force=force)
+    replacing = check_target(path, force=force)
     with _as_output_error(path):
         if replacing:
             _replace(path)
         else:
             _build_new(path)
         return _open_for_writing(path)
-
-
-def _check_target(path: Path, *, force: bool) -> bool:
-    """Whether there is a file to be replaced."""
-    with _as_output_error(path):
-        try:
-            status = path.stat() if path.exists() else path.lstat()
-        except FileNotFoundError:
-            if not path.parent.is_dir():
-                raise OutputError(
-                    f"cannot write {shown(path)}: there is no folder {shown(path.parent)}"
-                ) from None
-            return False
-    if stat.S_ISDIR(status.st_mode):
-        raise OutputError(f"cannot write {shown(path)}: it is a folder")
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-        raise OutputError(f"cannot write {shown(path)}: it is not an ordinary file")
-    if not force:
-        raise OutputError(f"{shown(path)} exists already; choose another name or add --force to replace it")
-    return True
 
 
 def _build_new(path: Path) -> None:
@@ -126,7 +106,7 @@ def _build(path: Path) -> None:
     meta = {
         "product": "trace-generate",
         "version": __version__,
-        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created_at": utc_now(),
         "columns": json.dumps(columns),
     }
     connection = sqlite3.connect(path, isolation_level=None)
@@ -172,9 +152,6 @@ def _as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise OutputError(f"{shown(path)} exists already; choose another name or add --force") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise OutputError(f"cannot write {shown(path)}: {one_line(reason)}") from None
-    except sqlite3.Error as error:
-        raise OutputError(f"cannot write {shown(path)}: {one_line(error)}") from None
+        raise exists_already(path) from None
+    except (OSError, ValueError, sqlite3.Error) as error:
+        raise unwritable(path, error) from None

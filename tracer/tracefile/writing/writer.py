@@ -10,13 +10,13 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 
 from tracer.errors import IncompleteTraceError, OutputError
+from tracer.messages import one_line, shown
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain, digest
 from tracer.tracefile.encoding.packing import pack_step
 from tracer.tracefile.encoding.saved import SavedTensor
 from tracer.tracefile.encoding.validity import check_header, check_step
-from tracer.tracefile.messages import one_line, shown
 from tracer.tracefile.writing.creation import create_database
 from tracer.tracefile.writing.open_run import OpenRun
 from tracer.tracefile.writing.statements import (

@@ -34,3 +34,19 @@ def reason(error: BaseException) -> str:
         place = ".".join(str(part) for part in first["loc"])
         return one_line(f"{place}: {first['msg']}" if place else first["msg"])
     return one_line(error) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that is not empty; the error's class where there is none.
+
+    Args:
+        error: one of a library's or a person's, whose text may have many lines.
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return one_line(next((line for line in lines if line), type(error).__name__))
+
+
+def named(error: BaseException) -> str:
+    """Class and first line of an error, e.g. ``ValueError: no such token``."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
