@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,35 +10,114 @@ import numpy.typing as npt
 import torch
 
 from hooks.kv_cache.proof import CacheReading
-from hooks.kv_cache.view import NO_CACHE, CacheLooks
-from hooks.modules.reduction import TakenCalls
-from hooks.scores.random_state import DrawStates
+from hooks.kv_cache.view import NO_CACHE, CacheSignature
+from hooks.modules.reduction import ReducedCalls
+from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
 from tracer.schema.step import CaptureError, Check, ForwardResult, Intervention, ScoreColumns, Violation
 from tracer.schema.tensors import TensorInfo
 
 Array = npt.NDArray[Any]
 
+_SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "cache_slots")
+_GROUPS = ("arguments", "fired", "saved")
+
+
+@dataclass
+class StepTensors:
+    """Private copies of a step's tensors: on their devices until the step is over, then on the host.
+
+    Attributes:
+        mask: attention mask over the whole sequences, ``[batch, length]``.
+        arguments: integer arguments of ``forward``, by name.
+        scores: ``[stages, batch, vocab]``.
+        chosen: ``[batch]`` the appended tokens.
+        fired: ``[batch]`` answer of each stopping criterion, by its index.
+        done: ``[batch]`` the criteria's common answer.
+        next_position: ``cache_position`` of the next step.
+        cache_norms: of the new cache slots, ``[2 · layers, batch, KV heads, new slots]``, keys first.
+        cache_slots: the new cache slots where they are stored, with the head dimension behind.
+        saved: other tensors that the trace stores, by name.
+    """
+
+    mask: torch.Tensor | None = None
+    arguments: dict[str, torch.Tensor] = field(default_factory=dict)
+    scores: torch.Tensor | None = None
+    chosen: torch.Tensor | None = None
+    fired: dict[int, torch.Tensor] = field(default_factory=dict)
+    done: torch.Tensor | None = None
+    next_position: torch.Tensor | None = None
+    cache_norms: torch.Tensor | None = None
+    cache_slots: torch.Tensor | None = None
+    saved: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def copy(self) -> StepTensors:
+        """The same tensors without those that the trace stores; later additions to either stay its own."""
+        return replace(self, arguments={**self.arguments}, fired={**self.fired}, cache_slots=None, saved={})
+
+    def to_host(self, others: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
+        """Bring all tensors to the host; on a GPU this waits for the device once.
+
+        Args:
+            others: tensors that are not among the step's.
+
+        Returns:
+            Copies of those.
+        """
+        single = [name for name in _SINGLE if getattr(self, name) is not None]
+        copies = iter(to_host_all([*self._all(), *others]))
+        for name in single:
+            setattr(self, name, next(copies))
+        for group in _GROUPS:
+            setattr(self, group, {key: next(copies) for key in getattr(self, group)})
+        return [*copies]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory, in bytes."""
+        return sum(tensor.nbytes for tensor in self._all())
+
+    def _all(self) -> Iterator[torch.Tensor]:
+        for name in _SINGLE:
+            tensor = getattr(self, name)
+            if tensor is not None:
+                yield tensor
+        for group in _GROUPS:
+            yield from getattr(self, group).values()
+
 
 @dataclass
 class CaughtStep:
-    """One step as the hooks saw it: plain values, and private copies of tensors by name.
+    """One step as the hooks saw it: plain values, and private copies of tensors.
 
     Attributes:
         number: step number, from 1.
         started: seconds since the start of the run.
-        inputs: name and looks of every tensor argument.
-        others: other arguments as text.
+        inputs: name and spec of every tensor argument of ``forward``.
+        others: its other arguments as text.
+        ids_before: spec of ``input_ids`` before the step.
         sequence_length: tokens of each row before the step.
         fed: tokens that go into the model.
         stages: number of score stages.
-        held: tensors ``mask`` (over the whole sequences), ``input/NAME`` (integer arguments), ``scores``
-            ``[stages, batch, vocab]``, ``chosen`` ``[batch]``, ``fired/INDEX`` and ``done`` (answers of the
-            stopping criteria, ``[batch]``), ``next_position``, and of the KV cache ``norms`` ``[2 · layers,
-            batch, KV heads, new slots]`` and ``slots``, the same with a dimension more, to be stored.
-        saved: other tensors that the trace stores, by name.
-        summary: of the scores, where it was made at once; it does not know what rows had ended.
+        tensors: copies of tensors.
+        cache_before: signature of the KV cache before the step.
+        cache_after: the same after its forward pass.
         cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
+        forward: specs of the results of the forward pass.
+        forward_seconds: how long it took.
+        extra_forwards: forward passes that a processor made.
+        calls: its module calls.
+        rng: RNG states around the draw.
+        ids_after: spec of ``input_ids`` after the step.
+        updated: whether the arguments of the next step were prepared.
+        next_mask: spec of the next step's attention mask.
+        summary: columns of the scores where they were computed at once; they do not know which rows had
+            ended.
+        checks: results of checks made so far.
+        violations: what did not hold.
+        errors: faults in recording.
+        interventions: what the user changed.
+        seconds: how long the step took.
     """
 
     number: int
@@ -49,64 +128,52 @@ class CaughtStep:
     sequence_length: int
     fed: int
     stages: int
-    cache_before: CacheLooks = NO_CACHE
-    cache_after: CacheLooks = NO_CACHE
+    tensors: StepTensors = field(default_factory=StepTensors)
+    cache_before: CacheSignature = NO_CACHE
+    cache_after: CacheSignature = NO_CACHE
     cache_read: tuple[CacheReading, list[torch.Tensor]] | None = None
     forward: ForwardResult | None = None
     forward_seconds: float = 0.0
     extra_forwards: int = 0
-    calls: TakenCalls | None = None
-    draw: DrawStates | None = None
+    calls: ReducedCalls | None = None
+    rng: RngStates | None = None
     ids_after: TensorInfo | None = None
     updated: bool = False
     next_mask: TensorInfo | None = None
+    summary: ScoreColumns | None = None
     checks: list[Check] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     errors: list[CaptureError] = field(default_factory=list)
     interventions: list[Intervention] = field(default_factory=list)
-    held: dict[str, torch.Tensor] = field(default_factory=dict)
-    saved: dict[str, torch.Tensor] = field(default_factory=dict)
-    summary: ScoreColumns | None = None
     seconds: float = 0.0
 
     def copy(self) -> CaughtStep:
-        """The same step without what it saves; what is added to either is not in the other."""
+        """The same step without the tensors that the trace stores; later additions to either stay its own."""
         return replace(
             self,
+            tensors=self.tensors.copy(),
             checks=[*self.checks],
             violations=[*self.violations],
             errors=[*self.errors],
             interventions=[*self.interventions],
-            held={name: tensor for name, tensor in self.held.items() if name != "slots"},
-            saved={},
         )
 
-    def let_scores_go(self) -> None:
-        """Give their memory back where there is a summary of them."""
+    def release_scores(self) -> None:
+        """Release the memory of the scores where there is a summary of them."""
         if self.summary is not None:
-            self.held.pop("scores", None)
+            self.tensors.scores = None
 
-    def to_host(self, others: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
-        """Bring all tensors to the host; on a GPU this waits for the device once.
-
-        Args:
-            others: tensors that are none of the step's.
-
-        Returns:
-            Copies of those.
-        """
-        copies = iter(to_host_all([*self.held.values(), *self.saved.values(), *others]))
-        self.held = dict(zip(self.held, copies, strict=False))
-        self.saved = dict(zip(self.saved, copies, strict=False))
-        return [*copies]
-
-    def array(self, name: str) -> Array | None:
-        """A held tensor as an array, None if it was not caught."""
-        tensor = self.held.get(name)
-        return None if tensor is None else to_host(tensor)
+    @property
+    def rows(self) -> int:
+        """Rows of the batch."""
+        return self.ids_before.shape[0]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors, and of what was taken of module calls."""
-        taken = 0 if self.calls is None else self.calls.nbytes
-        return taken + sum(tensor.nbytes for tensor in (*self.held.values(), *self.saved.values()))
+        """Size of the tensors and of the notes of module calls, in bytes."""
+        return self.tensors.nbytes + (0 if self.calls is None else self.calls.nbytes)
+
+
+def as_array(tensor: torch.Tensor | None) -> Array | None:
+    """The values of a tensor of a step as an array, None if it was not caught."""
+    return None if tensor is None else to_host(tensor)

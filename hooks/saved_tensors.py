@@ -1,8 +1,9 @@
-"""Tensors of a step that the trace stores, as bytes; made on the thread that writes."""
+"""The bytes of the tensors that the trace stores of a step; made on the thread that writes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import torch
 
@@ -10,24 +11,23 @@ from hooks.caught_step import CaughtStep
 from hooks.kv_cache.view import slot_names
 from hooks.tensors import saved_bytes
 
-Stored = tuple[str, tuple[int, ...], memoryview]
+SavedValues: TypeAlias = tuple[str, tuple[int, ...], memoryview]
 """Name of the dtype, shape, and values: little-endian, row-major."""
 
 
-def stored(caught: CaughtStep) -> Iterator[tuple[str, Stored]]:
+def saved_tensors(caught: CaughtStep) -> Iterator[tuple[str, SavedValues]]:
     """Name and values of every tensor that the trace stores of a step.
 
     Args:
         caught: the step, on the host.
     """
-    for name, tensor in caught.saved.items():
+    for name, tensor in caught.tensors.saved.items():
         yield name, (_dtype(tensor), tuple(tensor.shape), saved_bytes(tensor))
-    slots = caught.held.get("slots")
-    if slots is not None:
-        yield from _by_layer(slots)
+    if caught.tensors.cache_slots is not None:
+        yield from _by_layer(caught.tensors.cache_slots)
 
 
-def _by_layer(slots: torch.Tensor) -> Iterator[tuple[str, Stored]]:
+def _by_layer(slots: torch.Tensor) -> Iterator[tuple[str, SavedValues]]:
     """The slots of every layer, cut out of the bytes of all."""
     values, dtype, shape = saved_bytes(slots), _dtype(slots), tuple(slots.shape[1:])
     size = values.nbytes // len(slots)

@@ -1,4 +1,4 @@
-"""Read tensors without touching them: what they look like, and copies on the host."""
+"""Read tensors without touching them: their specs, and copies on the host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def info_of(tensor: Tensor) -> TensorInfo:
 
 @lru_cache(maxsize=256)
 def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
-    """The record of a tensor of these looks."""
+    """The record of a tensor's spec."""
     return TensorInfo(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
 
 
@@ -56,7 +56,7 @@ def to_host(tensor: Tensor) -> npt.NDArray[Any]:
 
     Floats that NumPy lacks (bfloat16) and half precision come as float32, which holds them exactly.
     """
-    tensor = plain(tensor)
+    tensor = detached(tensor)
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
     array: npt.NDArray[Any] = tensor.numpy() if tensor.is_cpu else tensor.cpu().numpy()
@@ -64,9 +64,9 @@ def to_host(tensor: Tensor) -> npt.NDArray[Any]:
 
 
 def to_host_all(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies on the host, in order; tensors that are there already are handed back as they are.
+    """Copies on the host, in order; tensors that are there already are returned as they are.
 
-    From a GPU all copies are queued into one piece of pinned memory and waited for once.
+    From a GPU all copies are queued into one piece of pinned memory, and waited for once.
 
     Args:
         tensors: tensors on any devices.
@@ -74,17 +74,18 @@ def to_host_all(tensors: Sequence[Tensor]) -> list[Tensor]:
     on_gpu = [tensor for tensor in tensors if tensor.is_cuda]
     if not on_gpu:
         return [tensor.cpu() for tensor in tensors]
-    room = _rooms(on_gpu)
+    targets = _pinned(on_gpu)
     copies = [
-        next(room).copy_(tensor, non_blocking=True) if tensor.is_cuda else tensor.cpu() for tensor in tensors
+        next(targets).copy_(tensor, non_blocking=True) if tensor.is_cuda else tensor.cpu()
+        for tensor in tensors
     ]
     for device in {tensor.device for tensor in on_gpu}:
         torch.cuda.current_stream(device).synchronize()
     return copies
 
 
-def _rooms(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Room for copies of tensors on a GPU, one after the other."""
+def _pinned(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Pinned memory for copies of tensors on a GPU, one piece for all."""
     starts = list(accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0))
     memory = torch.empty(starts.pop(), dtype=torch.uint8, pin_memory=True)
     for tensor, start in zip(tensors, starts, strict=True):
@@ -97,14 +98,14 @@ def saved_bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
-def plain(tensor: Tensor) -> Tensor:
+def detached(tensor: Tensor) -> Tensor:
     """The tensor without its graph; most here have none, and asking is quicker than detaching."""
     return tensor.detach() if tensor.requires_grad else tensor
 
 
-def keep(tensor: Tensor) -> Tensor:
-    """A private copy, so that nothing that happens later can change what was recorded."""
-    return plain(tensor).clone()
+def clone(tensor: Tensor) -> Tensor:
+    """A private copy, which nothing that happens later can change."""
+    return detached(tensor).clone()
 
 
 def is_small_integer(tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hooks.caught_step import CaughtStep
 from hooks.loop.step_builder import StepBuilder
-from hooks.saved_tensors import stored
+from hooks.saved_tensors import saved_tensors
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch
 from tracer.errors import CheckFailedError
@@ -89,7 +89,7 @@ class RecordingSink:
         if self._builder is None:
             return False
         self.steps += 1
-        caught.let_scores_go()
+        caught.release_scores()
         self._recorder.put(StepJob(self._builder, caught, self._violated))
         if self._between_steps is not None:
             self._between_steps()
@@ -147,7 +147,7 @@ class StepJob:
         step, new_tokens = self.builder.build(self.caught)
         if step.head.violations:
             self.violated.set()
-        tensors = {name: SavedTensor(*values) for name, values in stored(self.caught)}
+        tensors = {name: SavedTensor(*values) for name, values in saved_tensors(self.caught)}
         return StepWrite(step, new_tokens, tensors)
 
 

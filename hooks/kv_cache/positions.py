@@ -1,4 +1,4 @@
-"""Proof that cache_position, position_ids, attention mask and cache length tell one story, per row."""
+"""The check that cache_position, position_ids, attention mask and cache length agree, row by row."""
 
 from __future__ import annotations
 
@@ -30,11 +30,7 @@ def check_positions(
 
 
 def _disagreements(values: Mapping[str, Ints], cached: int, new: int, rows: int) -> Iterator[Violation]:
-    position = values.get("cache_position")
-    if position is not None:
-        expected = np.arange(cached, cached + new)
-        if position.shape != expected.shape or (position != expected).any():
-            yield _violation(f"cache_position is {_short(position)}, expected {_short(expected)}")
+    yield from _wrong_cache_position(values.get("cache_position"), cached, new)
     mask = values.get("attention_mask")
     if mask is not None and mask.ndim == 2 and mask.shape[1] != cached + new:
         yield _violation(
@@ -47,18 +43,32 @@ def _disagreements(values: Mapping[str, Ints], cached: int, new: int, rows: int)
     if ids.ndim != 2 or ids.shape[0] not in (1, rows) or ids.shape[1] != new:
         yield _violation(f"position_ids has shape {list(ids.shape)}, expected [{rows}, {new}]")
         return
-    seen = np.ones((1, cached + new), dtype=bool) if mask is None or mask.ndim != 2 else mask != 0
+    visible = np.ones((1, cached + new), dtype=bool) if mask is None or mask.ndim != 2 else mask != 0
+    yield from _wrong_position_ids(ids, visible, cached, rows)
+
+
+def _wrong_cache_position(position: Ints | None, cached: int, new: int) -> Iterator[Violation]:
+    if position is None:
+        return
+    expected = np.arange(cached, cached + new)
+    if position.shape != expected.shape or (position != expected).any():
+        yield _violation(f"cache_position is {_short(position)}, expected {_short(expected)}")
+
+
+def _wrong_position_ids(
+    ids: Ints, visible: npt.NDArray[np.bool_], cached: int, rows: int
+) -> Iterator[Violation]:
+    """Rows of ``[rows or 1, new]`` position ids that disagree with the mask ``[rows or 1, cached + new]``."""
     # A token's position is the number of visible tokens before it; what padding gets does not matter.
-    wanted, visible = (np.cumsum(seen, axis=1) - 1)[:, cached:], seen[:, cached:]
-    wrong = (ids != wanted) & visible
+    expected, shown = (np.cumsum(visible, axis=1) - 1)[:, cached:], visible[:, cached:]
+    wrong = (ids != expected) & shown
     if not wrong.any():
         return
-    by_row, wanted, visible = (np.broadcast_to(each, (rows, new)) for each in (ids, wanted, visible))
-    for row in np.flatnonzero(np.broadcast_to(wrong, (rows, new)).any(axis=1)).tolist():
-        shown = visible[row]
-        yield _violation(
-            f"position_ids is {_short(by_row[row][shown])}, expected {_short(wanted[row][shown])}", row
-        )
+    size = (rows, ids.shape[1])
+    ids, expected, shown, wrong = (np.broadcast_to(each, size) for each in (ids, expected, shown, wrong))
+    for row in np.flatnonzero(wrong.any(axis=1)).tolist():
+        found, wanted = ids[row][shown[row]], expected[row][shown[row]]
+        yield _violation(f"position_ids is {_short(found)}, expected {_short(wanted)}", row)
 
 
 def _violation(message: str, row: int | None = None) -> Violation:

@@ -19,7 +19,7 @@ from hooks.native import compiled
 from tracer.schema.step import Check, Violation
 
 HOST_BUDGET = 256 << 10
-"""Bytes of cache that one step reads on a CPU; of a longer cache some layers take turns each step."""
+"""Bytes of cache that one step reads on a CPU; the layers of a longer cache take turns."""
 
 DEVICE_BUDGET = STACK_BYTES
 """The same on an accelerator, whose memory is a hundred times faster."""
@@ -31,7 +31,7 @@ Sums = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Reading:
+class _Baseline:
     """Checksums of layers that were read together.
 
     Attributes:
@@ -45,7 +45,7 @@ class _Reading:
     sums: Sums
 
     def of(self, layers: tuple[int, ...]) -> Sums:
-        """Checksums of some of them."""
+        """Checksums of some of the layers."""
         if layers == self.layers:
             return self.sums
         return self.sums[[self.layers.index(layer) for layer in layers]]
@@ -53,7 +53,7 @@ class _Reading:
 
 @dataclass(frozen=True, eq=False)
 class CacheReading:
-    """What a step read of the cache.
+    """The checksums that a step took of the cache, not yet on the host.
 
     Attributes:
         length: slots in use.
@@ -67,7 +67,7 @@ class CacheReading:
     length: int
     expected: int
     total: int
-    layers: list[tuple[tuple[int, ...], _Reading | None]]
+    layers: list[tuple[tuple[int, ...], _Baseline | None]]
     sums: list[torch.Tensor]
 
     def check(self, sums: Sequence[torch.Tensor]) -> tuple[Check, list[Violation]]:
@@ -91,15 +91,15 @@ class CacheReading:
 
 
 class CacheProof:
-    """Reads the checksums of a run step by step, and keeps them for the next one."""
+    """Takes checksums step by step, and compares each step's with those of an earlier one."""
 
     def __init__(self) -> None:
-        self._last: dict[int, _Reading] = {}
+        self._last: dict[int, _Baseline] = {}
         self._next = 0
         self._weights: dict[torch.device, torch.Tensor] = {}
 
     def read(self, view: CacheView, length: int, expected: int) -> CacheReading:
-        """Read what the budget allows; an accelerator is not waited for.
+        """Read what the budget allows, without waiting for an accelerator.
 
         Args:
             view: the cache after the forward pass.
@@ -113,16 +113,16 @@ class CacheProof:
         ]
         return CacheReading(length, expected, len(view.layers), together, sums)
 
-    def keep(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
+    def set_baseline(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
         """Compare with these checksums from now on.
 
         Args:
-            reading: what :meth:`read` gave.
+            reading: what :meth:`read` returned.
             sums: its checksums on the host.
         """
         for (layers, _), both in zip(reading.layers, sums, strict=True):
             # A copy: what came from a GPU shares its memory with all results of the step.
-            read = _Reading(reading.length, layers, both[1].numpy().copy())
+            read = _Baseline(reading.length, layers, both[1].numpy().copy())
             self._last.update(dict.fromkeys(layers, read))
 
     def _turn(self, view: CacheView, length: int) -> list[int]:
@@ -140,12 +140,12 @@ class CacheProof:
 
     def _read_together(
         self, view: CacheView, layers: Sequence[int]
-    ) -> Iterator[tuple[tuple[int, ...], _Reading | None]]:
+    ) -> Iterator[tuple[tuple[int, ...], _Baseline | None]]:
         """Layers that are alike and were read together the last time, with what was read then."""
-        groups: dict[tuple[object, _Reading | None], list[int]] = {}
+        groups: dict[tuple[object, _Baseline | None], list[int]] = {}
         for layer in layers:
-            looks = None if view.alike else _slots_of(*view.layers[layer])
-            groups.setdefault((looks, self._last.get(layer)), []).append(layer)
+            spec = None if view.alike else _slots_of(*view.layers[layer])
+            groups.setdefault((spec, self._last.get(layer)), []).append(layer)
         for (_, known), members in groups.items():
             yield tuple(members), known
 
@@ -196,8 +196,8 @@ def _slots_of(key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
     return key.shape[:3], value.device
 
 
-def _differences(known: _Reading, layers: tuple[int, ...], now: Sums) -> list[Violation]:
-    """What is not as it was.
+def _differences(known: _Baseline, layers: tuple[int, ...], now: Sums) -> list[Violation]:
+    """The violations: layers whose old slots changed.
 
     Args:
         known: what was read the last time.

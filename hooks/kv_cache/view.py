@@ -1,4 +1,4 @@
-"""Read the KV cache, whatever class holds it."""
+"""The tensors of the KV cache, whatever class holds them, and the signature of the cache."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Slots = torch.Tensor | list[torch.Tensor]
 """A tensor a layer, keys of all layers, then values; stacked where they are alike."""
 
 STACK_BYTES = 64 << 20
-"""Most of a cache that is copied on an accelerator to look at all of its layers at once."""
+"""Largest cache that is copied on an accelerator in order to read all of its layers at once."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class CacheView:
 
     @cached_property
     def stack(self) -> torch.Tensor | None:
-        """All of them as one tensor; None where it is quicker to look at each, or they are not alike.
+        """All of them as one tensor; None where reading each is quicker, or they are not alike.
 
-        On an accelerator every operation costs its launch, and reading all of a short cache next to nothing.
+        On an accelerator every operation costs its launch, and reading all of a short cache almost nothing.
         """
         tensors = self.tensors
         if not tensors or tensors[0].is_cpu or not self.alike:
@@ -83,7 +83,7 @@ class CacheView:
 
 
 def view_cache(cache: object) -> CacheView:
-    """Look at a cache object, the legacy tuple form, or nothing at all."""
+    """The view of a cache object, of the legacy tuple form, or of no cache at all."""
     kind = type(cache).__name__ if cache is not None else "none"
     if isinstance(cache, Cache):
         keys, values = getattr(cache, "key_cache", []), getattr(cache, "value_cache", [])
@@ -117,22 +117,22 @@ def _legacy_layers(cache: object) -> Layers:
     return layers
 
 
-_Looks = tuple[torch.Size, torch.dtype, torch.device]
+_Spec = tuple[torch.Size, torch.dtype, torch.device]
 
 
 @dataclass(frozen=True)
-class CacheLooks:
-    """What a cache looked like; its record is made when it is needed, on the thread that writes.
+class CacheSignature:
+    """The specs of a cache's tensors; its record is made when it is needed, on the thread that writes.
 
     Attributes:
         kind: class of the cache object.
         length: slots in use.
-        groups: how many layers followed each other that looked the same, and looks of their keys and values.
+        groups: how many layers in a row have the same specs, and the specs of their keys and values.
     """
 
     kind: str
     length: int
-    groups: tuple[tuple[int, _Looks, _Looks], ...] = ()
+    groups: tuple[tuple[int, _Spec, _Spec], ...] = ()
 
     @cached_property
     def record(self) -> CacheState:
@@ -145,37 +145,37 @@ class CacheLooks:
         return CacheState(kind=self.kind, length=self.length, groups=tuple(groups))
 
 
-NO_CACHE = CacheLooks(kind="none", length=0)
+NO_CACHE = CacheSignature(kind="none", length=0)
 
 
-def look_at_cache(view: CacheView, positions: int) -> CacheLooks:
-    """What a cache looks like.
+def cache_signature(view: CacheView, positions: int) -> CacheSignature:
+    """The signature of a cache.
 
     Args:
         view: the cache.
         positions: tokens processed so far.
     """
-    groups: list[tuple[int, _Looks, _Looks]] = []
+    groups: list[tuple[int, _Spec, _Spec]] = []
     first = 0
-    for count in _alike(view):
+    for count in _runs_of_layers(view):
         key, value = view.layers[first]
-        groups.append((count, _looks_of(key), _looks_of(value)))
+        groups.append((count, _spec(key), _spec(value)))
         first += count
-    return CacheLooks(view.kind, view.length(positions), tuple(groups))
+    return CacheSignature(view.kind, view.length(positions), tuple(groups))
 
 
-def _looks_of(tensor: torch.Tensor) -> _Looks:
+def _spec(tensor: torch.Tensor) -> _Spec:
     return tensor.shape, tensor.dtype, tensor.device
 
 
-def _alike(view: CacheView) -> list[int]:
-    """How many layers follow each other that look the same."""
+def _runs_of_layers(view: CacheView) -> list[int]:
+    """How many layers in a row have the same specs."""
     if view.layers and view.alike:
         return [len(view.layers)]
-    return [sum(1 for _ in layers) for _, layers in groupby(view.layers, _layer_looks)]
+    return [sum(1 for _ in layers) for _, layers in groupby(view.layers, _layer_spec)]
 
 
-def _layer_looks(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
+def _layer_spec(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
     key, value = layer
     return key.shape, value.shape, key.dtype, key.device
 
@@ -210,14 +210,14 @@ def slot_names(layers: int) -> tuple[str, ...]:
     return tuple(f"kv/{layer}/{part}" for part in ("key", "value") for layer in range(layers))
 
 
-def slot_norms(view: CacheView, start: int, stop: int, slots: Slots | None = None) -> torch.Tensor | None:
+def new_slot_norms(view: CacheView, start: int, stop: int, slots: Slots | None = None) -> torch.Tensor | None:
     """Euclidean norms of the slots that a step wrote.
 
     Args:
         view: the cache after the forward pass.
         start: first new slot.
         stop: one past the last.
-        slots: what :func:`new_slots` gave, if it was asked.
+        slots: what :func:`new_slots` returned, if it was called.
 
     Returns:
         ``[2 · layers, batch, KV heads, new slots]`` float32, keys first; None where there are none, or where

@@ -10,12 +10,12 @@ import torch
 from hooks.kv_cache.proof import CacheProof, CacheReading
 from hooks.kv_cache.view import (
     NO_CACHE,
-    CacheLooks,
+    CacheSignature,
     CacheView,
     Slots,
-    look_at_cache,
+    cache_signature,
+    new_slot_norms,
     new_slots,
-    slot_norms,
     view_cache,
 )
 
@@ -30,7 +30,7 @@ class CacheWatch:
         save: whether to store the new slots.
 
     Attributes:
-        after: what the cache looked like after the last step.
+        after: signature of the cache after the last step.
         reading: what was read of it to prove that it only grows, until :meth:`take`.
     """
 
@@ -42,16 +42,16 @@ class CacheWatch:
         self.after = NO_CACHE
         self.reading: CacheReading | None = None
 
-    def first(self, inputs: Mapping[str, Any], positions: int) -> None:
-        """The first step of a run begins; later ones begin with what the step before left behind.
+    def begin(self, inputs: Mapping[str, Any], positions: int) -> None:
+        """The first step of a run begins; each later one begins with what the step before it left.
 
         Args:
             inputs: what will go into ``forward``.
             positions: tokens processed before.
         """
-        self.after = look_at_cache(view_cache(_cache_in(inputs)), positions)
+        self.after = cache_signature(view_cache(_cache_in(inputs)), positions)
 
-    def look(self, model_kwargs: Mapping[str, Any], positions: int) -> CacheLooks:
+    def update(self, model_kwargs: Mapping[str, Any], positions: int) -> CacheSignature:
         """The forward pass of a step is over.
 
         Args:
@@ -59,13 +59,13 @@ class CacheWatch:
             positions: tokens processed so far.
 
         Returns:
-            What the cache looks like now.
+            The signature of the cache now.
         """
         self._view = view_cache(_cache_in(model_kwargs))
-        self.after = look_at_cache(self._view, positions)
+        self.after = cache_signature(self._view, positions)
         return self.after
 
-    def new_slots(self, before: CacheLooks) -> Slots | None:
+    def new_slots(self, before: CacheSignature) -> Slots | None:
         """Copies of the slots that the step wrote, if they are to be stored.
 
         Args:
@@ -75,21 +75,21 @@ class CacheWatch:
             return None
         return new_slots(self._view, before.length, self.after.length)
 
-    def norms(self, before: CacheLooks, slots: Slots | None) -> torch.Tensor | None:
+    def norms(self, before: CacheSignature, slots: Slots | None) -> torch.Tensor | None:
         """Norms of the slots that the step wrote, if statistics are taken.
 
         Args:
             before: the cache before the step.
-            slots: what :meth:`new_slots` gave.
+            slots: what :meth:`new_slots` returned.
 
         Returns:
             ``[2 · layers, batch, KV heads, new slots]`` float32, keys first.
         """
         if not self._statistics or not self._view.layers:
             return None
-        return slot_norms(self._view, before.length, self.after.length, slots)
+        return new_slot_norms(self._view, before.length, self.after.length, slots)
 
-    def read(self, before: CacheLooks, fed: int) -> None:
+    def read(self, before: CacheSignature, fed: int) -> None:
         """Read what proves that the cache only grows, if statistics are taken.
 
         Args:
@@ -100,19 +100,19 @@ class CacheWatch:
             self.reading = self._proof.read(self._view, self.after.length, before.length + fed)
 
     def take(self) -> CacheReading | None:
-        """What was read in this step, which ends; the cache itself is let go."""
+        """What was read in this step, which ends; the cache itself is released."""
         reading, self.reading = self.reading, None
         self._view = view_cache(None)
         return reading
 
-    def keep(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
+    def set_baseline(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
         """Compare the next step with this one.
 
         Args:
-            reading: what :meth:`take` gave.
+            reading: what :meth:`take` returned.
             sums: its checksums on the host.
         """
-        self._proof.keep(reading, sums)
+        self._proof.set_baseline(reading, sums)
 
 
 def _cache_in(arguments: Mapping[str, Any]) -> Any:

@@ -16,10 +16,10 @@ from hooks.loop import model_info
 from hooks.loop.anchors import find_anchors
 from hooks.loop.decoding_modes import UNTRACED_METHODS, untraced
 from hooks.loop.processors import describe_criteria, describe_processors, watch_criteria, watch_processors
-from hooks.loop.run_capture import RunCapture
+from hooks.loop.run_capture import CaptureOptions, RunCapture
 from hooks.modules.module_watch import ModuleWatch
 from hooks.patches import Patches
-from hooks.probes.selection import Savings
+from hooks.probes.selection import TensorSelection
 from tracer.clock import utc_now
 from tracer.errors import UnsupportedError
 from tracer.schema.run import CaptureSettings, RunEnd, RunHeader, RunStatus
@@ -105,12 +105,12 @@ class GenerationWatch:
 
     def _install(self) -> None:
         model = self._model
-        self._savings = Savings(self._capture, model)
+        self._selection = TensorSelection(self._capture, model)
         self._statistics = self._capture.level != "shapes"
         self._modules = ModuleWatch(
-            model, self._patches, statistics=self._statistics, save=self._savings.modules
+            model, self._patches, statistics=self._statistics, save=self._selection.modules
         )
-        self._probes = self._savings.probes(model, self._patches)
+        self._probes = self._selection.probes(model, self._patches)
         self._patches.set(model, "forward", self._forward(model.forward))
         self._patches.set(model, "_sample", self._sample(model._sample))
         self._patches.set(
@@ -209,12 +209,14 @@ class GenerationWatch:
         run = RunCapture(
             self._modules,
             self._sink.put,
-            stages=1 + len(described),
-            candidates=self._capture.candidates,
-            sampling=bool(config.do_sample),
-            statistics=self._statistics,
-            save_logits=self._savings.logits,
-            save_kv=self._savings.kv,
+            CaptureOptions(
+                stages=1 + len(described),
+                candidates=self._capture.candidates,
+                sampling=bool(config.do_sample),
+                statistics=self._statistics,
+                save_logits=self._selection.logits,
+                save_kv=self._selection.kv,
+            ),
             probes=self._probes,
             processors=[*processors, *((warpers or ()) if config.do_sample else ())],
         )

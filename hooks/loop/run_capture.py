@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -15,19 +15,40 @@ from hooks.caught_step import CaughtStep
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.view import slot_names
 from hooks.kv_cache.watch import CacheWatch
+from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions, TokenChange
-from hooks.modules.call_notes import CallNotes
+from hooks.loop.open_step import OpenStep, bring_to_host, peek
 from hooks.modules.module_watch import ModuleWatch
-from hooks.modules.reduction import QueuedCalls
 from hooks.probes.probe import Probe
-from hooks.scores.random_state import DrawStates, generator_state
-from hooks.scores.stages import StepScores
-from hooks.tensors import info, info_of, is_small_integer, keep
+from hooks.scores.random_state import generator_state
+from hooks.scores.stages import ScoreStages
+from hooks.tensors import clone, info_of, is_small_integer
 from tracer.schema.run import StopName
-from tracer.schema.step import NO_TOKEN, CaptureError, ForwardResult
+from tracer.schema.step import CaptureError
 
 EARLY_TOKENS = 64
-"""Steps that feed more tokens than this (long prefills) reduce outputs one by one: few are held at once."""
+"""Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What a run captures.
+
+    Attributes:
+        stages: number of score stages.
+        candidates: cap of the lists of recorded tokens.
+        sampling: whether tokens are drawn, so that there is an RNG state to record.
+        statistics: whether to take statistics and check the cache's contents.
+        save_logits: whether to store the raw logits.
+        save_kv: whether to store the new cache slots.
+    """
+
+    stages: int
+    candidates: int
+    sampling: bool
+    statistics: bool
+    save_logits: bool = False
+    save_kv: bool = False
 
 
 class _Guard(AbstractContextManager["_Guard"]):
@@ -47,10 +68,17 @@ class _Guard(AbstractContextManager["_Guard"]):
 
 
 class RunCapture:
-    """Told by the hooks what happens inside ``_sample``; hands over each finished step.
+    """Receives the events of one run from the hooks, and delivers each finished step.
+
+    Args:
+        modules: the module watch of the model.
+        deliver: called with each finished step; returns whether the run shall end there.
+        options: what to capture.
+        probes: optional captures of the forward pass.
+        processors: the processors and warpers themselves, in order, whose settings a user may change.
 
     Attributes:
-        steps: steps handed over so far.
+        steps: steps delivered so far.
         input_ids: ``[batch, length]`` as last seen, on the model's device.
         interventions: what the user changes in this run.
     """
@@ -59,53 +87,27 @@ class RunCapture:
         self,
         modules: ModuleWatch,
         deliver: Callable[[CaughtStep], bool],
+        options: CaptureOptions,
         *,
-        stages: int,
-        candidates: int,
-        sampling: bool,
-        statistics: bool,
-        save_logits: bool = False,
-        save_kv: bool = False,
         probes: Sequence[Probe] = (),
         processors: Sequence[Any] = (),
     ) -> None:
-        """Prepare for the first step.
-
-        Args:
-            modules: the module watch of the model.
-            deliver: called with each finished step; its answer is whether the run shall end there.
-            stages: number of score stages.
-            candidates: cap of the lists of recorded tokens.
-            sampling: whether tokens are drawn, so that there is a random state to note.
-            statistics: whether to take statistics and check the cache's contents.
-            save_logits: whether to store the raw logits.
-            save_kv: whether to store the new cache slots.
-            probes: look at the forward pass beyond the usual record.
-            processors: the processors and warpers themselves, in order, for who changes their settings.
-        """
         self.steps = 0
         self.interventions = Interventions([*processors])
         self.input_ids: torch.Tensor | None = None
         self._modules = modules
         self._deliver = deliver
-        self._stages = stages
-        self._candidates = candidates
-        self._sampling = sampling
-        self._save_logits = save_logits
+        self._options = options
         self._probes = probes
-        self._cache = CacheWatch(statistics=statistics, save=save_kv)
-        modules.forget()
-        self._step: CaughtStep | None = None
-        self._scores: StepScores | None = None
-        self._before_draw: torch.Tensor | None = None
-        self._calls: CallNotes | None = None
+        self._cache = CacheWatch(statistics=options.statistics, save=options.save_kv)
+        self._open: OpenStep | None = None
         self._began = time.perf_counter()
-        self._step_began = self._forward_began = self._began
+        modules.reset()
 
     @property
     def number(self) -> int:
         """Number of the step in progress, from 1; between two steps that of the one before."""
-        return self.steps if self._step is None else self._step.number
+        return self.steps if self._open is None else self._open.caught.number
 
     def guard(self, stop: StopName) -> _Guard:
         """A context in which an exception becomes a capture error."""
@@ -113,8 +115,8 @@ class RunCapture:
 
     def note_error(self, stop: StopName, error: Exception) -> None:
         """Record a fault in recording."""
-        if self._step is not None:
-            self._step.errors.append(CaptureError(stop=stop, message=f"{type(error).__name__}: {error}"))
+        if self._open is not None:
+            self._open.caught.errors.append(_capture_error(stop, error))
 
     def on_prepared(
         self, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any], began: float
@@ -124,38 +126,45 @@ class RunCapture:
         Args:
             input_ids: the whole sequences so far.
             mask: the attention mask over them, before the model turned it into its own form.
-            inputs: what will go into ``forward``.
+            inputs: the arguments of the coming ``forward``.
             began: ``perf_counter`` when the call was made.
         """
         self.close_step()
-        self._step_began = began
         self.input_ids = input_ids
+        caught = self._caught(input_ids, inputs, began)
+        self._open = OpenStep(caught, began)
+        with self.guard("model-call"):
+            if caught.number == 1:
+                self._cache.begin(inputs, max(0, caught.sequence_length - caught.fed))
+            caught.cache_before = self._cache.after
+            # Copies stay on the device until the step is over, so that a GPU is not asked in between.
+            if mask is not None and mask.dim() == 2:
+                caught.tensors.mask = clone(mask)
+            for name, value in inputs.items():
+                if isinstance(value, torch.Tensor) and is_small_integer(value):
+                    caught.tensors.arguments[name] = clone(value)
+
+    def _caught(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], began: float) -> CaughtStep:
         fed = inputs.get("input_ids")
         if fed is None:
             fed = inputs.get("inputs_embeds")
-        tensors = [(name, value) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
-        step = self._step = CaughtStep(
+        tensors: list[tuple[str, Any]] = []
+        others: dict[str, str] = {}
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor):
+                tensors.append((name, info_of(value)))
+            else:
+                others[name] = _text(value)
+        return CaughtStep(
             number=self.steps + 1,
             started=began - self._began,
-            inputs=[(name, info_of(value)) for name, value in tensors],
-            others={
-                name: _text(value) for name, value in inputs.items() if not isinstance(value, torch.Tensor)
-            },
+            inputs=tensors,
+            others=others,
             ids_before=info_of(input_ids),
             sequence_length=input_ids.shape[1],
             fed=fed.shape[1] if fed is not None else 0,
-            stages=self._stages,
+            stages=self._options.stages,
         )
-        with self.guard("model-call"):
-            if step.number == 1:
-                self._cache.first(inputs, max(0, step.sequence_length - step.fed))
-            step.cache_before = self._cache.after
-            # Copies stay on the device until the step is over, so that a GPU is not asked in between.
-            if mask is not None and mask.dim() == 2:
-                step.held["mask"] = keep(mask)
-            step.held.update(
-                {f"input/{name}": keep(value) for name, value in tensors if is_small_integer(value)}
-            )
 
     def on_forward_begin(self) -> bool:
         """``forward`` is about to run.
@@ -163,42 +172,42 @@ class RunCapture:
         Returns:
             Whether it is the step's own forward pass; False for one that a processor makes.
         """
-        step = self._step
+        step = self._open
         if step is None:
             return False
-        if self._calls is not None:
-            step.extra_forwards += 1
+        if step.calls is not None:
+            step.caught.extra_forwards += 1
             return False
-        self._modules.begin(early=step.fed * step.ids_before.shape[0] > EARLY_TOKENS)
+        self._modules.begin(early=step.caught.fed * step.caught.rows > EARLY_TOKENS)
         for probe in self._probes:
             probe.begin()
-        self._forward_began = time.perf_counter()
+        step.forward_began = time.perf_counter()
         return True
 
     def on_forward_end(self, outputs: Any) -> None:
         """The step's own forward pass returned."""
-        step = self._step
+        step = self._open
         if step is None:
             return
-        step.forward_seconds = time.perf_counter() - self._forward_began
-        self._calls = self._modules.take()
+        step.caught.forward_seconds = time.perf_counter() - step.forward_began
+        step.calls = self._modules.take()
         for probe in self._probes:
             probe.end()
         with self.guard("forward-result"):
-            step.forward = _result(outputs.logits)
+            step.caught.forward = forward_result(outputs.logits)
 
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` at a stage."""
-        step = self._step
+        step = self._open
         if step is None:
             return
         with self.guard("processors"):
             if stage == 0:
-                self._scores = StepScores(self._stages, scores)
-                if self._save_logits:
-                    step.saved["logits"] = keep(scores)
-            if self._scores is not None:
-                self._scores.put(stage, scores)
+                step.scores = ScoreStages(self._options.stages, scores)
+                if self._options.save_logits:
+                    step.caught.tensors.saved["logits"] = clone(scores)
+            if step.scores is not None:
+                step.scores.put(stage, scores)
 
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
         """All processors ran; with sampling, the draw is next.
@@ -206,9 +215,10 @@ class RunCapture:
         Returns:
             The scores to choose from.
         """
-        if self._step is not None and self._sampling and self._scores is not None:
+        step = self._open
+        if step is not None and self._options.sampling and step.scores is not None:
             with self.guard("choice"):
-                self._before_draw = generator_state(self._scores.device)
+                step.rng_before = generator_state(step.scores.device)
         return self._intervened(scores)
 
     def change_choice(self, change: TokenChange, scores: torch.Tensor | None) -> torch.Tensor | None:
@@ -234,111 +244,85 @@ class RunCapture:
         Raises:
             UsageError: no processor of this run has such a setting, or it refuses the value.
         """
-        seen = 0 if self._scores is None else self._scores.seen
-        step = self.steps + 1 if self._step is None else self._step.number
-        return self.interventions.set(name, value, step=step, stages=seen).detail
+        step = self._open
+        stages = 0 if step is None or step.scores is None else step.scores.count
+        number = self.steps + 1 if step is None else step.caught.number
+        return self.interventions.set(name, value, step=number, stages=stages).detail
 
     def _intervened(self, scores: torch.Tensor) -> torch.Tensor:
-        step = self._step
+        step = self._open
         if step is None or not self.interventions.any:
             return scores
         with self.guard("choice"):
-            stages = None if self._scores is None else self._scores.stages
-            scores, done = self.interventions.apply(scores, step.number, stages)
-            step.interventions += [each for each in done if each not in step.interventions]
+            stages = None if step.scores is None else step.scores.stages
+            scores, done = self.interventions.apply(scores, step.caught.number, stages)
+            recorded = step.caught.interventions
+            recorded += [each for each in done if each not in recorded]
         return scores
 
     def on_appended(self, input_ids: torch.Tensor) -> None:
         """The chosen tokens were appended."""
         self.input_ids = input_ids
-        if self._step is not None:
+        if self._open is not None:
             with self.guard("append"):
-                self._step.ids_after = info_of(input_ids)
-                self._step.held["chosen"] = keep(input_ids[:, -1])
+                self._open.caught.ids_after = info_of(input_ids)
+                self._open.caught.tensors.chosen = clone(input_ids[:, -1])
 
     def on_updated(self, model_kwargs: Mapping[str, Any]) -> None:
         """``_update_model_kwargs_for_generation`` returned the kwargs for the next step."""
-        step = self._step
+        step = self._open
         if step is None:
             return
         with self.guard("update"):
-            step.updated = True
+            step.caught.updated = True
             mask, position = model_kwargs.get("attention_mask"), model_kwargs.get("cache_position")
-            step.next_mask = info_of(mask) if mask is not None else None
+            step.caught.next_mask = info_of(mask) if mask is not None else None
             if position is not None:
-                step.held["next_position"] = keep(position)
-            self._note_cache(step, model_kwargs)
+                step.caught.tensors.next_position = clone(position)
+            self._note_cache(step.caught, model_kwargs)
 
-    def _note_cache(self, step: CaughtStep, model_kwargs: Mapping[str, Any]) -> None:
-        before = step.cache_before
-        step.cache_after = self._cache.look(model_kwargs, step.sequence_length)
+    def _note_cache(self, caught: CaughtStep, model_kwargs: Mapping[str, Any]) -> None:
+        before = caught.cache_before
+        caught.cache_after = self._cache.update(model_kwargs, caught.sequence_length)
         slots = self._cache.new_slots(before)
         if isinstance(slots, torch.Tensor):
-            step.held["slots"] = slots
+            caught.tensors.cache_slots = slots
         elif slots:
-            step.saved.update(zip(slot_names(len(slots) // 2), slots, strict=True))
-        norms = self._cache.norms(before, slots)
-        if norms is not None:
-            step.held["norms"] = norms
-        self._cache.read(before, step.fed)
+            caught.tensors.saved.update(zip(slot_names(len(slots) // 2), slots, strict=True))
+        caught.tensors.cache_norms = self._cache.norms(before, slots)
+        self._cache.read(before, caught.fed)
 
-    def so_far(self, local: Mapping[str, Any]) -> CaughtStep | None:
-        """What is known of the step in progress; a copy, of which nothing is handed over.
+    def peek(self, local: Mapping[str, Any]) -> CaughtStep | None:
+        """The step in progress as far as it has come, None between two steps.
 
         Args:
-            local: locals of a library frame that stands still, for what has not reached a hook yet:
-                ``logits`` in ``forward``, ``outputs`` before the first processor, the longer ``input_ids``.
-
-        Returns:
-            The step on the host, with as many score stages as there are and no token chosen where none is;
-            None between two steps.
+            local: locals of a library frame that stands still (see :func:`hooks.loop.open_step.peek`).
         """
-        if self._step is None:
-            return None
-        step = self._step.copy()
-        step.calls = self._modules.look(self._calls)
-        logits, ids = local.get("logits"), local.get("input_ids")
-        if step.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
-            step.forward = _result(logits)
-        if self._scores is not None:
-            step.held["scores"] = self._scores.stages
-        elif self._calls is not None and hasattr(local.get("outputs"), "logits"):
-            step.held["scores"] = local["outputs"].logits[None, :, -1, :].detach().float()
-        if isinstance(ids, torch.Tensor) and ids.shape[1:] == (step.sequence_length + 1,):
-            step.ids_after = info_of(ids)
-            step.held["chosen"] = keep(ids[:, -1])
-        if self._before_draw is not None and self._scores is not None:
-            device = self._scores.device
-            step.draw = DrawStates(str(device), self._before_draw, generator_state(device))
-        if "scores" in step.held:
-            step.stages = step.held["scores"].shape[0]
-            step.held.setdefault("chosen", torch.full((step.ids_before.shape[0],), NO_TOKEN))
-        self._to_host(step, None, self._cache.reading)
-        return step
+        return None if self._open is None else peek(self._open, local, self._modules, self._cache.reading)
 
     def on_criterion(self, index: int, done: Any) -> None:
         """One stopping criterion answered."""
-        step = self._step
-        if step is not None:
+        if self._open is not None:
+            caught = self._open.caught
             with self.guard("stopping"):
-                rows = step.ids_before.shape[0]
-                step.held[f"fired/{index}"] = (
-                    keep(done) if isinstance(done, torch.Tensor) else torch.full((rows,), bool(done))
+                caught.tensors.fired[index] = (
+                    clone(done) if isinstance(done, torch.Tensor) else torch.full((caught.rows,), bool(done))
                 )
 
     def on_stopping_done(self, done: Any) -> Any:
         """All stopping criteria answered: the step is over.
 
         Returns:
-            What the loop is told: ``done``, or yes for every row where the receiver of the step ends the run.
+            The answer for the loop: ``done``, or yes for every row where the receiver of the step ends the
+            run.
         """
-        if self._step is not None:
+        if self._open is not None:
             with self.guard("stopping"):
-                self._step.held["done"] = keep(done)
+                self._open.caught.tensors.done = clone(done)
         return torch.ones_like(done) if self.close_step() else done
 
     def close_step(self, *, complete: bool = True) -> bool:
-        """Hand over the step in progress, if there is one. Its small results come to the host here.
+        """Deliver the step in progress, if there is one. Its small results come to the host here.
 
         The loop itself waits for the device right after (it asks whether all rows are done), so waiting
         here costs a GPU nothing.
@@ -349,77 +333,41 @@ class RunCapture:
         Returns:
             Whether the run shall end here.
         """
-        step, self._step = self._step, None
-        calls, self._calls = self._calls, None
-        scores, self._scores = self._scores, None
+        step, self._open = self._open, None
         reading = self._cache.take()
         self._modules.take()
         if step is None or not complete:
             return False
+        caught = step.caught
         try:
-            self._finish(step, calls, scores, reading)
+            self._finish(step, reading)
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
-            step.errors.append(CaptureError(stop="stopping", message=f"{type(error).__name__}: {error}"))
-        step.seconds = time.perf_counter() - self._step_began
-        self.steps = step.number
-        return self._deliver(step)
+            caught.errors.append(_capture_error("stopping", error))
+        caught.seconds = time.perf_counter() - step.began
+        self.steps = caught.number
+        return self._deliver(caught)
 
-    def _finish(
-        self,
-        step: CaughtStep,
-        calls: CallNotes | None,
-        scores: StepScores | None,
-        reading: CacheReading | None,
-    ) -> None:
+    def _finish(self, step: OpenStep, reading: CacheReading | None) -> None:
+        caught, scores = step.caught, step.scores
         queued = None
-        if calls is not None:
-            queued = self._modules.queue(calls)
-            step.saved.update(calls.saved)
-            step.errors += [CaptureError(stop="layers", message=message) for message in calls.errors]
-        before, self._before_draw = self._before_draw, None
-        if before is not None and scores is not None:
-            step.draw = DrawStates(str(scores.device), before, generator_state(scores.device))
-        if scores is not None:
-            step.held["scores"] = scores.stages
+        if step.calls is not None:
+            queued = self._modules.queue(step.calls)
+            caught.tensors.saved.update(step.calls.saved)
+            caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
+        caught.rng = step.rng_states()
+        caught.tensors.scores = None if scores is None else scores.stages
         for probe in self._probes:
-            probe.finish(step)
-        sums = self._to_host(step, queued, reading)
+            probe.finish(caught)
+        sums = bring_to_host(caught, queued, reading)
         if reading is not None:
-            self._cache.keep(reading, sums)
-        if scores is not None and scores.seen == self._stages and "chosen" in step.held:
-            step.summary = scores.summary(step.held["chosen"], self._candidates)
-
-    def _to_host(
-        self, step: CaughtStep, queued: QueuedCalls | None, reading: CacheReading | None
-    ) -> list[torch.Tensor]:
-        """Bring all that a step has to the host, and look at it there.
-
-        Returns:
-            The checksums of what was read of the cache.
-        """
-        results, sums = queued.results if queued else [], reading.sums if reading else []
-        copies = step.to_host([*results, *sums])
-        results, sums = copies[: len(results)], copies[len(results) :]
-        if queued is not None:
-            step.calls = queued.taken(results)
-        if reading is not None:
-            step.cache_read = reading, sums
-        return sums
+            self._cache.set_baseline(reading, sums)
+        chosen = caught.tensors.chosen
+        if scores is not None and scores.complete and chosen is not None:
+            caught.summary = scores.summary(chosen, self._options.candidates)
 
 
-def _result(logits: torch.Tensor) -> ForwardResult:
-    return _result_of(logits.shape, logits.dtype, logits.device)
-
-
-@lru_cache(maxsize=16)
-def _result_of(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> ForwardResult:
-    """The record of logits of these looks; those of all decode steps are alike."""
-    batch, _, vocabulary = shape
-    return ForwardResult(
-        hidden_states=None,
-        logits=info(shape, dtype, device),
-        next_logits=info(torch.Size((batch, vocabulary)), dtype, device),
-    )
+def _capture_error(stop: StopName, error: Exception) -> CaptureError:
+    return CaptureError(stop=stop, message=f"{type(error).__name__}: {error}")
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""From what was caught in one step to its record; the heavy part runs on the thread that writes."""
+"""From a caught step to its record; the heavy part runs on the thread that writes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hooks.caught_step import Array, CaughtStep
+from hooks.caught_step import Array, CaughtStep, as_array
 from hooks.kv_cache.positions import check_positions
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.modules.statistics import NonFinite
-from hooks.scores.random_state import DrawLog
+from hooks.scores.random_state import DrawRecorder
 from hooks.tensors import named, to_host
 from hooks.token_texts import TokenTexts
 from tracer.analysis.scores.pipeline import summarise
@@ -33,7 +33,18 @@ from tracer.schema.tensors import IntValues
 
 
 class StepBuilder:
-    """Builds the records of one run, step after step, in order."""
+    """Builds the records of one run, step after step, in order.
+
+    Args:
+        run: number of the run.
+        rows: rows of the batch.
+        modules: registered modules.
+        texts: looks up token texts.
+        decoder: index of the module whose output are the hidden states.
+        candidates: cap of the lists of recorded tokens.
+        finished: ``[rows]`` rows that had ended before; None if none had.
+        state_after: digest of the RNG state after the draw before the first one, if there was one.
+    """
 
     def __init__(
         self,
@@ -45,32 +56,24 @@ class StepBuilder:
         decoder: int,
         candidates: int,
         finished: npt.NDArray[np.bool_] | None = None,
-        left_behind: str = "",
+        state_after: str = "",
     ) -> None:
-        """Prepare for the first step.
-
-        Args:
-            run: number of the run.
-            rows: rows of the batch.
-            modules: registered modules.
-            texts: looks up token texts.
-            decoder: index of the module whose output are the hidden states.
-            candidates: cap of the lists of recorded tokens.
-            finished: ``[rows]`` rows that had ended before; None if none had.
-            left_behind: digest of the random state that the draw before left behind, if there was one.
-        """
         self._run = run
         self._decoder = decoder
         self._modules = modules
         self._calls = CallDescriber(len(modules))
         self._texts = texts
         self._candidates = candidates
-        self._draws = DrawLog(left_behind)
+        self._draws = DrawRecorder(state_after)
         self._finished = np.zeros(rows, dtype=np.bool_) if finished is None else finished
         self._nonfinite_seen = False
 
     def build(self, caught: CaughtStep) -> tuple[Step, tuple[TokenText, ...]]:
-        """The record of the next step, and the texts of token ids that it mentions for the first time."""
+        """The record of the next step, and the texts of token ids that it mentions for the first time.
+
+        Args:
+            caught: the step, on the host.
+        """
         scores = self._scores(caught)
         calls = self._calls.describe(caught.calls) if caught.calls else None
         self._check(caught, calls)
@@ -78,12 +81,12 @@ class StepBuilder:
             head=self._head(caught, calls),
             scores=scores,
             modules=calls.columns if calls else None,
-            cache=_cache_columns(caught.array("norms")),
+            cache=_cache_columns(as_array(caught.tensors.cache_norms)),
             layout=calls.layout if calls else None,
             shapes=calls.shapes if calls else {},
         )
         self._finished = self._done(caught)
-        return step, self._texts.new(_mentioned(step, scores) | _seen_by_the_lens(caught))
+        return step, self._texts.new(_mentioned(step, scores) | _predicted_by_layers(caught))
 
     def bare_head(self, caught: CaughtStep, error: CaptureError) -> StepHead:
         """The head of a step whose records could not be made: what is known without any tensor.
@@ -110,72 +113,53 @@ class StepBuilder:
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
         if caught.summary is not None:
             return replace(caught.summary, finished=self._finished)
-        scores, chosen = caught.array("scores"), caught.array("chosen")
+        scores, chosen = as_array(caught.tensors.scores), as_array(caught.tensors.chosen)
         if scores is None or chosen is None:
             return None
         return summarise(scores, chosen, self._finished, self._candidates)
 
     def _done(self, caught: CaughtStep) -> npt.NDArray[np.bool_]:
         """Rows that had ended by the end of the step."""
-        done = caught.array("done")
+        done = as_array(caught.tensors.done)
         return self._finished if done is None else self._finished | done
 
     def _check(self, caught: CaughtStep, calls: StepCalls | None) -> None:
         if caught.cache_read is not None:
             reading, sums = caught.cache_read
-            held, changes = reading.check(sums)
-            caught.checks.append(held)
+            cache, changes = reading.check(sums)
+            caught.checks.append(cache)
             caught.violations += changes
-        arrays = {name: caught.array(f"input/{name}") for name, _ in caught.inputs}
-        values = {name: array for name, array in arrays.items() if array is not None}
-        mask = caught.array("mask")
-        if mask is not None:
-            values.setdefault("attention_mask", mask)
-        rows = caught.ids_before.shape[0]
+        values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
+        if caught.tensors.mask is not None:
+            values.setdefault("attention_mask", to_host(caught.tensors.mask))
         # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
-        check, violations = check_positions(
-            values, cached=caught.cache_before.length, new=caught.fed, rows=rows
+        positions, violations = check_positions(
+            values, cached=caught.cache_before.length, new=caught.fed, rows=caught.rows
         )
-        caught.checks.append(check)
+        caught.checks.append(positions)
         caught.violations += violations
-        if calls is None:
-            return
+        if calls is not None:
+            self._check_modules(caught, calls)
+
+    def _check_modules(self, caught: CaughtStep, calls: StepCalls) -> None:
         called = len(self._modules) - len(calls.layout.not_called)
         caught.checks.append(Check(name="modules", ok=True, checked=called, total=len(self._modules)))
-        taken = int(np.count_nonzero(calls.columns.nonfinite >= 0))
-        if not taken:
+        reduced = int(np.count_nonzero(calls.columns.nonfinite >= 0))
+        if not reduced:
             return
         first = calls.first_nonfinite
         total = len(calls.layout.modules)
-        caught.checks.append(Check(name="finite", ok=first is None, checked=taken, total=total))
+        caught.checks.append(Check(name="finite", ok=first is None, checked=reduced, total=total))
         if first is not None and not self._nonfinite_seen:
             self._nonfinite_seen = True
             caught.violations += _nonfinite(self._modules[first[0]].name, *first)
 
-    def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
-        """Shapes of the results; the hidden states are what the decoder stack returned."""
-        if caught.forward is None or calls is None or self._decoder not in calls.layout.modules:
-            return caught.forward
-        shape = calls.shapes[int(calls.columns.shapes[calls.layout.modules.index(self._decoder)])]
-        return caught.forward.model_copy(
-            update={"hidden_states": shape.outputs[0] if shape.outputs else None}
-        )
-
     def _head(self, caught: CaughtStep, calls: StepCalls | None) -> StepHead:
-        rows = caught.ids_before.shape[0]
         done = self._done(caught)
-        position = caught.array("next_position")
         return StepHead(
             run=self._run,
             step=caught.number,
-            inputs=ModelInputs(
-                tensors=tuple(
-                    named(name, info, caught.array(f"input/{name}")) for name, info in caught.inputs
-                ),
-                others=caught.others,
-                sequence_length=caught.sequence_length,
-                new_start=max(0, caught.sequence_length - caught.fed),
-            ),
+            inputs=_inputs(caught),
             cache_before=caught.cache_before.record,
             cache_after=caught.cache_after.record,
             forward=self._forward(caught, calls),
@@ -183,23 +167,12 @@ class StepBuilder:
             vocab_size=caught.forward.logits.shape[-1] if caught.forward else 0,
             ids_before=caught.ids_before,
             ids_after=caught.ids_after,
-            update=KwargsUpdate(
-                attention_mask=caught.next_mask,
-                cache_position=None if position is None else IntValues.encode(position),
-            )
-            if caught.updated
-            else None,
-            criteria=tuple(
-                Criterion(
-                    index=int(name.partition("/")[2]), fired=tuple(np.flatnonzero(to_host(answer)).tolist())
-                )
-                for name, answer in caught.held.items()
-                if name.startswith("fired/")
-            ),
-            unfinished=tuple(row for row in range(rows) if not done[row]),
+            update=_update(caught),
+            criteria=_criteria(caught),
+            unfinished=tuple(row for row in range(caught.rows) if not done[row]),
             layout=calls.layout_number if calls else None,
             extra_forwards=caught.extra_forwards,
-            draw=self._draws.record(caught.draw) if caught.draw else None,
+            draw=self._draws.record(caught.rng) if caught.rng else None,
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),
             errors=tuple(caught.errors),
@@ -208,6 +181,42 @@ class StepBuilder:
             forward_seconds=caught.forward_seconds,
             seconds=caught.seconds,
         )
+
+    def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
+        """Specs of the results; the hidden states are what the decoder stack returned."""
+        if caught.forward is None or calls is None or self._decoder not in calls.layout.modules:
+            return caught.forward
+        shape = calls.shapes[int(calls.columns.shapes[calls.layout.modules.index(self._decoder)])]
+        return caught.forward.model_copy(
+            update={"hidden_states": shape.outputs[0] if shape.outputs else None}
+        )
+
+
+def _inputs(caught: CaughtStep) -> ModelInputs:
+    values = caught.tensors.arguments
+    return ModelInputs(
+        tensors=tuple(named(name, info, as_array(values.get(name))) for name, info in caught.inputs),
+        others=caught.others,
+        sequence_length=caught.sequence_length,
+        new_start=max(0, caught.sequence_length - caught.fed),
+    )
+
+
+def _update(caught: CaughtStep) -> KwargsUpdate | None:
+    if not caught.updated:
+        return None
+    position = as_array(caught.tensors.next_position)
+    return KwargsUpdate(
+        attention_mask=caught.next_mask,
+        cache_position=None if position is None else IntValues.encode(position),
+    )
+
+
+def _criteria(caught: CaughtStep) -> tuple[Criterion, ...]:
+    return tuple(
+        Criterion(index=index, fired=tuple(np.flatnonzero(to_host(answer)).tolist()))
+        for index, answer in caught.tensors.fired.items()
+    )
 
 
 def _cache_columns(norms: Array | None) -> CacheColumns | None:
@@ -239,7 +248,7 @@ def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:
     return ids
 
 
-def _seen_by_the_lens(caught: CaughtStep) -> set[int]:
-    """Ids that layers would have predicted."""
-    tokens = caught.saved.get("lens/tokens")
+def _predicted_by_layers(caught: CaughtStep) -> set[int]:
+    """Ids that layers would have predicted (logit lens)."""
+    tokens = caught.tensors.saved.get("lens/tokens")
     return set() if tokens is None else set(tokens.flatten().tolist())

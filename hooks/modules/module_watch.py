@@ -1,4 +1,4 @@
-"""Watch every module call of a step: order, shapes and statistics."""
+"""Watch every module call of a step: order, signatures and statistics."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from hooks.modules.call_notes import NOTES, CallNotes, KnownCall, Look
-from hooks.modules.reduction import CallReducer, QueuedCalls, TakenCalls
-from hooks.modules.signatures import KnownCalls
+from hooks.modules.call_notes import NOTES, CallNotes, EarlyResult
+from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
+from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.statistics import describe_nonfinite, reduce_one
-from hooks.modules.tape import Taken, Tape
+from hooks.modules.tape import Tape, TapeContents
 from hooks.patches import Patches
-from hooks.tensors import first_tensor, keep, tensors_in, to_host_all
+from hooks.tensors import clone, first_tensor, tensors_in, to_host_all
 from tracer.schema.run import ModuleInfo
 
 
 class ModuleWatch:
-    """Stands before ``forward`` of every module of a model.
+    """Replaces ``forward`` of every module of a model.
 
-    A tape notes the calls when they return. An output whose statistics it does not take itself it holds in a
-    decode step, and all are looked at together at the end. In a long prefill outputs are large, so each is
-    looked at when it appears, and never more than one is held. The same goes for a module whose output turns
-    out to be overwritten in place.
+    A tape notes the calls when they return. In a decode step it defers outputs whose statistics it does not
+    take itself, and all are reduced together at the end. In a long prefill outputs are large, so each is
+    reduced when it appears, and at most one is in memory. The same goes for a module whose output turns out
+    to be overwritten in place.
+
+    Args:
+        model: the model.
+        patches: records what is replaced.
+        statistics: whether to take statistics, or shapes only.
+        save: tensor name for each module (by index) whose output is stored.
 
     Attributes:
         modules: all registered modules, the model itself first.
@@ -36,116 +42,109 @@ class ModuleWatch:
     def __init__(
         self, model: nn.Module, patches: Patches, *, statistics: bool, save: Mapping[int, str]
     ) -> None:
-        """Put a watch before every module.
-
-        Args:
-            model: the model.
-            patches: keeps what is replaced.
-            statistics: whether to take statistics, or shapes only.
-            save: tensor name for each module (by index) whose output is stored.
-        """
         named = list(model.named_modules())
         self.modules = tuple(
             ModuleInfo(name=name, class_name=type(module).__name__) for name, module in named
         )
         self._save = save
         self._notes: CallNotes | None = None
-        self._known = KnownCalls([module for _, module in named], statistics=statistics)
-        self._tape = Tape(len(named), self._find, self._look)
-        self._reducer = CallReducer(self._tape.look_in_time)
+        self._signatures = SignatureTable([module for _, module in named], statistics=statistics)
+        self._tape = Tape(len(named), self._find, self._inspect)
+        self._reducer = CallReducer(self._tape.reduce_early)
         for index, (_, module) in enumerate(named):
             forward = module.forward
-            watched = self._tape.watch(index, forward, index in save, self._known.depends_on_looks(index))
+            shares = self._signatures.depends_on_specs_alone(index)
+            watched = self._tape.watch(index, forward, index in save, shares)
             patches.set(module, "forward", functools.update_wrapper(watched, forward))
 
-    def forget(self) -> None:
-        """Look at every module anew: between two runs its dtype and device may have changed."""
-        self._tape.forget()
+    def reset(self) -> None:
+        """Forget the modules' last signatures: between two runs dtype and device may have changed."""
+        self._tape.reset()
 
     def begin(self, *, early: bool) -> None:
         """Start to note calls.
 
         Args:
-            early: look at outputs when they appear (long prefill).
+            early: reduce outputs when they appear (long prefill).
         """
-        if self._known.crowded:
-            self._known.keep(self._tape.known())
+        if self._signatures.crowded:
+            self._signatures.prune(self._tape.last_signatures())
         self._notes = CallNotes()
-        self._tape.begin(None if early else self._notes.held)
+        self._tape.begin(None if early else self._notes.deferred)
 
     def take(self) -> CallNotes | None:
-        """Stop to note calls and hand over what was noted; None without :meth:`begin`."""
+        """Stop to note calls, and return the notes; None without :meth:`begin`."""
         notes, self._notes = self._notes, None
-        taken = self._tape.take()
-        return None if notes is None or taken is None else _complete(notes, taken)
+        contents = self._tape.take()
+        return None if notes is None or contents is None else _complete(notes, contents)
 
-    def look(self, notes: CallNotes | None) -> TakenCalls | None:
-        """The calls of a step in progress; nothing is remembered of them.
+    def peek(self, notes: CallNotes | None) -> ReducedCalls | None:
+        """The calls of a step in progress, which goes on as if nobody had asked.
 
         Args:
-            notes: what :meth:`take` gave; None for what is being noted now.
+            notes: what :meth:`take` returned; None for what is being noted now.
         """
         if notes is None:
-            taken = self._tape.so_far()
-            if self._notes is None or taken is None:
+            contents = self._tape.peek()
+            if self._notes is None or contents is None:
                 return None
-            notes = _complete(copy(self._notes), taken)
+            notes = _complete(copy(self._notes), contents)
         queued = CallReducer(lambda _: None).queue(notes)
-        return queued.taken(to_host_all(queued.results))
+        return queued.reduced(to_host_all(queued.results))
 
     def queue(self, notes: CallNotes) -> QueuedCalls:
-        """Take the statistics that are left to be taken; a GPU is not waited for.
+        """Queue the statistics that are left to be taken, without waiting for a GPU.
 
         Args:
-            notes: what :meth:`take` gave.
+            notes: what :meth:`take` returned.
         """
         return self._reducer.queue(notes)
 
-    def _find(self, index: int, argument: Any, output: Any) -> KnownCall | None:
-        """What a call looks like that is not like the last one of its module."""
+    def _find(self, index: int, argument: Any, output: Any) -> CallSignature | None:
+        """The signature of a call that differs from its module's last one."""
         try:
-            return self._known.find(index, argument, output)
+            return self._signatures.find(index, argument, output)
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
-            self._fault(index, error)
+            self._note_fault(index, error)
             return None
 
-    def _look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
-        """Look at a call whose output is stored, or is not held though its statistics are wanted."""
+    def _inspect(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
+        """Reduce an output whose statistics are wanted and that is not deferred; store it if asked for."""
         notes = self._notes
         if notes is None:
             return
         try:
             if wanted:
-                notes.looks[call] = _look(tensors_in(argument), first_tensor(output))
+                notes.early[call] = _reduce(tensors_in(argument), first_tensor(output))
             name = self._save.get(index)
             if name is not None and tensors_in(output):
                 _save(notes, name, first_tensor(output))
         except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
-            self._fault(index, error)
+            self._note_fault(index, error)
 
-    def _fault(self, index: int, error: Exception) -> None:
+    def _note_fault(self, index: int, error: Exception) -> None:
         if self._notes is not None:
             name = self.modules[index].name or "model"
             self._notes.errors.append(f"{name}: {type(error).__name__}: {error}")
 
 
-def _complete(notes: CallNotes, taken: Taken) -> CallNotes:
-    """Add what the tape noted to the notes."""
-    notes.known, calls = taken
+def _complete(notes: CallNotes, contents: TapeContents) -> CallNotes:
+    """Add the tape's contents to the notes."""
+    notes.signatures, calls = contents
     notes.calls = np.frombuffer(calls, dtype=NOTES)
     return notes
 
 
-def _look(inputs: list[Tensor], output: Tensor) -> Look:
+def _reduce(inputs: list[Tensor], output: Tensor) -> EarlyResult:
     reduced, nonfinite = reduce_one(output), None
     # Asking a GPU here would stall it once a module; there the extremes tell, at the end of the step.
     if not output.is_cuda and not (isfinite(reduced.low.item()) and isfinite(reduced.high.item())):
         nonfinite = describe_nonfinite(output, inputs)
-    return Look(reduced, nonfinite)
+    return EarlyResult(reduced, nonfinite)
 
 
 def _save(notes: CallNotes, name: str, output: Tensor) -> None:
     key, again = name, 2
     while key in notes.saved:  # a module that is called more than once in a step
         key, again = f"{name}#{again}", again + 1
-    notes.saved[key] = keep(output)
+    notes.saved[key] = clone(output)

@@ -1,4 +1,4 @@
-"""Take all of a step's module calls that has to be taken before their outputs are let go."""
+"""Reduce a step's module calls to what is recorded of them, before their outputs are released."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from hooks.modules.call_notes import CallNotes, HeldCalls, KnownCall, Notes
+from hooks.modules.call_notes import CallNotes, DeferredCalls, Notes
+from hooks.modules.signatures import CallSignature
 from hooks.modules.statistics import Joined, NonFinite, OnDevice, Statistics, describe_nonfinite, gather, join
 from hooks.tensors import tensors_in, to_host
 
 Results = npt.NDArray[np.float32]
 
 _MANY = 256
-"""So many kinds of outputs are a reason to forget them."""
+"""After so many kinds of outputs, their numbers are given anew."""
 
 
 @dataclass(frozen=True)
-class TakenCalls:
+class ReducedCalls:
     """The module calls of a step, without any of their tensors.
 
     Attributes:
-        known: what calls look like.
-        calls: ``[C]`` the calls, in the order in which they returned.
-        looked_at: results of calls that the tape took no statistics of, as they came from their devices.
-        nonfinite: how many values are not finite, by call; of calls that were looked at closely.
+        signatures: of the calls, each once.
+        calls: ``[C]`` notes of the calls, in the order in which they returned.
+        reduced: results of calls whose statistics the tape did not take, as they came from their devices.
+        nonfinite: how many values are not finite, by call; for the calls in ``reduced``.
         first_nonfinite: module index and details of the first call whose output was not finite.
     """
 
-    known: list[KnownCall]
+    signatures: list[CallSignature]
     calls: Notes
-    looked_at: Sequence[tuple[OnDevice, Results]] = ()
+    reduced: Sequence[tuple[OnDevice, Results]] = ()
     nonfinite: Mapping[int, int] = field(default_factory=dict)
     first_nonfinite: tuple[int, NonFinite] | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what was taken."""
-        return self.calls.nbytes + sum(results.nbytes for _, results in self.looked_at)
+        """Size in memory, in bytes."""
+        return self.calls.nbytes + sum(results.nbytes for _, results in self.reduced)
 
     def statistics(self) -> Statistics:
         """``[4, C]`` mean, standard deviation, minimum and maximum; NaN where none were taken."""
         columns = np.ascontiguousarray(self.calls["statistics"].T)
-        for queued, results in self.looked_at:
+        for queued, results in self.reduced:
             columns[:, queued.places] = queued.complete(results)
         return columns
 
@@ -55,121 +56,121 @@ class QueuedCalls:
     """The module calls of a step whose statistics are still on their devices.
 
     Attributes:
-        notes: what was noted of the calls.
-        held: calls whose outputs are still what they were.
+        notes: the notes of the calls.
+        deferred: calls whose outputs are still what they were.
         queued: statistics of some of them.
     """
 
     notes: CallNotes
-    held: HeldCalls
+    deferred: DeferredCalls
     queued: list[OnDevice]
 
     @property
     def results(self) -> list[Tensor]:
-        """Small tensors for :meth:`taken` to have on the host."""
+        """Small tensors whose copies on the host :meth:`reduced` takes."""
         return [each.values for each in self.queued]
 
-    def taken(self, results: Sequence[Tensor]) -> TakenCalls:
-        """The calls without their tensors. Where values are not finite, this looks closer at a held output.
+    def reduced(self, results: Sequence[Tensor]) -> ReducedCalls:
+        """The calls without their tensors. Where values are not finite, the deferred output is searched.
 
         Args:
             results: copies of :attr:`results` on the host.
         """
         arrays = [to_host(each) for each in results]
-        looked_at = [*zip(self.queued, arrays, strict=True)]
+        reduced = [*zip(self.queued, arrays, strict=True)]
         places = [place for each in self.queued for place in each.places]
-        taken = TakenCalls(self.notes.known, self.notes.calls, looked_at, dict.fromkeys(places, 0))
+        calls = ReducedCalls(self.notes.signatures, self.notes.calls, reduced, dict.fromkeys(places, 0))
         if all(np.isfinite(array).all() for array in arrays):
-            return taken
-        counts, first = _count_nonfinite(self.notes, self.held, places, taken.statistics())
-        return replace(taken, nonfinite=counts, first_nonfinite=first)
+            return calls
+        counts, first = _count_nonfinite(self.notes, self.deferred, places, calls.statistics())
+        return replace(calls, nonfinite=counts, first_nonfinite=first)
 
 
 class CallReducer:
-    """Takes the calls of one step after the other.
+    """Reduces the calls of one step after the other.
 
     Args:
-        overwritten: is told modules (by index) whose outputs turn out to be overwritten in place.
+        overwritten: called with each module (by index) whose output turns out to be overwritten in place.
     """
 
     def __init__(self, overwritten: Callable[[int], None]) -> None:
         self._overwritten = overwritten
-        self._looks = _OutputLooks()
-        self._joined_looks = b""
+        self._output_specs = _OutputSpecs()
+        self._joined_specs = b""
         self._joined: list[Joined] = []
 
     def queue(self, notes: CallNotes) -> QueuedCalls:
-        """Take statistics of the calls whose outputs are still held; a GPU is not waited for.
+        """Queue the statistics of deferred outputs, without waiting for a GPU.
 
         Args:
-            notes: what was noted.
+            notes: the notes of the step's calls.
         """
-        held = self._whole(notes)
-        joined = self._join(notes, held) if held.places else []
-        queued = gather({place: look.statistics for place, look in notes.looks.items()})
+        deferred = self._unchanged(notes)
+        joined = self._join(notes, deferred) if deferred.places else []
+        queued = gather({place: result.statistics for place, result in notes.early.items()})
         for each in joined:
-            places = [held.places[index] for index in each.members]
-            queued.append(OnDevice(places, each.reduce(held.outputs), each))
-        return QueuedCalls(notes, held, queued)
+            places = [deferred.places[index] for index in each.members]
+            queued.append(OnDevice(places, each.reduce(deferred.outputs), each))
+        return QueuedCalls(notes, deferred, queued)
 
-    def _whole(self, notes: CallNotes) -> HeldCalls:
-        """The held calls whose outputs are still what they were when the calls returned.
+    def _unchanged(self, notes: CallNotes) -> DeferredCalls:
+        """The deferred calls whose outputs are still what they were when the calls returned.
 
-        The modules of others are remembered: from now on they are looked at in time.
+        The modules of the others are reported: from now on their outputs are reduced at once.
         """
-        held = notes.held
-        versions = [output._version for output in held.outputs]
-        if versions == held.versions:
-            return held
-        whole = [at for at, version in enumerate(held.versions) if versions[at] == version]
-        for at in set(range(len(versions))).difference(whole):
-            self._overwritten(int(notes.calls[held.places[at]]["module"]))
-        return held.only(whole)
+        deferred = notes.deferred
+        versions = [output._version for output in deferred.outputs]
+        if versions == deferred.versions:
+            return deferred
+        unchanged = [at for at, version in enumerate(deferred.versions) if versions[at] == version]
+        for at in set(range(len(versions))).difference(unchanged):
+            self._overwritten(int(notes.calls[deferred.places[at]]["module"]))
+        return deferred.select(unchanged)
 
-    def _join(self, notes: CallNotes, held: HeldCalls) -> list[Joined]:
-        """How outputs are joined; what was found for one step serves the next whose outputs look the same."""
-        numbers = np.array([self._looks.number(call) for call in notes.known], dtype=np.int32)
-        looks = numbers[notes.calls["known"][held.places]].tobytes()
-        if looks != self._joined_looks:
-            self._joined_looks, self._joined = looks, join(held.outputs)
+    def _join(self, notes: CallNotes, deferred: DeferredCalls) -> list[Joined]:
+        """How outputs are joined; the plan of one step serves the next whose outputs have the same specs."""
+        numbers = np.array([self._output_specs.number(each) for each in notes.signatures], dtype=np.int32)
+        specs = numbers[notes.calls["signature"][deferred.places]].tobytes()
+        if specs != self._joined_specs:
+            self._joined_specs, self._joined = specs, join(deferred.outputs)
         return self._joined
 
 
-class _OutputLooks:
-    """Numbers what outputs look like; what goes into a call may change with every step."""
+class _OutputSpecs:
+    """Numbers for the specs of outputs; what goes into a call may change with every step."""
 
     def __init__(self) -> None:
         self._numbers: dict[object, int] = {}
         self._next = 0
 
-    def number(self, call: KnownCall) -> int:
-        """The number of what the first tensor looks like that comes out of a call."""
-        looks = call.key[1][:1]
-        found = self._numbers.get(looks)
+    def number(self, signature: CallSignature) -> int:
+        """The number for the spec of the first tensor that comes out of a call."""
+        spec = signature.specs[1][:1]
+        found = self._numbers.get(spec)
         if found is None:
             if len(self._numbers) >= _MANY:  # outputs that grow with the sequence never come again
                 self._numbers.clear()
-            found = self._numbers[looks] = self._next
+            found = self._numbers[spec] = self._next
             self._next += 1
         return found
 
 
 def _count_nonfinite(
-    notes: CallNotes, held: HeldCalls, places: list[int], statistics: Statistics
+    notes: CallNotes, deferred: DeferredCalls, places: list[int], statistics: Statistics
 ) -> tuple[dict[int, int], tuple[int, NonFinite] | None]:
-    """Count per call that was looked at, and the first call in order of return: the innermost culprit."""
-    taken = sorted(places)
-    counts = dict.fromkeys(taken, 0)
-    bad = np.asarray(taken, dtype=np.intp)[~np.isfinite(statistics[2:, taken]).all(axis=0)].tolist()
+    """Count per call, and the first call in order of return: the innermost culprit."""
+    reduced = sorted(places)
+    counts = dict.fromkeys(reduced, 0)
+    bad = np.asarray(reduced, dtype=np.intp)[~np.isfinite(statistics[2:, reduced]).all(axis=0)].tolist()
     first: tuple[int, NonFinite] | None = None
     for call in bad:
-        look = notes.looks.get(call)
-        if look is None:
-            at = held.places.index(call)
-            found = describe_nonfinite(held.outputs[at], tensors_in(held.arguments[at]))
+        early = notes.early.get(call)
+        if early is None:
+            at = deferred.places.index(call)
+            found = describe_nonfinite(deferred.outputs[at], tensors_in(deferred.arguments[at]))
         else:
             # From a GPU's prefill only the extremes are known: at least one value, rows unknown.
-            found = look.nonfinite or NonFinite(1, (), inputs_finite=first is None)
+            found = early.nonfinite or NonFinite(1, (), inputs_finite=first is None)
         counts[call] = found.count
         first = first or (int(notes.calls[call]["module"]), found)
     return counts, first

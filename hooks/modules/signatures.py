@@ -1,42 +1,77 @@
-"""What the calls of a model's modules look like, told once for all calls that look alike."""
+"""Signatures of module calls: the specs (shape, dtype, device) of what goes in and what comes out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from hooks.modules.call_notes import KnownCall, ShapeKey
 from hooks.modules.statistics import is_reducible
 from hooks.tensors import tensors_in
 
+Specs: TypeAlias = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
+"""Shape, dtype and device of some tensors."""
+
+InOut: TypeAlias = tuple[Specs, Specs]
+"""Specs of the tensors that went into a call, and of those that came out."""
+
 _MANY = 128
-"""So many new looks are a reason to forget those that no module had in its last call."""
+"""After so many new signatures, those that no module had in its last call are pruned."""
 
 
-class KnownCalls:
-    """Says what calls look like.
+@dataclass(frozen=True, eq=False)
+class CallSignature:
+    """The specs of a call's tensors; one object for all calls that have the same, compared by identity.
+
+    Attributes:
+        specs: of the tensors that go in, and of those that come out.
+        wants_statistics: whether statistics are taken of the first tensor that comes out.
+    """
+
+    specs: InOut
+    wants_statistics: bool
+
+    @cached_property
+    def inputs(self) -> int:
+        """How many tensors go in."""
+        return len(self.specs[0])
+
+    @cached_property
+    def sizes(self) -> tuple[torch.Size, ...]:
+        """Sizes of the tensors that go in, then of those that come out."""
+        return tuple(size for part in self.specs for size, _, _ in part)
+
+    @cached_property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Dtypes of the tensors that go in, then of those that come out."""
+        return tuple(dtype for part in self.specs for _, dtype, _ in part)
+
+
+class SignatureTable:
+    """The signatures of a model's calls, one object each.
 
     Args:
-        modules: all that are registered.
+        modules: all registered modules.
         statistics: whether statistics are taken.
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, statistics: bool) -> None:
         self._statistics = statistics
         self._buffers = [[_memory(buffer) for buffer in module.buffers(recurse=False)] for module in modules]
-        self._known: dict[tuple[ShapeKey, bool], KnownCall] = {}
-        self._kept = 0
+        self._table: dict[tuple[InOut, bool], CallSignature] = {}
+        self._pruned_to = 0
 
     @property
     def crowded(self) -> bool:
-        """Whether there have been many new ones since the last :meth:`keep`."""
-        return len(self._known) - self._kept > _MANY
+        """Whether many signatures were added since the last :meth:`prune`."""
+        return len(self._table) - self._pruned_to > _MANY
 
-    def find(self, index: int, argument: Any, output: Any) -> KnownCall:
-        """What a call looks like.
+    def find(self, index: int, argument: Any, output: Any) -> CallSignature:
+        """The signature of a call.
 
         Args:
             index: the module's index.
@@ -44,29 +79,29 @@ class KnownCalls:
             output: what came out.
         """
         inputs, outputs = tensors_in(argument), tensors_in(output)
-        key = (_looks(inputs), _looks(outputs))
-        kept = self._is_activation(index, outputs)
-        known = self._known.get((key, kept))
-        if known is None:
-            known = self._known[key, kept] = KnownCall(key, kept)
-        return known
+        specs = (_specs(inputs), _specs(outputs))
+        wants_statistics = self._is_activation(index, outputs)
+        found = self._table.get((specs, wants_statistics))
+        if found is None:
+            found = self._table[specs, wants_statistics] = CallSignature(specs, wants_statistics)
+        return found
 
-    def depends_on_looks(self, index: int) -> bool:
-        """Whether nothing but what a call looks like decides what :meth:`find` says of it.
+    def depends_on_specs_alone(self, index: int) -> bool:
+        """Whether a module's calls get their signature from the specs of their tensors alone.
 
         Args:
             index: the module's index.
         """
         return not self._buffers[index]
 
-    def keep(self, used: set[KnownCall]) -> None:
-        """Forget all other calls: those whose shape grows with the sequence never come again.
+    def prune(self, used: set[CallSignature]) -> None:
+        """Drop all other signatures: those whose shape grows with the sequence never come again.
 
         Args:
-            used: the last calls of all modules.
+            used: those of the last calls of all modules.
         """
-        self._known = {key: known for key, known in self._known.items() if known in used}
-        self._kept = len(self._known)
+        self._table = {key: signature for key, signature in self._table.items() if signature in used}
+        self._pruned_to = len(self._table)
 
     def _is_activation(self, index: int, outputs: Sequence[Tensor]) -> bool:
         """Whether statistics are taken: a view of the module's own buffer (rotary table) is no activation."""
@@ -76,7 +111,7 @@ class KnownCalls:
         return not buffers or not any(start <= outputs[0].data_ptr() < end for start, end in buffers)
 
 
-def _looks(tensors: Sequence[Tensor]) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
+def _specs(tensors: Sequence[Tensor]) -> Specs:
     return tuple([(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors])
 
 

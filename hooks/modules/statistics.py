@@ -18,13 +18,13 @@ import numpy.typing as npt
 import torch
 
 _PART = 1 << 22
-"""Values that are centred at once."""
+"""Most values that are centred at once."""
 
 _CHUNK = 16
 """Tensors are not joined where the chunks that fit all of them would be smaller than this."""
 
 _TOGETHER = 1 << 25
-"""Values that are joined, at most."""
+"""Most values that are joined."""
 
 Statistics = npt.NDArray[np.float32]
 """``[4, n]`` mean, population standard deviation, minimum and maximum of n tensors.
@@ -77,7 +77,7 @@ class Joined:
         """Statistics of whole tensors from those of their chunks.
 
         Args:
-            reduced: a copy of what :meth:`reduce` gave, on the host.
+            reduced: a copy of the result of :meth:`reduce` on the host.
         """
         first = np.concatenate(([0], np.cumsum(self.counts)[:-1]))
         means, deviations = reduced[:2].astype(np.float64)
@@ -138,7 +138,7 @@ class _Group:
 
 
 def reduce_one(tensor: torch.Tensor) -> Reduced:
-    """Statistics of one tensor that is about to be let go, without a copy of it.
+    """Statistics of one tensor that is about to be released, without a copy of it.
 
     Args:
         tensor: at least one element.
@@ -154,7 +154,7 @@ def reduce_one(tensor: torch.Tensor) -> Reduced:
 
 
 def _mean_and_deviation(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Over the last dimension of values that are not needed any more."""
+    """Over the last dimension of values, which are overwritten."""
     # On a GPU every operation costs its launch; on a CPU this one takes five times as long as the other two.
     if values.is_cuda:
         deviation, mean = torch.std_mean(values, dim=-1, correction=0)
@@ -172,9 +172,9 @@ def _centred_norm(values: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     if values.numel() <= _PART:
         return _norm(values - mean)
     # The logits of a long prompt take hundreds of megabytes; they are not needed twice at once.
-    room = torch.empty(_PART, dtype=values.dtype, device=values.device)
+    buffer = torch.empty(_PART, dtype=values.dtype, device=values.device)
     norms = [
-        _norm(torch.sub(part, mean, out=room[: part.numel()]))
+        _norm(torch.sub(part, mean, out=buffer[: part.numel()]))
         for part in torch.split(values.reshape(-1), _PART)
     ]
     return _norm(torch.stack(norms))
@@ -191,7 +191,7 @@ class OnDevice:
 
     Attributes:
         places: which calls of the step.
-        values: what :meth:`Joined.reduce` made of their outputs, or else ``[n, 4]`` statistics of each.
+        values: the result of :meth:`Joined.reduce` for their outputs, or else ``[n, 4]`` statistics of each.
         joined: how they were joined; None where they were reduced one by one.
     """
 
@@ -209,10 +209,10 @@ class OnDevice:
 
 
 def gather(reduced: Mapping[int, Reduced]) -> list[OnDevice]:
-    """Put statistics of tensors that were reduced one by one together, for each device; waits for nothing.
+    """Collect statistics of tensors that were reduced one by one, per device; waits for nothing.
 
     Args:
-        reduced: what :func:`reduce_one` made of them, by call.
+        reduced: the result of :func:`reduce_one`, by call.
     """
     devices: dict[torch.device, list[int]] = {}
     for place, each in reduced.items():
@@ -244,7 +244,7 @@ class NonFinite:
 
 
 def describe_nonfinite(output: torch.Tensor, inputs: Sequence[torch.Tensor]) -> NonFinite:
-    """Look closely at a tensor known to hold non-finite values; waits for the device.
+    """Search a tensor known to hold non-finite values; waits for the device.
 
     Args:
         output: the module's output, rows first.

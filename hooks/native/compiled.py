@@ -1,4 +1,4 @@
-"""What runs compiled where it can; elsewhere the rest of the package does the same without it.
+"""Compiled code where it is available; elsewhere the rest of the package does the same in Python.
 
 The sources are in ``native``. They need a torch that describes its tensors to C
 (``Tensor.__dlpack_c_exchange_api__``, since torch 2.10).

@@ -51,7 +51,7 @@ PyObject *alike(PyObject *Py_UNUSED(module), PyObject *tensors)
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tensors); at++) {
         if (!describe_tensor(PyList_GET_ITEM(tensors, at), at ? &other : &first))
             Py_RETURN_NONE;
-        if (at && !look_alike(&first, &other))
+        if (at && !same_spec(&first, &other))
             Py_RETURN_FALSE;
     }
     Py_RETURN_TRUE;

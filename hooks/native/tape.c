@@ -1,7 +1,7 @@
 /* A decode step calls some four hundred modules in a few dozen milliseconds, and between two of those calls
  * the weights sweep everything else out of the processor's caches. A line of Python costs many times there
  * what it costs in a loop; these functions are short enough to stay cheap. What does not happen every step is
- * left to Python: a call that looks unlike the last one of its module, and a long output whose values lie
+ * left to Python: a call whose signature differs from that of its module's last one, and a long output whose values lie
  * elsewhere than in the host's memory.
  */
 
@@ -18,51 +18,51 @@
 #define CHANGES 8  /* kinds of calls that change with the sequence: two or three in practice */
 #define SHARED 32  /* kinds of calls that many modules have: a dozen in the prefill, another in decode steps */
 
-/* The lists of a HeldCalls (hooks/modules/call_notes.py). */
-enum { PLACES, ARGUMENTS, OUTPUTS, VERSIONS, HELD };
-static const char *const held_names[HELD] = {"places", "arguments", "outputs", "versions"};
+/* The lists of a DeferredCalls (hooks/modules/call_notes.py). */
+enum { PLACES, ARGUMENTS, OUTPUTS, VERSIONS, LISTS };
+static const char *const deferred_names[LISTS] = {"places", "arguments", "outputs", "versions"};
 
-/* What one tensor looks like. */
+/* Shape, dtype and device of one tensor. */
 typedef struct {
     int32_t device_type, device_id;
     int32_t dimensions;
     uint8_t code, bits;
     int64_t shape[DIMENSIONS];
-} TensorLooks;
+} TensorSpec;
 
-/* What a call looks like; shared by all modules whose calls look alike. */
+/* The specs of a call's tensors; shared by all modules whose calls have the same. */
 typedef struct {
     Py_ssize_t users;
-    PyObject *known;    /* the KnownCall, which is what Python makes of it */
+    PyObject *object;   /* the CallSignature, Python's form of it */
     int64_t step;       /* the last step that had such a call */
-    int32_t place;      /* where `known` stands in the list of that step */
-    int kept;           /* statistics are taken of the first tensor that comes out */
+    int32_t place;      /* its place in the list of that step */
+    int wants_statistics;           /* statistics are taken of the first tensor that comes out */
     int inputs, tensors; /* how many go in; how many go in and come out; -1: too many to be recognised here */
-    TensorLooks looks[];
-} CallLooks;
+    TensorSpec specs[];
+} Signature;
 
-/* What is noted of a call, as hooks/modules/call_notes.py lays it out. No object of Python's: hundreds of them, each
+/* The note of a call, as hooks/modules/call_notes.py lays it out. No object of Python's: hundreds of them, each
  * somewhere else in memory, would have to be fetched for their reference counts. */
 typedef struct {
-    int32_t module, known;
+    int32_t module, signature;
     float statistics[STATISTICS];
 } CallNote;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *find, *look;
+    PyObject *find, *inspect;
     Py_ssize_t modules;
-    CallLooks **usual;       /* by module: what its last call looked like; NULL: nothing is known */
-    char *asked;             /* by module: whether Python looks at every call */
-    char *in_time;           /* by module: whether its outputs are not to be held */
+    Signature **last;       /* by module: signature of its last call; NULL: none is known */
+    char *inspected;             /* by module: whether Python inspects every call */
+    char *early;           /* by module: whether its outputs are reduced at once, never deferred */
     struct {
-        CallLooks *before, *after;
+        Signature *before, *after;
     } changed[CHANGES];      /* how calls of this step differ from the step before */
     int changes;
-    CallLooks *shared[SHARED]; /* what calls of modules look like that are all the same to `find` */
-    int shares;                /* how many have been put there, the oldest making room */
-    PyObject *known;         /* every KnownCall of this step; NULL while nothing is noted */
-    PyObject *held[HELD];    /* lists of a HeldCalls for outputs that are looked at later; NULL: none is held */
+    Signature *shared[SHARED]; /* signatures that do not depend on the module */
+    int shares;                /* how many were put there; the oldest makes room */
+    PyObject *signatures;    /* every CallSignature of this step; NULL while nothing is noted */
+    PyObject *deferred[LISTS];    /* lists of a DeferredCalls; NULL: no output is deferred */
     int64_t step;
     CallNote *notes;
     Py_ssize_t calls, room;  /* how many there are in `notes`, and may be */
@@ -75,42 +75,42 @@ typedef struct {
     Tape *tape;
     PyObject *number;
     Py_ssize_t index;
-    int shares; /* whether its calls are the same to `find` as those of other such modules that look alike */
+    int shares; /* whether the signature of a call does not depend on the module */
 } Watched;
 
-static CallLooks *looks_share(CallLooks *looks)
+static Signature *signature_share(Signature *signature)
 {
-    if (looks != NULL)
-        looks->users++;
-    return looks;
+    if (signature != NULL)
+        signature->users++;
+    return signature;
 }
 
-static void looks_release(CallLooks *looks)
+static void signature_release(Signature *signature)
 {
-    if (looks == NULL || --looks->users)
+    if (signature == NULL || --signature->users)
         return;
-    Py_DECREF(looks->known);
-    PyMem_Free(looks);
+    Py_DECREF(signature->object);
+    PyMem_Free(signature);
 }
 
-/* Put looks, with the caller's share in them, in place of others. */
-static void looks_set(CallLooks **into, CallLooks *looks)
+/* Put a signature, with the caller's share in it, in place of another. */
+static void signature_set(Signature **into, Signature *signature)
 {
-    CallLooks *old = *into;
-    *into = looks;
-    looks_release(old);
+    Signature *old = *into;
+    *into = signature;
+    signature_release(old);
 }
 
-static int tensor_matches(const TensorLooks *looks, PyObject *value)
+static int tensor_matches(const TensorSpec *signature, PyObject *value)
 {
     DLTensor tensor;
-    return describe_tensor(value, &tensor) && tensor.dimensions == looks->dimensions &&
-           tensor.dtype.code == looks->code && tensor.dtype.bits == looks->bits &&
-           tensor.device.type == looks->device_type && tensor.device.id == looks->device_id &&
-           memcmp(tensor.shape, looks->shape, (size_t)tensor.dimensions * sizeof *looks->shape) == 0;
+    return describe_tensor(value, &tensor) && tensor.dimensions == signature->dimensions &&
+           tensor.dtype.code == signature->code && tensor.dtype.bits == signature->bits &&
+           tensor.device.type == signature->device_type && tensor.device.id == signature->device_id &&
+           memcmp(tensor.shape, signature->shape, (size_t)tensor.dimensions * sizeof *signature->shape) == 0;
 }
 
-static int tensor_read(TensorLooks *into, PyObject *value)
+static int tensor_read(TensorSpec *into, PyObject *value)
 {
     DLTensor tensor;
     if (!describe_tensor(value, &tensor))
@@ -127,7 +127,7 @@ static int tensor_read(TensorLooks *into, PyObject *value)
 /* A call that has returned. */
 typedef struct {
     PyObject *argument, *output;
-    PyObject *values[2];            /* lists of what mappings hold; NULL: no mapping */
+    PyObject *values[2];            /* lists of what mappings defer; NULL: no mapping */
     PyObject *tensors[2 * TENSORS]; /* those that went in, then those that came out */
     int inputs, count;              /* -1: something that is not recognised here */
 } Call;
@@ -181,7 +181,7 @@ static void call_read(Call *call, PyObject *argument, PyObject *output)
     int outputs =
         call->inputs < 0 ? -1 : tensors_in(output, call->tensors + call->inputs, &call->values[1]);
     call->count = outputs < 0 ? -1 : call->inputs + outputs;
-    /* Whoever has the container may empty it while Python is asked. */
+    /* Whoever has the container may empty it while Python is inspected. */
     for (int at = 0; at < call->count; at++)
         Py_INCREF(call->tensors[at]);
 }
@@ -194,47 +194,47 @@ static void call_release(Call *call)
     Py_XDECREF(call->values[1]);
 }
 
-static int call_matches(const CallLooks *looks, const Call *call)
+static int call_matches(const Signature *signature, const Call *call)
 {
-    if (looks == NULL || call->count < 0 || looks->tensors != call->count || looks->inputs != call->inputs)
+    if (signature == NULL || call->count < 0 || signature->tensors != call->count || signature->inputs != call->inputs)
         return 0;
     for (int at = 0; at < call->count; at++)
-        if (!tensor_matches(&looks->looks[at], call->tensors[at]))
+        if (!tensor_matches(&signature->specs[at], call->tensors[at]))
             return 0;
     return 1;
 }
 
-/* What a call looks like of which Python made `known`; NULL with an exception. */
-static CallLooks *looks_new(PyObject *known, const Call *call)
+/* The signature of a call for which Python made `object`; NULL with an exception. */
+static Signature *signature_new(PyObject *object, const Call *call)
 {
-    PyObject *kept = PyObject_GetAttrString(known, "kept");
-    if (kept == NULL)
+    PyObject *wants_statistics = PyObject_GetAttrString(object, "wants_statistics");
+    if (wants_statistics == NULL)
         return NULL;
     size_t count = call->count < 0 ? 0 : (size_t)call->count;
-    CallLooks *looks = PyMem_Calloc(1, sizeof *looks + count * sizeof *looks->looks);
-    if (looks == NULL) {
-        Py_DECREF(kept);
+    Signature *signature = PyMem_Calloc(1, sizeof *signature + count * sizeof *signature->specs);
+    if (signature == NULL) {
+        Py_DECREF(wants_statistics);
         PyErr_NoMemory();
         return NULL;
     }
-    looks->users = 1;
-    looks->known = Py_NewRef(known);
-    looks->kept = kept == Py_True;
-    Py_DECREF(kept);
-    looks->inputs = call->inputs;
-    looks->tensors = call->count;
+    signature->users = 1;
+    signature->object = Py_NewRef(object);
+    signature->wants_statistics = wants_statistics == Py_True;
+    Py_DECREF(wants_statistics);
+    signature->inputs = call->inputs;
+    signature->tensors = call->count;
     for (size_t at = 0; at < count; at++)
-        if (!tensor_read(&looks->looks[at], call->tensors[at]))
-            looks->tensors = -1;
-    return looks;
+        if (!tensor_read(&signature->specs[at], call->tensors[at]))
+            signature->tensors = -1;
+    return signature;
 }
 
 /* What changes with the sequence changes in all layers alike, so one of them tells for the others. */
-static int changed_alike(Tape *tape, CallLooks **usual, const Call *call)
+static int changed_alike(Tape *tape, Signature **last, const Call *call)
 {
     for (int at = 0; at < tape->changes; at++)
-        if (tape->changed[at].before == *usual && call_matches(tape->changed[at].after, call)) {
-            looks_set(usual, looks_share(tape->changed[at].after));
+        if (tape->changed[at].before == *last && call_matches(tape->changed[at].after, call)) {
+            signature_set(last, signature_share(tape->changed[at].after));
             return 1;
         }
     return 0;
@@ -245,44 +245,44 @@ static int seen_elsewhere(Tape *tape, const Watched *watched, const Call *call)
 {
     for (int at = 0; watched->shares && at < SHARED && tape->shared[at] != NULL; at++)
         if (call_matches(tape->shared[at], call)) {
-            looks_set(&tape->usual[watched->index], looks_share(tape->shared[at]));
+            signature_set(&tape->last[watched->index], signature_share(tape->shared[at]));
             return 1;
         }
     return 0;
 }
 
-/* Looks of which Python has said `known` before, shared; NULL: none. */
-static CallLooks *looks_known(Tape *tape, PyObject *known)
+/* The signature, shared, for which Python gave `object` before; NULL: none. */
+static Signature *signature_given(Tape *tape, PyObject *object)
 {
     for (Py_ssize_t module = 0; module < tape->modules; module++)
-        if (tape->usual[module] != NULL && tape->usual[module]->known == known)
-            return looks_share(tape->usual[module]);
+        if (tape->last[module] != NULL && tape->last[module]->object == object)
+            return signature_share(tape->last[module]);
     return NULL;
 }
 
-/* Ask Python what a call looks like; 1, 0 where it does not say, -1 with an exception. */
+/* Ask Python for the signature of a call; 1, 0 where it gives none, -1 with an exception. */
 static int find(Tape *tape, Watched *watched, const Call *call)
 {
-    CallLooks **usual = &tape->usual[watched->index];
-    PyObject *known =
+    Signature **last = &tape->last[watched->index];
+    PyObject *object =
         PyObject_CallFunctionObjArgs(tape->find, watched->number, call->argument, call->output, NULL);
-    if (known == NULL || known == Py_None) {
-        Py_XDECREF(known);
-        return known == NULL ? -1 : 0;
+    if (object == NULL || object == Py_None) {
+        Py_XDECREF(object);
+        return object == NULL ? -1 : 0;
     }
-    CallLooks *found = looks_known(tape, known);
+    Signature *found = signature_given(tape, object);
     if (found == NULL)
-        found = looks_new(known, call);
-    Py_DECREF(known);
+        found = signature_new(object, call);
+    Py_DECREF(object);
     if (found == NULL)
         return -1;
-    if (*usual != NULL && *usual != found && tape->changes < CHANGES) {
-        tape->changed[tape->changes].before = looks_share(*usual);
-        tape->changed[tape->changes++].after = looks_share(found);
+    if (*last != NULL && *last != found && tape->changes < CHANGES) {
+        tape->changed[tape->changes].before = signature_share(*last);
+        tape->changed[tape->changes++].after = signature_share(found);
     }
     if (watched->shares)
-        looks_set(&tape->shared[tape->shares++ % SHARED], looks_share(found));
-    looks_set(usual, found);
+        signature_set(&tape->shared[tape->shares++ % SHARED], signature_share(found));
+    signature_set(last, found);
     return 1;
 }
 
@@ -302,20 +302,20 @@ static int make_room(Tape *tape)
     return 0;
 }
 
-/* Put looks on the list of this step, unless they are on it; 0, or -1 with an exception. */
-static int list_looks(Tape *tape, CallLooks *looks)
+/* Put a signature on the list of this step, unless it is on it; 0, or -1 with an exception. */
+static int list_signature(Tape *tape, Signature *signature)
 {
-    if (looks->step == tape->step)
+    if (signature->step == tape->step)
         return 0;
-    looks->place = (int32_t)PyList_GET_SIZE(tape->known);
-    looks->step = tape->step;
-    return PyList_Append(tape->known, looks->known);
+    signature->place = (int32_t)PyList_GET_SIZE(tape->signatures);
+    signature->step = tape->step;
+    return PyList_Append(tape->signatures, signature->object);
 }
 
-/* Hold the output of a call to the end of the step; 1, 0 where that cannot be done, -1 with an exception. */
-static int hold(Tape *tape, Py_ssize_t index, Py_ssize_t place, const Call *call)
+/* Defer the output of a call to the end of the step; 1, 0 where that cannot be done, -1 with an exception. */
+static int defer(Tape *tape, Py_ssize_t index, Py_ssize_t place, const Call *call)
 {
-    if (tape->held[PLACES] == NULL || tape->in_time[index])
+    if (tape->deferred[PLACES] == NULL || tape->early[index])
         return 0;
     PyObject *output = call->tensors[call->inputs];
     PyObject *version = PyObject_GetAttrString(output, "_version");
@@ -324,10 +324,10 @@ static int hold(Tape *tape, Py_ssize_t index, Py_ssize_t place, const Call *call
         return 0;
     }
     PyObject *number = PyLong_FromSsize_t(place);
-    int done = number == NULL || PyList_Append(tape->held[PLACES], number) < 0 ||
-                       PyList_Append(tape->held[ARGUMENTS], call->argument) < 0 ||
-                       PyList_Append(tape->held[OUTPUTS], output) < 0 ||
-                       PyList_Append(tape->held[VERSIONS], version) < 0
+    int done = number == NULL || PyList_Append(tape->deferred[PLACES], number) < 0 ||
+                       PyList_Append(tape->deferred[ARGUMENTS], call->argument) < 0 ||
+                       PyList_Append(tape->deferred[OUTPUTS], output) < 0 ||
+                       PyList_Append(tape->deferred[VERSIONS], version) < 0
                    ? -1
                    : 1;
     Py_XDECREF(number);
@@ -335,26 +335,26 @@ static int hold(Tape *tape, Py_ssize_t index, Py_ssize_t place, const Call *call
     return done;
 }
 
-/* Note a call that looks like that; 0, or -1 with an exception. */
-static int put(Tape *tape, Watched *watched, CallLooks *looks, const Call *call)
+/* Note a call of that signature; 0, or -1 with an exception. */
+static int put(Tape *tape, Watched *watched, Signature *signature, const Call *call)
 {
     CallNote note = {(int32_t)watched->index, 0, {NAN, NAN, NAN, NAN}};
-    int some = looks->kept && call->count > call->inputs;
+    int some = signature->wants_statistics && call->count > call->inputs;
     int taken = some && take_statistics(call->tensors[call->inputs], note.statistics);
-    if (tape->known == NULL) /* a long output lets other threads run */
+    if (tape->signatures == NULL) /* a long output lets other threads run */
         return 0;
-    if (make_room(tape) < 0 || list_looks(tape, looks) < 0)
+    if (make_room(tape) < 0 || list_signature(tape, signature) < 0)
         return -1;
-    note.known = looks->place;
+    note.signature = signature->place;
     Py_ssize_t place = tape->calls++;
     tape->notes[place] = note;
-    int held = some && !taken ? hold(tape, watched->index, place, call) : 0;
-    if (held < 0)
+    int deferred = some && !taken ? defer(tape, watched->index, place, call) : 0;
+    if (deferred < 0)
         return -1;
-    int wanted = looks->kept && !taken && !held;
-    if (!wanted && !tape->asked[watched->index])
+    int wanted = signature->wants_statistics && !taken && !deferred;
+    if (!wanted && !tape->inspected[watched->index])
         return 0;
-    PyObject *done = PyObject_CallFunction(tape->look, "nnOOO", place, watched->index,
+    PyObject *done = PyObject_CallFunction(tape->inspect, "nnOOO", place, watched->index,
                                            wanted ? Py_True : Py_False, call->argument, call->output);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
@@ -363,19 +363,19 @@ static int put(Tape *tape, Watched *watched, CallLooks *looks, const Call *call)
 /* Note a call that has been read; 0, or -1 with an exception. */
 static int note(Tape *tape, Watched *watched, const Call *call)
 {
-    CallLooks **usual = &tape->usual[watched->index];
-    if (!call_matches(*usual, call) && !changed_alike(tape, usual, call) &&
+    Signature **last = &tape->last[watched->index];
+    if (!call_matches(*last, call) && !changed_alike(tape, last, call) &&
         !seen_elsewhere(tape, watched, call)) {
         int found = find(tape, watched, call);
         if (found <= 0)
             return found;
-        /* Python code has run: it may have ended the step, or forgotten what calls look like. */
-        if (tape->known == NULL || *usual == NULL)
+        /* Python code has run: it may have ended the step, or reset the signatures. */
+        if (tape->signatures == NULL || *last == NULL)
             return 0;
     }
-    CallLooks *looks = looks_share(*usual);
-    int done = put(tape, watched, looks, call);
-    looks_release(looks);
+    Signature *signature = signature_share(*last);
+    int done = put(tape, watched, signature, call);
+    signature_release(signature);
     return done;
 }
 
@@ -390,7 +390,7 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *output = PyObject_Call(self->forward, args, kwargs);
-    if (output == NULL || self->tape == NULL || self->tape->known == NULL)
+    if (output == NULL || self->tape == NULL || self->tape->signatures == NULL)
         return output;
     PyObject *none = NULL, *argument;
     if (PyTuple_GET_SIZE(args))
@@ -451,7 +451,7 @@ static PyGetSetDef watched_getset[] = {
 PyTypeObject watched_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "hooks.native._native.Watched",
-    .tp_doc = "Stands before a module's forward method and notes its calls.",
+    .tp_doc = "Replaces a module's forward method and notes its calls.",
     .tp_basicsize = sizeof(Watched),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_call = (ternaryfunc)watched_call,
@@ -465,10 +465,10 @@ PyTypeObject watched_type = {
 
 static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"modules", "find", "look", NULL};
+    static char *names[] = {"modules", "find", "inspect", NULL};
     Py_ssize_t modules;
-    PyObject *find, *look;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nOO", names, &modules, &find, &look))
+    PyObject *find, *inspect;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nOO", names, &modules, &find, &inspect))
         return NULL;
     if (modules < 0) {
         PyErr_SetString(PyExc_ValueError, "modules must not be negative");
@@ -478,12 +478,12 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL)
         return NULL;
     self->find = Py_NewRef(find);
-    self->look = Py_NewRef(look);
+    self->inspect = Py_NewRef(inspect);
     self->modules = modules;
-    self->usual = PyMem_Calloc((size_t)modules, sizeof *self->usual);
-    self->asked = PyMem_Calloc((size_t)modules, 1);
-    self->in_time = PyMem_Calloc((size_t)modules, 1);
-    if (self->usual == NULL || self->asked == NULL || self->in_time == NULL) {
+    self->last = PyMem_Calloc((size_t)modules, sizeof *self->last);
+    self->inspected = PyMem_Calloc((size_t)modules, 1);
+    self->early = PyMem_Calloc((size_t)modules, 1);
+    if (self->last == NULL || self->inspected == NULL || self->early == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -493,44 +493,44 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int tape_traverse(Tape *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->find);
-    Py_VISIT(self->look);
-    Py_VISIT(self->known);
-    for (int list = 0; list < HELD; list++)
-        Py_VISIT(self->held[list]);
-    return 0; /* a KnownCall refers to nothing that could lead back here */
+    Py_VISIT(self->inspect);
+    Py_VISIT(self->signatures);
+    for (int list = 0; list < LISTS; list++)
+        Py_VISIT(self->deferred[list]);
+    return 0; /* a CallSignature refers to nothing that could lead back here */
 }
 
 static void forget_changes(Tape *self)
 {
     while (self->changes) {
         self->changes--;
-        looks_set(&self->changed[self->changes].before, NULL);
-        looks_set(&self->changed[self->changes].after, NULL);
+        signature_set(&self->changed[self->changes].before, NULL);
+        signature_set(&self->changed[self->changes].after, NULL);
     }
 }
 
-static void hold_none(Tape *self)
+static void defer_none(Tape *self)
 {
-    for (int list = 0; list < HELD; list++)
-        Py_CLEAR(self->held[list]);
+    for (int list = 0; list < LISTS; list++)
+        Py_CLEAR(self->deferred[list]);
 }
 
 static void forget_shared(Tape *self)
 {
     for (int at = 0; at < SHARED; at++)
-        looks_set(&self->shared[at], NULL);
+        signature_set(&self->shared[at], NULL);
     self->shares = 0;
 }
 
 static int tape_clear(Tape *self)
 {
-    hold_none(self);
+    defer_none(self);
     forget_shared(self);
     Py_CLEAR(self->find);
-    Py_CLEAR(self->look);
-    Py_CLEAR(self->known);
-    for (Py_ssize_t module = 0; self->usual != NULL && module < self->modules; module++)
-        looks_set(&self->usual[module], NULL);
+    Py_CLEAR(self->inspect);
+    Py_CLEAR(self->signatures);
+    for (Py_ssize_t module = 0; self->last != NULL && module < self->modules; module++)
+        signature_set(&self->last[module], NULL);
     forget_changes(self);
     return 0;
 }
@@ -539,9 +539,9 @@ static void tape_dealloc(Tape *self)
 {
     PyObject_GC_UnTrack(self);
     tape_clear(self);
-    PyMem_Free(self->usual);
-    PyMem_Free(self->asked);
-    PyMem_Free(self->in_time);
+    PyMem_Free(self->last);
+    PyMem_Free(self->inspected);
+    PyMem_Free(self->early);
     PyMem_Free(self->notes);
     Py_TYPE(self)->tp_free(self);
 }
@@ -559,8 +559,8 @@ static PyObject *tape_watch(Tape *self, PyObject *args)
 {
     Py_ssize_t index;
     PyObject *forward;
-    int asked, shares;
-    if (!PyArg_ParseTuple(args, "nOpp", &index, &forward, &asked, &shares) || check_index(self, index) < 0)
+    int inspected, shares;
+    if (!PyArg_ParseTuple(args, "nOpp", &index, &forward, &inspected, &shares) || check_index(self, index) < 0)
         return NULL;
     PyObject *number = PyLong_FromSsize_t(index);
     Watched *watched = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
@@ -574,105 +574,105 @@ static PyObject *tape_watch(Tape *self, PyObject *args)
     watched->number = number;
     watched->index = index;
     watched->shares = shares;
-    self->asked[index] = (char)asked;
+    self->inspected[index] = (char)inspected;
     PyObject_GC_Track(watched);
     return (PyObject *)watched;
 }
 
-static PyObject *tape_forget(Tape *self, PyObject *Py_UNUSED(ignored))
+static PyObject *tape_reset(Tape *self, PyObject *Py_UNUSED(ignored))
 {
     for (Py_ssize_t module = 0; module < self->modules; module++)
-        looks_set(&self->usual[module], NULL);
+        signature_set(&self->last[module], NULL);
     forget_shared(self);
     Py_RETURN_NONE;
 }
 
-static PyObject *tape_look_in_time(Tape *self, PyObject *number)
+static PyObject *tape_reduce_early(Tape *self, PyObject *number)
 {
     Py_ssize_t index = PyLong_AsSsize_t(number);
     if ((index == -1 && PyErr_Occurred()) || check_index(self, index) < 0)
         return NULL;
-    self->in_time[index] = 1;
+    self->early[index] = 1;
     Py_RETURN_NONE;
 }
 
-/* Take the lists of a HeldCalls; 0, or -1 with an exception. */
-static int hold_in(Tape *self, PyObject *held)
+/* Take the lists of a DeferredCalls; 0, or -1 with an exception. */
+static int defer_into(Tape *self, PyObject *deferred)
 {
-    for (int list = 0; list < HELD; list++) {
-        PyObject *found = PyObject_GetAttrString(held, held_names[list]);
+    for (int list = 0; list < LISTS; list++) {
+        PyObject *found = PyObject_GetAttrString(deferred, deferred_names[list]);
         if (found != NULL && !PyList_Check(found)) {
             Py_CLEAR(found);
-            PyErr_SetString(PyExc_TypeError, "held calls are kept in lists");
+            PyErr_SetString(PyExc_TypeError, "deferred calls are collected in lists");
         }
         if (found == NULL) {
-            hold_none(self);
+            defer_none(self);
             return -1;
         }
-        Py_XSETREF(self->held[list], found);
+        Py_XSETREF(self->deferred[list], found);
     }
     return 0;
 }
 
 static PyObject *tape_begin(Tape *self, PyObject *args)
 {
-    PyObject *held = Py_None;
-    if (!PyArg_ParseTuple(args, "|O", &held))
+    PyObject *deferred = Py_None;
+    if (!PyArg_ParseTuple(args, "|O", &deferred))
         return NULL;
-    hold_none(self);
-    if (held != Py_None && hold_in(self, held) < 0)
+    defer_none(self);
+    if (deferred != Py_None && defer_into(self, deferred) < 0)
         return NULL;
-    PyObject *known = PyList_New(0);
-    if (known == NULL)
+    PyObject *signatures = PyList_New(0);
+    if (signatures == NULL)
         return NULL;
     forget_changes(self);
     self->step++;
     self->calls = 0;
-    Py_XSETREF(self->known, known);
+    Py_XSETREF(self->signatures, signatures);
     Py_RETURN_NONE;
 }
 
-/* The list of what calls look like, which is given away, and the notes. */
-static PyObject *noted(Tape *self, PyObject *known)
+/* The list of signatures, which is given away, and the notes. */
+static PyObject *noted(Tape *self, PyObject *signatures)
 {
     Py_ssize_t bytes = self->calls * (Py_ssize_t)sizeof *self->notes;
-    return Py_BuildValue("NN", known, PyBytes_FromStringAndSize((const char *)self->notes, bytes));
+    return Py_BuildValue("NN", signatures, PyBytes_FromStringAndSize((const char *)self->notes, bytes));
 }
 
-static PyObject *tape_so_far(Tape *self, PyObject *Py_UNUSED(ignored))
+static PyObject *tape_peek(Tape *self, PyObject *Py_UNUSED(ignored))
 {
-    if (self->known == NULL)
+    if (self->signatures == NULL)
         Py_RETURN_NONE;
-    return noted(self, PyList_GetSlice(self->known, 0, PyList_GET_SIZE(self->known)));
+    return noted(self, PyList_GetSlice(self->signatures, 0, PyList_GET_SIZE(self->signatures)));
 }
 
 static PyObject *tape_take(Tape *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *known = self->known;
-    if (known == NULL)
+    PyObject *signatures = self->signatures;
+    if (signatures == NULL)
         Py_RETURN_NONE;
-    self->known = NULL;
-    hold_none(self);
-    return noted(self, known);
+    self->signatures = NULL;
+    defer_none(self);
+    return noted(self, signatures);
 }
 
-static PyObject *tape_known(Tape *self, PyObject *Py_UNUSED(ignored))
+static PyObject *tape_last_signatures(Tape *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *known = PySet_New(NULL);
-    for (Py_ssize_t module = 0; known != NULL && module < self->modules; module++)
-        if (self->usual[module] != NULL && PySet_Add(known, self->usual[module]->known) < 0)
-            Py_CLEAR(known);
-    return known;
+    PyObject *signatures = PySet_New(NULL);
+    for (Py_ssize_t module = 0; signatures != NULL && module < self->modules; module++)
+        if (self->last[module] != NULL && PySet_Add(signatures, self->last[module]->object) < 0)
+            Py_CLEAR(signatures);
+    return signatures;
 }
 
 static PyMethodDef tape_methods[] = {
-    {"watch", (PyCFunction)tape_watch, METH_VARARGS, "What stands before the forward method of a module."},
-    {"forget", (PyCFunction)tape_forget, METH_NOARGS, "Find out anew what every call looks like."},
-    {"look_in_time", (PyCFunction)tape_look_in_time, METH_O, "Hold no output of a module from now on."},
+    {"watch", (PyCFunction)tape_watch, METH_VARARGS, "The replacement of a module's forward method."},
+    {"reset", (PyCFunction)tape_reset, METH_NOARGS, "Forget the signatures of all calls."},
+    {"reduce_early", (PyCFunction)tape_reduce_early, METH_O, "Defer no output of a module from now on."},
     {"begin", (PyCFunction)tape_begin, METH_VARARGS, "A step begins."},
-    {"so_far", (PyCFunction)tape_so_far, METH_NOARGS, "What has been noted of the step; it goes on."},
-    {"take", (PyCFunction)tape_take, METH_NOARGS, "What has been noted of the step, which is over."},
-    {"known", (PyCFunction)tape_known, METH_NOARGS, "What the last calls of the modules looked like."},
+    {"peek", (PyCFunction)tape_peek, METH_NOARGS, "The notes of the step so far; it goes on."},
+    {"take", (PyCFunction)tape_take, METH_NOARGS, "The notes of the step, which is over."},
+    {"last_signatures", (PyCFunction)tape_last_signatures, METH_NOARGS, "Signatures of the modules' last calls."},
     {NULL},
 };
 

@@ -43,7 +43,7 @@ int is_tensor(PyObject *value);
 int describe_tensor(PyObject *tensor, DLTensor *into);
 
 /* Whether two tensors are of one size, dtype and device. */
-static inline int look_alike(const DLTensor *one, const DLTensor *other)
+static inline int same_spec(const DLTensor *one, const DLTensor *other)
 {
     return one->dimensions == other->dimensions && one->dtype.code == other->dtype.code &&
            one->dtype.bits == other->dtype.bits && one->device.type == other->device.type &&

@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 from hooks.caught_step import CaughtStep
 from hooks.patches import Patches
 from hooks.probes.decoder_parts import attention_of, decoder_layers
-from hooks.tensors import keep
+from hooks.tensors import clone
 from tracer.errors import UnsupportedError
 from tracer.schema.step import CaptureError
 
 MANY = 64 * 64
-"""Of a forward pass with more new positions times context than this, only the last position is kept."""
+"""Beyond this product of new positions and context, only the last position of a forward pass is recorded."""
 
 _SOFTMAX = (nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 _ROUNDINGS = 16
@@ -28,20 +28,20 @@ _ROUNDINGS = 16
 
 
 class AttentionProbe:
-    """Looks at what attention modules compute while they run, and changes nothing of it.
+    """Records the attention weights that modules compute while they run, and changes nothing of it.
 
-    ``eager`` attention forms its weights with a softmax, whose result is kept as it is. ``sdpa`` never forms
-    them: they are recomputed in float32 from the very queries and keys it was called with, and kept only if
+    ``eager`` attention forms its weights with a softmax, whose result is recorded as it is. ``sdpa`` never
+    forms them: they are recomputed in float32 from the queries and keys of the call, and recorded only if
     with its values they give its output, within rounding. Stores ``attention/LAYER``
     ``[batch, heads, positions, context]``: all new positions where these are few, else the last one.
     """
 
     def __init__(self, model: PreTrainedModel, patches: Patches) -> None:
-        """Put a watch on the attention module of every layer.
+        """Watch the attention module of every layer.
 
         Args:
             model: a decoder-only model.
-            patches: keeps what is replaced.
+            patches: records what is replaced.
 
         Raises:
             UnsupportedError: for an implementation that shows no weights, or a layer without attention.
@@ -62,17 +62,17 @@ class AttentionProbe:
         self._on = True
 
     def end(self) -> None:
-        """It is over."""
+        """The forward pass is over."""
         self._on = False
 
     def finish(self, step: CaughtStep) -> None:
-        """Hand over the weights that hold."""
+        """Store the weights that hold, and a capture error for the others."""
         weights, misses = self._weights, self._misses
         self._weights, self._misses = {}, {}
         wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
         for index in range(self._layers):
             if index in weights and index not in wrong:
-                step.saved[f"attention/{index}"] = weights[index]
+                step.tensors.saved[f"attention/{index}"] = weights[index]
         unseen = [index for index in range(self._layers) if index not in weights]
         for what, layers in (("was not seen", unseen), ("could not be recomputed", sorted(wrong))):
             if layers:
@@ -81,13 +81,13 @@ class AttentionProbe:
                 step.errors.append(CaptureError(stop="layers", message=message))
 
     def note_weights(self, index: int, weights: torch.Tensor) -> None:
-        """Keep weights that a module formed.
+        """Clone weights that a module formed.
 
         Args:
             index: its layer.
             weights: ``[batch, heads, positions, context]``.
         """
-        self._weights[index] = keep(weights[:, :, -positions_kept(*weights.shape[-2:]) :, :])
+        self._weights[index] = clone(weights[:, :, -recorded_positions(*weights.shape[-2:]) :, :])
 
     def note_call(self, index: int, call: _SdpaCall, output: torch.Tensor) -> None:
         """Recompute weights that a module did not form.
@@ -97,24 +97,24 @@ class AttentionProbe:
             call: what attention was computed from.
             output: its result, ``[batch, heads, positions, head dim]``.
         """
-        kept = positions_kept(call.query.shape[-2], call.key.shape[-2])
-        weights = call.weights(kept)
+        count = recorded_positions(call.query.shape[-2], call.key.shape[-2])
+        weights = call.weights(count)
         self._weights[index] = weights
-        self._misses[index] = call.miss(weights, output[..., -kept:, :])
+        self._misses[index] = call.miss(weights, output[..., -count:, :])
 
     def _watched(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
             if not self._on:
                 return forward(*args, **kwargs)
-            with _Eye(self, index):
+            with _AttentionMode(self, index):
                 return forward(*args, **kwargs)
 
         return watched
 
 
-def positions_kept(new: int, context: int) -> int:
-    """How many of the new positions are kept, counted from the last.
+def recorded_positions(new: int, context: int) -> int:
+    """How many of the new positions are recorded, counted from the last.
 
     Args:
         new: positions of the forward pass.
@@ -124,7 +124,7 @@ def positions_kept(new: int, context: int) -> int:
 
 
 def require_visible_attention(model: PreTrainedModel) -> None:
-    """Refuse models whose attention weights cannot be had.
+    """Refuse models whose attention weights cannot be recorded.
 
     Raises:
         UnsupportedError: naming the reason and what to do.
@@ -142,8 +142,8 @@ def require_visible_attention(model: PreTrainedModel) -> None:
         raise UnsupportedError(f"--save attention: {where} has no attention module.")
 
 
-class _Eye(TorchFunctionMode):
-    """Sees the calls that torch gets from one attention module; each is made exactly as it was meant."""
+class _AttentionMode(TorchFunctionMode):
+    """Intercepts the torch calls of one attention module; each is made exactly as it was meant."""
 
     def __init__(self, probe: AttentionProbe, index: int) -> None:
         super().__init__()
@@ -188,20 +188,20 @@ class _SdpaCall:
         self._causal = is_causal
         self._scale = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
 
-    def weights(self, kept: int) -> torch.Tensor:
-        """Weights of the last positions, ``[batch, heads, kept, context]`` float32.
+    def weights(self, count: int) -> torch.Tensor:
+        """Weights of the last positions, ``[batch, heads, count, context]`` float32.
 
         Args:
-            kept: how many.
+            count: how many.
         """
-        query = self.query[..., -kept:, :].float()
+        query = self.query[..., -count:, :].float()
         scores = query @ self._of_all_heads(self.key).float().transpose(-2, -1) * self._scale
         positions, context = self.query.shape[-2], self.key.shape[-2]
         if self._causal:
             seen = torch.ones(positions, context, dtype=torch.bool, device=scores.device).tril()
-            scores = scores.masked_fill(~seen[-kept:], -math.inf)
+            scores = scores.masked_fill(~seen[-count:], -math.inf)
         if self._mask is not None:
-            mask = self._mask[..., -kept:, :] if self._mask.shape[-2] > 1 else self._mask
+            mask = self._mask[..., -count:, :] if self._mask.shape[-2] > 1 else self._mask
             scores = (
                 scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.float()
             )
@@ -211,8 +211,8 @@ class _SdpaCall:
         """By how much weights miss an output; up to 1 is rounding.
 
         Args:
-            weights: ``[batch, heads, kept, context]``.
-            output: ``[batch, heads, kept, head dim]``.
+            weights: ``[batch, heads, count, context]``.
+            output: ``[batch, heads, count, head dim]``.
         """
         values = self._of_all_heads(self._value).float()
         unit = max(torch.finfo(output.dtype).eps, torch.finfo(torch.float32).eps)

@@ -35,15 +35,12 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
     layers = decoder_layers(model)
     for parent in model.modules():
         children = list(parent.children())
-        place = next((i for i, child in enumerate(children) if _holds(child, layers)), None)
-        if place is None:
-            continue
-        # A norm of the embeddings stands before the layers, the final one behind them where there are both.
-        after = [child for child in children[place + 1 :] if _is_norm(child)]
-        found = after or [child for child in children[:place] if _is_norm(child)]
-        if len(found) == 1:
-            norm: nn.Module = found[0]
-            return norm
+        place = next((i for i, child in enumerate(children) if _is_list_of(child, layers)), None)
+        if place is not None:
+            # A norm of the embeddings stands before the layers, the final one behind them if there are both.
+            norms = _norms(children[place + 1 :]) or _norms(children[:place])
+            if len(norms) == 1:
+                return norms[0]
     raise UnsupportedError(f"{type(model).__name__}: no final norm was found beside its layers.")
 
 
@@ -64,10 +61,9 @@ def attention_of(layer: nn.Module) -> nn.Module | None:
     return next((module for module in layer.modules() if "attention" in type(module).__name__.lower()), None)
 
 
-def _holds(module: nn.Module, layers: list[nn.Module]) -> bool:
-    """Whether a module is the list of layers."""
+def _is_list_of(module: nn.Module, layers: list[nn.Module]) -> bool:
     return isinstance(module, nn.ModuleList) and bool(layers) and list(module) == layers
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
+def _norms(modules: list[nn.Module]) -> list[nn.Module]:
+    return [module for module in modules if "norm" in type(module).__name__.lower()]

@@ -20,14 +20,14 @@ TOP = 5
 """Tokens recorded per layer."""
 
 _CHUNK = 1 << 24
-"""Logits held at once, at most."""
+"""Most logits in memory at once."""
 
 _FAR = 1e-2
-"""A last layer whose logits are farther from the model's own, in relation to the largest, is not its lens."""
+"""Largest difference between the last layer's logits and the model's own, relative to the largest logit."""
 
 
 class LensProbe:
-    """Keeps each layer's hidden state at the last position and projects it when the step is over.
+    """Clones each layer's hidden state at the last position, and projects it when the step is over.
 
     Stores ``lens/tokens`` ``[layers, batch, 5]`` int32 and ``lens/probabilities`` ``[layers, batch, 5]``
     float32, and of the token that the step chose ``lens/rank`` ``[layers, batch]`` int32 and
@@ -36,11 +36,11 @@ class LensProbe:
     """
 
     def __init__(self, model: PreTrainedModel, patches: Patches) -> None:
-        """Put a watch on the output of every decoder layer.
+        """Watch the output of every decoder layer.
 
         Args:
             model: a decoder-only model.
-            patches: keeps what is replaced.
+            patches: records what is replaced.
 
         Raises:
             UnsupportedError: layers, final norm or output head were not found.
@@ -64,18 +64,18 @@ class LensProbe:
         self._on = True
 
     def end(self) -> None:
-        """It is over."""
+        """The forward pass is over."""
         self._on = False
 
     def finish(self, step: CaughtStep) -> None:
-        """Project what was kept, and look up the chosen tokens."""
-        chosen, scores = step.held.get("chosen"), step.held.get("scores")
-        kept, self._hidden = self._hidden, [None] * len(self._hidden)
-        states = [state for state in kept if state is not None]
+        """Project the hidden states, and rank the chosen tokens among their predictions."""
+        chosen, scores = step.tensors.chosen, step.tensors.scores
+        hidden_states, self._hidden = self._hidden, [None] * len(self._hidden)
+        states = [state for state in hidden_states if state is not None]
         if chosen is None or not states:
             return
-        if len(states) < len(kept):
-            missing = kept.index(None)
+        if len(states) < len(hidden_states):
+            missing = hidden_states.index(None)
             step.errors.append(
                 CaptureError(stop="layers", message=f"lens: the output of layer {missing} was not seen")
             )
@@ -83,7 +83,7 @@ class LensProbe:
         with torch.no_grad():
             # Layers may live on several devices; the last one's is where norm and head are.
             hidden = torch.stack([state.to(states[-1].device) for state in states])
-            step.saved.update(self._project(hidden, chosen))
+            step.tensors.saved.update(self._project(hidden, chosen))
             if scores is not None:
                 self._compare(hidden[-1], scores[0], step)
 
@@ -100,7 +100,7 @@ class LensProbe:
         return watched
 
     def _project(self, hidden: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Top tokens, and the place of the chosen ones.
+        """Top tokens, and the rank of the chosen ones.
 
         Args:
             hidden: ``[layers, batch, hidden]``.
@@ -108,12 +108,12 @@ class LensProbe:
         """
         layers, rows = hidden.shape[:2]
         flat = hidden.flatten(0, 1)
-        wanted = chosen.to(flat.device).repeat(layers)[:, None]
+        chosen_ids = chosen.to(flat.device).repeat(layers)[:, None]
         vocabulary = int(getattr(self._head, "out_features", 1 << 17))
         size = max(1, _CHUNK // vocabulary)
         parts = []
         for start in range(0, len(flat), size):
-            logits, own = self._logits(flat[start : start + size]), wanted[start : start + size]
+            logits, own = self._logits(flat[start : start + size]), chosen_ids[start : start + size]
             shares = torch.softmax(logits, dim=-1)
             top = torch.topk(logits, min(TOP, logits.shape[-1]), dim=-1).indices
             rank = 1 + (logits > logits.gather(1, own)).sum(dim=-1)
@@ -142,7 +142,7 @@ class LensProbe:
 
 
 def _after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What the model does to the logits behind its head: a cap (Gemma 2) or a factor (Cohere)."""
+    """The model's own function of the logits behind its head: a cap (Gemma 2) or a factor (Cohere)."""
     cap = getattr(model.config, "final_logit_softcapping", None)
     factor = getattr(model.config, "logit_scale", None)
 

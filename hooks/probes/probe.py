@@ -1,4 +1,4 @@
-"""What looks at a forward pass beyond the usual record, where it is asked for."""
+"""An optional capture of the forward pass."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hooks.caught_step import CaughtStep
 
 
 class Probe(Protocol):
-    """Looks at the step's own forward pass. Exceptions in its methods become capture errors."""
+    """Records more of each step's own forward pass; faults in its methods become capture errors."""
 
     def begin(self) -> None:
         """The forward pass starts."""
 
     def end(self) -> None:
-        """It is over."""
+        """The forward pass is over."""
 
     def finish(self, step: CaughtStep) -> None:
-        """The step is over; what was seen goes into ``step.saved``, what went wrong into ``step.errors``."""
+        """The step is over; results go into ``step.tensors.saved``, faults into ``step.errors``."""

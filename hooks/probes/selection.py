@@ -1,4 +1,4 @@
-"""What ``--capture tensors --save …`` stores: which tensors, and of which modules."""
+"""The tensors that ``--capture tensors --save …`` selects for storing, and the modules they come from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracer.schema.run import CaptureSettings
 KINDS = ("logits", "hidden", "kv", "attention", "modules=REGEX", "lens")
 
 
-class Savings:
+class TensorSelection:
     """The tensors to store for one model.
 
     Attributes:
@@ -29,11 +29,11 @@ class Savings:
     """
 
     def __init__(self, capture: CaptureSettings, model: PreTrainedModel) -> None:
-        """Resolve what was asked for.
+        """Resolve the names of ``--save``.
 
         Args:
             capture: settings; ``save`` counts at level ``tensors`` only.
-            model: the model whose modules are meant.
+            model: the model.
 
         Raises:
             UsageError: for an unknown kind, a bad regular expression, or one that matches no module.
@@ -53,14 +53,14 @@ class Savings:
                 raise UsageError(f"--save {kind}: unknown; choose from {', '.join(KINDS)}.")
 
     def probes(self, model: PreTrainedModel, patches: Patches) -> tuple[Probe, ...]:
-        """What looks at the forward pass itself.
+        """The probes that the selection needs.
 
         Args:
             model: the model.
-            patches: keeps what is replaced.
+            patches: records what is replaced.
 
         Raises:
-            UnsupportedError: the model does not show what was asked for.
+            UnsupportedError: the model does not show what was selected.
         """
         found: list[Probe] = []
         if self.attention:

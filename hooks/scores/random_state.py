@@ -1,4 +1,4 @@
-"""The random state before each choice, so that the very draw can be repeated."""
+"""The RNG state before each choice, from which the very draw can be repeated."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def digest(state: torch.Tensor) -> str:
 
 
 @dataclass(frozen=True)
-class DrawStates:
-    """States around one choice.
+class RngStates:
+    """The RNG state before and after one choice.
 
     Attributes:
         device: the generator's device.
@@ -47,52 +47,51 @@ class DrawStates:
     after: torch.Tensor
 
 
-def coming_choice(scores: torch.Tensor, states: DrawStates | None) -> torch.Tensor:
-    """The tokens that ``_sample`` is about to choose. The generator that it will use is left alone.
+def coming_choice(scores: torch.Tensor, rng: RngStates | None) -> torch.Tensor:
+    """The tokens that ``_sample`` is about to choose, computed without touching its generator.
 
     Args:
         scores: ``[batch, vocab]`` that it chooses from.
-        states: states around the draw; None for the highest scores.
+        rng: states around the draw; None for the highest scores.
 
     Returns:
         ``[batch]`` ids.
     """
-    if states is None:
+    if rng is None:
         return torch.argmax(scores, dim=-1)
     generator = torch.Generator(scores.device)
-    generator.set_state(states.before)
-    chances = torch.nn.functional.softmax(scores, dim=-1)
-    return torch.multinomial(chances, num_samples=1, generator=generator).squeeze(1)
+    generator.set_state(rng.before)
+    probabilities = torch.nn.functional.softmax(scores, dim=-1)
+    return torch.multinomial(probabilities, num_samples=1, generator=generator).squeeze(1)
 
 
-class DrawLog:
-    """Turns states into records; a state is stored whole only where it does not follow from the last one."""
+class DrawRecorder:
+    """Turns RNG states into records; a state is stored whole only where it does not follow from the last one.
 
-    def __init__(self, left_behind: str = "") -> None:
-        """Begin.
+    Args:
+        state_after: digest of the state after the draw before the first one, if there was one.
+    """
 
-        Args:
-            left_behind: digest of the state that the draw before the first one left behind, if there was one.
-        """
-        self._left_behind = left_behind
+    def __init__(self, state_after: str = "") -> None:
+        self._digest_after = state_after
         self._after: torch.Tensor | None = None
         self._since_keyframe = 0
 
-    def record(self, states: DrawStates) -> Draw:
+    def record(self, rng: RngStates) -> Draw:
         """The record of the next draw.
 
         Args:
-            states: the states around it.
+            rng: the states around it.
         """
-        same = self._after is not None and torch.equal(self._after, states.before)
-        before = self._left_behind if same else digest(states.before)
-        follows = before == self._left_behind
-        self._after, self._left_behind = states.after, digest(states.after)
+        same = self._after is not None and torch.equal(self._after, rng.before)
+        before = self._digest_after if same else digest(rng.before)
+        follows = before == self._digest_after
+        self._after, self._digest_after = rng.after, digest(rng.after)
         whole = not follows or self._since_keyframe >= KEYFRAME_EVERY
         self._since_keyframe = 1 if whole else self._since_keyframe + 1
         return Draw(
-            device=states.device,
+            device=rng.device,
             digest=before,
             follows=follows,
-            state=states.before.numpy().tobytes().hex() if whole else None,
+            state=rng.before.numpy().tobytes().hex() if whole else None,
         )

@@ -1,4 +1,4 @@
-"""The scores of a step as they go from the raw logits through processors and warpers."""
+"""The scores of a step from the raw logits through every processor and warper."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 import torch
 
 from hooks.native import compiled
-from hooks.tensors import plain, to_host
+from hooks.tensors import detached, to_host
 from tracer.analysis.scores.pipeline import is_quick, summarise
 from tracer.schema.step import ScoreColumns
 
 
-class StepScores:
-    """Copies of the scores of one step, stage after stage; the next processor may edit what it is given.
+class ScoreStages:
+    """Copies of the scores of one step, stage after stage; a later processor may edit what it is given.
 
     Args:
         stages: how many there will be.
         logits: ``[batch, vocab]`` that the first stage will have.
 
     Attributes:
-        seen: stages so far.
+        count: stages so far.
         device: where the scores are.
     """
 
     def __init__(self, stages: int, logits: torch.Tensor) -> None:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self._all = torch.empty((stages, *logits.shape), dtype=dtype, device=logits.device)
-        self.seen = 0
+        self.count = 0
         self.device = logits.device
 
     def put(self, stage: int, scores: torch.Tensor) -> None:
@@ -37,16 +37,21 @@ class StepScores:
             scores: ``[batch, vocab]``.
         """
         if not compiled.put(self._all, stage, scores):
-            self._all[stage].copy_(plain(scores))
-        self.seen = stage + 1
+            self._all[stage].copy_(detached(scores))
+        self.count = stage + 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all stages are there."""
+        return self.count == len(self._all)
 
     @property
     def stages(self) -> torch.Tensor:
-        """``[stages so far, batch, vocab]``; float64 of logits of that kind, else float32."""
-        return self._all[: self.seen]
+        """``[stages so far, batch, vocab]``; float64 for logits of that dtype, else float32."""
+        return self._all[: self.count]
 
     def summary(self, chosen: torch.Tensor, cap: int) -> ScoreColumns | None:
-        """What a step's record keeps of them, made where they lie in the processor's cache still.
+        """The columns that a step's record keeps, computed while the scores are in the processor's cache.
 
         The thread that writes would have to fetch them from memory, against a model that uses all of its
         bandwidth: that costs about three times as much.
@@ -56,8 +61,8 @@ class StepScores:
             cap: largest length of each list of recorded tokens.
 
         Returns:
-            The columns, which do not know what rows had ended; None where it is the writer's to make them:
-            of scores on a GPU, or without compiled code.
+            The columns, which do not know which rows had ended; None where the writer computes them: for
+            scores on a GPU, or without compiled code.
         """
         if self.device.type != "cpu":
             return None

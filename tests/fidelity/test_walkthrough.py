@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM, Qwen2TokenizerFast
 
-from hooks.kv_cache.view import look_at_cache, view_cache
+from hooks.kv_cache.view import cache_signature, view_cache
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.records import CallDescriber
 from hooks.patches import Patches
-from tests.support.models import taken_calls
+from tests.support.models import reduced_calls
 from tests.support.qwen_tokenizer import qwen_tokenizer
 from tracer import Recording, open_trace, trace
 from tracer.loading.prompts import ModelInputs, PromptSpec, prepare_inputs
@@ -206,7 +206,7 @@ def test_full_size_shapes() -> None:
             )
             notes = watch.take()
             assert notes is not None
-            calls = describer.describe(taken_calls(watch, notes))
+            calls = describer.describe(reduced_calls(watch, notes))
             names = [watch.modules[index].name for index in calls.layout.modules]
             shapes = {
                 name: calls.shapes[int(number)]
@@ -218,7 +218,7 @@ def test_full_size_shapes() -> None:
             assert shapes["model"].outputs[0].shape == (1, length, 3584)
             assert shapes[""].outputs[0].shape == (1, length, VOCAB)
             assert shapes["model"].outputs[0].dtype == "bfloat16"
-    state = look_at_cache(view_cache(cache), 30).record
+    state = cache_signature(view_cache(cache), 30).record
     (group,) = state.groups
     assert (state.layers, state.length) == (28, 30)
     assert group.key.shape == group.value.shape == (1, 4, 30, 128)

@@ -10,7 +10,7 @@ import torch
 
 import hooks.kv_cache.view
 from hooks.kv_cache.proof import CacheProof
-from hooks.kv_cache.view import CacheView, new_slots, slot_norms
+from hooks.kv_cache.view import CacheView, new_slot_norms, new_slots
 from tests.support.models import DEVICE, SAMPLING, batch, collected, generate, tiny_model
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="needs TRACE_GENERATE_TEST_DEVICE=cuda")
@@ -54,7 +54,7 @@ def test_layers_stacked_are_read_as_one_by_one(dtype: torch.dtype, monkeypatch: 
     def read() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         view = CacheView("DynamicCache", [*zip(tensors[:2], tensors[2:], strict=True)], True, True)
         (sums,) = CacheProof().read(view, 7, 7).sums
-        slots, norms = new_slots(view, 5, 7), slot_norms(view, 5, 7)
+        slots, norms = new_slots(view, 5, 7), new_slot_norms(view, 5, 7)
         assert isinstance(slots, torch.Tensor)
         assert norms is not None
         assert (view.stack is None) == (hooks.kv_cache.view.STACK_BYTES == 0)

@@ -183,7 +183,7 @@ def test_generation_goes_on_when_recording_fails(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise RuntimeError("broken recorder")
 
-    monkeypatch.setattr("hooks.kv_cache.watch.look_at_cache", broken)
+    monkeypatch.setattr("hooks.kv_cache.watch.cache_signature", broken)
     monkeypatch.setattr("hooks.modules.signatures.tensors_in", broken)
     with collected(model) as run:
         assert_same_result(generate(model, inputs, **SAMPLING), untraced)

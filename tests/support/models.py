@@ -27,8 +27,8 @@ from hooks.loop.generation_watch import GenerationWatch
 from hooks.loop.step_builder import StepBuilder
 from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
-from hooks.modules.reduction import TakenCalls
-from hooks.saved_tensors import stored
+from hooks.modules.reduction import ReducedCalls
+from hooks.saved_tensors import saved_tensors
 from hooks.tensors import to_host_all
 from hooks.token_texts import TokenTexts
 from tracer.schema.run import CaptureSettings, RunEnd, RunHeader
@@ -151,7 +151,7 @@ class CollectedRun:
 
     def put(self, caught: CaughtStep) -> bool:
         self.steps.append(self._builder.build(caught)[0])
-        self.saved.append({name: _tensor(*values) for name, values in stored(caught)})
+        self.saved.append({name: _tensor(*values) for name, values in saved_tensors(caught)})
         return False
 
     def lost(self, fault: Exception) -> None:
@@ -175,10 +175,10 @@ def _tensor(dtype: str, shape: tuple[int, ...], values: memoryview) -> torch.Ten
     return torch.frombuffer(values, dtype=getattr(torch, dtype)).reshape(shape)
 
 
-def taken_calls(watch: ModuleWatch, notes: CallNotes) -> TakenCalls:
+def reduced_calls(watch: ModuleWatch, notes: CallNotes) -> ReducedCalls:
     """The module calls of a step, as they are handed over."""
     queued = watch.queue(notes)
-    return queued.taken(to_host_all(queued.results))
+    return queued.reduced(to_host_all(queued.results))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hooks.caught_step import CaughtStep
+from hooks.caught_step import CaughtStep, as_array
 from hooks.loop.step_builder import StepBuilder
 from hooks.scores.random_state import coming_choice, digest
 from hooks.token_texts import TokenTexts
@@ -36,7 +36,7 @@ class LiveRecords:
         self._texts = TokenTexts(tokenizer)
         self._tokens: dict[int, TokenText] = {}
         self._decoder = 0
-        self._left_behind: dict[int, str] = {}
+        self._states_after: dict[int, str] = {}
         self._finished: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self._finished_before_last = self._finished
 
@@ -53,7 +53,7 @@ class LiveRecords:
             decoder: index of the module whose output are the hidden states.
         """
         self.runs += 1
-        self.last, self._decoder, self._left_behind = None, decoder, {}
+        self.last, self._decoder, self._states_after = None, decoder, {}
         self._finished = self._finished_before_last = np.zeros(len(header.prompt), dtype=np.bool_)
         self.learn(token for row in header.prompt for token in row.token_ids)
 
@@ -61,10 +61,10 @@ class LiveRecords:
         """A step is over."""
         before, self.last = self.last, caught.copy()
         # A step and the one before can be looked at; each is said to follow from the draw before it.
-        self._left_behind = {
-            each.number: digest(each.draw.after) for each in (before, caught) if each and each.draw
+        self._states_after = {
+            each.number: digest(each.rng.after) for each in (before, caught) if each and each.rng
         }
-        done = caught.array("done")
+        done = as_array(caught.tensors.done)
         self._finished_before_last = self._finished
         self._finished = self._finished if done is None else self._finished | done
 
@@ -93,7 +93,7 @@ class LiveRecords:
             decoder=self._decoder,
             candidates=header.capture.candidates,
             finished=self._finished_before_last if is_last else self._finished,
-            left_behind=self._left_behind.get(caught.number - 1, "") if follows else "",
+            state_after=self._states_after.get(caught.number - 1, "") if follows else "",
         )
         step, new = builder.build(caught.copy())
         self._tokens.update((token.id, token) for token in new)
@@ -113,11 +113,12 @@ class LiveRecords:
             Its record, which holds the random state whole, and its raw logits ``[batch, vocab]``; None if
             not all processors have run.
         """
-        stages = caught.array("scores")
-        drawing = header.do_sample and caught.draw is None
+        stages = as_array(caught.tensors.scores)
+        drawing = header.do_sample and caught.rng is None
         if stages is None or len(stages) <= len(header.processors) or drawing:
             return None
         whole = caught.copy()
-        if scores is not None and (whole.held["chosen"] == NO_TOKEN).any():
-            whole.held["chosen"] = coming_choice(scores, whole.draw)
+        chosen = whole.tensors.chosen
+        if scores is not None and (chosen is None or (chosen == NO_TOKEN).any()):
+            whole.tensors.chosen = coming_choice(scores, whole.rng)
         return self.built(whole, header, follows=False), stages[0]

@@ -242,7 +242,7 @@ class LiveRun:
     def _caught(self, local: Mapping[str, Any]) -> CaughtStep | None:
         """The step in progress; between two steps the one before."""
         run = self._watch.run if self._watch is not None else None
-        return (run.so_far(local) if run is not None else None) or self._last
+        return (run.peek(local) if run is not None else None) or self._last
 
     @property
     def _last(self) -> CaughtStep | None:

@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from hooks.caught_step import CaughtStep
-from hooks.saved_tensors import stored
+from hooks.saved_tensors import saved_tensors
 from hooks.tensors import info_of
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import open_trace, trace
@@ -82,11 +82,11 @@ def test_a_cache_that_was_filled_before_the_run_is_refused(tmp_path: Path) -> No
 def test_a_copy_of_a_step_stores_nothing() -> None:
     ids = torch.zeros(1, 1)
     caught = CaughtStep(1, 0.0, [], {}, info_of(ids), sequence_length=1, fed=1, stages=1)
-    caught.held["slots"] = torch.arange(16.0).reshape(4, 1, 1, 1, 4)
-    caught.saved["logits"] = ids
-    found = dict(stored(caught))
+    caught.tensors.cache_slots = torch.arange(16.0).reshape(4, 1, 1, 1, 4)
+    caught.tensors.saved["logits"] = ids
+    found = dict(saved_tensors(caught))
     assert [*found] == ["logits", "kv/0/key", "kv/1/key", "kv/0/value", "kv/1/value"]
     dtype, shape, values = found["kv/0/value"]
     assert (dtype, shape) == ("float32", (1, 1, 1, 4))
     assert np.frombuffer(values, np.float32).tolist() == [8, 9, 10, 11]
-    assert dict(stored(caught.copy())) == {}
+    assert dict(saved_tensors(caught.copy())) == {}

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hooks.kv_cache.proof import CacheProof
-from hooks.kv_cache.view import CacheView, slot_norms
-from hooks.modules.call_notes import NOTES, HeldCalls, KnownCall
+from hooks.kv_cache.view import CacheView, new_slot_norms
+from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.module_watch import ModuleWatch
-from hooks.modules.signatures import KnownCalls
+from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.tape import PlainTape, Tape
 from hooks.native import compiled
 from hooks.patches import Patches
-from tests.support.models import taken_calls
+from tests.support.models import reduced_calls
 from tracer.compiled_parts import PLAIN, load
 
 pytestmark = pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
@@ -44,17 +44,17 @@ class Notes:
 
     def __init__(self, kind: type[PlainTape], *, shares: bool = False) -> None:
         self.shares = shares
-        self.known = KnownCalls([nn.Identity()] * 3, statistics=True)
-        self.looked: list[tuple[int, int]] = []
+        self.table = SignatureTable([nn.Identity()] * 3, statistics=True)
+        self.inspected: list[tuple[int, int]] = []
         self.found = 0
-        self.tape = kind(3, self.find, self.look)
+        self.tape = kind(3, self.find, self.inspect)
 
-    def find(self, index: int, argument: Any, output: Any) -> KnownCall:
+    def find(self, index: int, argument: Any, output: Any) -> CallSignature:
         self.found += 1
-        return self.known.find(index, argument, output)
+        return self.table.find(index, argument, output)
 
-    def look(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
-        self.looked.append((call, index))
+    def inspect(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
+        self.inspected.append((call, index))
 
     def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[tuple[Any, bool]]]:
         self.tape.begin()
@@ -64,10 +64,13 @@ class Notes:
             assert returned is output
         taken = self.tape.take()
         assert taken is not None
-        known, notes = taken[0], np.frombuffer(taken[1], dtype=NOTES)
+        signatures, notes = taken[0], np.frombuffer(taken[1], dtype=NOTES)
         assert len(notes) == len(calls)
-        looks = [(known[place].key, known[place].kept) for place in notes["known"].tolist()]
-        return notes["module"].tolist(), looks
+        found = [
+            (signatures[place].specs, signatures[place].wants_statistics)
+            for place in notes["signature"].tolist()
+        ]
+        return notes["module"].tolist(), found
 
 
 def tensors() -> st.SearchStrategy[Tensor]:
@@ -98,7 +101,7 @@ def test_it_tells_calls_apart_as_the_plain_tape_does(steps: list[list[tuple[int,
     for calls in steps:
         assert quick.step(calls) == plain.step(calls)
     # What it has taken itself it does not ask for.
-    assert set(quick.looked) <= set(plain.looked)
+    assert set(quick.inspected) <= set(plain.inspected)
 
 
 def test_a_call_like_the_last_one_is_not_asked_about_again() -> None:
@@ -119,14 +122,14 @@ def test_what_changes_in_all_modules_alike_is_asked_about_once() -> None:
     assert notes.found == 3 + 4
 
 
-def test_modules_of_which_looks_tell_all_are_asked_about_once() -> None:
+def test_modules_of_which_specs_tell_all_are_asked_about_once() -> None:
     notes = Notes(Tape, shares=True)
     for length in (1, 2, 1, 3):
         calls = [(index, torch.ones(1), torch.ones(length)) for index in range(3)]
-        looks = notes.step(calls)[1]
-        assert looks == Notes(PlainTape).step(calls)[1]
+        signatures = notes.step(calls)[1]
+        assert signatures == Notes(PlainTape).step(calls)[1]
     assert notes.found == 3
-    notes.tape.forget()
+    notes.tape.reset()
     notes.step(calls)
     assert notes.found == 4
 
@@ -134,34 +137,34 @@ def test_modules_of_which_looks_tell_all_are_asked_about_once() -> None:
 def test_very_many_kinds_of_calls_are_told_apart() -> None:
     notes = Notes(Tape, shares=True)
     for length in (*range(1, 80), *range(1, 80)):
-        _, looks = notes.step([(length % 3, torch.ones(1), torch.ones(length))])
-        assert looks[0][0][1][0][0] == (length,)
+        _, signatures = notes.step([(length % 3, torch.ones(1), torch.ones(length))])
+        assert signatures[0][0][1][0][0] == (length,)
     assert 79 < notes.found <= 2 * 79
 
 
 @pytest.mark.parametrize("kind", [Tape, PlainTape])
-def test_outputs_to_look_at_later_are_held(kind: type[PlainTape]) -> None:
-    notes, held = Notes(kind), HeldCalls()
+def test_outputs_to_reduce_later_are_deferred(kind: type[PlainTape]) -> None:
+    notes, deferred = Notes(kind), DeferredCalls()
     with torch.inference_mode():
         frozen = torch.ones(2, dtype=torch.float64)
     written = torch.ones(3, dtype=torch.float64).add_(1)
     argument, counts = torch.ones(1), torch.ones(1, dtype=torch.int64)
-    notes.tape.look_in_time(2)
-    for keeping in (None, held, None):
+    notes.tape.reduce_early(2)
+    for keeping in (None, deferred, None):
         notes.tape.begin(keeping)
         for index, output in ((0, counts), (1, (written, counts)), (0, frozen), (2, written), (0, written)):
             notes.tape.watch(index, lambda _, out=output: out, False, False)(argument)
         notes.tape.take()
-    assert held.places == [1, 4]
-    assert all(each is argument for each in held.arguments)
-    assert all(each is written for each in held.outputs)
-    assert held.versions == [1, 1]
+    assert deferred.places == [1, 4]
+    assert all(each is argument for each in deferred.arguments)
+    assert all(each is written for each in deferred.outputs)
+    assert deferred.versions == [1, 1]
     # One that does not say whether it has been written to, and one of a module that is looked at in time.
-    assert notes.looked[4:6] == [(2, 0), (3, 2)]
-    assert len(notes.looked) == 4 + 2 + 4
-    # Nothing is held after a step.
+    assert notes.inspected[4:6] == [(2, 0), (3, 2)]
+    assert len(notes.inspected) == 4 + 2 + 4
+    # Nothing is deferred after a step.
     notes.tape.watch(0, lambda _: written, False, False)(argument)
-    assert len(held.places) == 2
+    assert len(deferred.places) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -173,7 +176,7 @@ def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
     notes.tape.watch(0, lambda value: value, False, False)(values)
     taken = notes.tape.take()
     assert taken is not None
-    assert notes.looked == []
+    assert notes.inspected == []
     exact = values.double()
     expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
     (statistics,) = np.frombuffer(taken[1], dtype=NOTES)["statistics"]
@@ -205,10 +208,10 @@ def test_other_outputs_are_left_to_python(output: Tensor) -> None:
     notes.tape.watch(0, lambda value: value, False, False)(output)
     taken = notes.tape.take()
     assert taken is not None
-    kept = taken[0][0].kept
-    assert notes.looked == ([(0, 0)] if kept else [])
+    wants_statistics = taken[0][0].wants_statistics
+    assert notes.inspected == ([(0, 0)] if wants_statistics else [])
     assert np.isnan(np.frombuffer(taken[1], dtype=NOTES)["statistics"]).all()
-    assert kept == (output.numel() > 0 and not output.is_meta)
+    assert wants_statistics == (output.numel() > 0 and not output.is_meta)
 
 
 def test_a_call_with_very_many_tensors_is_left_to_python() -> None:
@@ -244,24 +247,24 @@ def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
     finding.begin()
     with pytest.raises(KeyboardInterrupt):
         finding.watch(0, lambda value: value, False, False)(torch.ones(1))
-    known = KnownCall(((), ()), kept=True)
-    looking = Tape(1, lambda *_: known, interrupted)
+    signature = CallSignature(((), ()), wants_statistics=True)
+    looking = Tape(1, lambda *_: signature, interrupted)
     looking.begin()
     with pytest.raises(KeyboardInterrupt):
         looking.watch(0, lambda value: value, True, False)(torch.ones(1))
     taken = looking.take()
     assert taken is not None
-    assert taken[0] == [known]
-    assert np.frombuffer(taken[1], dtype=NOTES)[["module", "known"]].tolist() == [(0, 0)]
+    assert taken[0] == [signature]
+    assert np.frombuffer(taken[1], dtype=NOTES)[["module", "signature"]].tolist() == [(0, 0)]
 
 
 def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:
     tape: PlainTape
 
-    def ending(*_: Any) -> KnownCall:
+    def ending(*_: Any) -> CallSignature:
         tape.take()
-        tape.forget()
-        return KnownCall(((), ()), kept=True)
+        tape.reset()
+        return CallSignature(((), ()), wants_statistics=True)
 
     tape = Tape(1, ending, lambda *_: None)
     tape.begin()
@@ -279,11 +282,11 @@ def test_nonsense_is_refused(wrong: tuple[Any, ...]) -> None:
         with pytest.raises(IndexError):
             tape.watch(index, print, False, False)
         with pytest.raises(IndexError):
-            tape.look_in_time(index)
+            tape.reduce_early(index)
     with pytest.raises(AttributeError, match="places"):
         tape.begin("no lists")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="lists"):
-        tape.begin(HeldCalls(outputs=()))  # type: ignore[arg-type]
+        tape.begin(DeferredCalls(outputs=()))  # type: ignore[arg-type]
     tape.begin()
     with pytest.raises(AttributeError):
         tape.watch(0, lambda value: value, False, False)(torch.ones(1))
@@ -302,7 +305,7 @@ def test_nothing_that_it_saw_is_held() -> None:
             assert outputs[-1]() is None
             notes = watch.take()
             assert notes is not None
-            taken_calls(watch, notes)
+            reduced_calls(watch, notes)
     gone = weakref.ref(watch), weakref.ref(model[0])
     del watch, model, notes, patches
     gc.collect()
@@ -346,10 +349,10 @@ def test_norms_are_those_of_torch(
             "DynamicCache", [(cache[0], cache[1]), (cache[2], cache[3])], grows=True, appends=True
         )
         assert compiled.slot_norms(cache, start, stop) is not None
-        quick = slot_norms(view, start, stop)
+        quick = new_slot_norms(view, start, stop)
         with monkeypatch.context() as patch:
             patch.setattr(compiled, "_native", None)
-            plain = slot_norms(view, start, stop)
+            plain = new_slot_norms(view, start, stop)
         torch.testing.assert_close(quick, plain)
 
 

@@ -17,7 +17,7 @@ from hooks.modules.records import CallDescriber, StepCalls
 from hooks.modules.statistics import gather, join, reduce_one
 from hooks.patches import Patches
 from hooks.tensors import to_host
-from tests.support.models import taken_calls
+from tests.support.models import reduced_calls
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -41,7 +41,7 @@ def step(watch: ModuleWatch, model: nn.Module, *inputs: Any, early: bool = False
 
 
 def described(watch: ModuleWatch, notes: CallNotes) -> StepCalls:
-    return CallDescriber(len(watch.modules)).describe(taken_calls(watch, notes))
+    return CallDescriber(len(watch.modules)).describe(reduced_calls(watch, notes))
 
 
 def row(watch: ModuleWatch, calls: StepCalls, name: str) -> int:
@@ -170,9 +170,9 @@ def test_an_output_that_is_stored_is_reduced_once(both_ways: str, early: bool) -
         assert torch.equal(notes.saved["modules/1"], torch.tensor([[[0.0, 2.0, 4.0]]]))
         assert calls.columns.mean[row(watch, calls, "0")] == 2
         assert calls.columns.nonfinite.tolist() == [0, 0, 0]
-        # The tape has taken its statistics already, or else it is looked at once, here or at the end.
-        looked = [*notes.looks, *notes.held.places]
-        assert looked == ([] if both_ways == "compiled" else [0, 1, 2])
+        # The tape has taken its statistics already, or else it is reduced once, here or at the end.
+        reduced = [*notes.early, *notes.deferred.places]
+        assert reduced == ([] if both_ways == "compiled" else [0, 1, 2])
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -246,12 +246,12 @@ def test_shapes_that_never_come_again_are_forgotten(statistics: bool) -> None:
             model(torch.ones(1, 1, length))
             notes = watch.take()
             assert notes is not None
-            calls = describer.describe(taken_calls(watch, notes))
+            calls = describer.describe(reduced_calls(watch, notes))
             assert shapes(watch, calls, "often") == ([(1, 1, length)], [(1, 1, length)])
             if length in (1, 999):
                 assert shapes(watch, calls, "once") == ([(1, 1, 1)], [(1, 1, 1)])
-        assert len(watch._known._known) < 200
-        assert len(describer._book._shapes) < 200
+        assert len(watch._signatures._table) < 200
+        assert len(describer._interned._shapes) < 200
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from hooks.scores.stages import StepScores
+from hooks.scores.stages import ScoreStages
 from tests.support.models import (
     DEVICE,
     EOS,
@@ -113,7 +113,7 @@ def test_a_summary_made_at_once_is_the_writers(dtype: torch.dtype, monkeypatch: 
 
     by_default = columns()
     assert by_default[-1]["finished"].any()
-    monkeypatch.setattr(StepScores, "summary", lambda *_: None)
+    monkeypatch.setattr(ScoreStages, "summary", lambda *_: None)
     for mine, writers in zip(by_default, columns(), strict=True):
         for name, expected in writers.items():
             np.testing.assert_array_equal(mine[name], expected, err_msg=name)
@@ -130,7 +130,7 @@ def test_scores_do_not_wait_for_the_writer_once_they_are_summarised(
     assert waiting
     for job in waiting:
         assert job.caught.summary is not None
-        assert "scores" not in job.caught.held
+        assert job.caught.tensors.scores is None
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLING], ids=["greedy", "sampling"])

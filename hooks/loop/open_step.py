@@ -1,0 +1,112 @@
+"""The step in progress: what has been caught of it so far, and how it becomes a caught step on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hooks.caught_step import CaughtStep
+from hooks.kv_cache.proof import CacheReading
+from hooks.loop.forward_result import forward_result
+from hooks.modules.call_notes import CallNotes
+from hooks.modules.module_watch import ModuleWatch
+from hooks.modules.reduction import QueuedCalls
+from hooks.scores.random_state import RngStates, generator_state
+from hooks.scores.stages import ScoreStages
+from hooks.tensors import clone, info_of
+from tracer.schema.step import NO_TOKEN
+
+
+@dataclass
+class OpenStep:
+    """The step in progress.
+
+    Attributes:
+        caught: its values and tensors so far.
+        began: ``perf_counter`` at its start.
+        forward_began: ``perf_counter`` at the start of its forward pass.
+        calls: notes of its module calls, once the forward pass is over.
+        scores: its score stages so far.
+        rng_before: RNG state before the draw, once the last processor has run.
+    """
+
+    caught: CaughtStep
+    began: float
+    forward_began: float = 0.0
+    calls: CallNotes | None = None
+    scores: ScoreStages | None = None
+    rng_before: torch.Tensor | None = None
+
+    def rng_states(self) -> RngStates | None:
+        """The RNG states before the draw and now; None where nothing is drawn."""
+        if self.rng_before is None or self.scores is None:
+            return None
+        device = self.scores.device
+        return RngStates(str(device), self.rng_before, generator_state(device))
+
+
+def peek(
+    step: OpenStep, local: Mapping[str, Any], modules: ModuleWatch, reading: CacheReading | None
+) -> CaughtStep:
+    """The step as far as it has come; a copy, and the step goes on as if nobody had asked.
+
+    Args:
+        step: the step in progress.
+        local: locals of a library frame that stands still, for what has not reached a hook yet:
+            ``logits`` in ``forward``, ``outputs`` before the first processor, the longer ``input_ids``.
+        modules: the module watch of the run.
+        reading: what was read of its KV cache.
+
+    Returns:
+        The step on the host, with as many score stages as there are, and no token chosen where none is.
+    """
+    caught = step.caught.copy()
+    caught.calls = modules.peek(step.calls)
+    _add_locals(caught, step, local)
+    caught.rng = step.rng_states()
+    tensors = caught.tensors
+    if tensors.scores is not None:
+        caught.stages = tensors.scores.shape[0]
+        if tensors.chosen is None:
+            tensors.chosen = torch.full((caught.rows,), NO_TOKEN)
+    bring_to_host(caught, None, reading)
+    return caught
+
+
+def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) -> None:
+    logits, outputs, ids = local.get("logits"), local.get("outputs"), local.get("input_ids")
+    if caught.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
+        caught.forward = forward_result(logits)
+    if step.scores is not None:
+        caught.tensors.scores = step.scores.stages
+    elif step.calls is not None and outputs is not None and hasattr(outputs, "logits"):
+        caught.tensors.scores = outputs.logits[None, :, -1, :].detach().float()
+    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length + 1,):
+        caught.ids_after = info_of(ids)
+        caught.tensors.chosen = clone(ids[:, -1])
+
+
+def bring_to_host(
+    caught: CaughtStep, queued: QueuedCalls | None, reading: CacheReading | None
+) -> list[torch.Tensor]:
+    """Bring everything that a step holds to the host, waiting for a GPU once.
+
+    Args:
+        caught: the step.
+        queued: its module calls, whose statistics are still on their devices.
+        reading: what was read of its KV cache.
+
+    Returns:
+        The checksums of what was read of the cache.
+    """
+    results, sums = queued.results if queued else [], reading.sums if reading else []
+    copies = caught.tensors.to_host([*results, *sums])
+    results, sums = copies[: len(results)], copies[len(results) :]
+    if queued is not None:
+        caught.calls = queued.reduced(results)
+    if reading is not None:
+        caught.cache_read = reading, sums
+    return sums
