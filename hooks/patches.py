@@ -1,4 +1,4 @@
-"""Replace attributes of instances, and put every one of them back."""
+"""Replace attributes of instances, and restore every one of them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Patches:
         Args:
             target: an instance with a ``__dict__``.
             name: the attribute.
-            value: what to put there.
+            value: its new value.
         """
         attributes = vars(target)
         self._saved.append((attributes, name, attributes.get(name, _ABSENT), value))
         attributes[name] = value
 
     def undo(self) -> None:
-        """Put everything back, last change first. An attribute that somebody replaced since is left alone."""
+        """Restore everything, last change first. An attribute that somebody replaced since is left alone."""
         while self._saved:
             attributes, name, before, ours = self._saved.pop()
             if attributes.get(name, _ABSENT) is not ours:

@@ -14,8 +14,8 @@ _BUSY_RETRIES = 50
 class TokenTexts:
     """Looks up the text of every id that a recording mentions.
 
-    It runs beside the generation. A fast tokenizer refuses to be read while another thread changes its
-    padding or truncation ("Already borrowed"); such a look-up is tried again.
+    It runs beside the generation. A fast tokenizer cannot be read while another thread changes its padding or
+    truncation ("Already borrowed"); such a look-up is tried again.
     """
 
     def __init__(self, tokenizer: Any | None) -> None:
@@ -40,7 +40,7 @@ class TokenTexts:
         """Ids of texts that are one token, alone or after a space; nothing without a tokenizer.
 
         Args:
-            texts: what people call tokens.
+            texts: names of tokens as people write them.
         """
         if self._tokenizer is None:
             return ()

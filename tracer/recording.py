@@ -18,10 +18,17 @@ from tracer.tracefile import EndWrite, Job, Recorder, SavedTensor, StepWrite
 
 
 class RecordingSink:
-    """Receives what the hooks catch and hands it to the recorder as jobs.
+    """Receives what the hooks catch and passes it to the recorder as jobs.
+
+    Args:
+        recorder: writes the records.
+        texts: looks up token texts.
+        mentioned: tokens whose texts the trace shall hold from the start.
+        ends_run: listener of the recorder; the run ends after a step in which it found something.
+        between_steps: called after each step; what it raises ends the generation.
 
     Attributes:
-        steps: steps handed over so far, over all runs.
+        steps: steps passed on so far, over all runs.
         faults: runs that could not be recorded, one line each.
     """
 
@@ -34,15 +41,6 @@ class RecordingSink:
         ends_run: BreakWatch | None = None,
         between_steps: Callable[[], None] | None = None,
     ) -> None:
-        """Connect hooks to a recorder.
-
-        Args:
-            recorder: writes the records.
-            texts: looks up token texts.
-            mentioned: tokens whose texts the trace shall hold from the start.
-            ends_run: listener of the recorder; the run ends after a step in which it found something.
-            between_steps: called after each step; what it raises ends the generation.
-        """
         self.steps = 0
         self.faults: list[str] = []
         self._recorder = recorder
@@ -152,7 +150,7 @@ class StepJob:
 
 
 def unbuilt_step(job: Job, error: Exception) -> StepWrite | None:
-    """What is written for a step whose records could not be made: that it happened, and the fault.
+    """The write for a step whose records could not be made: that it happened, and the fault.
 
     Args:
         job: the step.

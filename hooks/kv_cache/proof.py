@@ -1,4 +1,4 @@
-"""Proof that the KV cache only grows: old slots keep their bytes, exactly the new tokens' slots are added.
+"""The proof that the KV cache only grows: old slots stay as they are, exactly the new tokens' are added.
 
 Every slot has a checksum, the sum of its 64-bit words; a layer has the sum of its slots' checksums, each
 times an odd number of the slot's own (all modulo 2^64), so neither a changed slot nor two exchanged ones go

@@ -1,4 +1,4 @@
-"""Where each stop is in the installed library's source, found by its statement."""
+"""The source line of each stop in the installed library, found by its statement."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from transformers import GenerationMixin, PreTrainedModel
 from tracer.schema.run import Anchor, StopName
 
 EXCERPT_LINES = 6
-"""Source lines kept before and after an anchor."""
+"""Source lines recorded before and after an anchor."""
 
 
 @dataclass(frozen=True)
 class _Statement:
-    """A statement to look for.
+    """A statement to find.
 
     Attributes:
         stop: the stop that happens there.
@@ -69,10 +69,10 @@ def find_anchors(model: PreTrainedModel, *, do_sample: bool) -> tuple[Anchor, ..
 def _find(
     function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
 ) -> tuple[Anchor, ...]:
-    return tuple(_look_for(function, statements, do_sample))
+    return tuple(_search(function, statements, do_sample))
 
 
-def _look_for(
+def _search(
     function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
 ) -> Iterator[Anchor]:
     lines, first, path = _source(function)

@@ -1,4 +1,4 @@
-"""Which decoding modes are traced, and the names of those that are not."""
+"""The decoding modes that are not traced yet, by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNTRACED_METHODS = {
     "_contrastive_search": GenerationMode.CONTRASTIVE_SEARCH,
     "_dola_decoding": GenerationMode.DOLA_GENERATION,
 }
-"""The model's methods that decode in another way than ``_sample``, and their mode."""
+"""Methods of a model that decode otherwise than ``_sample``, and their modes."""
 
 
 def require_traced_mode(config: GenerationConfig) -> None:

@@ -1,4 +1,4 @@
-"""Stand inside ``generate()`` of one model instance while a trace is on."""
+"""Watch ``generate()`` of one model instance while a trace is open."""
 
 from __future__ import annotations
 
@@ -26,26 +26,38 @@ from tracer.schema.run import CaptureSettings, RunEnd, RunHeader, RunStatus
 
 
 class RunSink(Protocol):
-    """Where a run's records go. Its methods must be quick: they run inside the generation."""
+    """Receives what is caught of a run. Its methods must be quick: they run inside the generation."""
 
     def begin(self, header: RunHeader, decoder: int) -> None:
         """A run starts; ``decoder`` is the module whose output are the hidden states."""
 
     def put(self, caught: CaughtStep) -> bool:
-        """A step is over; the answer is whether the run shall end here."""
+        """A step is over; returns whether the run shall end here."""
 
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all; it goes on untraced."""
 
     def end(self, end: RunEnd) -> None:
-        """The run is over; texts and figures of the writer are not filled in yet."""
+        """The run is over; the writer adds texts and its own figures."""
 
 
 class GenerationWatch:
-    """Patches one model instance so that ``generate()`` is caught; everything is put back at the end.
+    """Patches one model instance so that ``generate()`` is caught; everything is restored at the end.
 
-    The real ``GenerationMixin._sample`` runs, unmodified: its arguments are replaced by stand-ins that look
-    at what passes through, and the model's own methods are watched. Classes are never touched.
+    The real ``GenerationMixin._sample`` runs, unmodified: its arguments are replaced by stand-ins that record
+    what passes through, and the model's own methods are watched. Classes are never touched, and nothing is
+    patched before the context is entered.
+
+    Args:
+        model: a decoder-only model.
+        sink: receives what is caught.
+        capture: what to record.
+        name: what reports call the model.
+        seed: the seed that the caller set, for the header.
+        prompt_texts: texts of the prompt rows, for the header.
+
+    Raises:
+        UnsupportedError: if the model is an encoder-decoder or cannot generate.
 
     Example:
         >>> with GenerationWatch(model, sink, CaptureSettings()):
@@ -62,19 +74,6 @@ class GenerationWatch:
         seed: int | None = None,
         prompt_texts: tuple[str, ...] = (),
     ) -> None:
-        """Prepare; nothing is patched before the context is entered.
-
-        Args:
-            model: a decoder-only model.
-            sink: where records go.
-            capture: what to record.
-            name: how reports call the model.
-            seed: the seed that the caller set, for the header.
-            prompt_texts: texts of the prompt rows, for the header.
-
-        Raises:
-            UnsupportedError: if the model is an encoder-decoder or cannot generate.
-        """
         require_decoder_only(model)
         self._model = model
         self._sink = sink
@@ -100,7 +99,7 @@ class GenerationWatch:
 
     @property
     def run(self) -> RunCapture | None:
-        """What catches the run that is going on, None between runs."""
+        """The capture of the run in progress, None between runs."""
         return self._run
 
     def _install(self) -> None:
@@ -168,7 +167,7 @@ class GenerationWatch:
         return watched
 
     def _traced(self, sample: Callable[..., Any], input_ids: torch.Tensor, kwargs: dict[str, Any]) -> Any:
-        """Run ``_sample`` with stand-ins, and record how it ends."""
+        """Run ``_sample`` with stand-ins, and record its end."""
         began = time.perf_counter()
         try:
             run = self._begin(input_ids, kwargs)
@@ -255,7 +254,7 @@ class GenerationWatch:
 
 
 def require_decoder_only(model: PreTrainedModel) -> None:
-    """Refuse what is not traced.
+    """Refuse models that are not traced.
 
     Raises:
         UnsupportedError: naming the model and what is needed.

@@ -1,6 +1,6 @@
-"""What a person changes in a run that goes on: a token forced or banned, a processor's setting.
+"""Changes that a user makes to a run in progress: a token forced or banned, a processor's setting.
 
-The scores are changed behind the last processor, so what each processor made is recorded as it was.
+The scores are changed behind the last processor, so each processor's own output is recorded as it was.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tracer.messages import first_line
 from tracer.schema.step import Intervention
 
 _FIXED = ("filter_value", "min_tokens_to_keep")
-"""Numbers of a processor that are no generation settings."""
+"""Numbers of a processor that are not generation settings."""
 
 
 @dataclass(frozen=True)
 class TokenChange:
-    """One choice that shall be made, or not be made.
+    """A token to force or ban in the next choice.
 
     Attributes:
         kind: ``force`` or ``ban``.
         token: id of the token.
         row: row of the batch; None for all.
-        detail: the token as a reader of the report shall see it.
+        detail: the token as reports show it.
     """
 
     kind: Literal["force", "ban"]
@@ -47,14 +47,13 @@ class _Setting:
 
 
 class Interventions:
-    """The changes of one run. Nothing is done, and nothing costs anything, while there are none."""
+    """The changes of one run; without any, nothing costs time.
+
+    Args:
+        elements: the run's processors, then its warpers; element ``i`` makes stage ``i + 1``.
+    """
 
     def __init__(self, elements: list[Any]) -> None:
-        """Prepare.
-
-        Args:
-            elements: the run's processors, then its warpers; element ``i`` makes stage ``i + 1``.
-        """
         self._elements = elements
         self._patches = Patches()
         self._pending: list[TokenChange] = []
@@ -62,7 +61,7 @@ class Interventions:
 
     @property
     def any(self) -> bool:
-        """Whether there is something to do or to record."""
+        """Whether there are changes to make or to record."""
         return bool(self._pending or self._settings)
 
     def add(self, change: TokenChange) -> None:
@@ -82,15 +81,9 @@ class Interventions:
             UsageError: no processor of this run has such a setting, or it refuses the value.
         """
         attribute = ATTRIBUTES.get(name, name)
-        found = [i for i, each in enumerate(self._elements) if attribute in _numbers(each)]
-        if not found:
-            names = {attribute: alias for alias, attribute in ATTRIBUTES.items()}
-            known = sorted({names.get(key, key) for each in self._elements for key in _numbers(each)})
-            raise UsageError(
-                f"set {name}: no processor of this run has such a setting; "
-                + (f"there are {', '.join(known)}." if known else "it has no processor with settings.")
-            )
-        index = found[0]
+        index = next((i for i, each in enumerate(self._elements) if attribute in _numbers(each)), None)
+        if index is None:
+            raise self._unknown(name)
         element = self._elements[index]
         self._patches.set(element, attribute, _checked(element, attribute, name, value))
         shown = f"{name} {getattr(element, attribute)}"
@@ -98,6 +91,14 @@ class Interventions:
         self._settings = [each for each in self._settings if each.name != attribute]
         self._settings.append(_Setting(attribute, shown, since))
         return Intervention(kind="set", detail=shown)
+
+    def _unknown(self, name: str) -> UsageError:
+        names = {attribute: alias for alias, attribute in ATTRIBUTES.items()}
+        known = sorted({names.get(key, key) for each in self._elements for key in _numbers(each)})
+        return UsageError(
+            f"set {name}: no processor of this run has such a setting; "
+            + (f"there are {', '.join(known)}." if known else "it has no processor with settings.")
+        )
 
     def apply(
         self, scores: torch.Tensor, step: int, stages: torch.Tensor | None
@@ -117,7 +118,7 @@ class Interventions:
         return scores, done
 
     def undo(self) -> None:
-        """Give every processor its own setting back."""
+        """Restore every processor's own setting."""
         self._patches.undo()
 
 
@@ -134,7 +135,7 @@ def _changed(scores: torch.Tensor, change: TokenChange, stages: torch.Tensor | N
 
 
 def _without(scores: torch.Tensor, token: int, stages: torch.Tensor | None) -> torch.Tensor:
-    """One row without a token; if nothing else is left, as it stood when there was something else."""
+    """One row without a token; if that leaves nothing, the row of the last stage that has other tokens."""
     earlier = [] if stages is None else [stage.to(scores.dtype) for stage in stages.flip(0)]
     for row in (scores, *earlier):
         rest: torch.Tensor = row.clone()
@@ -161,7 +162,7 @@ def _numbers(element: Any) -> set[str]:
 
 
 def _checked(element: Any, attribute: str, name: str, value: float) -> float:
-    """The value as the processor's own constructor takes it."""
+    """The value as the processor's own constructor accepts it."""
     whole = isinstance(getattr(element, attribute), int)
     if whole and value != int(value):
         raise UsageError(f"set {name}: {value:g} is not a whole number.")

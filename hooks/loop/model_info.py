@@ -1,4 +1,4 @@
-"""What the model and the settings say about a run before its first step."""
+"""Metadata of a run before its first step: the model, its settings, the prompt, versions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
 
     Args:
         model: the model.
-        name: how to call it; by default what it was loaded from.
+        name: what reports call it; by default what it was loaded from.
     """
     config = model.config
-    facts: dict[str, int | None] = {fact: _first(config, names) for fact, names in _ALIASES.items()}
-    heads, hidden = facts["query_heads"], facts["hidden_size"]
-    facts["kv_heads"] = facts["kv_heads"] or heads
-    facts["head_dim"] = facts["head_dim"] or (hidden // heads if hidden and heads else None)
+    sizes: dict[str, int | None] = {size: _first(config, names) for size, names in _ALIASES.items()}
+    heads, hidden = sizes["query_heads"], sizes["hidden_size"]
+    sizes["kv_heads"] = sizes["kv_heads"] or heads
+    sizes["head_dim"] = sizes["head_dim"] or (hidden // heads if hidden and heads else None)
     return ModelInfo(
         name=name or str(getattr(config, "_name_or_path", "")) or type(model).__name__,
         class_name=type(model).__name__,
@@ -48,7 +48,7 @@ def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
         devices=_devices(model),
         tree=str(model),
         config=config.to_json_string(use_diff=False),
-        **facts,
+        **sizes,
     )
 
 
@@ -100,7 +100,7 @@ def prompt_rows(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) ->
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that has a say in the result, and the number of threads, which has one too."""
+    """Versions of everything that affects the result, and the number of threads, which does too."""
     return {**_installed(), "threads": str(torch.get_num_threads())}
 
 

@@ -1,7 +1,7 @@
 """Watch logits processors, warpers and stopping criteria: stand-ins for the lists given to ``_sample``.
 
-The lists keep their own behaviour; only what goes through them is looked at. Elements are replaced by
-stand-ins that call the original and hand every other attribute through.
+The lists keep their own behaviour; only what passes through them is recorded. Elements are replaced by
+stand-ins that call the original and pass every other attribute through.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tracer.schema.run import CriterionInfo, ProcessorInfo
 
 
 class ScoreObserver(Protocol):
-    """Who is told about scores and stopping; must never raise."""
+    """Receives scores and the answers of stopping criteria; must never raise."""
 
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` before the first processor (stage 0) or after the stage-th."""
@@ -60,7 +60,7 @@ class _WatchedProcessor(LogitsProcessor):  # type: ignore[misc]
 
 
 class _WatchedScores(LogitsProcessorList):  # type: ignore[misc]
-    """A processor list that reports what comes in and when it is done."""
+    """A processor list that reports its input and its output."""
 
     def watch(
         self,
@@ -109,7 +109,7 @@ def watch_processors(
     Args:
         processors: ``logits_processor`` as given to ``_sample``.
         warpers: ``logits_warper``; None when greedy.
-        observer: who is told.
+        observer: receives what passes through.
 
     Returns:
         The lists to hand to ``_sample`` instead.
@@ -134,7 +134,7 @@ def watch_criteria(criteria: StoppingCriteriaList, observer: ScoreObserver) -> S
 
     Args:
         criteria: as given to ``_sample``.
-        observer: who is told.
+        observer: receives what passes through.
     """
 
     def after(index: int) -> Callable[[Any], None]:

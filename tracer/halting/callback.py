@@ -57,7 +57,12 @@ OnHalt = Callable[[Halt], object]
 
 
 class StopCallback:
-    """A stop handler that follows a plan.
+    """A stop handler that calls back at the stops of a plan.
+
+    Args:
+        plan: where to halt.
+        on_halt: called there, in the generating thread. What it raises is noted and the generation goes on,
+            except ``KeyboardInterrupt`` and the like, which end it.
 
     Attributes:
         plan: where to halt; may be replaced at a halt.
@@ -65,13 +70,6 @@ class StopCallback:
     """
 
     def __init__(self, plan: StopPlan, on_halt: OnHalt) -> None:
-        """Prepare.
-
-        Args:
-            plan: where to halt.
-            on_halt: called there, in the generating thread. What it raises is noted and the generation goes
-                on, except ``KeyboardInterrupt`` and the like, which end it.
-        """
         self.plan = plan
         self.faults: list[str] = []
         self._on_halt = on_halt
@@ -98,7 +96,7 @@ class StopCallback:
         self._tracer = self._live = None
 
     def detach(self) -> None:
-        """Halt no more in this run; it goes on at full speed."""
+        """Halt no more in this run, which goes on at full speed."""
         if self._tracer is not None:
             self._tracer.stop()
 
@@ -111,14 +109,14 @@ class StopCallback:
             if halt is not None:
                 self._on_halt(halt)
                 return halt.changes
-        except Exception as error:  # noqa: BLE001 - a fault of who looks on never breaks the generation
+        except Exception as error:  # noqa: BLE001 - a fault of an onlooker never breaks the generation
             message = f"at a halt in step {live.step}: {type(error).__name__}: {error}"
             if len(self.faults) < 100:
                 self.faults.append(message)
         return None
 
     def _at(self, stop: StopName, live: LiveRun, frame: FrameType) -> Halt | None:
-        """A halt, once a step."""
+        """A halt at a stop of the plan, once a step."""
         step = live.step
         first = self._passes.first(stop, step)
         return Halt(stop, step, frame, live) if first and self.plan.halts(stop, step) else None

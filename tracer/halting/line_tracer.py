@@ -10,25 +10,23 @@ from typing import Any
 from tracer.schema.run import Anchor, StopName
 
 OnLine = Callable[["StopName | None", FrameType], "Mapping[str, Any] | None"]
-"""Told which stop's line is about to run in which frame, None for the line behind the stopping criteria;
-what it answers replaces locals of the frame."""
+"""Called with the stop whose line is about to run (None for the line behind the stopping criteria) and its
+frame; what it returns replaces locals of the frame."""
 
 
 class LineTracer:
     """Calls back before the lines of anchors run, in the thread that started it.
 
     Only frames of the code that holds an anchor are watched line by line; of any other, nothing but its
-    call is seen. A trace function that was there before (a debugger, a coverage tool) rests meanwhile and is
-    put back by :meth:`stop`, unless yet another one has taken the place.
+    call is seen. A trace function that was there before (a debugger, a coverage tool) is suspended meanwhile
+    and restored by :meth:`stop`, unless yet another one has taken its place.
+
+    Args:
+        anchors: where to call back.
+        on_line: the callback.
     """
 
     def __init__(self, anchors: Iterable[Anchor], on_line: OnLine) -> None:
-        """Prepare; nothing is watched before :meth:`start`.
-
-        Args:
-            anchors: where to call back.
-            on_line: what to call.
-        """
         self._places: dict[str, dict[int, StopName]] = {}
         for anchor in anchors:
             self._places.setdefault(anchor.path, {})[anchor.line] = anchor.stop
@@ -45,7 +43,7 @@ class LineTracer:
         sys.settrace(self._ours)
 
     def stop(self) -> None:
-        """Watch no longer; the trace function from before is back. Stopping twice does no harm."""
+        """Stop watching and restore the trace function from before. Stopping twice does no harm."""
         if self._ours is None:
             return
         # The interpreter itself takes a trace function away that raised.

@@ -1,4 +1,4 @@
-"""Records of the step in progress and of the one before, made when somebody looks at them."""
+"""Records of the step in progress and of the one before, made when somebody asks for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tracer.schema.step import NO_TOKEN, Step
 
 
 class LiveRecords:
-    """What the records of a run in progress are made with.
+    """Makes the records of a run in progress.
+
+    Args:
+        tokenizer: the model's tokenizer, None to show ids only.
 
     Attributes:
         runs: number of the run, from 1.
@@ -26,11 +29,6 @@ class LiveRecords:
     """
 
     def __init__(self, tokenizer: Any | None) -> None:
-        """Prepare.
-
-        Args:
-            tokenizer: the model's tokenizer, None to show ids only.
-        """
         self.runs = 0
         self.last: CaughtStep | None = None
         self._texts = TokenTexts(tokenizer)
@@ -60,7 +58,7 @@ class LiveRecords:
     def over(self, caught: CaughtStep) -> None:
         """A step is over."""
         before, self.last = self.last, caught.copy()
-        # A step and the one before can be looked at; each is said to follow from the draw before it.
+        # A step and the one before can be asked for; each is said to follow from the draw before it.
         self._states_after = {
             each.number: digest(each.rng.after) for each in (before, caught) if each and each.rng
         }
@@ -82,7 +80,7 @@ class LiveRecords:
         Args:
             caught: the step.
             header: header of the run.
-            follows: say that a random state follows from the draw before; else the record holds it whole.
+            follows: say that an RNG state follows from the draw before; else the record holds it whole.
         """
         is_last = self.last is not None and caught.number == self.last.number
         builder = StepBuilder(
@@ -110,7 +108,7 @@ class LiveRecords:
             scores: ``next_token_scores`` to choose from where no choice is made.
 
         Returns:
-            Its record, which holds the random state whole, and its raw logits ``[batch, vocab]``; None if
+            Its record, which holds the RNG state whole, and its raw logits ``[batch, vocab]``; None if
             not all processors have run.
         """
         stages = as_array(caught.tensors.scores)

@@ -1,4 +1,4 @@
-"""The run that is being traced right now, for who halts it at a stop and looks."""
+"""The run in progress, as a stop handler sees it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,21 @@ class StopHandler(Protocol):
 
 
 class LiveRun:
-    """What is known of the run in progress, seen from the thread that generates.
+    """The run in progress, seen from the thread that generates.
 
-    It stands between the hooks and whatever records the run, and changes nothing of what goes through.
-    Looking at a step costs time only when somebody looks.
+    It is a sink between the hooks and the sink that records the run, and passes everything on unchanged.
+    Records of a step in progress are made only when somebody asks for them.
+
+    Args:
+        sink: the sink that records the run.
+        tokenizer: the model's tokenizer, None to show ids only.
+        stop_handler: called when a run begins, after each step, and when it ends.
+        flush: waits until everything that went to the sink is recorded.
+        path: the trace that is being written.
 
     Attributes:
         header: header of the run in progress, None between runs.
-        flush: waits until every step that is over is recorded and its listeners have heard of it.
+        flush: waits until every step that is over is recorded and its listeners were called.
         path: the trace that is being written.
     """
 
@@ -55,15 +62,6 @@ class LiveRun:
         flush: Callable[[], None],
         path: Path,
     ) -> None:
-        """Stand before a sink.
-
-        Args:
-            sink: where records go.
-            tokenizer: the model's tokenizer, None to show ids only.
-            stop_handler: told when a run begins and ends.
-            flush: waits until everything that went to the sink is recorded.
-            path: the trace that it goes to.
-        """
         self.header: RunHeader | None = None
         self._sink = sink
         self._stop_handler = stop_handler
@@ -74,7 +72,7 @@ class LiveRun:
         self._shown: tuple[int, frozenset[StopName]] = (0, frozenset())
 
     def follow(self, watch: GenerationWatch) -> None:
-        """Look at the runs of a watch.
+        """Show the runs of a watch.
 
         Args:
             watch: the watch that has this object as its sink.
@@ -101,7 +99,7 @@ class LiveRun:
         """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
 
         Args:
-            texts: what people call tokens.
+            texts: names of tokens as people write them.
         """
         self._records.look_up(texts)
 
@@ -153,7 +151,7 @@ class LiveRun:
         """
         run = self._watch.run if self._watch is not None else None
         if run is None:
-            raise UsageError("No run goes on, so there is nothing to change.")
+            raise UsageError("No run is in progress, so there is nothing to change.")
         return run.change_setting(name, value)
 
     def step_so_far(self, local: Mapping[str, Any] = _NO_LOCALS) -> Step | None:
@@ -197,7 +195,7 @@ class LiveRun:
     def cards(self, local: Mapping[str, Any] = _NO_LOCALS, *, row: int = 0) -> tuple[StopCard, ...]:
         """Cards of the stops that have become known since they were last asked for, in order.
 
-        The rest of the step before comes first, if it was looked at.
+        The rest of the step before comes first, if cards of it were asked for.
 
         Args:
             local: locals of the library frame that stands still.

@@ -54,7 +54,7 @@ DEFAULT_STEPS = StepNumbers(((1, 2),))
 class Passes:
     """Which places of a step were passed already.
 
-    A statement over several lines begins its first one twice, and a processor may run the model too.
+    A statement over several lines begins its first line twice, and a processor may run the model too.
     """
 
     def __init__(self) -> None:
