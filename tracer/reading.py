@@ -112,6 +112,7 @@ class Recording(StoredRecording):
             UsageError: the file has no such run.
             TraceFileError: it holds no run at all, or is damaged.
         """
+        import tracer.own_packages  # noqa: F401 - says which file is in the way
         from reports.html import render_page
 
         chosen = self.runs if run is None else (self.run(run),)

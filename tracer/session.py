@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+import tracer.own_packages  # noqa: F401 - says which file is in the way
 from hooks.loop.generation_watch import GenerationWatch, require_decoder_only
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch, OnBreak

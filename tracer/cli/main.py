@@ -71,6 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
+        # Imported here, where its error becomes one line.
+        import tracer.own_packages  # noqa: F401
+
         with Interrupts() as interrupts:
             outcome: Any = cli.main(
                 arguments, prog_name="trace-generate", standalone_mode=False, obj=interrupts

@@ -6,6 +6,7 @@ the process, so that nobody has to set one; each asks the plan whether its line 
 
 from __future__ import annotations
 
+import tracer.own_packages  # noqa: F401 - says which file is in the way
 from tracer.debugger.attached import AttachedDebugger
 from tracer.debugger.listening import DEFAULT_PORT, LOOPBACK, attach
 

@@ -19,6 +19,7 @@ def make_replayer(*, wanted: bool) -> Replayer | None:
     """
     if not wanted or find_spec("torch") is None:
         return None
+    import tracer.own_packages  # noqa: F401 - says which file is in the way
     from hooks.scores.replay import TorchReplayer
 
     return TorchReplayer()
