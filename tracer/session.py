@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import tracer.own_packages  # noqa: F401 - says which file is in the way
-from hooks.loop.generation_watch import GenerationWatch, require_decoder_only
+from hooks.caught_step import CaughtStep
+from hooks.loop.generation_watch import GenerationWatch, RunSink, require_decoder_only
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch, OnBreak
 from tracer.analysis.conditions.condition import Condition, Hit, parse_condition
@@ -21,13 +22,50 @@ from tracer.halting.live_run import LiveRun, StopHandler
 from tracer.halting.stops import plan_stops
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
-from tracer.schema.run import CaptureSettings
+from tracer.schema.run import CaptureSettings, RunEnd, RunHeader
 from tracer.tracefile import Listener, Recorder, TraceWriter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Level = Literal["shapes", "stats", "tensors"]
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """What :func:`trace` was asked for; every value has been checked.
+
+    Attributes:
+        path: the trace file to create.
+        capture: what to record of each step.
+        force: replace an existing file.
+        max_trace_bytes: file size from which on tensors are left out; None for no limit.
+        listeners: receive every header, step and end, on the writer's thread.
+        breaks: conditions to watch for.
+        on_break: what to do where one holds.
+        on_hit: receives each condition that holds, before the listeners.
+        stop_callback: calls ``on_stop``; None without one.
+        halt: another stop handler, given in its place.
+        between_steps: called in the generating thread after each step.
+        name: what reports call the model; None for what it was loaded from.
+        seed: the seed that the caller set, for the header.
+        prompt_texts: the text of each prompt row, for the header.
+    """
+
+    path: Path
+    capture: CaptureSettings
+    force: bool
+    max_trace_bytes: int | None
+    listeners: tuple[Listener, ...]
+    breaks: tuple[Condition, ...]
+    on_break: OnBreak
+    on_hit: Callable[[Hit], None] | None
+    stop_callback: StopCallback | None
+    halt: StopHandler | None
+    between_steps: Callable[[], None] | None
+    name: str | None
+    seed: int | None
+    prompt_texts: tuple[str, ...]
 
 
 class TraceSession:
@@ -37,49 +75,38 @@ class TraceSession:
         path: the trace file.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        recorder: Recorder,
-        sink: RecordingSink,
-        breaks: BreakWatch,
-        halting: StopCallback | None,
-    ) -> None:
-        self.path = path
-        self._halting = halting
-        self._breaks = breaks
-        self._recorder = recorder
-        self._sink = sink
+    def __init__(self, recording: _Recording) -> None:
+        self.path = recording.options.path
+        self._recording = recording
 
     @property
     def steps(self) -> int:
-        """Steps caught so far, over all runs."""
-        return self._sink.steps
+        """Number of steps captured so far, over all runs."""
+        return self._recording.sink.steps
 
     @property
     def violated(self) -> bool:
         """Whether a check did not hold in any step recorded so far."""
-        return self._sink.violated
+        return self._recording.sink.violated
 
     @property
     def hits(self) -> tuple[Hit, ...]:
         """Where the conditions of ``breaks`` held in the steps recorded so far."""
-        return tuple(self._breaks.hits)
+        return tuple(self._recording.breaks.hits)
 
     @property
     def failure(self) -> TraceGenerateError | None:
         """Why the trace is incomplete (disk full, folder gone), None while all is well."""
-        return self._recorder.failure
+        return self._recording.recorder.failure
 
     @property
     def faults(self) -> tuple[str, ...]:
         """What could not be recorded or shown, one line each; the generation went on."""
-        halts = self._halting.faults if self._halting is not None else ()
-        return (*self._sink.faults, *self._recorder.build_errors, *self._recorder.listener_errors, *halts)
+        return self._recording.faults
 
     def flush(self) -> None:
-        """Wait until everything caught so far is in the file."""
-        self._recorder.flush()
+        """Wait until everything captured so far is in the file."""
+        self._recording.recorder.flush()
 
 
 @contextmanager
@@ -110,28 +137,28 @@ def trace(
     """Record every ``generate()`` of a model inside a ``with`` block, each as a run of one trace file.
 
     The result of ``generate()`` is the same, bit for bit, as without the trace. Leaving the block, by an
-    exception or Ctrl-C too, puts the model back exactly as it was and closes the file. A disk that runs
-    full ends the recording, not the generation: a ``RuntimeWarning`` says so at the end of the block, as it
+    exception or Ctrl-C too, puts the model back exactly as it was and closes the file. A disk that fills
+    up ends the recording, not the generation: a ``RuntimeWarning`` says so at the end of the block, as it
     does for a listener that failed.
 
     Args:
         model: a decoder-only ``*ForCausalLM`` of transformers 4.44.2, on any device.
         tokenizer: its tokenizer, so that reports show text and not only ids.
-        path: the trace file to make.
+        path: the trace file to create.
         capture: ``shapes``, ``stats`` (default: statistics of every module call and cache proofs) or
             ``tensors`` (``stats`` plus what ``save`` names).
         save: tensors to store at level ``tensors``: ``logits``, ``hidden``, ``kv``, ``attention``,
             ``modules=REGEX``; and at any level ``lens``, what each layer would have predicted.
-        candidates: cap of the candidate lists of a step.
+        candidates: at most so many candidates of a row and step are recorded.
         strict: raise ``CheckFailedError`` in the generation at the first check that does not hold.
         force: replace an existing file.
-        max_trace_bytes: stop to store tensors (not the run) when the file would exceed this size.
-        listeners: told about every header, step and end, on the writer's thread.
-        breaks: conditions to look out for, e.g. ``p_chosen < 0.3`` (:mod:`tracer.analysis.conditions`).
+        max_trace_bytes: stop storing tensors (the run goes on) when the file would exceed this size.
+        listeners: receive every header, step and end, on the writer's thread.
+        breaks: conditions to watch for, e.g. ``p_chosen < 0.3`` (:mod:`tracer.analysis.conditions`).
         on_break: what to do where one holds: ``report`` collects it in :attr:`TraceSession.hits`; ``stop``
             ends that ``generate()`` after the step, its trace complete; ``exit`` does too, and leaving the
             block raises ``CheckFailedError``. The last two wait for each step to be recorded.
-        on_hit: called with each condition that holds, before the listeners hear of the step.
+        on_hit: called with each condition that holds, before the listeners receive the step.
         stops: where to call ``on_stop``: names as in ``--stop-at``, ``all``; by default the stops of the
             walkthrough (:data:`tracer.halting.stops.DEFAULT_STOPS`).
         stop_steps: in which steps: ``"1,2"`` (default), ``"3-7"``, ``"all"``, or numbers.
@@ -146,13 +173,13 @@ def trace(
         prompt_texts: the text of each prompt row, for the header.
 
     Yields:
-        The session: how many steps were caught, and what went wrong.
+        The session: how many steps were captured, and what went wrong.
 
     Raises:
         UnsupportedError: for another transformers release, an encoder-decoder model, or (from
             ``generate()``) a decoding mode that is not traced.
         OutputError: if the file exists or cannot be written.
-        UsageError: for options that make no sense.
+        UsageError: for options that make no sense; an existing file is left as it is.
         CheckFailedError: at the end of the block, if a condition held and ``on_break`` is ``exit``.
 
     Example:
@@ -161,44 +188,134 @@ def trace(
     """
     require_supported_transformers()
     require_decoder_only(model)
-    settings = _settings(capture, tuple(save), candidates, strict)
     conditions = _conditions(breaks, on_break)
-    halting = _halting(stops, stop_steps, conditions, on_stop, halt)
-    watched = BreakWatch(conditions, on_hit)
-    texts = TokenTexts(tokenizer)
-    mentioned = texts.ids_of(text for condition in conditions for text in condition.texts)
-    file = Path(path)
-    recorder = Recorder(
-        TraceWriter(file, force=force),
-        listeners=(watched, *listeners) if conditions else listeners,
-        on_build_error=unbuilt_step,
+    options = TraceOptions(
+        path=Path(path),
+        capture=_capture_settings(capture, tuple(save), candidates, strict),
+        force=force,
         max_trace_bytes=max_trace_bytes,
+        listeners=tuple(listeners),
+        breaks=conditions,
+        on_break=on_break,
+        on_hit=on_hit,
+        stop_callback=_stop_callback(stops, stop_steps, conditions, on_stop, halt),
+        halt=halt,
+        between_steps=between_steps,
+        name=name,
+        seed=seed,
+        prompt_texts=tuple(prompt_texts),
     )
-    try:
-        ends_run = watched if conditions and on_break != "report" else None
-        sink = RecordingSink(
-            recorder, texts, mentioned=mentioned, ends_run=ends_run, between_steps=between_steps
-        )
-        stop_handler = halting or halt
-        live = (
-            LiveRun(sink, tokenizer, stop_handler, recorder.flush, file) if stop_handler is not None else None
-        )
+    with ExitStack() as installed:
+        relay = _SinkRelay()
         watch = GenerationWatch(
-            model, live or sink, settings, name=name, seed=seed, prompt_texts=tuple(prompt_texts)
+            model, relay, options.capture, name=name, seed=seed, prompt_texts=options.prompt_texts
         )
-        if live is not None:
-            live.follow(watch)
-        with watch:
-            yield TraceSession(file, recorder, sink, watched, halting)
-    finally:
-        recorder.close()
-        for trouble in (recorder.failure, *recorder.listener_errors):
-            if trouble is not None:
-                warnings.warn(str(trouble), RuntimeWarning, stacklevel=3)
-        for fault in halting.faults if halting is not None else ():
-            warnings.warn(f"on_stop failed {fault}", RuntimeWarning, stacklevel=3)
-    if on_break == "exit" and watched.hits:
-        raise CheckFailedError(f"A condition held: {watched.hits[0]}")
+        # Refuses what this model cannot be asked for; the file is created only afterwards.
+        installed.enter_context(watch)
+        recording = _Recording(options, tokenizer)
+        try:
+            relay.sink = recording.sink_of(watch)
+            with installed.pop_all():
+                yield TraceSession(recording)
+        finally:
+            for trouble in recording.close():
+                warnings.warn(trouble, RuntimeWarning, stacklevel=3)
+    if on_break == "exit" and recording.breaks.hits:
+        raise CheckFailedError(f"A condition held: {recording.breaks.hits[0]}")
+
+
+class _SinkRelay:
+    """Forwards the records of a watch to a sink that is created after the watch is installed."""
+
+    sink: RunSink
+
+    def begin(self, header: RunHeader, decoder: int) -> None:
+        """Forward the header of a run that starts."""
+        self.sink.begin(header, decoder)
+
+    def put(self, caught: CaughtStep) -> bool:
+        """Forward a step, and the answer whether the run ends here."""
+        return self.sink.put(caught)
+
+    def lost(self, fault: Exception) -> None:
+        """Forward why a run cannot be recorded."""
+        self.sink.lost(fault)
+
+    def end(self, end: RunEnd) -> None:
+        """Forward how a run ended."""
+        self.sink.end(end)
+
+
+class _Recording:
+    """An open trace file and everything that fills it.
+
+    Attributes:
+        options: what was asked for.
+        breaks: finds the steps in which a condition holds.
+        recorder: writes the file on a thread of its own.
+        sink: builds records for the recorder.
+
+    Raises:
+        OutputError: the file exists or cannot be written.
+    """
+
+    def __init__(self, options: TraceOptions, tokenizer: Any | None) -> None:
+        self.options = options
+        self._tokenizer = tokenizer
+        texts = TokenTexts(tokenizer)
+        mentioned = texts.ids_of(text for condition in options.breaks for text in condition.texts)
+        self.breaks = BreakWatch(options.breaks, options.on_hit)
+        self.recorder = Recorder(
+            TraceWriter(options.path, force=options.force),
+            listeners=(self.breaks, *options.listeners) if options.breaks else options.listeners,
+            on_build_error=unbuilt_step,
+            max_trace_bytes=options.max_trace_bytes,
+        )
+        self.sink = RecordingSink(
+            self.recorder,
+            texts,
+            mentioned=mentioned,
+            ends_run=self.breaks if options.breaks and options.on_break != "report" else None,
+            between_steps=options.between_steps,
+        )
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What could not be recorded or shown, one line each."""
+        recorder = self.recorder
+        return (*self.sink.faults, *recorder.build_errors, *recorder.listener_errors, *self._stop_faults)
+
+    def sink_of(self, watch: GenerationWatch) -> RunSink:
+        """What a watch writes to: the sink, behind a :class:`LiveRun` where something halts the runs.
+
+        Args:
+            watch: the watch.
+        """
+        stop_handler = self.options.stop_callback or self.options.halt
+        if stop_handler is None:
+            return self.sink
+        live = LiveRun(self.sink, self._tokenizer, stop_handler, self.recorder.flush, self.options.path)
+        live.follow(watch)
+        return live
+
+    def close(self) -> tuple[str, ...]:
+        """Close the file.
+
+        Returns:
+            What the user should be warned of, one line each.
+        """
+        self.recorder.close()
+        failure = self.recorder.failure
+        return (
+            *(() if failure is None else (str(failure),)),
+            *self.recorder.listener_errors,
+            *(f"on_stop failed {fault}" for fault in self._stop_faults),
+        )
+
+    @property
+    def _stop_faults(self) -> tuple[str, ...]:
+        callback = self.options.stop_callback
+        return () if callback is None else tuple(callback.faults)
 
 
 def _conditions(breaks: Iterable[str], on_break: str) -> tuple[Condition, ...]:
@@ -207,7 +324,7 @@ def _conditions(breaks: Iterable[str], on_break: str) -> tuple[Condition, ...]:
     return tuple(parse_condition(text) for text in ([breaks] if isinstance(breaks, str) else breaks))
 
 
-def _halting(
+def _stop_callback(
     stops: str | Iterable[str] | None,
     steps: str | Iterable[int] | None,
     conditions: tuple[Condition, ...],
@@ -223,7 +340,7 @@ def _halting(
     return StopCallback(replace(plan_stops(stops, steps), breaks=conditions), on_stop)
 
 
-def _settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:
+def _capture_settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:
     if capture not in get_args(Level):
         raise UsageError(f"capture {capture!r}: choose from {', '.join(get_args(Level))}.")
     if set(save) - {"lens"} and capture != "tensors":
