@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.support.checkpoints import tiny_tokenizer
@@ -36,9 +37,15 @@ def test_options_exist(arguments: list[str]) -> None:
     assert not unknown_options(arguments)
 
 
+def command_named(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
 def unknown_options(arguments: list[str]) -> set[str]:
     name, rest = ("run", arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
-    command = cli.commands[name]
+    command = command_named(name)
     options = {text for param in command.params for text in (*param.opts, *param.secondary_opts)}
     given = {argument.partition("=")[0] for argument in rest if argument.startswith("-")}
     return given - options

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.test_readme import ROOT, unknown_options
-from tracer.cli.main import cli
+from tests.docs.test_readme import ROOT, command_named, unknown_options
 from tracer.debugger import listening
 
 FOLDER = ROOT / ".vscode"
@@ -66,7 +65,7 @@ def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
     assert TASK["args"][0] == "-m"
     assert importlib.util.find_spec(module) is not None
     assert not unknown_options(arguments)
-    options = cli.commands["run"].make_context("run", [*arguments]).params
+    options = command_named("run").make_context("run", [*arguments]).params
     assert (options["attach"], options["port"]) == (True, listening.DEFAULT_PORT)
     background = TASK["problemMatcher"]["background"]
     lines = listening.waiting_lines(listening.LOOPBACK, listening.DEFAULT_PORT)

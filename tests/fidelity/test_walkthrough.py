@@ -15,7 +15,7 @@ from hooks.patches import Patches
 from tests.support.models import reduced_calls
 from tests.support.qwen_tokenizer import qwen_tokenizer
 from tracer import Recording, open_trace, trace
-from tracer.loading.prompts import ModelInputs, PromptSpec, prepare_inputs
+from tracer.loading.prompts import PreparedInputs, PromptSpec, prepare_inputs
 from tracer.schema.tensors import TensorInfo
 
 PROMPT = "Give me a short introduction to large language model."
@@ -36,13 +36,13 @@ def tokenizer(pytestconfig: pytest.Config) -> Qwen2TokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def inputs(tokenizer: Qwen2TokenizerFast) -> ModelInputs:
+def inputs(tokenizer: Qwen2TokenizerFast) -> PreparedInputs:
     return prepare_inputs(PromptSpec(prompts=(PROMPT,)), tokenizer, 32768)
 
 
 @pytest.fixture(scope="module")
 def recording(
-    tokenizer: Qwen2TokenizerFast, inputs: ModelInputs, tmp_path_factory: pytest.TempPathFactory
+    tokenizer: Qwen2TokenizerFast, inputs: PreparedInputs, tmp_path_factory: pytest.TempPathFactory
 ) -> Recording:
     model = scaled_model()
     aim_at_reference_logits(model, inputs.tensors["input_ids"])
@@ -93,7 +93,7 @@ def info(*shape: int, dtype: str = "float32") -> TensorInfo:
     return TensorInfo(shape=shape, dtype=dtype, device="cpu")
 
 
-def test_prompt_gives_the_29_tokens(inputs: ModelInputs, recording: Recording) -> None:
+def test_prompt_gives_the_29_tokens(inputs: PreparedInputs, recording: Recording) -> None:
     assert inputs.tensors["input_ids"].tolist() == [IDS]
     assert recording.header.prompt[0].token_ids == tuple(IDS)
     assert recording.tokens[LARGE].text == "Large"

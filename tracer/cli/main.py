@@ -1,4 +1,4 @@
-"""Entry point: the command group, and the one place where errors become exit codes."""
+"""Entry point: the command line, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,7 @@ from typing import Any
 
 import click
 
-from tracer.cli.commands.attention import attention
-from tracer.cli.commands.compare import compare
-from tracer.cli.commands.diff import diff
-from tracer.cli.commands.export import export
-from tracer.cli.commands.info import info
-from tracer.cli.commands.lens import lens
-from tracer.cli.commands.report import report
-from tracer.cli.commands.run import run
-from tracer.cli.commands.show import show
-from tracer.cli.commands.verify import verify
-from tracer.cli.commands.whatif import whatif
-from tracer.cli.commands.why import why
-from tracer.cli.group import DefaultGroup
+from tracer.cli.group import CommandGroup
 from tracer.errors import DEFECT, EXIT_CODES, INTERRUPTED, TraceGenerateError
 from tracer.interrupts import Interrupts
 from tracer.version import __version__
@@ -29,7 +17,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meani
 
 
 @click.group(
-    cls=DefaultGroup,
+    cls=CommandGroup,
     default="run",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EPILOG,
@@ -42,20 +30,6 @@ def cli(debug: bool) -> None:
     `trace-generate --prompt TEXT` runs a model and prints each step; what it records can be shown again
     later without the model.
     """
-
-
-cli.add_command(run)
-cli.add_command(show)
-cli.add_command(info)
-cli.add_command(verify)
-cli.add_command(export)
-cli.add_command(why)
-cli.add_command(whatif)
-cli.add_command(diff)
-cli.add_command(compare)
-cli.add_command(lens)
-cli.add_command(attention)
-cli.add_command(report)
 
 
 def main(arguments: list[str] | None = None) -> None:

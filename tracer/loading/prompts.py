@@ -34,7 +34,7 @@ class PromptSpec:
 
 
 @dataclass(frozen=True)
-class ModelInputs:
+class PreparedInputs:
     """Prompts ready for ``generate()``.
 
     Attributes:
@@ -102,7 +102,7 @@ def read_messages(path: Path) -> Messages:
     return [{"role": message["role"], "content": message["content"]} for message in found]
 
 
-def prepare_inputs(spec: PromptSpec, tokenizer: Any, max_positions: int | None) -> ModelInputs:
+def prepare_inputs(spec: PromptSpec, tokenizer: Any, max_positions: int | None) -> PreparedInputs:
     """Apply the chat template, tokenize and pad.
 
     Args:
@@ -125,7 +125,7 @@ def prepare_inputs(spec: PromptSpec, tokenizer: Any, max_positions: int | None) 
             f"The prompt has {longest} tokens, the model takes {max_positions} positions, "
             "the generated tokens included; shorten the prompt."
         )
-    return ModelInputs(_padded(rows, _pad_token(tokenizer)), tuple(texts), tuple(notes))
+    return PreparedInputs(_padded(rows, _pad_token(tokenizer)), tuple(texts), tuple(notes))
 
 
 def _texts(spec: PromptSpec, tokenizer: Any) -> tuple[list[str], bool, list[str]]:

@@ -12,11 +12,19 @@ from typing import Any
 from hooks.loop.decoding_modes import require_traced_mode
 from tracer.analysis.conditions.breaks import OnBreak
 from tracer.analysis.conditions.condition import Hit
-from tracer.errors import DeviceError, GenerationError, OutputError, TraceGenerateError, UsageError
+from tracer.errors import (
+    CheckFailedError,
+    DeviceError,
+    GenerationError,
+    IncompleteTraceError,
+    OutputError,
+    TraceGenerateError,
+    UsageError,
+)
 from tracer.halting.live_run import StopHandler
 from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
-from tracer.loading.prompts import ModelInputs, PromptSpec, check_prompts, prepare_inputs
+from tracer.loading.prompts import PreparedInputs, PromptSpec, check_prompts, prepare_inputs
 from tracer.loading.quiet import quiet_library
 from tracer.messages import first_line, named
 from tracer.session import Level, TraceSession, trace
@@ -86,6 +94,21 @@ class GenerationResult:
     violated: bool
     hits: tuple[Hit, ...]
 
+    def raise_if_incomplete(self) -> None:
+        """Raise what is wrong with the recording.
+
+        Raises:
+            IncompleteTraceError: the trace does not hold all of the run.
+            CheckFailedError: a check did not hold.
+        """
+        if self.failure is not None:
+            raise IncompleteTraceError(str(self.failure))
+        if self.faults:
+            more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
+            raise IncompleteTraceError(f"Something could not be recorded: {self.faults[0]}{more}")
+        if self.violated:
+            raise CheckFailedError(f"A check did not hold; {self.path} says where.")
+
 
 def generate_traced(
     request: GenerationRequest,
@@ -93,7 +116,7 @@ def generate_traced(
     listeners: Sequence[Listener] = (),
     progress: Progress | None = None,
     on_hit: Callable[[Hit], None] | None = None,
-    on_prepared: Callable[[ModelInputs], None] | None = None,
+    on_prepared: Callable[[PreparedInputs], None] | None = None,
     check_interrupt: Callable[[], None] | None = None,
     make_stop_handler: Callable[[], StopHandler] | None = None,
 ) -> GenerationResult:
@@ -133,7 +156,7 @@ def generate_traced(
 def _generate(
     request: GenerationRequest,
     loaded: LoadedModel,
-    inputs: ModelInputs,
+    inputs: PreparedInputs,
     listeners: Sequence[Listener],
     on_hit: Callable[[Hit], None] | None,
     check_interrupt: Callable[[], None] | None,

@@ -28,7 +28,7 @@ from tests.support.models import SAMPLING, batch, tiny_model
 from tests.support.synthetic import synthetic_end
 from tests.tracer.tracefile.samples import header, steps, tensors, with_faults, write_trace
 from tracer import open_trace, trace
-from tracer.cli.commands.export import TABLES as OFFERED
+from tracer.cli.commands.export import TABLE_NAMES
 from tracer.schema.run import TokenText
 from tracer.tracefile import TraceWriter
 
@@ -70,7 +70,7 @@ def hostile(tmp_path: Path) -> Path:
 
 
 def test_the_offered_tables_are_those_there_are() -> None:
-    assert tuple(TABLES) == OFFERED
+    assert tuple(TABLES) == TABLE_NAMES
 
 
 def test_csv_of_hostile_texts(hostile: Path, call: Any) -> None:

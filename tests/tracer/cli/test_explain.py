@@ -15,7 +15,7 @@ from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import Ended, call_main, environment
 from tests.tracer.cli.test_bad_input import check
 from tests.tracer.tracefile.samples import write_trace
-from tracer.cli.recorded import the_token
+from tracer.cli.options import token_of_option
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
 from tracer.tracefile import open_trace
@@ -118,13 +118,13 @@ def test_ambiguous_text_lists_the_choices(record: Callable[..., str], folder: Pa
     with open_trace(folder / record("greedy", "--greedy")) as recording:
         run = recording.runs[0]
         run.tokens = tokens
-        assert the_token('" Large"', run) == 8
+        assert token_of_option('" Large"', run) == 8
         with pytest.raises(UsageError, match=r'may mean id:7 "Large", id:8 " Large"; choose one'):
-            the_token("Large", run)
+            token_of_option("Large", run)
         with pytest.raises(UsageError, match=r'id:4 "b", id:3 "4"'):
-            the_token("4", run)
+            token_of_option("4", run)
         with pytest.raises(UsageError, match="and 2 more"):
-            the_token("x0", run)
+            token_of_option("x0", run)
 
 
 def test_whatif_the_recorded_settings_change_nothing(call: Call, sampled: str, saved: str) -> None:

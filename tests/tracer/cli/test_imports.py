@@ -58,6 +58,36 @@ def test_command_imports_nothing_heavy(arguments: list[str], recorded: Path) -> 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [
+        ([], []),
+        (["--version"], []),
+        (["info", "{trace}"], ["info"]),
+        (["diff", "{trace}", "{trace}", "--json"], ["diff"]),
+        (["--prompt", " "], ["run"]),
+    ],
+    ids=str,
+)
+def test_only_the_command_that_is_asked_for_is_imported(
+    arguments: list[str], loaded: list[str], recorded: Path
+) -> None:
+    code = (
+        "import sys\n"
+        "from tracer.cli.main import main\n"
+        "try:\n    main(sys.argv[1:]) if sys.argv[1:] else None\nexcept SystemExit:\n    pass\n"
+        "print([name.rpartition('.')[2] for name in sys.modules if name.startswith('tracer.cli.commands.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *(text.format(trace=recorded) for text in arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == str(loaded), done.stderr
+
+
 def test_the_package_itself() -> None:
     code = (
         "import sys, tracer, reports.terminal, tracer.analysis.diff.diff, tracer.analysis.whatif.whatif\n"

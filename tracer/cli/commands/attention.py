@@ -6,20 +6,27 @@ from pathlib import Path
 
 import click
 
-from tracer.cli.display import output_console
-from tracer.cli.recorded import print_json, the_run
+from tracer.cli.options import (
+    json_option,
+    row_option,
+    run_of_option,
+    run_option,
+    step_option,
+    trace_argument,
+)
+from tracer.cli.output import output_console, print_json
 from tracer.errors import UsageError
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
-@click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
+@click.command("attention")
+@trace_argument
+@step_option
 @click.option("--layer", type=int, metavar="L", help="Show the heads of this layer (default: all layers).")
 @click.option("--head", type=int, metavar="H", help="With --layer: show every position for this head.")
-@click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
-@click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def attention(
+@row_option
+@run_option
+@json_option
+def attention_command(
     path: Path,
     number: int,
     layer: int | None,
@@ -37,7 +44,7 @@ def attention(
     if head is not None and layer is None:
         raise UsageError("--head needs --layer.")
     with open_trace(path) as recording:
-        run = the_run(recording, run_number)
+        run = run_of_option(recording, run_number)
         found = read_attention(run, number, row)
         heads = len(found.layer(layer).weights) if layer is not None else 0
         if head is not None and not 0 <= head < heads:

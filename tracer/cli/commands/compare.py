@@ -6,56 +6,31 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.commands.diff import page_option, page_target, show_difference
-from tracer.cli.commands.run import generation_request, print_notes, prompt_spec, raise_if_incomplete, run
-from tracer.cli.display import ProgressDisplay, output_console
+from tracer.cli.generation_options import (
+    GenerationOptions,
+    PromptOptions,
+    generation_options,
+    max_new_tokens_option,
+    model_options,
+    prompt_options,
+)
+from tracer.cli.options import comparison_page, comparison_page_option, force_option, json_option
+from tracer.cli.output import ProgressDisplay, output_console, print_difference, print_notes
 from tracer.errors import OutputError
 
 if TYPE_CHECKING:
     from tracer.interrupts import Interrupts
-    from tracer.running.comparison import Variant
-    from tracer.running.generation import GenerationResult
-
-_SHARED = {
-    "prompts",
-    "prompt_file",
-    "messages_file",
-    "system",
-    "no_chat_template",
-    "model",
-    "revision",
-    "dtype",
-    "device_map",
-    "attn",
-    "trust_remote_code",
-    "greedy",
-    "temperature",
-    "top_k",
-    "top_p",
-    "repetition_penalty",
-    "seed",
-    "gen",
-}
-"""Options of `run` that both runs of a pair have in common."""
-
-_FIXED: dict[str, Any] = {
-    "capture": "tensors",
-    "save": ("logits",),
-    "lens": False,
-    "candidates": 64,
-    "strict": False,
-    "max_trace_size": None,
-    "breaks": (),
-    "on_break": None,
-    "out": None,
-}
+    from tracer.loading.models import ModelSpec
+    from tracer.loading.prompts import PromptSpec
+    from tracer.running.comparison import Variant, Vary
+    from tracer.running.generation import GenerationRequest, GenerationResult
 
 
-@click.command()
+@click.command("compare")
 @click.option(
     "--vary",
     type=click.Choice(["cache", "attn", "dtype", "batch", "seed"]),
@@ -64,30 +39,35 @@ _FIXED: dict[str, Any] = {
     "batch, one seed and the next.",
 )
 @click.option("--values", metavar="A,B", help="Two other values for attn, dtype or seed.")
-@click.option(
-    "--max-new-tokens", default=32, show_default=True, metavar="N", help="Generate at most N tokens."
-)
+@max_new_tokens_option(32)
 @click.option(
     "--out-dir",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
     help="Keep both traces here (default: they are thrown away).",
 )
-@page_option("compare-WHAT.html, in --out-dir if there is one")
-@click.option("--force", is_flag=True, help="Replace existing output files.")
+@comparison_page_option("compare-WHAT.html, in --out-dir if there is one")
+@force_option("existing output files")
 @click.option("--tolerance", type=float, metavar="X", help="As in `diff`.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
+@prompt_options
+@model_options
+@generation_options
 @click.pass_obj
-def compare(
+def compare_command(
     interrupts: Interrupts,
     /,
-    vary: Any,
+    vary: Vary,
     values: str | None,
+    max_new_tokens: int,
     out_dir: Path | None,
     page: str | None,
+    force: bool,
     tolerance: float | None,
     as_json: bool,
-    **options: Any,
+    prompt: PromptOptions,
+    model: ModelSpec,
+    generation: GenerationOptions,
 ) -> int:
     """Run a pair that differs in one thing and say where the two part.
 
@@ -96,27 +76,40 @@ def compare(
     Exit code 0: the same; 1: they differ.
     """
     # Prompts are checked before torch is imported, which takes seconds.
-    prompt = prompt_spec(_FIXED | options)
+    request = _request(prompt.spec(), model, generation, max_new_tokens, force=force)
     from tracer.running.comparison import make_pair
 
-    request = generation_request(_FIXED | options, prompt)
     with _folder(out_dir) as folder:
         chosen = tuple(value.strip() for value in values.split(",")) if values else ()
         pair = make_pair(request, vary, folder, chosen)
-        usual = (out_dir or Path()) / f"compare-{vary}.html"
-        target = page_target(page, usual, force=request.force)
-        console = output_console()
-        with ProgressDisplay(console, shown=not as_json) as progress:
-            results = [_generated(variant, progress, interrupts) for variant in pair]
+        target = comparison_page(page, (out_dir or Path()) / f"compare-{vary}.html", force=force)
+        results = _generate_all(pair, interrupts, shown=not as_json)
         names = [
             f"{variant.label}: {result.path}" if out_dir else variant.label
             for variant, result in zip(pair, results, strict=True)
         ]
-        shown: dict[str, Any] = {"tolerance": tolerance, "as_json": as_json, "page": target}
-        return _compared(results, names, force=request.force, **shown)
+        return _print_difference(
+            results, names, tolerance=tolerance, as_json=as_json, page=target, force=force
+        )
 
 
-compare.params += [parameter for parameter in run.params if parameter.name in _SHARED]
+def _request(
+    prompt: PromptSpec, model: ModelSpec, generation: GenerationOptions, max_new_tokens: int, *, force: bool
+) -> GenerationRequest:
+    """What both runs have in common; logits are saved, so that they can be compared exactly."""
+    from tracer.running.generation import GenerationRequest
+
+    return GenerationRequest(
+        model=model,
+        prompt=prompt,
+        path=Path(),
+        max_new_tokens=max_new_tokens,
+        settings=generation.settings,
+        seed=generation.seed,
+        capture="tensors",
+        save=("logits",),
+        force=force,
+    )
 
 
 @contextmanager
@@ -133,23 +126,44 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
     yield chosen
 
 
-def _generated(variant: Variant, progress: ProgressDisplay, interrupts: Interrupts) -> GenerationResult:
+def _generate_all(
+    variants: tuple[Variant, ...], interrupts: Interrupts, *, shown: bool
+) -> list[GenerationResult]:
     from tracer.running.generation import generate_traced
 
-    result = generate_traced(
-        variant.request,
-        listeners=[progress],
-        progress=progress,
-        on_prepared=print_notes,
-        check_interrupt=interrupts.check,
-    )
-    raise_if_incomplete(result)
-    return result
+    results = []
+    with ProgressDisplay(output_console(), shown=shown) as progress:
+        for variant in variants:
+            result = generate_traced(
+                variant.request,
+                listeners=[progress],
+                progress=progress,
+                on_prepared=print_notes,
+                check_interrupt=interrupts.check,
+            )
+            result.raise_if_incomplete()
+            results.append(result)
+    return results
 
 
-def _compared(results: list[GenerationResult], names: list[str], **shown: Any) -> int:
+def _print_difference(
+    results: list[GenerationResult],
+    names: list[str],
+    *,
+    tolerance: float | None,
+    as_json: bool,
+    page: Path | None,
+    force: bool,
+) -> int:
     from tracer.tracefile import open_trace
 
     a, b = results
     with open_trace(a.path) as first, open_trace(b.path) as second:
-        return show_difference((first.runs[0], second.runs[0]), (names[0], names[1]), **shown)
+        return print_difference(
+            (first.runs[0], second.runs[0]),
+            (names[0], names[1]),
+            tolerance=tolerance,
+            as_json=as_json,
+            page=page,
+            force=force,
+        )

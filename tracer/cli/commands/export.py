@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from tracer.cli.options import force_option, only_run_option, trace_argument
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from tracer.tracefile import Recording, RunReading
 
-TABLES = ("choices", "candidates", "stages", "modules", "cache")
+TABLE_NAMES = ("choices", "candidates", "stages", "modules", "cache")
 """Names of :data:`reports.export.tables.TABLES`, here so that ``--help`` need not import them."""
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+@click.command("export")
+@trace_argument
 @click.option(
     "--format",
     "kind",
@@ -35,9 +36,9 @@ TABLES = ("choices", "candidates", "stages", "modules", "cache")
     metavar="PATH",
     help="The file (default: the trace's name with another ending; - for standard output).",
 )
-@click.option("--run", "number", type=int, metavar="N", help="Only this run of the file.")
+@only_run_option
 @click.option(
-    "--table", type=click.Choice(TABLES), help="For csv and parquet: which table (default: choices)."
+    "--table", type=click.Choice(TABLE_NAMES), help="For csv and parquet: which table (default: choices)."
 )
 @click.option(
     "--cache-at",
@@ -45,12 +46,12 @@ TABLES = ("choices", "candidates", "stages", "modules", "cache")
     metavar="STEP",
     help="For safetensors: the whole KV cache after this step, of --save kv.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def export(
+@force_option("an existing file")
+def export_command(
     path: Path,
     kind: str,
     out: Path | None,
-    number: int | None,
+    run_number: int | None,
     table: str | None,
     cache_at: int | None,
     force: bool,
@@ -78,7 +79,7 @@ def export(
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
-        runs = recording.runs if number is None else (recording.run(number),)
+        runs = recording.runs if run_number is None else (recording.run(run_number),)
         with _standard_output() if str(out) == "-" else new_file(out, force=force) as file:
             said = _write(file, kind, recording, runs, table, cache_at)
     if str(out) != "-":
@@ -115,7 +116,7 @@ def _write(
         return plural(sum(len(run.steps) for run in runs), "step")
     if kind == "safetensors":
         return plural(_write_tensors(file, recording, runs, cache_at), "tensor")
-    table = tables.TABLES[table_name or TABLES[0]]
+    table = tables.TABLES[table_name or TABLE_NAMES[0]]
     written = 0
 
     def rows() -> Iterator[tuple[int | float | str | bool | None, ...]]:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.display import output_console
+from tracer.cli.options import trace_argument
+from tracer.cli.output import output_console
 
 if TYPE_CHECKING:
     from tracer.schema.run import RunEnd
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
-def info(path: Path) -> None:
+@click.command("info")
+@trace_argument
+def info_command(path: Path) -> None:
     """Say what a recording holds, in a few lines."""
     from rich.table import Table
 
@@ -25,11 +26,11 @@ def info(path: Path) -> None:
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
-        facts = recording.info
+        file = recording.info
         console = output_console()
         console.print(
-            f"{plain(str(path))}: trace format {facts.format_version}, written by trace-generate "
-            f"{plain(facts.product_version)}, {byte_size(facts.size)}",
+            f"{plain(str(path))}: trace format {file.format_version}, written by trace-generate "
+            f"{plain(file.product_version)}, {byte_size(file.size)}",
             markup=False,
         )
         table = Table("run", "model", "prompt", "steps", "capture", "time", "state", box=None, pad_edge=False)

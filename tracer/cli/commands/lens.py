@@ -6,17 +6,24 @@ from pathlib import Path
 
 import click
 
-from tracer.cli.display import output_console
-from tracer.cli.recorded import print_json, the_run
+from tracer.cli.options import (
+    json_option,
+    row_option,
+    run_of_option,
+    run_option,
+    step_option,
+    trace_argument,
+)
+from tracer.cli.output import output_console, print_json
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
-@click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
-@click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
-@click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def lens(path: Path, number: int, row: int, run_number: int | None, as_json: bool) -> None:
+@click.command("lens")
+@trace_argument
+@step_option
+@row_option
+@run_option
+@json_option
+def lens_command(path: Path, number: int, row: int, run_number: int | None, as_json: bool) -> None:
     """Show what each layer would have predicted, from a run recorded with --lens."""
     from reports.terminal.questions.lens import render_lens
     from reports.view.questions.lens import lens_view
@@ -24,7 +31,7 @@ def lens(path: Path, number: int, row: int, run_number: int | None, as_json: boo
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
-        run = the_run(recording, run_number)
+        run = run_of_option(recording, run_number)
         found = read_lens(run, number, row)
         if as_json:
             print_json(found)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from tracer.cli.options import force_option, only_run_option, trace_argument
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+
+@click.command("report")
+@trace_argument
 @click.option(
     "--output",
     "-o",
@@ -16,12 +18,14 @@ import click
     metavar="PAGE.html",
     help="Where to (default: beside the trace).",
 )
-@click.option("--run", "number", type=int, metavar="N", help="Only this run of the file.")
+@only_run_option
 @click.option(
     "--redact", is_flag=True, help="Leave out the text of prompts and tokens, token ids and absolute paths."
 )
-@click.option("--force", is_flag=True, help="Replace an existing page.")
-def report(path: Path, output: Path | None, number: int | None, redact: bool, force: bool) -> None:
+@force_option("an existing page")
+def report_command(
+    path: Path, output: Path | None, run_number: int | None, redact: bool, force: bool
+) -> None:
     """Make one HTML file that steps through a recording in any browser, offline."""
     from tracer.output_files import check_target, write_text
     from tracer.reading import open_trace
@@ -29,5 +33,5 @@ def report(path: Path, output: Path | None, number: int | None, redact: bool, fo
     target = output or path.with_suffix(".html")
     with open_trace(path) as recording:
         check_target(target, force=force)
-        write_text(target, recording.to_html(run=number, redact=redact), force=force)
+        write_text(target, recording.to_html(run=run_number, redact=redact), force=force)
     click.echo(str(target))

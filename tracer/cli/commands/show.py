@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.conditions import checked_conditions
-from tracer.cli.display import output_console
-from tracer.cli.steps import StepSet
+from tracer.cli.options import break_option, only_run_option, steps_option, trace_argument
+from tracer.cli.output import output_console
 from tracer.errors import UsageError
 
+if TYPE_CHECKING:
+    from tracer.analysis.conditions.breaks import BreakWatch
+    from tracer.schema.step import Step
+    from tracer.tracefile import Recording, RunReading
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
-@click.option("--run", "number", type=int, metavar="N", help="Only this run of the file.")
-@click.option(
-    "--steps",
-    type=StepSet(),
-    default="1,2",
-    show_default=True,
-    metavar="1,2|3-7|all|none",
-    help="Print these in full.",
-)
+
+@click.command("show")
+@trace_argument
+@only_run_option
+@steps_option("1,2", "Print these in full.")
 @click.option("--only", is_flag=True, help="Leave out the header and the steps that --steps does not name.")
 @click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch to show in full.")
-@click.option(
-    "--break",
-    "breaks",
-    multiple=True,
-    metavar="EXPR",
-    callback=checked_conditions,
-    help="Print steps in full where this holds, e.g. 'p_chosen < 0.3'; repeatable.",
-)
-def show(
+@break_option("Print steps in full where this holds, e.g. 'p_chosen < 0.3'; repeatable.")
+def show_command(
     path: Path,
-    number: int | None,
+    run_number: int | None,
     steps: Callable[[int], bool],
     only: bool,
     row: int,
@@ -49,22 +40,48 @@ def show(
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
-        runs = [run for run in recording.runs if number in (None, run.number)]
-        if not runs:
-            raise UsageError(f"{path} has no run {number}; it has {len(recording.runs)}.")
+        runs = _runs(recording, path, run_number)
         report = TerminalReport(output_console(), full_steps=steps, path=str(path), row=row)
         watch = BreakWatch([parse_condition(text) for text in breaks], report.on_hit)
         for run in runs:
-            if row < 0 or row >= len(run.header.prompt):
-                raise UsageError(f"--row {row}: run {run.number} has rows 0 to {len(run.header.prompt) - 1}.")
+            _check_row(run, row)
             report.on_run(run.number, run.header, run.tokens, printed=not only)
             watch.on_run(run.number, run.header, run.tokens)
-            for step_number in run.steps.numbers:
-                if only and not breaks and not steps(step_number):
-                    continue
-                step = run.steps.number(step_number)
-                watch.on_step(step, run.tokens)
-                if not only or watch.last or steps(step_number):
-                    report.on_step(step, run.tokens)
+            for step in _read_steps(run, watch, steps, only=only, breaks=breaks):
+                report.on_step(step, run.tokens)
             if not only:
                 report.on_end(run.end, run.stamps)
+
+
+def _runs(recording: Recording, path: Path, number: int | None) -> list[RunReading]:
+    runs = [run for run in recording.runs if number in (None, run.number)]
+    if not runs:
+        raise UsageError(f"{path} has no run {number}; it has {len(recording.runs)}.")
+    return runs
+
+
+def _check_row(run: RunReading, row: int) -> None:
+    rows = len(run.header.prompt)
+    if not 0 <= row < rows:
+        raise UsageError(f"--row {row}: run {run.number} has rows 0 to {rows - 1}.")
+
+
+def _read_steps(
+    run: RunReading,
+    watch: BreakWatch,
+    steps: Callable[[int], bool],
+    *,
+    only: bool,
+    breaks: tuple[str, ...],
+) -> Iterator[Step]:
+    """The steps to print; with ``only`` those that are chosen or in which a condition holds.
+
+    Steps that cannot be printed are not even read.
+    """
+    for number in run.steps.numbers:
+        if only and not breaks and not steps(number):
+            continue
+        step = run.steps.number(number)
+        watch.on_step(step, run.tokens)
+        if not only or watch.last or steps(number):
+            yield step

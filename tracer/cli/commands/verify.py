@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli.display import ProgressDisplay, output_console
+from tracer.cli.options import option_group, trace_argument
+from tracer.cli.output import ProgressDisplay, output_console
 from tracer.clock import utc_now
 from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError, UsageError
 
@@ -17,8 +19,33 @@ if TYPE_CHECKING:
     from tracer.tracefile import FileReport, RunReading, RunReport
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model of a recorded run is now; by default where the trace says."""
+
+    model: str | None
+    revision: str | None
+    trust_remote_code: bool
+
+    @property
+    def given(self) -> bool:
+        """Whether any of its options was given."""
+        return bool(self.model or self.revision or self.trust_remote_code)
+
+
+_source_options = option_group(
+    "source",
+    ModelSource,
+    click.option("--model", metavar="ID|FOLDER", help="With --rerun: where the model is now."),
+    click.option("--revision", metavar="REV", help="With --rerun: branch, tag or commit of a hub model."),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="With --rerun: allow the model's own code to run."
+    ),
+)
+
+
+@click.command("verify")
+@trace_argument
 @click.option(
     "--rerun",
     "repeat",
@@ -26,11 +53,11 @@ if TYPE_CHECKING:
     help="Generate again without tracing, compare, and note it in the file.",
 )
 @click.option("--run", "number", type=int, metavar="N", help="With --rerun: only this run of the file.")
-@click.option("--model", metavar="ID|FOLDER", help="With --rerun: where the model is now.")
-@click.option("--revision", metavar="REV", help="With --rerun: branch, tag or commit of a hub model.")
-@click.option("--trust-remote-code", is_flag=True, help="With --rerun: allow the model's own code to run.")
+@_source_options
 @click.option("--stamp", "note_file", is_flag=True, help="Note in the file that it is sound, or its damage.")
-def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **source: Any) -> None:
+def verify_command(
+    path: Path, repeat: bool, number: int | None, source: ModelSource, note_file: bool
+) -> None:
     r"""Check a trace: every checksum and count, and that each run has its end.
 
     --rerun loads the model again, generates with the same seed and settings but
@@ -42,7 +69,7 @@ def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **sour
     """
     from tracer.tracefile import check_file
 
-    if not repeat and (number is not None or any(source.values())):
+    if not repeat and (number is not None or source.given):
         raise UsageError("--run, --model, --revision and --trust-remote-code need --rerun.")
     report = check_file(path)
     _print_report(report)
@@ -51,9 +78,8 @@ def verify(path: Path, repeat: bool, number: int | None, note_file: bool, **sour
         _stamp(path, "file", report.ok, _file_summary(report), None, {})
     if not report.ok:
         raise TraceFileError(f"{path} is damaged: {report.problems[0]}")
-    differing = _rerun(path, number, source) if repeat else None
-    if differing is not None:
-        raise CheckFailedError(f"The repetition differs: {differing}.")
+    if repeat:
+        _rerun(path, number, source)
     if not report.complete:
         raise IncompleteTraceError(f"{path} is intact but incomplete.")
 
@@ -100,8 +126,12 @@ def _file_summary(report: FileReport) -> str:
     return f"all {steps} steps are as they were written"
 
 
-def _rerun(path: Path, number: int | None, source: dict[str, Any]) -> str | None:
-    """Repeat the runs; what differed, None if nothing did."""
+def _rerun(path: Path, number: int | None, source: ModelSource) -> None:
+    """Repeat the runs, all of them even if one differs, and note the results in the file.
+
+    Raises:
+        CheckFailedError: one of them differed.
+    """
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
@@ -113,21 +143,28 @@ def _rerun(path: Path, number: int | None, source: dict[str, Any]) -> str | None
             result = _repeat(recording.run(each), source)
         _stamp(path, "rerun", result.ok, result.summary, each, _details(result))
         differing = differing or (None if result.ok else result.summary)
-    return differing
+    if differing is not None:
+        raise CheckFailedError(f"The repetition differs: {differing}.")
 
 
-def _repeat(run: RunReading, source: dict[str, Any]) -> RerunResult:
+def _repeat(run: RunReading, source: ModelSource) -> RerunResult:
     from reports.view.text import plain
     from tracer.rerun.repeat_run import rerun
 
-    facts = run.header.model
-    place = ", ".join(dict.fromkeys(facts.devices.values()))
+    recorded = run.header.model
+    place = ", ".join(dict.fromkeys(recorded.devices.values()))
     _line(
-        f"run {run.number}: repeating it with {plain(source['model'] or facts.name)}, {plain(facts.dtype)}, "
-        f"on {plain(place)}"
+        f"run {run.number}: repeating it with {plain(source.model or recorded.name)}, "
+        f"{plain(recorded.dtype)}, on {plain(place)}"
     )
     with ProgressDisplay(output_console(), shown=True) as progress:
-        result = rerun(run, progress=progress, **source)
+        result = rerun(
+            run,
+            model=source.model,
+            revision=source.revision,
+            trust_remote_code=source.trust_remote_code,
+            progress=progress,
+        )
     _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
     if not result.logits:
         _line("  its logits were not saved (--capture tensors --save logits), so only ids were compared")
@@ -145,12 +182,11 @@ def _details(result: RerunResult) -> dict[str, str]:
 
 
 def _stamp(path: Path, kind: Any, ok: bool, summary: str, run: int | None, details: dict[str, str]) -> None:
+    """Note the result of a check in the file."""
     from tracer.schema.stamp import Stamp
     from tracer.tracefile import stamp
 
-    made_at = utc_now()
-    record = Stamp(kind=kind, ok=ok, made_at=made_at, summary=summary, run=run, details=details)
-    stamp(path, record)
+    stamp(path, Stamp(kind=kind, ok=ok, made_at=utc_now(), summary=summary, run=run, details=details))
 
 
 def _line(text: str) -> None:

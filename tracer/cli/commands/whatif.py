@@ -2,86 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli.display import output_console
-from tracer.cli.recorded import print_json, the_run
-from tracer.cli.steps import StepSet
+from tracer.cli.options import (
+    json_option,
+    no_torch_option,
+    option_group,
+    run_of_option,
+    run_option,
+    steps_option,
+    trace_argument,
+)
+from tracer.cli.output import output_console, print_json
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
+    from tracer.analysis.processors.settings import Settings
+    from tracer.analysis.whatif.report import WhatIfReport
     from tracer.tracefile import RunReading
 
-Grid = Mapping[str, Sequence[float]]
+
+def _settings(**options: Any) -> Settings:
+    from tracer.analysis.processors.settings import Settings
+
+    return Settings(**options)
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+_setting_options = option_group(
+    "settings",
+    _settings,
+    click.option("--temperature", type=float, metavar="T", help="Scores are divided by it."),
+    click.option("--top-k", type=int, metavar="K", help="Keep the K best tokens; 0 keeps all."),
+    click.option("--top-p", type=float, metavar="P", help="Keep the best tokens up to this probability."),
+    click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the best one's."),
+    click.option("--typical-p", type=float, metavar="P", help="Keep the tokens of typical surprise."),
+    click.option("--epsilon-cutoff", type=float, metavar="E", help="Keep tokens with this probability."),
+    click.option("--eta-cutoff", type=float, metavar="E", help="The same, adapted to the entropy."),
+    click.option(
+        "--repetition-penalty", type=float, metavar="R", help="Make tokens that occurred less likely."
+    ),
+    click.option("--greedy/--sample", "greedy", default=None, help="Take the best token, or draw."),
+)
+
+
+@click.command("whatif")
+@trace_argument
 @click.argument("more", nargs=-1, metavar="")
-@click.option("--temperature", type=float, metavar="T", help="Scores are divided by it.")
-@click.option("--top-k", type=int, metavar="K", help="Keep the K best tokens; 0 keeps all.")
-@click.option("--top-p", type=float, metavar="P", help="Keep the best tokens up to this probability.")
-@click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the best one's.")
-@click.option("--typical-p", type=float, metavar="P", help="Keep the tokens of typical surprise.")
-@click.option("--epsilon-cutoff", type=float, metavar="E", help="Keep tokens with this probability.")
-@click.option("--eta-cutoff", type=float, metavar="E", help="The same, adapted to the entropy.")
-@click.option("--repetition-penalty", type=float, metavar="R", help="Make tokens that occurred less likely.")
-@click.option("--greedy/--sample", "greedy", default=None, help="Take the best token, or draw.")
+@_setting_options
 @click.option(
     "--grid",
     multiple=True,
     metavar="NAME=V,V…",
     help="Compare several values; further NAME=V,V… may follow.",
 )
-@click.option(
-    "--steps",
-    type=StepSet(),
-    default="1-16",
-    show_default=True,
-    metavar="1,2|3-7|all|none",
-    help="List these steps.",
-)
-@click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
-@click.option("--no-torch", is_flag=True, help="Answer at once from the record; draws are not repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def whatif(
+@steps_option("1-16", "List these steps.")
+@run_option
+@no_torch_option("draws are not repeated")
+@json_option
+def whatif_command(
     path: Path,
     more: tuple[str, ...],
+    settings: Settings,
     grid: tuple[str, ...],
     steps: Callable[[int], bool],
     run_number: int | None,
     no_torch: bool,
     as_json: bool,
-    **settings: Any,
 ) -> None:
     """Say which tokens other settings would have chosen, from the recorded logits and random states."""
-    from tracer.analysis.processors.settings import Settings
-    from tracer.analysis.whatif.whatif import whatif as replay
-    from tracer.analysis.whatif.whatif import whatif_grid
+    from tracer.analysis.whatif.whatif import whatif, whatif_grid
     from tracer.rerun.repeaters import gains_by_torch, make_replayer
     from tracer.tracefile import open_trace
 
     if more and not grid:
         raise UsageError(f"{more[0]!r} is one argument too many; a grid begins with --grid.")
     axes = _axes((*grid, *more))
-    base = Settings(**settings)
-    both = sorted(set(axes) & set(base.changes))
+    both = sorted(set(axes) & set(settings.changes))
     if both:
         raise UsageError(f"{both[0]} is given alone and in --grid; choose one.")
-    if not axes and not base.changes:
+    if not axes and not settings.changes:
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
     with open_trace(path) as recording:
-        run = the_run(recording, run_number)
+        run = run_of_option(recording, run_number)
         replayer = make_replayer(wanted=not no_torch and gains_by_torch(run))
         if axes:
-            found = whatif_grid(run, axes, base=base, replayer=replayer)
+            found = whatif_grid(run, axes, base=settings, replayer=replayer)
             _print_grid(found, run, tuple(axes), as_json=as_json)
             return
-        report = replay(run, base, replayer=replayer)
+        report = whatif(run, settings, replayer=replayer)
         _print_report(report, run, steps, as_json=as_json)
 
 
@@ -112,7 +124,9 @@ def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json:
         output_console().print(render_grid(grid_view(found, names, run.tokens)))
 
 
-def _print_report(report: Any, run: RunReading, steps: Callable[[int], bool], *, as_json: bool) -> None:
+def _print_report(
+    report: WhatIfReport, run: RunReading, steps: Callable[[int], bool], *, as_json: bool
+) -> None:
     from reports.terminal.questions.whatif import render_whatif
     from reports.view.questions.whatif import whatif_view
 

@@ -7,23 +7,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.display import output_console
-from tracer.cli.recorded import print_json, the_run, the_token
+from tracer.cli.options import (
+    json_option,
+    no_torch_option,
+    row_option,
+    run_of_option,
+    run_option,
+    step_option,
+    token_of_option,
+    trace_argument,
+)
+from tracer.cli.output import output_console, print_json
 
 if TYPE_CHECKING:
     from tracer.analysis.draw import NearMisses, Replayer
     from tracer.tracefile import RunReading
 
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
-@click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
+@click.command("why")
+@trace_argument
+@step_option
 @click.option("--token", "query", metavar="TEXT|ID", help="Which token (default: the one that was chosen).")
-@click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
-@click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
-@click.option("--no-torch", is_flag=True, help="Answer at once from the record; the draw is not repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def why(
+@row_option
+@run_option
+@no_torch_option("the draw is not repeated")
+@json_option
+def why_command(
     path: Path,
     number: int,
     query: str | None,
@@ -41,11 +50,11 @@ def why(
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:
-        run = the_run(recording, run_number)
+        run = run_of_option(recording, run_number)
         check_row(run.header, row)
         step = step_of(run, number)
         choice = step.choice(row)
-        token = the_token(query, run) if query is not None else choice.token if choice else 0
+        token = token_of_option(query, run) if query is not None else choice.token if choice else 0
         drawn = step.head.draw is not None
         saved = LOGITS in run.tensor_names(number)
         replayer = make_replayer(wanted=not no_torch and (drawn or saved))

@@ -1,0 +1,220 @@
+"""Options that commands share, and the frozen values that they become.
+
+Options that belong together are one :func:`option_group`: a command receives them as one argument, a frozen
+dataclass that is made once, before the command begins.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracer.tracefile import Recording, RunReading
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def option_group(argument: str, make: Callable[..., object], *options: Decorator) -> Decorator:
+    """Options whose values a command receives as one argument.
+
+    Args:
+        argument: name of the argument.
+        make: makes its value; the options' values are its keyword arguments.
+        options: in the order in which ``--help`` lists them.
+    """
+    names = [parameter.name or "" for option in options for parameter in _parameters(option)]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def grouped(*arguments: Any, **values: Any) -> Any:
+            own = {name: values.pop(name) for name in names}
+            return command(*arguments, **values, **{argument: make(**own)})
+
+        with_options: Callable[..., Any] = grouped
+        for option in reversed(options):
+            with_options = option(with_options)
+        return with_options
+
+    return decorate
+
+
+def _parameters(option: Decorator) -> list[click.Parameter]:
+    """What an option adds to a command."""
+    found: list[click.Parameter] = vars(option(lambda: None))["__click_params__"]
+    return found
+
+
+class StepSet(click.ParamType["Callable[[int], bool]"]):
+    """``1,2``, ``3-7``, ``all`` or ``none``; converts to a predicate on step numbers."""
+
+    name = "steps"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Callable[[int], bool]:
+        """Parse a value of the option."""
+        if callable(value):
+            return value  # type: ignore[no-any-return]
+        from tracer.halting.stops import parse_steps
+
+        try:
+            return parse_steps(str(value)).__contains__
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+trace_argument = click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+step_option = click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
+row_option = click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
+run_option = click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
+only_run_option = click.option(
+    "--run", "run_number", type=int, metavar="N", help="Only this run of the file."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def steps_option(default: str, meaning: str) -> Decorator:
+    """``--steps``.
+
+    Args:
+        default: steps without the option.
+        meaning: for the help.
+    """
+    return click.option(
+        "--steps",
+        type=StepSet(),
+        default=default,
+        show_default=True,
+        metavar="1,2|3-7|all|none",
+        help=meaning,
+    )
+
+
+def force_option(replaced: str) -> Decorator:
+    """``--force``.
+
+    Args:
+        replaced: what it replaces, for the help.
+    """
+    return click.option("--force", is_flag=True, help=f"Replace {replaced}.")
+
+
+def no_torch_option(lost: str) -> Decorator:
+    """``--no-torch``.
+
+    Args:
+        lost: what the answer lacks then, for the help.
+    """
+    return click.option("--no-torch", is_flag=True, help=f"Answer at once from the record; {lost}.")
+
+
+def break_option(meaning: str) -> Decorator:
+    """``--break``; a condition that makes no sense is refused before anything is loaded.
+
+    Args:
+        meaning: for the help.
+    """
+    return click.option(
+        "--break", "breaks", multiple=True, metavar="EXPR", callback=_checked_conditions, help=meaning
+    )
+
+
+def _checked_conditions(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    if values:
+        from tracer.analysis.conditions.condition import parse_condition
+
+        for value in values:
+            parse_condition(value)
+    return values
+
+
+def comparison_page_option(usual: str) -> Decorator:
+    """``--html [PATH]``.
+
+    Args:
+        usual: where the page goes without a path, for the help.
+    """
+    return click.option(
+        "--html",
+        "page",
+        is_flag=False,
+        flag_value="",
+        metavar="[PATH]",
+        help=f"Make an HTML page of both runs side by side (default: {usual}).",
+    )
+
+
+def comparison_page(
+    given: str | None, usual: Path, *, force: bool, apart_from: tuple[Path, ...] = ()
+) -> Path | None:
+    """Where the page goes, refused before any work is done for it; None for no page.
+
+    Args:
+        given: what follows ``--html``, empty for nothing; None without the option.
+        usual: where to if nothing follows.
+        force: replace an existing page.
+        apart_from: files that it must not replace.
+
+    Raises:
+        UsageError: the page would replace a trace.
+        OutputError: it exists already, or its folder does not.
+    """
+    if given is None:
+        return None
+    from tracer.output_files import check_target
+
+    target = Path(given) if given else usual
+    if target.resolve() in [path.resolve() for path in apart_from]:
+        raise UsageError(f"--html {target} is one of the traces; name another file after --html.")
+    check_target(target, force=force)
+    return target
+
+
+def run_of_option(recording: Recording, number: int | None, option: str = "--run") -> RunReading:
+    """The run that an option means.
+
+    Args:
+        recording: an open trace.
+        number: the option's value; None where there is one run only.
+        option: its name.
+
+    Raises:
+        UsageError: there is no such run, or several and none is named.
+    """
+    if number is not None:
+        return recording.run(number)
+    runs = recording.runs
+    if len(runs) > 1:
+        raise UsageError(
+            f"{recording.path} holds {len(runs)} runs; choose one with {option} 1 … {len(runs)}."
+        )
+    if not runs:
+        raise UsageError(f"{recording.path} holds no run: it ended before a generation began.")
+    return runs[0]
+
+
+def token_of_option(query: str, run: RunReading) -> int:
+    """The token that ``--token`` means.
+
+    Args:
+        query: an id or a text.
+        run: the run whose token texts are searched.
+
+    Raises:
+        UsageError: no token fits, or several do; they are listed.
+    """
+    from tracer.analysis.token_search import one_token
+
+    try:
+        return one_token(query, run.tokens)
+    except UsageError as error:
+        raise UsageError(f"--token {error}") from None
