@@ -1,7 +1,8 @@
 """Every expected failure, each with the exit code that the command line ends with.
 
 An expected failure is one line for the user: what is wrong and what to do. It is raised where it is
-noticed and caught once, in :mod:`tracer.cli`. Anything else that escapes is a defect of this program.
+detected and caught once, in :mod:`tracer.cli.main`. Any other error that gets there is a defect of this
+program.
 :data:`EXIT_CODES` lists the codes.
 """
 
@@ -28,23 +29,23 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
         130: "interrupted",
     }
 )
-"""What the command line ends with, and what it means."""
+"""Exit codes of the command line and what they mean."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 DIFFERENT = 1
-"""Exit code of a comparison that found a difference: no failure, so it is no error's."""
+"""Exit code of a comparison that found a difference, which is no failure and so has no error class."""
 
 DEFECT = 10
-"""Exit code of a failure that nobody expected."""
+"""Exit code of an unexpected error."""
 
 
 class TraceGenerateError(Exception):
     """Base of all expected failures.
 
     Attributes:
-        exit_code: what the process ends with when this reaches the command line.
+        exit_code: exit code of the command line when it is raised.
     """
 
     exit_code: ClassVar[int] = DEFECT
@@ -81,7 +82,7 @@ class DeviceError(TraceGenerateError):
 
 
 class GenerationError(TraceGenerateError):
-    """The model itself failed during generation; the trace up to there is kept."""
+    """The model failed during generation; the trace up to there is kept."""
 
     exit_code: ClassVar[int] = DEFECT
 

@@ -1,4 +1,4 @@
-"""A Ctrl-C that does not get lost."""
+"""Keep a Ctrl-C that a library swallows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Interrupts:
-    """Remembers a Ctrl-C until somebody has acted on it.
+    """Remembers a Ctrl-C until :meth:`check` has raised it again, while the context is open.
 
     Python turns it into a ``KeyboardInterrupt`` wherever the program happens to be, and some libraries
-    swallow every exception while they import others. What :meth:`check` finds there is raised again.
+    swallow every exception while they import others.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         in_main = threading.current_thread() is threading.main_thread()
-        # A program that ignores Ctrl-C (in the background) or handles it by itself goes on doing so.
+        # A program that ignores Ctrl-C (in the background) or has its own handler keeps it.
         if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before = signal.signal(signal.SIGINT, self._interrupted)
         return self

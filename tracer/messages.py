@@ -1,18 +1,19 @@
-"""Text from paths, files and libraries made fit for a one-line error message."""
+"""Texts for one-line error messages, from paths, files and errors of libraries."""
 
 from __future__ import annotations
 
 import os
 
 MAX_TEXT = 200
+"""Characters of a text that a message quotes, at most."""
 
 
 def one_line(text: object, limit: int = MAX_TEXT) -> str:
     """A text without line breaks and control characters, cut to a length.
 
     Args:
-        text: anything; a hostile file may have put terminal escapes into it.
-        limit: largest number of characters.
+        text: anything; text from a hostile file may hold terminal escapes.
+        limit: most characters to return.
     """
     raw = str(text)[: limit + 1]
     clean = "".join(char if char.isprintable() else " " for char in raw)
@@ -20,12 +21,12 @@ def one_line(text: object, limit: int = MAX_TEXT) -> str:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as an error message names it."""
+    """A path for an error message."""
     return one_line(os.fspath(path), 1000)
 
 
 def reason(error: BaseException) -> str:
-    """One line about an error; of pydantic's list, the first entry."""
+    """Why something failed, in one line; of pydantic's list of errors, the first."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     errors = getattr(error, "errors", None)
@@ -40,7 +41,7 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text that is not empty; the error's class where there is none.
 
     Args:
-        error: one of a library's or a person's, whose text may have many lines.
+        error: any error, whose text may have several lines.
     """
     lines = (line.strip() for line in str(error).splitlines())
     return one_line(next((line for line in lines if line), type(error).__name__))

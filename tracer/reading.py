@@ -1,4 +1,4 @@
-"""A recording with its questions and reports: what ``tracer.open_trace`` gives."""
+"""A recording that answers questions and renders reports: what ``tracer.open_trace`` returns."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from tracer.analysis.whatif.report import WhatIfReport
 from tracer.analysis.whatif.whatif import whatif
 from tracer.analysis.why.report import WhyReport
 from tracer.analysis.why.why import why_in_run
-from tracer.rerun.repeaters import gains_by_torch, make_replayer
+from tracer.rerun.replayer import benefits_from_torch, make_replayer
 from tracer.tracefile import Recording as StoredRecording
 
 FRAME_HEIGHT = 860
+"""Height of the page in a notebook, in pixels."""
 
 
 class Recording(StoredRecording):
-    """An open trace that can be asked and shown; see :class:`tracer.tracefile.Recording` for what it holds.
+    """An open trace with analyses and reports; see :class:`tracer.tracefile.Recording` for what it holds.
 
-    Questions without a run number are about its first run. What they answer with are plain frozen values.
+    Without a run number, a question is about the first run. Answers are frozen dataclasses.
     """
 
     def why(
@@ -35,35 +36,35 @@ class Recording(StoredRecording):
         run: int | None = None,
         use_torch: bool = True,
     ) -> WhyReport:
-        """Why a token was chosen or not: its way through the processors, and what would have changed it.
+        """Why a token was chosen or not: what each processor did to it, and what would have changed that.
 
         Args:
             step: number of the step, from 1.
             token: its id or its text; by default the one that was chosen.
             row: row of the batch.
             run: number of the run.
-            use_torch: run saved logits through transformers' own processors; else NumPy's stand in.
+            use_torch: run saved logits through transformers' own processors instead of those in NumPy.
 
         Raises:
             UsageError: there is no such step, row, token or run, or a text may mean several tokens.
             TraceFileError: the trace is damaged.
         """
-        asked = self.run(run)
-        check_row(asked.header, row)
+        reading = self.run(run)
+        check_row(reading.header, row)
         if token is None:
-            token = chosen_token(step_of(asked, step), row) or 0
-        number = one_token(token, asked.tokens) if isinstance(token, str) else token
-        replayer = make_replayer(wanted=use_torch and LOGITS in asked.tensor_names(step))
-        return why_in_run(asked, step, number, row, replayer=replayer)
+            token = chosen_token(step_of(reading, step), row) or 0
+        token_id = one_token(token, reading.tokens) if isinstance(token, str) else token
+        replayer = make_replayer(wanted=use_torch and LOGITS in reading.tensor_names(step))
+        return why_in_run(reading, step, token_id, row, replayer=replayer)
 
     def whatif(
         self, *, run: int | None = None, use_torch: bool = True, **settings: float | bool
     ) -> WhatIfReport:
-        """What the run would have chosen with other settings, up to its first other token.
+        """What-if: the tokens that other settings would have chosen, up to the first that differs.
 
         Args:
             run: number of the run.
-            use_torch: repeat the draws; else the choice of a sampled step is mostly not known.
+            use_torch: repeat the draws; without, the choice of a sampled step is mostly unknown.
             settings: ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``typical_p``, ``epsilon_cutoff``,
                 ``eta_cutoff``, ``repetition_penalty`` or ``greedy``.
 
@@ -71,9 +72,9 @@ class Recording(StoredRecording):
             UsageError: an unknown setting or an impossible value, no such run, or no recorded scores.
             TraceFileError: the trace is damaged.
         """
-        asked, changed = self.run(run), Settings.of(settings)
-        replayer = make_replayer(wanted=use_torch and gains_by_torch(asked))
-        return whatif(asked, changed, replayer=replayer)
+        reading, changed = self.run(run), Settings.of(settings)
+        replayer = make_replayer(wanted=use_torch and benefits_from_torch(reading))
+        return whatif(reading, changed, replayer=replayer)
 
     def diff(
         self,
@@ -83,14 +84,14 @@ class Recording(StoredRecording):
         other_run: int | None = None,
         tolerance: float | None = None,
     ) -> DiffReport:
-        """Where this run and another part, and why; this one is run A of the report.
+        """Where this run and another diverge, and why; this one is run A of the report.
 
         Args:
             other: the recording of the other run; it may be this one.
             run: number of the run in this recording.
             other_run: number of the run in the other.
-            tolerance: largest relative difference that counts as the same; by default what the dtypes
-                explain.
+            tolerance: largest relative difference that counts as the same; by default what the rounding
+                of the dtypes explains.
 
         Raises:
             UsageError: the runs are of different models, there is no such run, or the tolerance is negative.
@@ -106,7 +107,7 @@ class Recording(StoredRecording):
             redact: leave out the text of prompts and tokens, token ids and absolute paths.
 
         Returns:
-            The page. It holds token texts of the recording, which may be anything, as text only.
+            The page. Token texts of the recording are in it as text only, whatever they hold.
 
         Raises:
             UsageError: the file has no such run.
@@ -119,7 +120,7 @@ class Recording(StoredRecording):
         return render_page(chosen or (self._first,), source=self.path.name, redact=redact)
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, for notebooks."""
+        """The page in a frame of its own, which notebooks show."""
         page, style = escape(self.to_html()), f"width: 100%; height: {FRAME_HEIGHT}px; border: 0"
         return f'<iframe sandbox="allow-scripts" title="report" style="{style}" srcdoc="{page}"></iframe>'
 

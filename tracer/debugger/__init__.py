@@ -1,7 +1,7 @@
 """Halt a traced run at its stops in an attached debugger, in the library's own lines.
 
-Everything that knows debugpy and its engine pydevd is here. Line breakpoints are put into pydevd from inside
-the process, so that nobody has to set one; each asks the plan whether its line is a stop of this step.
+Only this package knows debugpy and its engine pydevd. Line breakpoints are set in pydevd from inside the
+process, so that the user need not set any; each checks whether the plan halts at its line in this step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decide at each line of a stop whether to halt, and show the cards first."""
+"""Decide at each stop's line whether to halt there, and print the cards before the halt."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from tracer.analysis.conditions.condition import Hit, find_hits
 from tracer.debugger.breakpoints import Breakpoints
 from tracer.halting.live_run import LiveRun
 from tracer.halting.stops import Passes, StopPlan
+from tracer.messages import named
 from tracer.schema.run import Anchor, StopName
 
 CONSOLE_WIDTH = 100
 
 
 class AttachedDebugger:
-    """A stop_handler: the run stands still in the debugger at each stop of the plan.
+    """A stop handler that halts the run in the debugger at each stop of the plan.
 
-    A debugger that leaves does not hold up the run; one that comes back gets the stops again.
+    A debugger that detaches does not hold up the run; when it attaches again, the run halts again.
+
+    Args:
+        plan: where to halt.
+        say: receives a line when the debugger detaches and attaches again.
     """
 
     def __init__(self, plan: StopPlan, say: Callable[[str], object]) -> None:
-        """Prepare.
-
-        Args:
-            plan: where to halt.
-            say: told when the debugger leaves and comes back.
-        """
         self._plan = plan
         self._say = say
         self._live: LiveRun | None = None
@@ -43,7 +42,7 @@ class AttachedDebugger:
         self._followed = True
 
     def begin(self, live: LiveRun) -> None:
-        """A run starts."""
+        """Set the breakpoints for a run that starts."""
         assert live.header is not None
         self._live, self._thread, self._passes = live, threading.get_ident(), Passes()
         self._breakpoints = Breakpoints()
@@ -56,18 +55,18 @@ class AttachedDebugger:
         self._follow(_is_attached())
 
     def between_steps(self) -> None:
-        """A step is over: without a debugger the next ones run at full speed."""
+        """Follow the debugger between steps: without one the next steps run at full speed."""
         try:
             self._follow(self._notice())
         except Exception as error:  # noqa: BLE001 - a fault of the debugger never breaks the generation
-            self._say(f"The debugger cannot be followed: {type(error).__name__}: {error}")
+            self._say(f"The debugger cannot be followed: {named(error)}")
 
     def end(self) -> None:
-        """The run is over."""
+        """Remove the breakpoints of a run that is over."""
         if self._breakpoints is not None:
             self._notice()
             self._breakpoints.remove()
-            # What runs afterwards is for whoever attaches then.
+            # Code that runs afterwards can be debugged by whoever attaches then.
             self._follow(True)
         self._live = self._breakpoints = None
 
@@ -103,18 +102,18 @@ class AttachedDebugger:
         return find_hits(self._plan.breaks, step, live.header, live.tokens)
 
     def _first(self, place: StopName | str, live: LiveRun) -> bool:
-        """Whether a place is passed for the first time in this step, by the thread that generates."""
+        """Whether the generating thread passes a place for the first time in this step."""
         return threading.get_ident() == self._thread and self._passes.first(place, live.step)
 
     def _notice(self) -> bool:
-        """Say it when the debugger has left or come back.
+        """Report a debugger that has detached or attached since the last call.
 
         Returns:
             Whether one is attached.
         """
         there = _is_attached()
         if there != self._there:
-            # The run itself counts no further when it is over.
+            # The live run has no step number after its end.
             step = max(self._passes.step, self._live.step if self._live is not None else 0)
             self._say(
                 f"Debugger attached again in step {step}."
@@ -126,14 +125,14 @@ class AttachedDebugger:
         return there
 
     def _show(self, live: LiveRun, frame: FrameType, *lines: str) -> None:
-        """Print into the debug console what has become known, then the lines."""
+        """Print the new cards and then the lines into the debug console."""
         text = io.StringIO()
         console = Console(file=text, width=CONSOLE_WIDTH, color_system=None, highlight=False)
         try:
             for card in live.cards(frame.f_locals):
                 console.print(render_card(card))
         except Exception as error:  # noqa: BLE001 - the halt itself is worth more than its card
-            text.write(f"The card cannot be shown: {type(error).__name__}: {error}\n")
+            text.write(f"The card cannot be shown: {named(error)}\n")
         for line in lines:
             text.write(f"{line}\n")
         assert self._breakpoints is not None

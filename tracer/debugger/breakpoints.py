@@ -1,4 +1,4 @@
-"""Line breakpoints in pydevd that are not the client's."""
+"""Line breakpoints of this program in pydevd, beside those of the client."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from tracer.messages import named
+
 GRACE = 0.5
-"""Seconds after a disconnect at which whoever halted meanwhile is resumed."""
+"""Seconds after a disconnect at which threads that halted meanwhile are resumed."""
 
 
 class Breakpoints:
-    """Line breakpoints of our own in pydevd, beside those of the client.
+    """Line breakpoints that this program sets in pydevd, beside those of the client.
 
-    Pydevd keeps one breakpoint a line, and forgets all of a file when the client sets its own there, and all
-    of all files when the client disconnects. Ours are put back each time, and speak for a client's breakpoint
-    on the same line.
+    Pydevd keeps one breakpoint per line. It drops all of a file when the client sets its own there, and those
+    of all files when the client disconnects. Ours are restored each time, and evaluate a client's breakpoint
+    on the same line too.
     """
 
     def __init__(self) -> None:
@@ -34,31 +36,31 @@ class Breakpoints:
         self._only_own_code = False
 
     def add(self, path: str, line: int, halts: Callable[[FrameType], bool]) -> None:
-        """Prepare a breakpoint.
+        """Add a breakpoint; :meth:`install` sets it.
 
         Args:
             path: source file.
             line: the line, from 1.
-            halts: asked, in the thread that runs the line, whether to halt there.
+            halts: called in the thread that runs the line; returns whether to halt there.
         """
         from _pydevd_bundle.pydevd_breakpoints import LineBreakpoint
 
         everything = "ALL" if self._py_db.multi_threads_single_notification else "NONE"
         file, number = self._canonical(path), -1 - len(self._ours)
-        # Numbers below 0 are never a client's. The condition is false, so that only the hit question counts.
+        # A client's numbers are never below 0. The condition is false: only the hit condition decides.
         own = LineBreakpoint(number, line, "False", "None", None, everything)
         own.handle_hit_condition = partial(self._hit, file, own, halts)
         self._ours.append((file, own))
 
     def install(self) -> None:
-        """Put the breakpoints in and keep them in."""
+        """Set the breakpoints and restore them whenever pydevd drops them."""
         # On the instance, so that deleting it is a complete undo.
         self._py_db.on_breakpoints_changed = self._changed
         self._py_db.on_disconnect = self._disconnected
         self._repair()
 
     def remove(self) -> None:
-        """Take them out; the client's stay."""
+        """Remove the breakpoints; the client's stay."""
         with self._lock:
             del self._py_db.on_breakpoints_changed, self._py_db.on_disconnect
             for file, own in self._ours:
@@ -71,10 +73,12 @@ class Breakpoints:
         self._py_db.on_breakpoints_changed(removed=True)
 
     def follow(self, attached: bool) -> None:
-        """Let this thread be watched while a debugger is attached; pydevd itself goes on when it has left.
+        """Trace this thread while a debugger is attached; pydevd itself would go on after it has detached.
 
-        A thread that is watched pays for each line of every file that holds a breakpoint, and for each call
-        of a function elsewhere.
+        Tracing costs time at each line of every file with a breakpoint, and at each function call elsewhere.
+
+        Args:
+            attached: whether a debugger is attached.
         """
         if attached:
             self._py_db.enable_tracing()
@@ -92,7 +96,7 @@ class Breakpoints:
 
     def _disconnected(self) -> None:
         type(self._py_db).on_disconnect(self._py_db)
-        # Pydevd resumes who halts; who is about to halt at this very moment would never be resumed.
+        # Pydevd resumes halted threads; one that is about to halt at this moment would never be resumed.
         timer = threading.Timer(GRACE, self._release)
         timer.daemon = timer.pydev_do_not_trace = timer.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         timer.start()
@@ -104,7 +108,7 @@ class Breakpoints:
             PyDevdAPI().request_resume_thread("*")
 
     def _repair(self) -> None:
-        """Put back what the client's requests have wiped; also called on the debugger's own thread."""
+        """Restore what the client's requests have dropped; also called on the debugger's own thread."""
         py_db = self._py_db
         with self._lock:
             missing = [
@@ -128,9 +132,9 @@ class Breakpoints:
     def _hit(self, file: str, own: Any, halts: Callable[[FrameType], bool], frame: FrameType) -> bool:
         try:
             halt = halts(frame)
-        except Exception as error:  # noqa: BLE001 - pydevd would halt there and say something about a condition
+        except Exception as error:  # noqa: BLE001 - pydevd would halt there and report a condition
             halt = False
-            self.write(f"A stop failed: {type(error).__name__}: {error}{os.linesep}")
+            self.write(f"A stop failed: {named(error)}{os.linesep}")
         others = list(self._py_db.file_to_id_to_line_breakpoint.get(file, {}).values())
         for other in others:
             if other is not own and other.line == own.line:
@@ -138,7 +142,7 @@ class Breakpoints:
         return halt
 
     def _client_hit(self, other: Any, frame: FrameType) -> bool:
-        """Do for a client's breakpoint on the same line what pydevd would have done."""
+        """Evaluate a client's breakpoint on the same line as pydevd would have done."""
         from _pydevd_bundle.pydevd_additional_thread_info import set_additional_thread_info
 
         info = set_additional_thread_info(threading.current_thread())

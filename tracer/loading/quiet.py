@@ -1,4 +1,4 @@
-"""Keep the library's advice to developers off the user's screen, for a while."""
+"""Keep the library's advice to developers off the user's screen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Silence warnings and progress bars of transformers; errors still come through, and all is put back."""
+    """Silence warnings and progress bars of transformers in a block; errors are still shown."""
     from transformers.utils import logging as library
 
     level, bars = library.get_verbosity(), library.is_progress_bar_enabled()

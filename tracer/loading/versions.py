@@ -1,4 +1,4 @@
-"""The one release of transformers that is traced."""
+"""The one release of transformers that can be traced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TRANSFORMERS = "4.44.2"
 
 
 def require_supported_transformers() -> None:
-    """Refuse another release before anything is imported from it.
+    """Refuse any other release before anything is imported from it.
 
     Raises:
         UnsupportedError: naming the version found and the one needed.

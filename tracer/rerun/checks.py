@@ -1,4 +1,4 @@
-"""Is what a repetition runs what was recorded? The model, the processors and criteria, the versions."""
+"""Checks that a repetition runs what was recorded: the model, processors and criteria, the versions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from tracer.tracefile import RunReading
 
 @contextlib.contextmanager
 def checking_pipeline(run: RunReading, model: Any, *, extra_criteria: int) -> Iterator[None]:
-    """Compare the processors and criteria that the settings lead to with the recorded ones.
+    """Compare the processors and criteria that follow from the settings with the recorded ones.
 
-    What the user passed to ``generate()`` beside the settings is in no trace; here it is noticed.
+    A trace does not hold objects that the user passed to ``generate()`` beside the settings; their absence
+    is detected here.
 
     Args:
         run: the recorded run.
         model: the model that will generate.
-        extra_criteria: criteria at the end of the list that the repetition itself adds.
+        extra_criteria: number of criteria that the repetition adds at the end of the list.
+
+    Raises:
+        UsageError: from ``generate()``, if they differ.
     """
     sample = model._sample  # noqa: SLF001 - the one place that sees the finished lists
 
@@ -30,18 +34,9 @@ def checking_pipeline(run: RunReading, model: Any, *, extra_criteria: int) -> It
         warpers = kwargs["logits_warper"] if kwargs["generation_config"].do_sample else None
         found = [each.class_name for each in describe_processors(kwargs["logits_processor"], warpers)]
         criteria = [each.class_name for each in describe_criteria(kwargs["stopping_criteria"])]
-        criteria = criteria[: len(criteria) - extra_criteria]
-        recorded = (
-            ("processors", [each.class_name for each in run.header.processors], found),
-            ("stopping criteria", [each.class_name for each in run.header.criteria], criteria),
-        )
-        for what, before, now in recorded:
-            own = [name for name in before if name not in now]
-            if before != now:
-                raise UsageError(
-                    f"This run cannot be repeated: its {what} do not follow from its settings"
-                    + (f" ({', '.join(own)} came from the caller)." if own else ".")
-                )
+        _require_same("processors", [each.class_name for each in run.header.processors], found)
+        recorded = [each.class_name for each in run.header.criteria]
+        _require_same("stopping criteria", recorded, criteria[: len(criteria) - extra_criteria])
         return sample(input_ids, **kwargs)
 
     model._sample = checked  # noqa: SLF001
@@ -51,8 +46,17 @@ def checking_pipeline(run: RunReading, model: Any, *, extra_criteria: int) -> It
         del model._sample  # noqa: SLF001
 
 
+def _require_same(what: str, recorded: list[str], found: list[str]) -> None:
+    if recorded != found:
+        own = [name for name in recorded if name not in found]
+        raise UsageError(
+            f"This run cannot be repeated: its {what} do not follow from its settings"
+            + (f" ({', '.join(own)} came from the caller)." if own else ".")
+        )
+
+
 def require_same_model(plan: RerunPlan, model: Any) -> None:
-    """Refuse another model than the recorded one.
+    """Refuse a model other than the recorded one.
 
     Raises:
         UsageError: naming what differs.
@@ -68,12 +72,12 @@ def require_same_model(plan: RerunPlan, model: Any) -> None:
     ):
         before, now = getattr(plan.model, attribute), getattr(found, attribute)
         if before != now:
-            shown = "" if attribute == "tree" else f" ({now}, not {before})"
-            raise UsageError(f"This run cannot be repeated: the model has another {what}{shown}.")
+            values = "" if attribute == "tree" else f" ({now}, not {before})"
+            raise UsageError(f"This run cannot be repeated: the model has another {what}{values}.")
 
 
-def differences(run: RunReading) -> tuple[str, ...]:
-    """What is different here from where a run was recorded, one line each."""
+def version_differences(run: RunReading) -> tuple[str, ...]:
+    """Versions here that differ from those of the recording, one line each."""
     recorded, now = run.header.versions, versions()
     return tuple(
         f"recorded with {name} {recorded[name]}, repeated with {now[name]}"

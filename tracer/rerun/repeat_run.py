@@ -1,4 +1,4 @@
-"""Repeat a recorded run without tracing, and compare: the proof that tracing changed nothing."""
+"""Repeat a recorded run without tracing and compare the two: the proof that tracing changed nothing."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
 from tracer.messages import named
-from tracer.rerun.checks import checking_pipeline, differences, require_same_model
+from tracer.rerun.checks import checking_pipeline, require_same_model, version_differences
 from tracer.tracefile import RunReading
 
 
 @dataclass(frozen=True)
 class RerunResult:
-    """What the comparison found.
+    """The outcome of a comparison.
 
     Attributes:
-        same_ids: generated ids that are equal.
-        ids: how many there are, all rows together.
-        first_difference: step and row of the first id that differs.
-        same_logits: steps whose raw logits are equal bit for bit.
-        logits: steps whose raw logits were saved.
-        first_logits: the first step whose logits differ, and the largest difference there.
-        how: from which random state.
-        notes: what is different here from where the trace was made.
+        same_ids: number of generated ids that are equal.
+        ids: number of generated ids, over all rows.
+        first_difference: step and row of the first id that differs; None if none does.
+        same_logits: number of steps whose raw logits are equal bit for bit.
+        logits: number of steps whose raw logits were saved.
+        first_logits: the first step whose logits differ, and the largest difference there; None if none do.
+        how: which random state it started from, in words.
+        notes: differences of this environment from the one of the trace, one line each.
     """
 
     same_ids: int
@@ -56,7 +56,7 @@ class RerunResult:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The outcome in one line."""
         if self.first_difference is not None:
             step, row = self.first_difference
             return f"an untraced run {self.how} chose another token in step {step}, row {row}"
@@ -78,11 +78,11 @@ def rerun(
     """Load a run's model again, generate without tracing and compare with the record.
 
     Args:
-        run: the run.
-        model: folder or hub id, where it is not what the trace says.
+        run: the recorded run.
+        model: folder or hub id; None for the one in the trace.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that comes with the model may run.
-        progress: told about the phases.
+        progress: receives the phases.
 
     Raises:
         UsageError: the run cannot be repeated, with the reason.
@@ -91,13 +91,13 @@ def rerun(
     """
     progress = progress or SilentProgress()
     plan = plan_rerun(run)
-    facts = plan.model
-    name = model if model is not None else facts.name
+    recorded = plan.model
+    name = model if model is not None else recorded.name
     spec = ModelSpec(
         name=None if name == demo_model.NAME else name,
-        dtype=facts.dtype,
-        device_map=_device_map(facts.devices),
-        attention=facts.attention,
+        dtype=recorded.dtype,
+        device_map=_device_map(recorded.devices),
+        attention=recorded.attention,
         revision=revision,
         trust_remote_code=trust_remote_code,
     )
@@ -115,7 +115,7 @@ def rerun(
 
 
 class _Repetition:
-    """One untraced run beside its record."""
+    """An untraced run, compared with its record."""
 
     def __init__(self, run: RunReading, plan: RerunPlan, loaded: LoadedModel) -> None:
         self._run = run
@@ -127,7 +127,11 @@ class _Repetition:
         self._first_logits: tuple[int, float] | None = None
 
     def result(self) -> RerunResult:
-        """Generate and compare."""
+        """Generate and compare.
+
+        Raises:
+            UsageError: the recorded run does not follow from its settings.
+        """
         plan = self._plan
         output = self._generate()
         width = min(output.shape[1], plan.expected.shape[1])
@@ -147,21 +151,21 @@ class _Repetition:
             logits=len(plan.logits_at),
             first_logits=self._first_logits,
             how=self._how,
-            notes=differences(self._run),
+            notes=version_differences(self._run),
         )
 
     def _generate(self) -> Any:
         plan, model = self._plan, self._model
-        # Given as an argument it would get the model's own end tokens where this run had none.
+        # As an argument it would be completed by the model's own end tokens where this run had none.
         model.generation_config = GenerationConfig(**plan.settings)
-        # One step more than was recorded is enough to see that the repetition does not end where it should.
+        # One step more than was recorded shows whether the repetition ends where it should.
         limit = plan.expected.shape[1] + (0 if plan.cut_short else 1)
         arguments: dict[str, Any] = {"stopping_criteria": StoppingCriteriaList([_LengthLimit(limit)])}
         if "stop_strings" in plan.settings:
             arguments["tokenizer"] = self._tokenizer
         handle = model.register_forward_hook(self._compare_logits) if plan.logits_at else None
         with checking_pipeline(self._run, model, extra_criteria=1):
-            self._how = self._seed()
+            self._how = self._set_random_state()
             try:
                 output = model.generate(
                     input_ids=torch.from_numpy(plan.input_ids).to(model.device),
@@ -174,8 +178,8 @@ class _Repetition:
                     handle.remove()
         return output.cpu().numpy()
 
-    def _seed(self) -> str:
-        """Bring the generators into the recorded state; how, for people."""
+    def _set_random_state(self) -> str:
+        """Set the generators to the recorded state; returns how, in words."""
         plan = self._plan
         if plan.state_digest is None:
             return "(greedy)"
@@ -210,7 +214,7 @@ class _Repetition:
 
 
 class _LengthLimit(StoppingCriteria):  # type: ignore[misc]
-    """Ends all rows at a length."""
+    """Ends all rows at a sequence length."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -225,7 +229,7 @@ def _device_map(devices: dict[str, str]) -> str | dict[str, str]:
 
 @contextlib.contextmanager
 def _threads(recorded: str | None) -> Iterator[None]:
-    """Compute with as many threads as the recorded run: sums come out in another order with others."""
+    """Compute with as many threads as the recorded run: the number decides the order of sums."""
     before = torch.get_num_threads()
     if recorded is not None and recorded.isdecimal() and 0 < int(recorded) <= 1024:
         torch.set_num_threads(int(recorded))

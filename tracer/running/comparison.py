@@ -21,7 +21,7 @@ class Variant:
     """One run of a pair.
 
     Attributes:
-        label: what is special about it.
+        label: what distinguishes it, e.g. ``cache off``.
         request: what to generate.
     """
 
@@ -34,17 +34,17 @@ def make_pair(
 ) -> tuple[Variant, Variant]:
     """Two requests that differ in one thing.
 
-    Everything else is the same, the seed too. Where the draw is not what varies, tokens are chosen greedily
-    unless the request says otherwise: a draw would hide what the numbers show.
+    Everything else is the same, the seed too. Unless the seed is what varies or the request says otherwise,
+    tokens are chosen greedily: a draw would hide what the numbers show.
 
     Args:
         request: what both have in common; its path is not used.
         vary: what differs.
         folder: where the traces go.
-        values: the two values of attention, dtype or seed in place of the usual ones.
+        values: the two values of attention, dtype or seed in place of the default ones.
 
     Raises:
-        UsageError: values where none can be chosen, or others than two different ones.
+        UsageError: values where none can be chosen, or not exactly two different ones.
     """
     if values and vary in ("cache", "batch"):
         raise UsageError(f"--values has no meaning with --vary {vary}.")

@@ -1,4 +1,4 @@
-"""One traced generation from a request: load, prepare, trace, generate."""
+"""One traced generation: check the request, load the model, prepare the prompts, trace, generate."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tracer.errors import (
     UsageError,
 )
 from tracer.halting.live_run import StopHandler
-from tracer.loading.models import LoadedModel, ModelSpec, load_model
+from tracer.loading.models import LoadedModel, ModelSpec, is_out_of_memory, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.prompts import PreparedInputs, PromptSpec, check_prompts, prepare_inputs
 from tracer.loading.quiet import quiet_library
-from tracer.messages import first_line, named
-from tracer.session import Level, TraceSession, trace
+from tracer.messages import first_line, named, shown
+from tracer.session import Level, trace
 from tracer.tracefile import Listener
 
 
@@ -38,18 +38,18 @@ class GenerationRequest:
     Attributes:
         model: which model.
         prompt: from which words.
-        path: the trace file to make.
+        path: the trace file to create.
         max_new_tokens: tokens to generate at most.
         settings: generation settings by their names in ``GenerationConfig``; they override the model's own.
         seed: of all generators; None for a new one, which the trace names.
         capture: capture level.
         save: tensors to store.
-        candidates: cap of candidate lists.
+        candidates: at most so many candidates of a row and step are recorded.
         strict: end the generation at a check that does not hold.
         force: replace an existing trace.
-        max_trace_bytes: bound for stored tensors.
-        breaks: conditions to look out for.
-        on_break: what to do where one holds; after ``exit`` the caller ends in failure.
+        max_trace_bytes: file size from which on tensors are left out; None for no limit.
+        breaks: conditions to watch for.
+        on_break: what to do where one holds; after ``exit`` it is the caller that fails.
     """
 
     model: ModelSpec
@@ -70,7 +70,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """What came out.
+    """The outcome of a traced generation.
 
     Attributes:
         path: the trace file.
@@ -120,16 +120,17 @@ def generate_traced(
     check_interrupt: Callable[[], None] | None = None,
     make_stop_handler: Callable[[], StopHandler] | None = None,
 ) -> GenerationResult:
-    """Run a request.
+    """Generate what a request asks for, and record it.
 
     Args:
-        request: what to do.
-        listeners: told about every header, step and end while they are recorded.
-        progress: told about the phases before the first step.
-        on_hit: told about each condition that holds, before listeners hear of the step.
-        on_prepared: told about the prepared prompt before generation starts.
-        check_interrupt: asked after each step whether to go on; raises if not.
-        make_stop_handler: makes what halts the run, after the request was checked, before the model loads.
+        request: what to generate and to record.
+        listeners: receive every header, step and end while they are recorded.
+        progress: receives the phases before the first step.
+        on_hit: receives each condition that holds, before the listeners receive the step.
+        on_prepared: receives the prepared prompts before the generation starts.
+        check_interrupt: called after each step; what it raises ends the generation.
+        make_stop_handler: called after the request was checked and before the model is loaded; returns what
+            halts the run.
 
     Raises:
         TraceGenerateError: any expected failure; the trace, if one was begun, is closed and kept.
@@ -141,7 +142,9 @@ def generate_traced(
     if request.max_new_tokens < 1:
         raise UsageError(f"--max-new-tokens is {request.max_new_tokens}; it must be at least 1.")
     if request.path.exists() and not request.force:
-        _refuse_existing(request.path)
+        raise OutputError(
+            f"{shown(request.path)} exists already; choose another --out, or pass --force to replace it."
+        )
     stop_handler = make_stop_handler() if make_stop_handler is not None else None
     loaded = load_model(request.model, progress)
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
@@ -162,11 +165,7 @@ def _generate(
     check_interrupt: Callable[[], None] | None,
     stop_handler: StopHandler | None,
 ) -> GenerationResult:
-    import torch
-
     seed = secrets.randbelow(1 << 31) if request.seed is None else request.seed
-    tensors = {name: tensor.to(loaded.model.device) for name, tensor in inputs.tensors.items()}
-    session: TraceSession
     with trace(
         loaded.model,
         loaded.tokenizer,
@@ -181,24 +180,14 @@ def _generate(
         breaks=request.breaks,
         between_steps=check_interrupt,
         halt=stop_handler,
-        # The answer is still wanted; what `exit` means beyond `stop` is the caller's part.
+        # The text is still wanted; what `exit` means beyond `stop` is up to the caller.
         on_break="stop" if request.on_break == "exit" else request.on_break,
         on_hit=on_hit,
         name=loaded.name,
         seed=seed,
         prompt_texts=inputs.texts,
     ) as session:
-        torch.manual_seed(seed)
-        try:
-            output = loaded.model.generate(
-                **tensors, **generation_arguments(request.settings), max_new_tokens=request.max_new_tokens
-            )
-        except TraceGenerateError:
-            raise
-        except Exception as error:
-            raise _explained(error) from error
-    length = tensors["input_ids"].shape[1]
-    token_ids = tuple(tuple(row) for row in output[:, length:].tolist())
+        token_ids = _generated_ids(request, loaded, inputs, seed)
     return GenerationResult(
         path=request.path,
         texts=tuple(loaded.tokenizer.batch_decode(token_ids, skip_special_tokens=True)),
@@ -212,13 +201,33 @@ def _generate(
     )
 
 
+def _generated_ids(
+    request: GenerationRequest, loaded: LoadedModel, inputs: PreparedInputs, seed: int
+) -> tuple[tuple[int, ...], ...]:
+    """Seed all generators and call ``generate()``; returns the new ids of each row."""
+    import torch
+
+    tensors = {name: tensor.to(loaded.model.device) for name, tensor in inputs.tensors.items()}
+    torch.manual_seed(seed)
+    try:
+        output = loaded.model.generate(
+            **tensors, **generation_arguments(request.settings), max_new_tokens=request.max_new_tokens
+        )
+    except TraceGenerateError:
+        raise
+    except Exception as error:
+        raise _explained(error) from error
+    length = tensors["input_ids"].shape[1]
+    return tuple(tuple(row) for row in output[:, length:].tolist())
+
+
 def generation_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as ``generate()`` takes them.
+    """Settings as arguments of ``generate()``.
 
     A greedy run unsets the checkpoint's sampling settings, about which the library would warn.
 
     Args:
-        settings: by name.
+        settings: generation settings by name.
     """
     if settings.get("do_sample") is not False:
         return dict(settings)
@@ -248,18 +257,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     require_traced_mode(config)
 
 
-def _refuse_existing(path: Path) -> None:
-    raise OutputError(f"{path} exists already; choose another --out, or pass --force to replace it.")
-
-
 def _explained(error: Exception) -> TraceGenerateError:
-    """The one line for a fault of the model; the trace up to there is closed and kept."""
-    text = first_line(error)
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+    """The one-line error for a fault of the model; the trace up to there is kept."""
+    if is_out_of_memory(error):
         return DeviceError(
             "Out of memory in generation; the trace is kept up to the last whole step. "
             "Try fewer tokens, a smaller batch or --dtype bfloat16."
         )
     if isinstance(error, ValueError | TypeError):
-        return UsageError(f"generate() refuses these settings: {text}")
+        return UsageError(f"generate() refuses these settings: {first_line(error)}")
     return GenerationError(f"The model failed in generation: {named(error)} (the trace up to there is kept)")

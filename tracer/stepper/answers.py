@@ -1,13 +1,12 @@
-"""What the stepper's commands show of a halted run; nothing here changes it."""
+"""What the commands of the stepper print about a halted run; none of them changes it."""
 
 from __future__ import annotations
 
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import Any
 
 from rich.console import RenderableType
 
@@ -29,14 +28,14 @@ _VALUE_LINES = 40
 """Lines of a value that ``p`` shows."""
 
 
-def evaluated(halt: Halt, expression: str) -> RenderableType:
+def evaluate(halt: Halt, expression: str) -> RenderableType:
     """The value of an expression in the halted frame.
 
-    The frame's variables are read, not rebound; the random state is put back, so that looking cannot move
-    the next draw.
+    The frame's variables are read, not rebound; the random state is restored, so that an expression cannot
+    change the next draw.
 
     Args:
-        halt: where the run stands.
+        halt: the halt.
         expression: Python.
     """
     frame = halt.frame
@@ -47,7 +46,7 @@ def evaluated(halt: Halt, expression: str) -> RenderableType:
             text = repr(value)
     except SyntaxError as error:
         return render_text([f"{type(error).__name__}: {error.msg}"])
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's expression raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the expression raises
         return render_text([named(error)])
     lines = text.splitlines() or [""]
     if len(lines) > _VALUE_LINES:
@@ -60,7 +59,7 @@ def source_around(frame: FrameType, around: int) -> list[SourceLine]:
 
     Args:
         frame: the halted frame.
-        around: lines before and after.
+        around: number of lines before and after.
     """
     lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
     low, high = max(1, frame.f_lineno - around), min(len(lines), frame.f_lineno + around)
@@ -71,8 +70,8 @@ def listing(halt: Halt, around: int) -> RenderableType:
     """The source around the halt.
 
     Args:
-        halt: where the run stands.
-        around: lines before and after.
+        halt: the halt.
+        around: number of lines before and after.
     """
     return render_source(source_around(halt.frame, around), halt.frame.f_lineno)
 
@@ -81,7 +80,7 @@ def stack(halt: Halt) -> RenderableType:
     """The frames from ``generate()`` inwards.
 
     Args:
-        halt: where the run stands.
+        halt: the halt.
     """
     frames: list[FrameType] = []
     frame: FrameType | None = halt.frame
@@ -100,7 +99,7 @@ def stack(halt: Halt) -> RenderableType:
 
 
 def short_path(path: str) -> str:
-    """The last folders of a path, as many as name the file.
+    """The end of a path: from the package on, or the folder and the file.
 
     Args:
         path: the path.
@@ -112,10 +111,10 @@ def short_path(path: str) -> str:
 
 
 def cache(halt: Halt) -> RenderableType:
-    """The KV cache as this step has it so far.
+    """The KV cache as of this step.
 
     Args:
-        halt: where the run stands.
+        halt: the halt.
     """
     record = halt.record
     if record is None:
@@ -129,11 +128,11 @@ def cache(halt: Halt) -> RenderableType:
 
 
 def top(halt: Halt, count: int, row: int) -> RenderableType:
-    """The best tokens by the scores so far.
+    """The most probable tokens by the scores so far.
 
     Args:
-        halt: where the run stands.
-        count: how many.
+        halt: the halt.
+        count: number of tokens.
         row: row of the batch.
     """
     record, header = halt.record, halt.live.header
@@ -143,11 +142,11 @@ def top(halt: Halt, count: int, row: int) -> RenderableType:
     return render_table(replace(found, title=f"best of step {record.number}"), count)
 
 
-def explained(halt: Halt, token: int, row: int) -> RenderableType:
-    """What the processors do to a token, in this step if they have run, else in the step before.
+def explain(halt: Halt, token: int, row: int) -> RenderableType:
+    """What the processors do to a token: in this step if they have run, else in the step before.
 
     Args:
-        halt: where the run stands.
+        halt: the halt.
         token: id of the token.
         row: row of the batch.
     """
@@ -160,20 +159,20 @@ def explained(halt: Halt, token: int, row: int) -> RenderableType:
     if record is None or record.scores is None:
         raise UsageError("The processors of this step have not run yet; n goes on.")
     history = live.history(row, record.head.inputs.sequence_length)
-    # What would have changed it is computed from the header's settings, so it is not said once one differs.
-    own = all(each.kind != "set" for each in record.head.interventions)
-    report = why(header, record, token, row, tokens=live.tokens, history=history, search=own)
+    # What would have changed the outcome is computed from the header's settings, so only while none differs.
+    as_recorded = all(each.kind != "set" for each in record.head.interventions)
+    report = why(header, record, token, row, tokens=live.tokens, history=history, search=as_recorded)
     return render_why(why_view(report, live.tokens))
 
 
 def _leave(*_arguments: object) -> None:
-    """Python's own would close the input that commands come from."""
+    """Stand in for Python's exit(), which would close the input that commands come from."""
     raise UsageError("q ends the run.")
 
 
 @contextmanager
 def _same_random_state() -> Iterator[None]:
-    """Put the random states back that an expression may have moved."""
+    """Restore the random states, which an expression may have advanced."""
     import torch
 
     before = torch.get_rng_state()
@@ -184,12 +183,3 @@ def _same_random_state() -> Iterator[None]:
         torch.set_rng_state(before)
         if on_devices:
             torch.cuda.set_rng_state_all(on_devices)
-
-
-def words_of(local: Mapping[str, Any]) -> list[str]:
-    """Names of a frame's variables, for completion.
-
-    Args:
-        local: the variables.
-    """
-    return sorted(name for name in local if not name.startswith("_"))

@@ -1,4 +1,4 @@
-"""The commands of the stepper: their names, what they take, what they mean."""
+"""The commands of the stepper: names, arguments and meanings, and how a line is parsed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Command:
 
     Attributes:
         name: what is typed.
-        argument: what follows; empty if nothing does. In brackets if it may be left out.
-        meaning: for people.
+        argument: placeholder of its argument, in brackets if it is optional; empty if there is none.
+        meaning: what the help says.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Command:
 
     @property
     def needs_argument(self) -> bool:
-        """Whether it means nothing without its argument."""
+        """Whether its argument is required."""
         return bool(self.argument) and not self.argument.startswith("[")
 
 
@@ -62,13 +62,13 @@ _BY_NAME = {command.name: command for command in COMMANDS}
 
 
 def parse_command(line: str) -> tuple[str, str]:
-    """Name and argument of a line; an empty line means ``n``.
+    """Parse a line into name and argument; an empty line means ``n``.
 
     Args:
-        line: what was typed.
+        line: the line as typed.
 
     Raises:
-        UsageError: it is no command, or its argument is missing or too much.
+        UsageError: it is no command, its argument is missing, or it takes none.
     """
     text = line.strip()
     if not text:
@@ -88,14 +88,14 @@ def parse_command(line: str) -> tuple[str, str]:
 
 
 def parse_count(text: str, default: int) -> int:
-    """A number of lines or tokens.
+    """Parse a number of lines or tokens.
 
     Args:
-        text: what was typed.
-        default: what nothing means.
+        text: the argument as typed.
+        default: the value of an empty text.
 
     Raises:
-        UsageError: it is no number above 0.
+        UsageError: it is not a number above 0.
     """
     if not text:
         return default
@@ -105,13 +105,13 @@ def parse_count(text: str, default: int) -> int:
 
 
 def parse_setting(text: str) -> tuple[str, float]:
-    """``NAME VALUE`` or ``NAME=VALUE``.
+    """Parse ``NAME VALUE`` or ``NAME=VALUE``.
 
     Args:
-        text: what was typed.
+        text: the argument as typed.
 
     Raises:
-        UsageError: it reads otherwise.
+        UsageError: it has another form.
     """
     parts = text.replace("=", " ").split()
     if len(parts) != 2:
@@ -126,13 +126,13 @@ def parse_setting(text: str) -> tuple[str, float]:
 
 
 def parse_settings(text: str) -> dict[str, float | bool]:
-    """``NAME=VALUE …``.
+    """Parse ``NAME=VALUE …``.
 
     Args:
-        text: what was typed.
+        text: the argument as typed.
 
     Raises:
-        UsageError: it reads otherwise, or a name comes twice.
+        UsageError: it has another form, or a name occurs twice.
     """
     found: dict[str, float | bool] = {}
     for part in text.split():
@@ -153,14 +153,14 @@ def parse_settings(text: str) -> dict[str, float | bool]:
 
 
 def parse_token(text: str, rows: int) -> tuple[str, int | None]:
-    """``TOKEN`` or ``TOKEN row N``.
+    """Parse ``TOKEN`` or ``TOKEN row N``.
 
     Args:
-        text: what was typed.
-        rows: rows of the batch.
+        text: the argument as typed.
+        rows: number of rows of the batch.
 
     Returns:
-        The token's query, and the row, None for all.
+        The query for the token, and the row; None for all rows.
 
     Raises:
         UsageError: there is no such row.

@@ -1,4 +1,4 @@
-"""Where the stepper's commands come from: a person at a terminal, or a script through a pipe."""
+"""Sources of the stepper's command lines: a user at a terminal, or a script through a pipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 Complete = Callable[[str], Iterable[str]]
-"""From the text before the cursor to the whole lines that it may become."""
+"""Maps the text before the cursor to whole lines that complete it."""
 
 
 class Lines(Protocol):
@@ -21,8 +21,8 @@ class Lines(Protocol):
         """The next line.
 
         Args:
-            prompt: says what is being asked.
-            complete: knows how a line may go on.
+            prompt: the prompt to show.
+            complete: completes a line.
 
         Returns:
             The line, None at the end of input.
@@ -33,20 +33,19 @@ class Lines(Protocol):
 
 
 class PipeLines:
-    """Plain lines of a stream; each is printed, so that the output reads like a session."""
+    """Plain lines of a stream; each is printed, so that the output reads like a session.
+
+    Args:
+        stream: where lines come from.
+        console: where they are echoed.
+    """
 
     def __init__(self, stream: TextIO, console: Console) -> None:
-        """Prepare.
-
-        Args:
-            stream: where lines come from.
-            console: where they are repeated.
-        """
         self._stream = stream
         self._console = console
 
     def read(self, prompt: str, complete: Complete) -> str | None:
-        """The next line of the stream."""
+        """Read the next line of the stream and echo it."""
         line = self._stream.readline()
         shown = line.rstrip("\n") if line else "(end of input)"
         self._console.print(Text(f"{prompt}{shown}"))
@@ -54,19 +53,18 @@ class PipeLines:
 
 
 class TerminalLines:
-    """Lines of a person, with history and completion."""
+    """Lines that a user types, with history and completion.
+
+    Args:
+        history: file that keeps the lines for later runs; None to keep them for this run only.
+    """
 
     def __init__(self, history: Path | None) -> None:
-        """Prepare.
-
-        Args:
-            history: file that remembers lines beyond this run; None to forget them.
-        """
         self._path = history
         self._session: Any = None
 
     def read(self, prompt: str, complete: Complete) -> str | None:
-        """Ask for a line."""
+        """Show the prompt and read a line."""
         session = self._session = self._session or self._open()
         try:
             return str(session.prompt(prompt, completer=_completer(complete)))
@@ -83,13 +81,13 @@ class TerminalLines:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.touch()
                 history = FileHistory(str(self._path))
-            except OSError:  # a home that cannot be written to: this run's lines only
+            except OSError:  # the home folder cannot be written to
                 pass
         return PromptSession(history=history, complete_while_typing=False)
 
 
 def open_lines(console: Console) -> Lines:
-    """The source that fits: a terminal on both sides, or plain lines from standard input.
+    """The source of lines: the terminal if input and output are one, else plain lines of standard input.
 
     Args:
         console: where output goes.

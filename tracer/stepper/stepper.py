@@ -1,4 +1,4 @@
-"""The stepper: halts a run, shows where it stands, and does what it is told."""
+"""The stepper: halts a run, shows the state there, and executes commands."""
 
 from __future__ import annotations
 
@@ -26,27 +26,33 @@ from tracer.stepper import answers, whatif
 from tracer.stepper.commands import COMMANDS, HELP_END, parse_command, parse_count, parse_setting, parse_token
 from tracer.stepper.completion import completions
 from tracer.stepper.lines import Lines
-from tracer.stepper.tokens import named, the_token
+from tracer.stepper.tokens import resolve_token, token_label
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _BEFORE_CHOICE: tuple[StopName, ...] = ("softmax", "choice")
-"""Stops at which the processors have run and the choice is not made."""
+"""Stops at which the processors have run and the choice has not been made."""
 
 _CHOSEN: tuple[StopName | None, ...] = ("append", "update", "stopping", None)
-"""Stops at which the choice of the step is made."""
+"""Stops at which the choice of the step has been made."""
 
 
 class Stepper:
-    """A stop handler that asks at each halt what to do.
+    """A stop handler that reads a command at each halt and executes it.
 
-    Ctrl-C and ``q`` end the generation by a ``KeyboardInterrupt``, its trace closed; the end of input lets
-    it go on to its end without halts.
+    Ctrl-C and ``q`` end the generation by a ``KeyboardInterrupt``, its trace closed; after the end of input
+    it goes on to its end without halts.
+
+    Args:
+        plan: where ``n`` and ``s`` halt, and the conditions in force from the start.
+        lines: source of the commands.
+        console: where everything is printed.
+        on_begin: called when a run begins, before anything is printed.
 
     Attributes:
-        looked_at: steps of the run in which it halted.
-        left: those of them whose later cards were not waited for.
+        halted: numbers of the steps of the run in which it halted.
+        left: those of them that it left before their last card.
     """
 
     def __init__(
@@ -57,40 +63,32 @@ class Stepper:
         *,
         on_begin: Callable[[], None] | None = None,
     ) -> None:
-        """Prepare.
-
-        Args:
-            plan: where ``n`` and ``s`` halt, and the conditions that are there from the start.
-            lines: where commands come from.
-            console: where everything is shown.
-            on_begin: called when a run begins, before anything is shown.
-        """
-        self.looked_at: set[int] = set()
+        self.halted: set[int] = set()
         self.left: set[int] = set()
         self._plan = plan
         self._lines = lines
         self._console = console
         self._on_begin = on_begin
-        self._halting = StopCallback(plan, self._halt)
+        self._callback = StopCallback(plan, self._halt)
         self._live: LiveRun | None = None
         self._until: Condition | None = None
         self._closed = False
-        self._go: dict[str, Callable[[Halt, str], None]] = {
+        self._resuming: dict[str, Callable[[Halt, str], None]] = {
             "n": self._next,
             "s": self._step,
             "c": self._continue,
             "u": self._run_until,
             "q": self._quit,
         }
-        self._answer: dict[str, Callable[[Halt, str], None]] = {
-            "p": lambda halt, text: self._show(answers.evaluated(halt, text)),
+        self._answering: dict[str, Callable[[Halt, str], None]] = {
+            "p": lambda halt, text: self._show(answers.evaluate(halt, text)),
             "l": lambda halt, text: self._show(answers.listing(halt, parse_count(text, 9))),
             "w": lambda halt, _: self._show(answers.stack(halt)),
             "kv": lambda halt, _: self._show(answers.cache(halt)),
             "top": lambda halt, text: self._show(answers.top(halt, parse_count(text, 10), 0)),
             "why": self._why,
-            "whatif": lambda halt, text: self._show(*whatif.other_settings(halt, text)),
-            "diff": lambda halt, text: self._show(whatif.other_run(halt, text)),
+            "whatif": lambda halt, text: self._show(*whatif.whatif_in_step(halt, text)),
+            "diff": lambda halt, text: self._show(whatif.diff_so_far(halt, text)),
             "b": self._break,
             "force": self._force,
             "ban": self._ban,
@@ -100,35 +98,35 @@ class Stepper:
 
     @property
     def faults(self) -> Sequence[str]:
-        """What went wrong in the stepper itself, one line each; the generation went on."""
-        return self._halting.faults
+        """Errors of the stepper itself, one line each; the generation went on."""
+        return self._callback.faults
 
     def begin(self, live: LiveRun) -> None:
-        """A run starts."""
+        """Prepare for a run that starts."""
         if self._on_begin is not None:
             self._on_begin()
         self._live, self._until = live, None
-        self.looked_at.clear()
+        self.halted.clear()
         self.left.clear()
         if not self._closed:
-            self._halting.begin(live)
+            self._callback.begin(live)
 
     def between_steps(self) -> None:
-        """A step is over."""
-        self._halting.between_steps()
+        """Note the end of a step."""
+        self._callback.between_steps()
 
     def end(self) -> None:
-        """The run is over: what the last halt has not shown yet is shown."""
-        self._halting.end()
+        """Print what became known after the last halt of a run that is over."""
+        self._callback.end()
         live, self._live = self._live, None
-        if live is None or not self.looked_at or max(self.looked_at) in self.left:
+        if live is None or not self.halted or max(self.halted) in self.left:
             return
         live.flush()
         for card in live.cards():
             self._show(render_card(card))
 
     def _halt(self, halt: Halt) -> None:
-        # What earlier steps have to say is printed by another thread; it comes first.
+        # Reports of earlier steps are printed by the writer's thread; they come first.
         halt.live.flush()
         self._show_halt(halt)
         prompt = f"({halt.stop or 'end'} {halt.step}) "
@@ -137,43 +135,42 @@ class Stepper:
             if line is None:
                 self._closed = True
                 self._leave(halt)
-                self._halting.detach()
+                self._callback.detach()
                 return
             try:
                 name, argument = parse_command(line)
-                if name in self._go:
-                    self._go[name](halt, argument)
+                if name in self._resuming:
+                    self._resuming[name](halt, argument)
                     return
-                self._answer[name](halt, argument)
+                self._answering[name](halt, argument)
             except TraceGenerateError as error:
                 self._say(str(error), "error")
 
     def _show_halt(self, halt: Halt) -> None:
-        live = halt.live
-        cards = halt.cards
-        for card in cards:
-            self._show(render_card(card))
-        if not cards and halt.stop is None and halt.step not in self.looked_at:
-            record = halt.record
-            if record is not None and live.header is not None:
-                self._show(render_step(step_view(live.header, record, live.tokens)))
-        self.looked_at.add(halt.step)
+        self._show_new_cards(halt)
+        self.halted.add(halt.step)
         if self._until is not None and any(hit.condition == self._until.text for hit in halt.hits):
             self._until = None
         frame = halt.frame
-        if halt.stop is None:
-            title = f"End of step {halt.step}"
-        else:
-            title = f"Step {halt.step}, before {STOPS.index(halt.stop)} {stop_title(halt.stop)}"
         self._show(
             render_halt(
-                title,
+                _title(halt),
                 f"{answers.short_path(frame.f_code.co_filename).split('/', 1)[-1]}:{frame.f_lineno}",
                 answers.source_around(frame, 2),
                 frame.f_lineno,
                 [Note(f"break: {plain(str(hit))}", "warning") for hit in halt.hits],
             )
         )
+
+    def _show_new_cards(self, halt: Halt) -> None:
+        """Print the cards since the last halt; at the end of a step without earlier halts, the whole step."""
+        cards, live = halt.cards, halt.live
+        for card in cards:
+            self._show(render_card(card))
+        if cards or halt.stop is not None or halt.step in self.halted:
+            return
+        if halt.record is not None and live.header is not None:
+            self._show(render_step(step_view(live.header, halt.record, live.tokens)))
 
     def _next(self, _halt: Halt, _argument: str) -> None:
         self._follow(self._plan)
@@ -186,7 +183,7 @@ class Stepper:
         if self._plan.breaks:
             self._follow(replace(self._plan, steps=NO_STEPS))
         else:
-            self._halting.detach()
+            self._callback.detach()
 
     def _run_until(self, halt: Halt, argument: str) -> None:
         self._until = parse_condition(argument)
@@ -198,16 +195,16 @@ class Stepper:
 
     def _follow(self, plan: StopPlan) -> None:
         until = () if self._until is None else (self._until,)
-        self._halting.plan = replace(plan, breaks=(*self._plan.breaks, *until))
+        self._callback.plan = replace(plan, breaks=(*self._plan.breaks, *until))
 
     def _leave(self, halt: Halt) -> None:
-        """The rest of this step is not shown, so its outcome is reported in a line."""
+        """Note that the rest of this step is not shown, so that a line reports its outcome."""
         self.left.add(halt.step)
 
     def _why(self, halt: Halt, argument: str) -> None:
         query, row = parse_token(argument, self._rows(halt))
-        token = the_token(query, halt.live, self._vocabulary(halt))
-        self._show(answers.explained(halt, token, row or 0))
+        token = resolve_token(query, halt.live, self._vocabulary(halt))
+        self._show(answers.explain(halt, token, row or 0))
 
     def _break(self, halt: Halt, argument: str) -> None:
         if argument:
@@ -224,11 +221,9 @@ class Stepper:
     def _change(self, kind: Literal["force", "ban"], halt: Halt, argument: str) -> None:
         query, row = parse_token(argument, self._rows(halt))
         live = halt.live
-        token = the_token(query, live, self._vocabulary(halt))
+        token = resolve_token(query, live, self._vocabulary(halt))
         place = "" if row is None else f" row {row}"
-        change = TokenChange(
-            "force" if kind == "force" else "ban", token, row, f"{named(token, live)}{place}"
-        )
+        change = TokenChange(kind, token, row, f"{token_label(token, live)}{place}")
         scores: Tensor | None = None
         if halt.stop in _BEFORE_CHOICE:
             scores = halt.changes.get("next_token_scores", halt.local["next_token_scores"])
@@ -261,34 +256,39 @@ class Stepper:
         for each in what:
             self._console.print(each)
 
-    def _say(self, text: str, level: str) -> None:
-        self._show(render_note(Note(plain(text), "error" if level == "error" else "warning")))
+    def _say(self, text: str, level: Literal["error", "warning"]) -> None:
+        self._show(render_note(Note(plain(text), level)))
+
+
+def _title(halt: Halt) -> str:
+    if halt.stop is None:
+        return f"End of step {halt.step}"
+    return f"Step {halt.step}, before {STOPS.index(halt.stop)} {stop_title(halt.stop)}"
 
 
 class SteppedReport:
-    """A listener that reports the steps which the stepper has not shown itself."""
+    """A listener that reports the steps which the stepper has not shown itself.
+
+    Args:
+        report: prints the steps.
+        stepper: knows in which it halted.
+    """
 
     def __init__(self, report: TerminalReport, stepper: Stepper) -> None:
-        """Prepare.
-
-        Args:
-            report: prints.
-            stepper: knows what it has shown.
-        """
         self._report = report
         self._stepper = stepper
 
     def on_run(self, number: int, header: RunHeader, tokens: Mapping[int, TokenText]) -> None:
-        """A run begins."""
+        """Report a run that begins."""
         self._report.on_run(number, header, tokens)
 
     def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
-        """A step is recorded."""
+        """Report a recorded step: as usual, in a line if the stepper left it, else not at all."""
         stepper = self._stepper
-        shown = step.number in stepper.looked_at
+        shown = step.number in stepper.halted
         left = step.number in stepper.left
         self._report.on_step(step, tokens, as_what=("line" if left else "nothing") if shown else "usual")
 
     def on_end(self, end: RunEnd | None) -> None:
-        """The run is over."""
+        """Report the end of a run."""
         self._report.on_end(end)

@@ -1,4 +1,4 @@
-"""Which token a person means while a run goes on: any of the vocabulary, not only recorded ones."""
+"""Resolve which token a user means during a run: any of the vocabulary, not only recorded ones."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from tracer.halting.live_run import LiveRun
 _LISTED = 6
 
 
-def the_token(query: str, live: LiveRun, vocabulary: int) -> int:
-    """The token that a person means.
+def resolve_token(query: str, live: LiveRun, vocabulary: int) -> int:
+    """The id of the token that a user means.
 
-    A text that fits exactly is meant before one that fits with a space around.
+    A token whose text is exactly the query takes precedence over one with a space around it.
 
     Args:
         query: an id or a text.
-        live: the run, whose tokenizer is asked.
+        live: the run, whose tokenizer looks up texts.
         vocabulary: size of the vocabulary.
 
     Raises:
-        UsageError: no token fits, or several do; they are listed.
+        UsageError: no token matches, or several do; they are listed.
     """
     live.look_up([_bare(query)])
     found = find_tokens(query, live.tokens)
     best = [choice for choice in found if choice.match == found[0].match]
     if not found:
         raise UsageError(f"{query[:60]!r} is no single token; name it by its id, e.g. id:42.")
-    if len(best) > 1 or _is_digit(query, found):
+    if len(best) > 1 or _is_ambiguous_number(query, found):
         raise UsageError(
-            f"{query[:60]!r} may mean {', '.join(map(_named, found[:_LISTED]))}; write id:{found[0].id} "
+            f"{query[:60]!r} may mean {', '.join(map(_listed, found[:_LISTED]))}; write id:{found[0].id} "
             "or the text in double quotes."
         )
     token = best[0].id
@@ -41,11 +41,11 @@ def the_token(query: str, live: LiveRun, vocabulary: int) -> int:
     return token
 
 
-def named(token: int, live: LiveRun) -> str:
-    """A token for people: its text and id.
+def token_label(token: int, live: LiveRun) -> str:
+    """A token's text and id.
 
     Args:
-        token: its id.
+        token: id of the token.
         live: the run.
     """
     text = live.tokens.get(token)
@@ -53,7 +53,7 @@ def named(token: int, live: LiveRun) -> str:
 
 
 def _bare(query: str) -> str:
-    """The text that is asked for, without its quotes."""
+    """The text of a query, without its quotes."""
     if len(query) > 1 and query[0] == query[-1] == '"':
         try:
             return str(json.loads(query))
@@ -62,10 +62,10 @@ def _bare(query: str) -> str:
     return query
 
 
-def _is_digit(query: str, found: tuple[TokenChoice, ...]) -> bool:
+def _is_ambiguous_number(query: str, found: tuple[TokenChoice, ...]) -> bool:
     """Whether a number is an id as well as a text."""
     return query.isdigit() and len(found) > 1
 
 
-def _named(choice: TokenChoice) -> str:
+def _listed(choice: TokenChoice) -> str:
     return f"id:{choice.id}" if choice.text is None else f"id:{choice.id} {json.dumps(choice.text)}"

@@ -1,4 +1,4 @@
-"""How else it could have gone: other settings for the step, and another run."""
+"""Answers beyond the halted run: what-if for its step, and the difference from a recorded run."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from tracer.analysis.whatif.whatif import whatif
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.halting.run_so_far import alone, run_so_far, up_to
+from tracer.messages import shown
 from tracer.schema.step import NO_TOKEN
 from tracer.stepper.commands import parse_settings
-from tracer.stepper.tokens import named
+from tracer.stepper.tokens import token_label
 from tracer.tracefile import open_trace
 
 
-def other_settings(halt: Halt, text: str) -> Iterator[RenderableType]:
-    """What the step would choose with other settings, from its whole logits and its random state.
+def whatif_in_step(halt: Halt, text: str) -> Iterator[RenderableType]:
+    """What-if: the tokens that other settings would choose, from the step's whole logits and random state.
 
-    It is the step in progress if its processors have run, else the one before.
+    The step is the one in progress if its processors have run, else the one before.
 
     Args:
         halt: where the run stands.
-        text: the settings as they were typed.
+        text: the settings as typed.
 
     Raises:
-        UsageError: a setting that makes no sense, or no step whose processors have run.
+        UsageError: a setting is impossible, or the processors of no step have run.
     """
     settings = Settings.of(parse_settings(text))
     live = halt.live
@@ -49,31 +50,31 @@ def other_settings(halt: Halt, text: str) -> Iterator[RenderableType]:
     step, logits = found
     run = alone(live, header_in_force(live.header, step), step, logits)
     report = whatif(run, settings, replayer=TorchReplayer())
-    if _is_to_choose(halt, step.number):
-        tokens = ", ".join(named(each.recorded, live) for each in report.steps)
+    if _has_not_chosen(halt, step.number):
+        tokens = ", ".join(token_label(each.recorded, live) for each in report.steps)
         text = f"Step {step.number} has not chosen yet; as it stands it will choose {tokens}."
         yield render_note(Note(plain(text), "explain"))
     yield render_whatif(whatif_view(report, live.tokens, steps=lambda _: True))
 
 
-def _is_to_choose(halt: Halt, number: int) -> bool:
-    """Whether a step is the one in progress and its choice is not made."""
+def _has_not_chosen(halt: Halt, number: int) -> bool:
+    """Whether a step is the one in progress and its choice has not been made."""
     record = halt.record
     if record is None or record.scores is None or record.number != number:
         return False
     return bool((record.scores.chosen == NO_TOKEN).any())
 
 
-def other_run(halt: Halt, text: str) -> RenderableType:
-    """Where the run so far and a recorded one part.
+def diff_so_far(halt: Halt, text: str) -> RenderableType:
+    """Where the run so far and a recorded one diverge.
 
     Args:
         halt: where the run stands.
         text: path of the recording.
 
     Raises:
-        UsageError: the runs are of different models, the recording holds several, or nothing is over yet.
-        TraceFileError: it cannot be read.
+        UsageError: the models differ, the recording holds several runs, or no step is over yet.
+        TraceFileError: the recording cannot be read.
     """
     path = Path(text).expanduser()
     with open_trace(path) as recording, run_so_far(halt.live, halt.record) as ours:
@@ -81,7 +82,7 @@ def other_run(halt: Halt, text: str) -> RenderableType:
             raise UsageError("No step is over yet; n goes on.")
         runs = len(recording.runs)
         if runs > 1:
-            raise UsageError(f"{path} holds {runs} runs; what is compared here is a recording of one.")
+            raise UsageError(f"{shown(path)} holds {runs} runs; what is compared here is a recording of one.")
         theirs = up_to(recording.run(), len(ours.steps))
         report = diff(ours, theirs)
         ids = [token for each in report.tokens for token in (each.token_a, each.token_b)]

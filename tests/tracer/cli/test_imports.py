@@ -21,6 +21,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def python(code: str, arguments: list[str], recorded: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *(text.format(trace=recorded) for text in arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -48,13 +58,7 @@ def test_command_imports_nothing_heavy(arguments: list[str], recorded: Path) -> 
         f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "sys.exit(f'imported {found}' if found else code)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *(text.format(trace=recorded) for text in arguments)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(code, arguments, recorded)
     assert done.returncode == 0, done.stderr
 
 
@@ -78,13 +82,7 @@ def test_only_the_command_that_is_asked_for_is_imported(
         "try:\n    main(sys.argv[1:]) if sys.argv[1:] else None\nexcept SystemExit:\n    pass\n"
         "print([name.rpartition('.')[2] for name in sys.modules if name.startswith('tracer.cli.commands.')])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *(text.format(trace=recorded) for text in arguments)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(code, arguments, recorded)
     assert done.stdout.splitlines()[-1] == str(loaded), done.stderr
 
 

@@ -50,7 +50,7 @@ def refused(model: Any, path: Path, error: type[TraceGenerateError], **options: 
     assert attributes(model) == before
 
 
-@pytest.mark.parametrize("options", REFUSED, ids=str)
+@pytest.mark.parametrize("options", REFUSED, ids=lambda options: "-".join(options))
 def test_options(options: dict[str, Any], tmp_path: Path) -> None:
     refused(tiny_model(), tmp_path / "run.trace", UsageError, **options)
 

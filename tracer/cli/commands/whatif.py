@@ -75,7 +75,7 @@ def whatif_command(
 ) -> None:
     """Say which tokens other settings would have chosen, from the recorded logits and random states."""
     from tracer.analysis.whatif.whatif import whatif, whatif_grid
-    from tracer.rerun.repeaters import gains_by_torch, make_replayer
+    from tracer.rerun.replayer import benefits_from_torch, make_replayer
     from tracer.tracefile import open_trace
 
     if more and not grid:
@@ -88,7 +88,7 @@ def whatif_command(
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
     with open_trace(path) as recording:
         run = run_of_option(recording, run_number)
-        replayer = make_replayer(wanted=not no_torch and gains_by_torch(run))
+        replayer = make_replayer(wanted=not no_torch and benefits_from_torch(run))
         if axes:
             found = whatif_grid(run, axes, base=settings, replayer=replayer)
             _print_grid(found, run, tuple(axes), as_json=as_json)

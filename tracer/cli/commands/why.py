@@ -46,7 +46,7 @@ def why_command(
     from reports.view.questions.why import why_view
     from tracer.analysis.runs import LOGITS, check_row, step_of
     from tracer.analysis.why.why import why_in_run
-    from tracer.rerun.repeaters import make_replayer
+    from tracer.rerun.replayer import make_replayer
     from tracer.tracefile import open_trace
 
     with open_trace(path) as recording:

@@ -1,4 +1,4 @@
-"""Torch and transformers to repeat processors and draws, where that adds to an answer and only there."""
+"""Replaying processors and draws with torch and transformers, only where an answer benefits from it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def make_replayer(*, wanted: bool) -> Replayer | None:
-    """Torch and transformers to repeat processors and draws; None where they are not wanted or absent.
+    """A replayer of processors and draws by torch and transformers; None if not wanted or not installed.
 
     Args:
-        wanted: whether the answer gains by it. Importing torch takes seconds.
+        wanted: whether the answer benefits from it. Importing torch takes seconds.
     """
     if not wanted or find_spec("torch") is None:
         return None
@@ -25,8 +25,8 @@ def make_replayer(*, wanted: bool) -> Replayer | None:
     return TorchReplayer()
 
 
-def gains_by_torch(run: RunLike) -> bool:
-    """Whether draws can be repeated, or saved logits be run through transformers' own processors.
+def benefits_from_torch(run: RunLike) -> bool:
+    """Whether draws can be replayed, or saved logits be run through transformers' own processors.
 
     Args:
         run: the run.
