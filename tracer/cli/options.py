@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracer.errors import UsageError
+from tracer.messages import shown
 
 if TYPE_CHECKING:
     from tracer.tracefile import Recording, RunReading
@@ -174,7 +175,7 @@ def comparison_page(
 
     target = Path(given) if given else usual
     if target.resolve() in [path.resolve() for path in apart_from]:
-        raise UsageError(f"--html {target} is one of the traces; name another file after --html.")
+        raise UsageError(f"--html {shown(target)} is one of the traces; name another file after --html.")
     check_target(target, force=force)
     return target
 
@@ -195,10 +196,10 @@ def run_of_option(recording: Recording, number: int | None, option: str = "--run
     runs = recording.runs
     if len(runs) > 1:
         raise UsageError(
-            f"{recording.path} holds {len(runs)} runs; choose one with {option} 1 … {len(runs)}."
+            f"{shown(recording.path)} holds {len(runs)} runs; choose one with {option} 1 … {len(runs)}."
         )
     if not runs:
-        raise UsageError(f"{recording.path} holds no run: it ended before a generation began.")
+        raise UsageError(f"{shown(recording.path)} holds no run: it ended before a generation began.")
     return runs[0]
 
 

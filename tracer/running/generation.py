@@ -107,7 +107,7 @@ class GenerationResult:
             more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
             raise IncompleteTraceError(f"Something could not be recorded: {self.faults[0]}{more}")
         if self.violated:
-            raise CheckFailedError(f"A check did not hold; {self.path} says where.")
+            raise CheckFailedError(f"A check did not hold; {shown(self.path)} says where.")
 
 
 def generate_traced(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from rich.console import Console, RenderableType
 
-from hooks.loop.interventions import TokenChange
 from reports.terminal import render_card, render_step
 from reports.terminal.halt import render_halt, render_note, render_pairs, render_text
 from reports.terminal.report import TerminalReport
@@ -20,22 +19,14 @@ from tracer.errors import TraceGenerateError
 from tracer.halting.callback import Halt, StopCallback
 from tracer.halting.live_run import LiveRun
 from tracer.halting.stops import NO_STEPS, StopPlan
-from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
+from tracer.schema.run import STOPS, RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.stepper import answers, whatif
-from tracer.stepper.commands import COMMANDS, HELP_END, parse_command, parse_count, parse_setting, parse_token
+from tracer.stepper.changes import change_choice, change_setting
+from tracer.stepper.commands import COMMANDS, HELP_END, parse_command, parse_count
 from tracer.stepper.completion import completions
 from tracer.stepper.lines import Lines
-from tracer.stepper.tokens import resolve_token, token_label
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_BEFORE_CHOICE: tuple[StopName, ...] = ("softmax", "choice")
-"""Stops at which the processors have run and the choice has not been made."""
-
-_CHOSEN: tuple[StopName | None, ...] = ("append", "update", "stopping", None)
-"""Stops at which the choice of the step has been made."""
+from tracer.stepper.tokens import token_and_row
 
 
 class Stepper:
@@ -90,9 +81,9 @@ class Stepper:
             "whatif": lambda halt, text: self._show(*whatif.whatif_in_step(halt, text)),
             "diff": lambda halt, text: self._show(whatif.diff_so_far(halt, text)),
             "b": self._break,
-            "force": self._force,
-            "ban": self._ban,
-            "set": self._set,
+            "force": lambda halt, text: self._say(change_choice("force", halt, text), "warning"),
+            "ban": lambda halt, text: self._say(change_choice("ban", halt, text), "warning"),
+            "set": lambda halt, text: self._say(change_setting(halt, text), "warning"),
             "h": self._help,
         }
 
@@ -202,8 +193,7 @@ class Stepper:
         self.left.add(halt.step)
 
     def _why(self, halt: Halt, argument: str) -> None:
-        query, row = parse_token(argument, self._rows(halt))
-        token = resolve_token(query, halt.live, self._vocabulary(halt))
+        token, row = token_and_row(argument, halt.live)
         self._show(answers.explain(halt, token, row or 0))
 
     def _break(self, halt: Halt, argument: str) -> None:
@@ -212,45 +202,10 @@ class Stepper:
         listed = [f"halts where {condition.text}" for condition in self._plan.breaks]
         self._show(render_text(listed or ["No conditions; b EXPR adds one."]))
 
-    def _force(self, halt: Halt, argument: str) -> None:
-        self._change("force", halt, argument)
-
-    def _ban(self, halt: Halt, argument: str) -> None:
-        self._change("ban", halt, argument)
-
-    def _change(self, kind: Literal["force", "ban"], halt: Halt, argument: str) -> None:
-        query, row = parse_token(argument, self._rows(halt))
-        live = halt.live
-        token = resolve_token(query, live, self._vocabulary(halt))
-        place = "" if row is None else f" row {row}"
-        change = TokenChange(kind, token, row, f"{token_label(token, live)}{place}")
-        scores: Tensor | None = None
-        if halt.stop in _BEFORE_CHOICE:
-            scores = halt.changes.get("next_token_scores", halt.local["next_token_scores"])
-        changed = live.change_choice(change, scores)
-        if changed is not None:
-            halt.changes["next_token_scores"] = changed
-            if halt.stop == "choice" and live.header is not None and live.header.do_sample:
-                halt.changes["probs"] = changed.softmax(dim=-1)
-        when = f"step {halt.step + 1}" if halt.stop in _CHOSEN else f"step {halt.step}"
-        self._say(f"{kind} {change.detail}: in the choice of {when}", "warning")
-
-    def _set(self, halt: Halt, argument: str) -> None:
-        name, value = parse_setting(argument)
-        self._say(f"set {halt.live.change_setting(name, value)}: until the run ends", "warning")
-
     def _help(self, _halt: Halt, _argument: str) -> None:
         rows = [(f"{each.name} {each.argument}".strip(), each.meaning) for each in COMMANDS]
         self._show(render_pairs(rows))
         self._show(render_text(HELP_END))
-
-    def _rows(self, halt: Halt) -> int:
-        assert halt.live.header is not None
-        return len(halt.live.header.prompt)
-
-    def _vocabulary(self, halt: Halt) -> int:
-        assert halt.live.header is not None
-        return halt.live.header.model.vocab_size or 0
 
     def _show(self, *what: RenderableType) -> None:
         for each in what:

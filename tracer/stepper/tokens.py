@@ -7,23 +7,43 @@ import json
 from tracer.analysis.token_search import TokenChoice, find_tokens
 from tracer.errors import UsageError
 from tracer.halting.live_run import LiveRun
+from tracer.stepper.commands import parse_token
 
 _LISTED = 6
 
 
-def resolve_token(query: str, live: LiveRun, vocabulary: int) -> int:
-    """The id of the token that a user means.
+def token_and_row(argument: str, live: LiveRun) -> tuple[int, int | None]:
+    """The token and the row that ``TOKEN`` or ``TOKEN row N`` means.
 
     A token whose text is exactly the query takes precedence over one with a space around it.
 
     Args:
-        query: an id or a text.
+        argument: the argument as typed.
         live: the run, whose tokenizer looks up texts.
-        vocabulary: size of the vocabulary.
+
+    Returns:
+        The token's id, and the row; None for all rows.
 
     Raises:
-        UsageError: no token matches, or several do; they are listed.
+        UsageError: no token matches, or several do, which are listed; or there is no such row.
     """
+    assert live.header is not None
+    query, row = parse_token(argument, len(live.header.prompt))
+    return _resolve(query, live, vocabulary=live.header.model.vocab_size or 0), row
+
+
+def token_label(token: int, live: LiveRun) -> str:
+    """A token's text and id.
+
+    Args:
+        token: id of the token.
+        live: the run.
+    """
+    text = live.tokens.get(token)
+    return f"token {token}" if text is None else f"{json.dumps(text.text, ensure_ascii=False)} ({token})"
+
+
+def _resolve(query: str, live: LiveRun, *, vocabulary: int) -> int:
     live.look_up([_bare(query)])
     found = find_tokens(query, live.tokens)
     best = [choice for choice in found if choice.match == found[0].match]
@@ -39,17 +59,6 @@ def resolve_token(query: str, live: LiveRun, vocabulary: int) -> int:
         raise UsageError(f"There is no token {token}; the vocabulary has {vocabulary}.")
     live.learn(token)
     return token
-
-
-def token_label(token: int, live: LiveRun) -> str:
-    """A token's text and id.
-
-    Args:
-        token: id of the token.
-        live: the run.
-    """
-    text = live.tokens.get(token)
-    return f"token {token}" if text is None else f"{json.dumps(text.text, ensure_ascii=False)} ({token})"
 
 
 def _bare(query: str) -> str:

@@ -21,6 +21,7 @@ from tracer.cli.generation_options import (
 from tracer.cli.options import comparison_page, comparison_page_option, force_option, json_option
 from tracer.cli.output import ProgressDisplay, output_console, print_difference, print_notes
 from tracer.errors import OutputError
+from tracer.messages import reason, shown
 
 if TYPE_CHECKING:
     from tracer.interrupts import Interrupts
@@ -122,7 +123,7 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
     try:
         chosen.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"--out-dir {chosen} cannot be made: {error.strerror}.") from error
+        raise OutputError(f"--out-dir {shown(chosen)} cannot be made: {reason(error)}.") from error
     yield chosen
 
 

@@ -12,6 +12,7 @@ import click
 
 from tracer.cli.options import force_option, only_run_option, trace_argument
 from tracer.errors import UsageError
+from tracer.messages import shown
 
 if TYPE_CHECKING:
     from tracer.tracefile import Recording, RunReading
@@ -136,7 +137,7 @@ def _write_tensors(
     from reports.export.safetensors_file import cache_entries, saved_entries, write_safetensors
 
     if not runs:
-        raise UsageError(f"{recording.path} holds no run.")
+        raise UsageError(f"{shown(recording.path)} holds no run.")
     metadata = {
         "format": "pt",
         "trace_generate": recording.info.product_version,

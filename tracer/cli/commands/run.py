@@ -23,6 +23,7 @@ from tracer.cli.options import break_option, force_option, option_group, steps_o
 from tracer.cli.output import ProgressDisplay, output_console, print_notes
 from tracer.cli.stop_options import StopOptions, stop_options
 from tracer.errors import CheckFailedError, UsageError
+from tracer.messages import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,7 +136,7 @@ class OutputOptions:
             return None
         page = self.html or trace.with_suffix(".html")
         if page.resolve() == trace.resolve():
-            raise UsageError(f"--html and --out are the same file, {page}.")
+            raise UsageError(f"--html and --out are the same file, {shown(page)}.")
         check_target(page, force=self.force)
         return page
 
@@ -276,7 +277,9 @@ def run_command(interrupts: Interrupts, /, **options: Any) -> None:
         _write_page(page, result.path, output)
     result.raise_if_incomplete()
     if result.hits and request.on_break == "exit":
-        raise CheckFailedError(f"--break {result.hits[0]} (the run ended there; {result.path} has it).")
+        raise CheckFailedError(
+            f"--break {result.hits[0]} (the run ended there; {shown(result.path)} has it)."
+        )
 
 
 def _generate(

@@ -11,6 +11,7 @@ import click
 from tracer.cli.options import break_option, only_run_option, steps_option, trace_argument
 from tracer.cli.output import output_console
 from tracer.errors import UsageError
+from tracer.messages import shown
 
 if TYPE_CHECKING:
     from tracer.analysis.conditions.breaks import BreakWatch
@@ -56,7 +57,7 @@ def show_command(
 def _runs(recording: Recording, path: Path, number: int | None) -> list[RunReading]:
     runs = [run for run in recording.runs if number in (None, run.number)]
     if not runs:
-        raise UsageError(f"{path} has no run {number}; it has {len(recording.runs)}.")
+        raise UsageError(f"{shown(path)} has no run {number}; it has {len(recording.runs)}.")
     return runs
 
 

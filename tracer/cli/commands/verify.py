@@ -13,6 +13,7 @@ from tracer.cli.options import option_group, trace_argument
 from tracer.cli.output import ProgressDisplay, output_console
 from tracer.clock import utc_now
 from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError, UsageError
+from tracer.messages import shown
 
 if TYPE_CHECKING:
     from tracer.rerun.repeat_run import RerunResult
@@ -77,11 +78,11 @@ def verify_command(
     if note_file and (report.complete or not report.ok):
         _stamp(path, "file", report.ok, _file_summary(report), None, {})
     if not report.ok:
-        raise TraceFileError(f"{path} is damaged: {report.problems[0]}")
+        raise TraceFileError(f"{shown(path)} is damaged: {report.problems[0]}")
     if repeat:
         _rerun(path, number, source)
     if not report.complete:
-        raise IncompleteTraceError(f"{path} is intact but incomplete.")
+        raise IncompleteTraceError(f"{shown(path)} is intact but incomplete.")
 
 
 def _print_report(report: FileReport) -> None:
