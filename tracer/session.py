@@ -149,7 +149,7 @@ def trace(
             ``tensors`` (``stats`` plus what ``save`` names).
         save: tensors to store at level ``tensors``: ``logits``, ``hidden``, ``kv``, ``attention``,
             ``modules=REGEX``; and at any level ``lens``, what each layer would have predicted.
-        candidates: at most so many candidates of a row and step are recorded.
+        candidates: maximum number of candidates recorded per row and step.
         strict: raise ``CheckFailedError`` in the generation at the first check that does not hold.
         force: replace an existing file.
         max_trace_bytes: stop storing tensors (the run goes on) when the file would exceed this size.

@@ -44,7 +44,7 @@ class GenerationRequest:
         seed: of all generators; None for a new one, which the trace names.
         capture: capture level.
         save: tensors to store.
-        candidates: at most so many candidates of a row and step are recorded.
+        candidates: maximum number of candidates recorded per row and step.
         strict: end the generation at a check that does not hold.
         force: replace an existing trace.
         max_trace_bytes: file size from which on tensors are left out; None for no limit.

@@ -1,4 +1,4 @@
-"""`trace-generate attention RUN.trace --step N`: which positions each layer and head looks at."""
+"""`trace-generate attention RUN.trace --step N`: which positions each layer and head attends to."""
 
 from __future__ import annotations
 
