@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.docs.test_readme import ROOT, command_named, unknown_options
+from tests.docs.papers import MANUAL, ROOT, section, unknown_options
+from tracer.cli.main import cli
 from tracer.debugger import listening
 
 FOLDER = ROOT / ".vscode"
@@ -58,6 +59,12 @@ def test_configurations(configuration: dict[str, Any]) -> None:
 def test_the_terminal_names_a_configuration_that_exists() -> None:
     assert listening.ATTACH_CONFIGURATION in CONFIGURATIONS
     assert "preLaunchTask" not in CONFIGURATIONS[listening.ATTACH_CONFIGURATION]
+
+
+def test_the_manual_names_configurations_that_exist() -> None:
+    named = set(re.findall(r'"([^"]+)"', section(MANUAL, "In a debugger").split("```")[2]))
+    assert named == {"Attach to trace-generate (9501)", "Trace and attach"}
+    assert named < set(CONFIGURATIONS)
 
 
 def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
