@@ -73,7 +73,7 @@ def make(folder: Path) -> None:
         "--quiet",
         "--no-html",
     ]
-    subprocess.run([*command, "--no-html", "--out", str(trace)], check=True)
+    subprocess.run([*command, "--out", str(trace)], check=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(device_scale_factor=1.25)
