@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+import click
+
 from tracer.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +63,14 @@ def unknown_options(arguments: list[str]) -> set[str]:
     return given - options_of(name)
 
 
+def command_named(name: str) -> click.Command:
+    """A command of the command line."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
 def options_of(command: str) -> set[str]:
     """All options of a command, short forms too."""
-    params = [param for param in cli.commands[command].params if param.param_type_name == "option"]
+    params = [param for param in command_named(command).params if param.param_type_name == "option"]
     return {text for param in params for text in (*param.opts, *param.secondary_opts)}

@@ -21,7 +21,7 @@ from tests.support.command import Ended, call_main
 from tests.support.models import SAMPLING
 from tests.support.network import demo_checkpoint
 from tests.tracer.stepper.sessions import stepped
-from tracer.cli.main import cli
+from tracer.cli.group import COMMAND_NAMES
 from tracer.errors import EXIT_CODES, TraceGenerateError
 from tracer.stepper.commands import COMMANDS
 
@@ -71,7 +71,7 @@ def test_stepper_example(tmp_path: Path) -> None:
     assert choice.token == 28
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+@pytest.mark.parametrize("command", sorted(COMMAND_NAMES))
 def test_every_option_is_in_the_manual_and_no_other(command: str) -> None:
     assert f"trace-generate {command} " in text_of(MANUAL) or command == "run"
     expected = options_of(command)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.papers import MANUAL, ROOT, section, unknown_options
-from tracer.cli.main import cli
+from tests.docs.papers import MANUAL, ROOT, command_named, section, unknown_options
 from tracer.debugger import listening
 
 FOLDER = ROOT / ".vscode"
