@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from html import escape
 
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.diff.report import DiffReport
 from tracer.analysis.processors.settings import Settings
 from tracer.analysis.runs import LOGITS, check_row, chosen_token, step_of
 from tracer.analysis.token_search import one_token
+from tracer.analysis.whatif import whatif
 from tracer.analysis.whatif.report import WhatIfReport
-from tracer.analysis.whatif.whatif import whatif
+from tracer.analysis.why import why_in_run
 from tracer.analysis.why.report import WhyReport
-from tracer.analysis.why.why import why_in_run
 from tracer.rerun.repeaters import gains_by_torch, make_replayer
-from tracer.tracefile import Recording as StoredRecording
+from tracer.tracefile import TraceFile
 
 FRAME_HEIGHT = 860
 
 
-class Recording(StoredRecording):
-    """An open trace that can be asked and shown; see :class:`tracer.tracefile.Recording` for what it holds.
+class Recording(TraceFile):
+    """An open trace that can be asked and shown; see :class:`tracer.tracefile.TraceFile` for what it holds.
 
     Questions without a run number are about its first run. What they answer with are plain frozen values.
     """
@@ -77,7 +77,7 @@ class Recording(StoredRecording):
 
     def diff(
         self,
-        other: StoredRecording,
+        other: TraceFile,
         *,
         run: int | None = None,
         other_run: int | None = None,

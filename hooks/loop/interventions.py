@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from hooks.patches import Patches
-from tracer.analysis.processors.in_force import ATTRIBUTES
+from tracer.analysis.processors.settings_in_force import ATTRIBUTES
 from tracer.errors import UsageError
 from tracer.messages import first_line
 from tracer.schema.step import Intervention

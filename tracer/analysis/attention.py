@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.runs import RunLike, SavedTensors, check_row, history_of, step_of
+from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, step_of
 from tracer.errors import UsageError
 
 Weights = npt.NDArray[np.float32]
@@ -76,7 +76,7 @@ class Attention:
         return found
 
 
-def read_attention(run: RunLike, number: int, row: int = 0) -> Attention:
+def read_attention(run: RecordedRun, number: int, row: int = 0) -> Attention:
     """The attention of one row's last position in a step.
 
     Args:

@@ -17,11 +17,11 @@ from typing import Protocol
 import numpy as np
 
 from tracer.analysis.processors.parsing import parse_processors
-from tracer.analysis.processors.processor import I64, Context, Placed, ScoreRow
-from tracer.analysis.processors.recorded import recorded_rows
+from tracer.analysis.processors.processor import I64, Context, PlacedProcessor, ScoreRow
+from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
-    RunLike,
+    RecordedRun,
     check_row,
     chosen_token,
     history_of,
@@ -55,7 +55,7 @@ class Replayer(Protocol):
     """Repeats with torch and transformers what NumPy cannot (:class:`hooks.scores.replay.TorchReplayer`)."""
 
     def process(
-        self, placed: Sequence[Placed], history: I64, logits: F32, *, device: str, dtype: str
+        self, placed: Sequence[PlacedProcessor], history: I64, logits: F32, *, device: str, dtype: str
     ) -> list[F32]:
         """Run one row through transformers' own processors.
 
@@ -96,7 +96,7 @@ class DrawStates:
         replayer: repeats draws.
     """
 
-    def __init__(self, run: RunLike, replayer: Replayer) -> None:
+    def __init__(self, run: RecordedRun, replayer: Replayer) -> None:
         self._run = run
         self._replayer = replayer
         self._next = 0
@@ -193,7 +193,7 @@ class NearMisses:
 
 
 def near_misses(
-    run: RunLike,
+    run: RecordedRun,
     number: int,
     replayer: Replayer,
     *,
@@ -237,7 +237,7 @@ def near_misses(
     return NearMisses(number, row, chosen, places, int(drawn.tokens[row]) == chosen)
 
 
-def final_scores(run: RunLike, step: Step, replayer: Replayer | None = None) -> F32:
+def final_scores(run: RecordedRun, step: Step, replayer: Replayer | None = None) -> F32:
     """Scores ``[B, V]`` from which the recorded run chose.
 
     Taken from the record where it holds every token that was left, else computed from saved logits.
@@ -258,7 +258,7 @@ def final_scores(run: RunLike, step: Step, replayer: Replayer | None = None) -> 
     return np.stack([each.scores for each in rows])
 
 
-def final_row_of(run: RunLike, step: Step, row: int) -> ScoreRow:
+def final_row_of(run: RecordedRun, step: Step, row: int) -> ScoreRow:
     """The recorded part of the last stage."""
     if step.scores is None:
         raise UsageError(f"the scores of step {step.number} were not recorded")
@@ -272,12 +272,12 @@ def final_row_of(run: RunLike, step: Step, row: int) -> ScoreRow:
     )[-1]
 
 
-def context_of(run: RunLike, step: Step, row: int) -> Context:
+def context_of(run: RecordedRun, step: Step, row: int) -> Context:
     """What processors knew in a step."""
     return Context(history_of(run, step.number, row), scores_device(step.head).startswith("cuda"))
 
 
-def _processed(run: RunLike, step: Step, row: int, replayer: Replayer | None) -> ScoreRow:
+def _processed(run: RecordedRun, step: Step, row: int, replayer: Replayer | None) -> ScoreRow:
     logits = saved_logits(run, step.number)
     if logits is None or replayer is None:
         raise UsageError(

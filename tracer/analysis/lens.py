@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.analysis.runs import RunLike, SavedTensors, check_row, chosen_token, step_of
+from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_token, step_of
 from tracer.errors import UsageError
 from tracer.schema.step import F32, I32
 
@@ -102,7 +102,7 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
     )
 
 
-def read_lens(run: RunLike, number: int, row: int = 0) -> Lens:
+def read_lens(run: RecordedRun, number: int, row: int = 0) -> Lens:
     """The lens of one row of a step.
 
     Args:

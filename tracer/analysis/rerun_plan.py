@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.runs import RunLike, chosen_token
+from tracer.analysis.runs import RecordedRun, chosen_token
 from tracer.errors import UsageError
 from tracer.schema.run import ModelInfo, RunHeader, RunStatus
 from tracer.schema.step import StepHead
@@ -56,7 +56,7 @@ class RerunPlan:
     logits_at: Mapping[int, int]
 
 
-def plan_rerun(run: RunLike) -> RerunPlan:
+def plan_rerun(run: RecordedRun) -> RerunPlan:
     """Say how a run can be repeated.
 
     Args:
@@ -126,7 +126,7 @@ def _refuse_foreign(heads: list[StepHead]) -> None:
         raise _impossible("it began with a filled KV cache, which a trace does not keep")
 
 
-def _forwards_with_logits(run: RunLike, heads: list[StepHead]) -> dict[int, int]:
+def _forwards_with_logits(run: RecordedRun, heads: list[StepHead]) -> dict[int, int]:
     before = itertools.accumulate((1 + head.extra_forwards for head in heads), initial=1)
     return {
         forward: head.step
@@ -147,7 +147,7 @@ def _mask(header: RunHeader, head: StepHead) -> npt.NDArray[np.int64]:
     return mask
 
 
-def _chosen(run: RunLike) -> npt.NDArray[np.int64]:
+def _chosen(run: RecordedRun) -> npt.NDArray[np.int64]:
     """``[batch, steps]`` ids of the chosen tokens."""
     rows, columns = len(run.header.prompt), []
     for step in run.steps:

@@ -27,8 +27,8 @@ class SavedTensors(Protocol):
         """A saved tensor."""
 
 
-class RunLike(SavedTensors, Protocol):
-    """What an analysis reads of a run; :class:`tracer.tracefile.RunReading` is one."""
+class RecordedRun(SavedTensors, Protocol):
+    """What an analysis reads of a run; :class:`tracer.tracefile.TraceRun` is one."""
 
     @property
     def header(self) -> RunHeader:
@@ -47,7 +47,7 @@ class RunLike(SavedTensors, Protocol):
         """Texts of token ids."""
 
 
-def step_of(run: RunLike, number: int) -> Step:
+def step_of(run: RecordedRun, number: int) -> Step:
     """The step of a number.
 
     Args:
@@ -78,7 +78,7 @@ def check_row(header: RunHeader, row: int) -> None:
         raise UsageError(f"row {row} does not exist; the batch has rows 0 to {rows - 1}")
 
 
-def history_of(run: RunLike, number: int, row: int) -> I64:
+def history_of(run: RecordedRun, number: int, row: int) -> I64:
     """The row's ``input_ids`` before a step, padding included: what processors look back on.
 
     Args:
@@ -104,7 +104,7 @@ def chosen_token(step: Step, row: int) -> int | None:
     return None if step.scores is None else int(step.scores.chosen[row])
 
 
-def saved_logits(run: RunLike, number: int) -> F32 | None:
+def saved_logits(run: RecordedRun, number: int) -> F32 | None:
     """Raw logits ``[batch, vocabulary]`` of a step as float32; None if they were not saved.
 
     Args:

@@ -11,10 +11,10 @@ from tracer.errors import UsageError
 from tracer.json_values import json_ready
 
 if TYPE_CHECKING:
-    from tracer.tracefile import Recording, RunReading
+    from tracer.tracefile import TraceFile, TraceRun
 
 
-def the_run(recording: Recording, number: int | None, option: str = "--run") -> RunReading:
+def the_run(recording: TraceFile, number: int | None, option: str = "--run") -> TraceRun:
     """The run that is meant.
 
     Args:
@@ -37,7 +37,7 @@ def the_run(recording: Recording, number: int | None, option: str = "--run") -> 
     return runs[0]
 
 
-def the_token(query: str, run: RunReading) -> int:
+def the_token(query: str, run: TraceRun) -> int:
     """The token that ``--token`` means.
 
     Args:

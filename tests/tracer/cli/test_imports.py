@@ -60,7 +60,7 @@ def test_command_imports_nothing_heavy(arguments: list[str], recorded: Path) -> 
 
 def test_the_package_itself() -> None:
     code = (
-        "import sys, tracer, reports.terminal, tracer.analysis.diff.diff, tracer.analysis.whatif.whatif\n"
+        "import sys, tracer, reports.terminal, tracer.analysis.diff, tracer.analysis.whatif\n"
         "recording = tracer.open_trace\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from tracer.analysis.conditions.expression import Value
 from tracer.analysis.conditions.parser import Parser
-from tracer.analysis.conditions.row_facts import RowFacts
+from tracer.analysis.conditions.step_row import StepRow
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -81,7 +81,7 @@ class Condition:
             tokens: texts of token ids.
         """
         for row in range(step.rows if self._per_row else 1):
-            facts = RowFacts(step, header, tokens, row)
+            facts = StepRow(step, header, tokens, row)
             if self._value(facts) is True:
                 reason = ", ".join(f"{name} is {_shown(value(facts))}" for name, value in self._shown.items())
                 shown_row = row if self._per_row and step.rows > 1 else None

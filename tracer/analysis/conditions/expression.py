@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tracer.analysis.conditions.names import Kind
-from tracer.analysis.conditions.row_facts import RowFacts, Token
+from tracer.analysis.conditions.step_row import StepRow, Token
 
-Value: TypeAlias = Callable[[RowFacts], Any]
+Value: TypeAlias = Callable[[StepRow], Any]
 
 
 class MismatchError(Exception):
@@ -49,7 +49,7 @@ def lift(function: Callable[..., Any], *parts: Value) -> Value:
         parts: give the values.
     """
 
-    def value(facts: RowFacts) -> Any:
+    def value(facts: StepRow) -> Any:
         given = [part(facts) for part in parts]
         if any(each is None for each in given):
             return None
@@ -74,7 +74,7 @@ def junction(parts: Sequence[Value], *, decisive: bool) -> Value:
         decisive: True for ``or``.
     """
 
-    def value(facts: RowFacts) -> bool | None:
+    def value(facts: StepRow) -> bool | None:
         known = True
         for part in parts:
             answer = part(facts)
@@ -136,7 +136,7 @@ def _text_of(expression: Expression) -> Value:
     if expression.kind == "text":
         return expression.value
 
-    def text(facts: RowFacts) -> str | None:
+    def text(facts: StepRow) -> str | None:
         token: Token | None = expression.value(facts)
         return None if token is None else token.text
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tracer.analysis.conditions.row_facts import RowFacts, Token, TokenQuery
+from tracer.analysis.conditions.step_row import StepRow, Token, TokenQuery
 
 Kind = Literal["number", "text", "token", "truth"]
 
@@ -24,7 +24,7 @@ class Name:
 
     kind: Kind
     meaning: str
-    value: Callable[[RowFacts], Any]
+    value: Callable[[StepRow], Any]
     per_row: bool = True
 
 
@@ -40,14 +40,14 @@ class Question:
 
     kind: Kind
     meaning: str
-    answer: Callable[[RowFacts, TokenQuery], Any]
+    answer: Callable[[StepRow, TokenQuery], Any]
 
 
-def _of_choice(attribute: str) -> Callable[[RowFacts], Any]:
+def _of_choice(attribute: str) -> Callable[[StepRow], Any]:
     return lambda facts: None if facts.choice is None else getattr(facts.choice, attribute)
 
 
-def _of_scores(read: Callable[[Any, int], Any]) -> Callable[[RowFacts], Any]:
+def _of_scores(read: Callable[[Any, int], Any]) -> Callable[[StepRow], Any]:
     return lambda facts: None if facts.scores is None else read(facts.scores, facts.row)
 
 
@@ -55,7 +55,7 @@ def _chance(found: tuple[int, float] | None) -> float:
     return 0.0 if found is None else found[1]
 
 
-def _token(facts: RowFacts, found: tuple[int, float] | None) -> Token | None:
+def _token(facts: StepRow, found: tuple[int, float] | None) -> Token | None:
     return None if found is None else facts.token(found[0])
 
 

@@ -28,7 +28,7 @@ from tracer.analysis.conditions.expression import (
     ordered,
 )
 from tracer.analysis.conditions.names import NAMES, QUESTIONS, known_names
-from tracer.analysis.conditions.row_facts import RowFacts, TokenQuery
+from tracer.analysis.conditions.step_row import StepRow, TokenQuery
 from tracer.errors import UsageError
 
 MAX_LENGTH = 500
@@ -161,7 +161,7 @@ class Parser:
         self._mention(wanted)
         question, token = found, TokenQuery(wanted)
 
-        def answer(facts: RowFacts) -> Any:
+        def answer(facts: StepRow) -> Any:
             return question.answer(facts, token)
 
         self.shown[ast.get_source_segment(self.text, node) or name] = answer

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracer.analysis.diff.report import DiffReport, LogitDistance, RowPair
 from tracer.analysis.diff.scores import recorded_gap
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.schema.step import ScoreColumns, Step
 
 Aligned = tuple[Step | None, Step | None]
@@ -69,7 +69,7 @@ class Course:
     steps: tuple[CourseStep, ...]
 
 
-def courses(a: RunLike, b: RunLike, report: DiffReport) -> tuple[Course, ...]:
+def courses(a: RecordedRun, b: RecordedRun, report: DiffReport) -> tuple[Course, ...]:
     """The course of each pair of rows that a comparison paired.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tracer.analysis.diff.report import Fact, FactKind, RowPair
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.errors import UsageError
 from tracer.schema.run import ProcessorInfo, RunHeader
 
@@ -88,12 +88,12 @@ def same_batch(a: RunHeader, b: RunHeader, pairs: Sequence[RowPair]) -> bool:
     )
 
 
-def header_facts(a: RunLike, b: RunLike, pairs: Iterable[RowPair]) -> tuple[Fact, ...]:
+def header_facts(a: RecordedRun, b: RecordedRun, pairs: Iterable[RowPair]) -> tuple[Fact, ...]:
     """Everything in which two runs differ before their first step."""
     return tuple(fact for fact in _facts(a, b, tuple(pairs)) if fact.a != fact.b)
 
 
-def _facts(a: RunLike, b: RunLike, pairs: Sequence[RowPair]) -> Iterator[Fact]:
+def _facts(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair]) -> Iterator[Fact]:
     ours, theirs = a.header, b.header
     for pair in pairs:
         if not pair.same_prompt:
@@ -142,5 +142,5 @@ def _by_class(infos: Sequence[ProcessorInfo]) -> dict[str, str]:
     return {name: "; ".join(settings) for name, settings in found.items()}
 
 
-def _cache(run: RunLike) -> str:
+def _cache(run: RecordedRun) -> str:
     return run.steps[0].head.cache_after.kind if len(run.steps) else _ABSENT

@@ -9,7 +9,7 @@ from tracer.analysis.diff.headers import same_batch
 from tracer.analysis.diff.layers import LayerComparison
 from tracer.analysis.diff.report import DiffReport, NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
-from tracer.analysis.runs import RunLike, step_of
+from tracer.analysis.runs import RecordedRun, step_of
 from tracer.schema.step import Step
 
 
@@ -32,7 +32,7 @@ class ModuleStep:
     differences: tuple[NumberDifference, ...]
 
 
-def module_steps(a: RunLike, b: RunLike, report: DiffReport) -> tuple[ModuleStep, ...]:
+def module_steps(a: RecordedRun, b: RecordedRun, report: DiffReport) -> tuple[ModuleStep, ...]:
     """The modules in the step of the first number and in that of the first token that differs.
 
     Where no number differs these are the modules of the first differing token alone; of two runs that are
@@ -71,7 +71,7 @@ def _together(report: DiffReport, number: int) -> tuple[RowPair, ...]:
     return tuple(pair for pair in report.rows if pair.same_prompt and number <= parted.get(pair, number))
 
 
-def _names(run: RunLike, step: Step) -> tuple[str, ...]:
+def _names(run: RecordedRun, step: Step) -> tuple[str, ...]:
     if step.layout is None:
         return ()
     return tuple(run.header.modules[module].name for module in step.layout.modules)

@@ -9,13 +9,13 @@ import numpy as np
 from tracer.analysis.diff.report import LogitDistance, NumberDifference, RowPair, TokenDifference
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.processors.softmax import log_softmax
-from tracer.analysis.runs import RunLike, saved_logits
+from tracer.analysis.runs import RecordedRun, saved_logits
 from tracer.schema.run import StopName
 from tracer.schema.step import F32, NO_TOKEN, ScoreColumns, Step
 
 
 def compare_scores(
-    a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair, tolerance: Tolerance
+    a: RecordedRun, b: RecordedRun, step_a: Step, step_b: Step, pair: RowPair, tolerance: Tolerance
 ) -> Iterator[NumberDifference]:
     """Differences of the raw logits and of the later stages, in order.
 
@@ -51,7 +51,9 @@ def compare_scores(
         yield from _counts(step_a.number, stop, names[stage - 1], stage, columns, pair)
 
 
-def _logits(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair) -> tuple[F32, F32] | None:
+def _logits(
+    a: RecordedRun, b: RecordedRun, step_a: Step, step_b: Step, pair: RowPair
+) -> tuple[F32, F32] | None:
     ours, theirs = saved_logits(a, step_a.number), saved_logits(b, step_b.number)
     return None if ours is None or theirs is None else (ours[pair.a], theirs[pair.b])
 
@@ -121,7 +123,9 @@ def _counts(
         )
 
 
-def logit_distance(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair) -> LogitDistance | None:
+def logit_distance(
+    a: RecordedRun, b: RecordedRun, step_a: Step, step_b: Step, pair: RowPair
+) -> LogitDistance | None:
     """Divergence of the raw logits; None where one run did not save them."""
     both = _logits(a, b, step_a, step_b, pair)
     if both is None:

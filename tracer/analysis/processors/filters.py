@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tracer.analysis.processors.processor import NOBODY, Bools, Context, Cut, Processor, ScoreRow
+from tracer.analysis.processors.processor import NOBODY, Bools, Context, Cutoff, Processor, ScoreRow
 from tracer.analysis.processors.softmax import (
     TINY,
     UNIT,
@@ -95,10 +95,10 @@ class TopK(Filter):
         """The k-th highest known score is above the bound."""
         return bool(self.line(row.scores) > row.bound)
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Distance to the k-th highest score."""
         score, line = float(row.scores[token]), float(self.line(row.scores))
-        return Cut("score", score, line, score - line, score - line)
+        return Cutoff("score", score, line, score - line, score - line)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class TopP(Filter):
         removed[where[order]], doubtful[where[order]] = gone, near
         return removed, doubtful
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Probability of the tokens above against ``top_p``."""
         where = self._looked_at(row.scores)
         order, _ = self._sums(row.scores[where])
@@ -136,7 +136,9 @@ class TopP(Filter):
         place = int(np.flatnonzero(where[order] == token)[0])
         above = float(shares[place + 1 :].sum())
         low = self.lowest_kept(row.scores)
-        return Cut("probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low)
+        return Cutoff(
+            "probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low
+        )
 
     def _looked_at(self, scores: F32) -> Order:
         """Removed tokens add nothing to any sum, so they need no sorting; all tokens where one is NaN."""
@@ -187,11 +189,11 @@ class MinP(Filter):
         """Only the distance to the highest score counts, if that is known."""
         return self.min_tokens_to_keep == 1 and bool(row.bound <= row.scores.max())
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Probability against the line."""
         shares = softmax(row.scores)
         line = float(np.float32(self.min_p) * shares.max())
-        return _probability_cut(self, row, token, float(shares[token]), line)
+        return _probability_cutoff(self, row, token, float(shares[token]), line)
 
 
 class _Floor(Filter):
@@ -214,10 +216,10 @@ class _Floor(Filter):
         """Relative error of comparing with the floor."""
         return sum_error(count)
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Probability against the floor."""
         shares = softmax(row.scores)
-        return _probability_cut(self, row, token, float(shares[token]), self.floor(row.scores))
+        return _probability_cutoff(self, row, token, float(shares[token]), self.floor(row.scores))
 
 
 @dataclass(frozen=True)
@@ -300,13 +302,13 @@ class Typical(Filter):
             distances: F32 = np.abs(-log_softmax(scores) - entropy_nats(scores)).astype(np.float32)
         return distances
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Distance against that of the last token that stays."""
         distances = self.distances(row.scores)
         order = rising(distances)
         line = float(distances[order][_last(cumulated(softmax(row.scores)[order]), self.mass)])
         value = float(distances[token])
-        return Cut("surprise", value, line, line - value, None)
+        return Cutoff("surprise", value, line, line - value, None)
 
 
 def _highest(scores: F32, count: int) -> Order:
@@ -333,6 +335,6 @@ def _last(sums: F32, mass: float) -> int:
     return min(int(np.count_nonzero(sums < np.float32(mass))), sums.size - 1)
 
 
-def _probability_cut(of: Filter, row: ScoreRow, token: int, value: float, line: float) -> Cut:
+def _probability_cutoff(of: Filter, row: ScoreRow, token: int, value: float, line: float) -> Cutoff:
     low = of.lowest_kept(row.scores)
-    return Cut("probability", value, line, value - line, float(row.scores[token]) - low)
+    return Cutoff("probability", value, line, value - line, float(row.scores[token]) - low)

@@ -22,7 +22,7 @@ from tracer.analysis.processors.edits import (
     Temperature,
 )
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
-from tracer.analysis.processors.processor import Opaque, Placed, Processor
+from tracer.analysis.processors.processor import Opaque, PlacedProcessor, Processor
 from tracer.schema.run import ProcessorInfo
 
 _KINDS: tuple[type[Processor], ...] = (
@@ -67,16 +67,16 @@ def parse_processor(info: ProcessorInfo) -> Processor:
         return Opaque(info)
 
 
-def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[Placed, ...]:
+def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[PlacedProcessor, ...]:
     """The processors of a run in order.
 
     Args:
         infos: records, as in the run's header.
     """
-    return tuple(Placed(info.list_name, parse_processor(info)) for info in infos)
+    return tuple(PlacedProcessor(info.list_name, parse_processor(info)) for info in infos)
 
 
-def describe(placed: Placed) -> ProcessorInfo:
+def describe(placed: PlacedProcessor) -> ProcessorInfo:
     """The record of a processor: the inverse of :func:`parse_processors`."""
     processor = placed.processor
     if isinstance(processor, Opaque):

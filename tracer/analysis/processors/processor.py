@@ -84,7 +84,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cutoff:
     """Where a token stands to the line that a filter draws.
 
     Attributes:
@@ -125,7 +125,7 @@ class Processor(ABC):
             context: ids so far.
         """
 
-    def cut(self, row: ScoreRow, token: int) -> Cut | None:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff | None:
         """Where a token that is in the row stands to the line; None for what is no filter.
 
         Args:
@@ -152,7 +152,7 @@ class Opaque(Processor):
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedProcessor:
     """A processor in its list.
 
     Attributes:
@@ -171,7 +171,7 @@ class Placed:
         return self.processor.class_name
 
 
-def run_pipeline(placed: Sequence[Placed], row: ScoreRow, context: Context) -> list[ScoreRow]:
+def run_pipeline(placed: Sequence[PlacedProcessor], row: ScoreRow, context: Context) -> list[ScoreRow]:
     """The row at every stage.
 
     Args:
@@ -188,7 +188,7 @@ def run_pipeline(placed: Sequence[Placed], row: ScoreRow, context: Context) -> l
     return stages
 
 
-def final_row(placed: Sequence[Placed], row: ScoreRow, context: Context) -> ScoreRow:
+def final_row(placed: Sequence[PlacedProcessor], row: ScoreRow, context: Context) -> ScoreRow:
     """The row after all processors (see :func:`run_pipeline`)."""
     for element in placed:
         row = element.processor.apply(row, context)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
-from tracer.analysis.processors.processor import ListName, Placed, Processor
+from tracer.analysis.processors.processor import ListName, PlacedProcessor, Processor
 from tracer.errors import UsageError
 
 _PROCESSOR_ORDER = (
@@ -137,7 +137,7 @@ class Knob:
     def _setting(self, value: float) -> dict[str, Any]:
         return {self.field: int(value) if self.kind is TopK else float(value)}
 
-    def value(self, placed: Sequence[Placed]) -> float:
+    def value(self, placed: Sequence[PlacedProcessor]) -> float:
         """The value in force."""
         found = next((each.processor for each in placed if isinstance(each.processor, self.kind)), None)
         return self.off if found is None else float(getattr(found, self.field))
@@ -158,8 +158,8 @@ KNOBS: dict[str, Knob] = {
 
 
 def change_processors(
-    placed: Sequence[Placed], settings: Settings, *, do_sample: bool
-) -> tuple[tuple[Placed, ...], bool]:
+    placed: Sequence[PlacedProcessor], settings: Settings, *, do_sample: bool
+) -> tuple[tuple[PlacedProcessor, ...], bool]:
     """The processors that ``generate()`` would have used.
 
     Args:
@@ -181,20 +181,22 @@ def change_processors(
     return tuple(elements), sampling
 
 
-def _turn(elements: list[Placed], knob: Knob, value: float) -> list[Placed]:
+def _turn(elements: list[PlacedProcessor], knob: Knob, value: float) -> list[PlacedProcessor]:
     """Change, remove or add the processor of one setting."""
     place = next((i for i, each in enumerate(elements) if isinstance(each.processor, knob.kind)), None)
     if place is not None:
         old = elements[place]
-        new = [] if knob.is_off(value) else [Placed(old.list_name, knob.change(old.processor, value))]
+        new = (
+            [] if knob.is_off(value) else [PlacedProcessor(old.list_name, knob.change(old.processor, value))]
+        )
         return [*elements[:place], *new, *elements[place + 1 :]]
     if knob.is_off(value):
         return elements
     place = _place(elements, knob)
-    return [*elements[:place], Placed(knob.list_name, knob.make(value)), *elements[place:]]
+    return [*elements[:place], PlacedProcessor(knob.list_name, knob.make(value)), *elements[place:]]
 
 
-def _place(elements: Sequence[Placed], knob: Knob) -> int:
+def _place(elements: Sequence[PlacedProcessor], knob: Knob) -> int:
     """Where ``generate()`` puts a new processor: before the first that comes later in its order."""
     order = _WARPER_ORDER if knob.list_name == "logits_warper" else _PROCESSOR_ORDER
     rank = order.index(knob.kind.class_name)

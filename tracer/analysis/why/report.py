@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tracer.analysis.processors.processor import Cut
+from tracer.analysis.processors.processor import Cutoff
 
 Verdict = Literal[
     "chosen", "lost the draw", "not the highest score", "removed", "padding", "undecided", "unknown"
@@ -35,7 +35,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class StageView:
+class TokenStage:
     """The token at one stage of the scores.
 
     Attributes:
@@ -64,7 +64,7 @@ class StageView:
     rank: Rank | None = None
     changed: bool | None = None
     removed: bool | None = None
-    cut: Cut | None = None
+    cut: Cutoff | None = None
     cut_exact: bool = False
 
 
@@ -127,13 +127,13 @@ class WhyReport:
     chosen_text: str | None
     chosen_probability: float
     probability: float | None
-    stages: tuple[StageView, ...]
+    stages: tuple[TokenStage, ...]
     remover: int | None
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def removed_by(self) -> StageView | None:
+    def removed_by(self) -> TokenStage | None:
         """The stage that removed the token."""
         return None if self.remover is None else self.stages[self.remover]
 

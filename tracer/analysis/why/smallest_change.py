@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tracer.analysis.processors.filters import Typical
-from tracer.analysis.processors.processor import Opaque, Placed, ScoreRow, final_row
+from tracer.analysis.processors.processor import Opaque, PlacedProcessor, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.why.report import Change, Goal
@@ -124,7 +124,7 @@ class _Search:
         return ""
 
 
-def _may_drop_the_top(placed: Placed) -> bool:
+def _may_drop_the_top(placed: PlacedProcessor) -> bool:
     return isinstance(placed.processor, Typical)
 
 

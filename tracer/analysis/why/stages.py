@@ -9,8 +9,8 @@ import numpy as np
 
 from tracer.analysis.draw import Replayer
 from tracer.analysis.processors.parsing import parse_processors
-from tracer.analysis.processors.processor import Context, Opaque, Placed, ScoreRow
-from tracer.analysis.processors.recorded import recorded_rows
+from tracer.analysis.processors.processor import Context, Opaque, PlacedProcessor, ScoreRow
+from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.runs import scores_device, scores_dtype
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.run import RunHeader
@@ -33,7 +33,7 @@ class RowStages:
 
     columns: ScoreColumns
     row: int
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedProcessor, ...]
     context: Context
     rows: tuple[ScoreRow, ...]
     full: bool
@@ -94,7 +94,7 @@ def row_stages(
 def _repeat(
     columns: ScoreColumns,
     row: int,
-    placed: Sequence[Placed],
+    placed: Sequence[PlacedProcessor],
     context: Context,
     head: StepHead,
     logits: F32,
@@ -130,7 +130,7 @@ def _better(repeated: ScoreRow, recorded: ScoreRow) -> ScoreRow:
 
 
 def _disagreements(
-    columns: ScoreColumns, row: int, placed: Sequence[Placed], rows: Sequence[ScoreRow]
+    columns: ScoreColumns, row: int, placed: Sequence[PlacedProcessor], rows: Sequence[ScoreRow]
 ) -> list[str]:
     """A sentence about the first stage at which record and repetition differ."""
     for stage, each in enumerate(rows):

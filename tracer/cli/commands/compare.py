@@ -148,8 +148,8 @@ def _generated(variant: Variant, progress: ProgressDisplay, interrupts: Interrup
 
 
 def _compared(results: list[GenerationResult], names: list[str], **shown: Any) -> int:
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
     a, b = results
-    with open_trace(a.path) as first, open_trace(b.path) as second:
+    with TraceFile(a.path) as first, TraceFile(b.path) as second:
         return show_difference((first.runs[0], second.runs[0]), (names[0], names[1]), **shown)

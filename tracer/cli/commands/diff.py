@@ -14,7 +14,7 @@ from tracer.errors import DIFFERENT, UsageError
 
 if TYPE_CHECKING:
     from tracer.analysis.diff.report import DiffReport
-    from tracer.tracefile import RunReading
+    from tracer.tracefile import TraceRun
 
 
 def page_option(usual: str) -> Callable[[Any], Any]:
@@ -62,10 +62,10 @@ def diff(
 
     Exit code 0: the same; 1: they differ.
     """
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
     target = page_target(page, a.with_name(f"{a.stem}-{b.stem}.html"), force=force, apart_from=(a, b))
-    with open_trace(a) as first, open_trace(b) as second:
+    with TraceFile(a) as first, TraceFile(b) as second:
         runs = the_run(first, run_a, "--run-a"), the_run(second, run_b, "--run-b")
         return show_difference(
             runs, (str(a), str(b)), tolerance=tolerance, as_json=as_json, page=target, force=force
@@ -99,7 +99,7 @@ def page_target(
 
 
 def show_difference(
-    runs: tuple[RunReading, RunReading],
+    runs: tuple[TraceRun, TraceRun],
     names: tuple[str, str],
     *,
     tolerance: float | None,
@@ -120,7 +120,7 @@ def show_difference(
     Returns:
         The exit code: 0 for the same, else 1.
     """
-    from tracer.analysis.diff.diff import diff as compare_runs
+    from tracer.analysis.diff import diff as compare_runs
 
     report = compare_runs(*runs, tolerance=tolerance)
     if as_json:
@@ -134,7 +134,7 @@ def show_difference(
     return 0 if report.same else DIFFERENT
 
 
-def _print_report(report: DiffReport, runs: tuple[RunReading, RunReading], names: tuple[str, str]) -> None:
+def _print_report(report: DiffReport, runs: tuple[TraceRun, TraceRun], names: tuple[str, str]) -> None:
     from reports.terminal.questions.diff import render_diff
     from reports.view.questions.diff import both_texts, diff_view
 
@@ -146,7 +146,7 @@ def _print_report(report: DiffReport, runs: tuple[RunReading, RunReading], names
 def _write_page(
     page: Path,
     report: DiffReport,
-    runs: tuple[RunReading, RunReading],
+    runs: tuple[TraceRun, TraceRun],
     names: tuple[str, str],
     *,
     force: bool,

@@ -22,9 +22,9 @@ def info(path: Path) -> None:
     from reports.view.figures import byte_size, duration
     from reports.view.run.verification import stamp_notes
     from reports.view.text import plain
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         facts = recording.info
         console = output_console()
         console.print(

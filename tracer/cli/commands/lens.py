@@ -21,9 +21,9 @@ def lens(path: Path, number: int, row: int, run_number: int | None, as_json: boo
     from reports.terminal.questions.lens import render_lens
     from reports.view.questions.lens import lens_view
     from tracer.analysis.lens import read_lens
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         run = the_run(recording, run_number)
         found = read_lens(run, number, row)
         if as_json:

@@ -46,9 +46,9 @@ def show(
     from reports.terminal import TerminalReport
     from tracer.analysis.conditions.breaks import BreakWatch
     from tracer.analysis.conditions.condition import parse_condition
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         runs = [run for run in recording.runs if number in (None, run.number)]
         if not runs:
             raise UsageError(f"{path} has no run {number}; it has {len(recording.runs)}.")

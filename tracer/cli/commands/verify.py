@@ -14,7 +14,7 @@ from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError
 
 if TYPE_CHECKING:
     from tracer.rerun.repeat_run import RerunResult
-    from tracer.tracefile import FileReport, RunReading, RunReport
+    from tracer.tracefile import FileReport, RunReport, TraceRun
 
 
 @click.command()
@@ -102,21 +102,21 @@ def _file_summary(report: FileReport) -> str:
 
 def _rerun(path: Path, number: int | None, source: dict[str, Any]) -> str | None:
     """Repeat the runs; what differed, None if nothing did."""
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         runs = recording.runs if number is None else (recording.run(number),)
         numbers = [run.number for run in runs]
     differing = None
     for each in numbers:
-        with open_trace(path) as recording:
+        with TraceFile(path) as recording:
             result = _repeat(recording.run(each), source)
         _stamp(path, "rerun", result.ok, result.summary, each, _details(result))
         differing = differing or (None if result.ok else result.summary)
     return differing
 
 
-def _repeat(run: RunReading, source: dict[str, Any]) -> RerunResult:
+def _repeat(run: TraceRun, source: dict[str, Any]) -> RerunResult:
     from reports.view.text import plain
     from tracer.rerun.repeat_run import rerun
 

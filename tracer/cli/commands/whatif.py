@@ -14,7 +14,7 @@ from tracer.cli.steps import StepSet
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from tracer.tracefile import RunReading
+    from tracer.tracefile import TraceRun
 
 Grid = Mapping[str, Sequence[float]]
 
@@ -60,10 +60,10 @@ def whatif(
 ) -> None:
     """Say which tokens other settings would have chosen, from the recorded logits and random states."""
     from tracer.analysis.processors.settings import Settings
-    from tracer.analysis.whatif.whatif import whatif as replay
-    from tracer.analysis.whatif.whatif import whatif_grid
+    from tracer.analysis.whatif import whatif as replay
+    from tracer.analysis.whatif import whatif_grid
     from tracer.rerun.repeaters import gains_by_torch, make_replayer
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
     if more and not grid:
         raise UsageError(f"{more[0]!r} is one argument too many; a grid begins with --grid.")
@@ -74,7 +74,7 @@ def whatif(
         raise UsageError(f"{both[0]} is given alone and in --grid; choose one.")
     if not axes and not base.changes:
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         run = the_run(recording, run_number)
         replayer = make_replayer(wanted=not no_torch and gains_by_torch(run))
         if axes:
@@ -102,7 +102,7 @@ def _axes(texts: Sequence[str]) -> dict[str, list[float]]:
     return axes
 
 
-def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json: bool) -> None:
+def _print_grid(found: Any, run: TraceRun, names: tuple[str, ...], *, as_json: bool) -> None:
     from reports.terminal.questions.whatif import render_grid
     from reports.view.questions.whatif import grid_view
 
@@ -112,7 +112,7 @@ def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json:
         output_console().print(render_grid(grid_view(found, names, run.tokens)))
 
 
-def _print_report(report: Any, run: RunReading, steps: Callable[[int], bool], *, as_json: bool) -> None:
+def _print_report(report: Any, run: TraceRun, steps: Callable[[int], bool], *, as_json: bool) -> None:
     from reports.terminal.questions.whatif import render_whatif
     from reports.view.questions.whatif import whatif_view
 

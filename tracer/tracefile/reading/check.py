@@ -14,11 +14,11 @@ from tracer.errors import TraceFileError
 from tracer.schema.run import RunEnd, RunStatus
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
-from tracer.tracefile.encoding.rows import plain_rows, step_facts
+from tracer.tracefile.encoding.plain_rows import plain_rows, step_facts
 from tracer.tracefile.reading.database import Database
-from tracer.tracefile.reading.reader import FileInfo, Recording
-from tracer.tracefile.reading.run_reading import RunReading
 from tracer.tracefile.reading.stamps import read_stamps
+from tracer.tracefile.reading.trace_file import FileInfo, TraceFile
+from tracer.tracefile.reading.trace_run import TraceRun
 
 MAX_PROBLEMS = 50
 _MAX_MISSING = 20
@@ -91,7 +91,7 @@ def check_file(path: str | os.PathLike[str]) -> FileReport:
     Raises:
         TraceFileError: it cannot be read as a trace at all; lesser damage is a problem in the report.
     """
-    with Recording(path) as recording, contextlib.closing(Database(path)) as database:
+    with TraceFile(path) as recording, contextlib.closing(Database(path)) as database:
         problems = _Problems()
         with problems.collecting():
             for (found,) in database.rows("PRAGMA integrity_check(20)", (), str):
@@ -140,7 +140,7 @@ class _RunCheck:
         tensor_bytes: bytes of tensors found so far.
     """
 
-    run: RunReading
+    run: TraceRun
     database: Database
     problems: _Problems
     totals: Counter[str]
@@ -228,7 +228,7 @@ def _check_totals(database: Database, problems: _Problems, totals: Counter[str])
             problems.add(f"table {table} has {surplus} rows that belong to no step")
 
 
-def _check_tokens(recording: Recording, problems: _Problems) -> int:
+def _check_tokens(recording: TraceFile, problems: _Problems) -> int:
     count = 0
     with problems.collecting():
         for token in recording.tokens:

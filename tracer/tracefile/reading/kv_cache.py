@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from tracer.errors import UsageError
 from tracer.schema.tensors import ITEM_SIZES
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 
 Part = Literal["key", "value"]
 
 
 @dataclass(frozen=True)
-class CacheReading:
+class TraceCache:
     """Keys and values of every layer after a step; each is read when it is asked for.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 
 
 @dataclass(frozen=True)

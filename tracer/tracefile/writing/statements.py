@@ -13,8 +13,8 @@ from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import digest, token_digest
 from tracer.tracefile.encoding.packing import PackedStep
-from tracer.tracefile.encoding.rows import Value, plain_rows, step_facts
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.plain_rows import Value, plain_rows, step_facts
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.format import MAX_JSON, TENSOR_PART
 
 _BYTES_A_STATEMENT = 1 << 20  # SQLite copies what it is given

@@ -15,7 +15,7 @@ from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain, digest
 from tracer.tracefile.encoding.packing import pack_step
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_header, check_step
 from tracer.tracefile.writing.creation import create_database
 from tracer.tracefile.writing.open_run import OpenRun

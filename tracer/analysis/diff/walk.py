@@ -18,14 +18,14 @@ from tracer.analysis.diff.report import (
 )
 from tracer.analysis.diff.scores import compare_scores, logit_distance, token_difference
 from tracer.analysis.diff.tolerance import Tolerance
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.errors import UsageError
 from tracer.schema.step import Step
 
 
 def diff(
-    a: RunLike,
-    b: RunLike,
+    a: RecordedRun,
+    b: RecordedRun,
     *,
     tolerance: float | None = None,
     rows: Sequence[tuple[int, int]] | None = None,
@@ -89,8 +89,8 @@ class _Walk:
 
     def __init__(
         self,
-        a: RunLike,
-        b: RunLike,
+        a: RecordedRun,
+        b: RecordedRun,
         pairs: tuple[RowPair, ...],
         facts: Sequence[Fact],
         tolerance: float | None,
@@ -174,7 +174,7 @@ def _ended(step: Step, row: int) -> bool:
     return step.scores is not None and bool(step.scores.finished[row])
 
 
-def _notes(a: RunLike, b: RunLike, pairs: Sequence[RowPair], walk: _Walk) -> tuple[str, ...]:
+def _notes(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair], walk: _Walk) -> tuple[str, ...]:
     notes = []
     for name, run in (("A", a), ("B", b)):
         if run.end is None:

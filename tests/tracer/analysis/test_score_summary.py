@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tracer.analysis.scores import numpy_summary
 from tracer.analysis.scores.native import compiled_summary
 from tracer.analysis.scores.numpy_summary import top_indices
-from tracer.analysis.scores.pipeline import summarise
+from tracer.analysis.scores.summary import summarise
 from tracer.schema.step import F32, NO_TOKEN, REMOVED_CAP, ScoreColumns
 
 CAP = 7

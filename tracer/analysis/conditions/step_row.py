@@ -60,7 +60,7 @@ class TokenQuery:
         self._known = -1
         self._found: list[int] = []
 
-    def ids(self, facts: RowFacts) -> list[int]:
+    def ids(self, facts: StepRow) -> list[int]:
         """Ids among the tokens that the recording knows; they are looked for only when it knows more."""
         if isinstance(self._wanted, int):
             return [self._wanted] if 0 <= self._wanted < facts.step.head.vocab_size else []
@@ -80,7 +80,7 @@ def _named(wanted: str, tokens: Mapping[int, TokenText]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class RowFacts:
+class StepRow:
     """One row of a recorded step.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tracer.tracefile.encoding.digests import digest
-from tracer.tracefile.encoding.saved import SavedTensor, tensor_bytes
+from tracer.tracefile.encoding.saved_tensor import SavedTensor, tensor_bytes
 from tracer.tracefile.encoding.validity import INT64, MAX_DIMENSIONS
 from tracer.tracefile.reading.database import Database
 

@@ -15,17 +15,17 @@ import numpy as np
 
 from tracer.analysis.draw import DrawStates, Replayer, context_of, final_scores
 from tracer.analysis.processors.parsing import describe, parse_processors
-from tracer.analysis.processors.processor import Opaque, Placed, ScoreRow, final_row
+from tracer.analysis.processors.processor import Opaque, PlacedProcessor, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import entropy_nats, softmax
-from tracer.analysis.runs import RunLike, saved_logits, scores_device, scores_dtype
+from tracer.analysis.runs import RecordedRun, saved_logits, scores_device, scores_dtype
 from tracer.analysis.whatif.report import FirstDifference, WhatIfReport, WhatIfStep
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.step import F32, Step
 
 
-def whatif(run: RunLike, settings: Settings, *, replayer: Replayer | None = None) -> WhatIfReport:
+def whatif(run: RecordedRun, settings: Settings, *, replayer: Replayer | None = None) -> WhatIfReport:
     """Replay a run with other settings.
 
     Greedy choices need no torch. A drawn token needs the recorded random state and a replayer, unless only
@@ -54,7 +54,7 @@ def whatif(run: RunLike, settings: Settings, *, replayer: Replayer | None = None
 
 
 def whatif_grid(
-    run: RunLike,
+    run: RecordedRun,
     grid: Mapping[str, Sequence[float]],
     *,
     base: Settings | None = None,
@@ -88,7 +88,7 @@ class _Chosen(NamedTuple):
 class _Replay:
     """Goes through a run step by step."""
 
-    def __init__(self, run: RunLike, settings: Settings, replayer: Replayer | None) -> None:
+    def __init__(self, run: RecordedRun, settings: Settings, replayer: Replayer | None) -> None:
         self._run = run
         self._replayer = replayer
         self._states = DrawStates(run, replayer) if replayer else None
@@ -161,7 +161,9 @@ class _Replay:
             found = _estimate(found)
         return found
 
-    def _transformers(self, step: Step, known: RowStages, placed: Sequence[Placed]) -> ScoreRow | None:
+    def _transformers(
+        self, step: Step, known: RowStages, placed: Sequence[PlacedProcessor]
+    ) -> ScoreRow | None:
         """The same by transformers' own processors; None without torch."""
         head, row = step.head, known.rows[self._common]
         if self._replayer is None or not placed:

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tracer.analysis.processors.processor import Context, Placed, ScoreRow
+from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow
 from tracer.schema.step import F32, NO_TOKEN, ScoreColumns
 
 
 def recorded_rows(
-    columns: ScoreColumns, row: int, placed: Sequence[Placed], *, vocab: int, cap: int, context: Context
+    columns: ScoreColumns,
+    row: int,
+    placed: Sequence[PlacedProcessor],
+    *,
+    vocab: int,
+    cap: int,
+    context: Context,
 ) -> list[ScoreRow]:
     """The row at every stage as far as it was recorded.
 

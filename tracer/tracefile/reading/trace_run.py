@@ -12,16 +12,16 @@ from tracer.errors import UsageError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.tracefile.encoding.digests import digest
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_header
 from tracer.tracefile.reading.database import OPTIONAL_BYTES, OPTIONAL_TEXT, Database
-from tracer.tracefile.reading.kv_cache import CacheReading
+from tracer.tracefile.reading.kv_cache import TraceCache
+from tracer.tracefile.reading.saved_tensors import read_tensor, tensor_layout, tensor_names
 from tracer.tracefile.reading.stamps import read_stamps
 from tracer.tracefile.reading.steps import StepSequence
-from tracer.tracefile.reading.stored_tensors import read_tensor, tensor_layout, tensor_names
 
 
-class RunReading:
+class TraceRun:
     """One run of a trace.
 
     Args:
@@ -117,7 +117,7 @@ class RunReading:
         """Dtype and shape of a saved tensor, without reading its values (see :meth:`tensor`)."""
         return tensor_layout(self._database, self.number, step, name)
 
-    def cache_at(self, step: int) -> CacheReading:
+    def cache_at(self, step: int) -> TraceCache:
         """The KV cache after a step, from the slots that ``--save kv`` stored of each step up to it.
 
         Args:
@@ -141,7 +141,7 @@ class RunReading:
         if self.steps.number(1).head.cache_before.length:
             raise UsageError("The run began with a filled KV cache, whose slots a trace does not hold.")
         after = self.steps.number(step).head.cache_after
-        return CacheReading(
+        return TraceCache(
             step, after.layers, after.length, lambda number, name: self.saved_tensor(number, name), numbers
         )
 

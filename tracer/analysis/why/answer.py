@@ -10,14 +10,14 @@ from tracer.analysis.draw import Replayer
 from tracer.analysis.processors.processor import I64, Context, ScoreRow
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
-    RunLike,
+    RecordedRun,
     check_row,
     history_of,
     saved_logits,
     scores_device,
     step_of,
 )
-from tracer.analysis.why.report import NEEDS_LOGITS, Rank, StageView, Verdict, WhyReport
+from tracer.analysis.why.report import NEEDS_LOGITS, Rank, TokenStage, Verdict, WhyReport
 from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
@@ -66,7 +66,7 @@ def why(
 
 
 def why_in_run(
-    run: RunLike,
+    run: RecordedRun,
     number: int,
     token: int,
     row: int = 0,
@@ -153,7 +153,7 @@ class _Answer:
         # In a row that is known in part, -inf may stand for "not recorded".
         return score if row.complete or score > -np.inf else None
 
-    def _stage(self, stage: int) -> StageView:
+    def _stage(self, stage: int) -> TokenStage:
         row, score = self._known.rows[stage], self._score(stage)
         info = self._header.processors[stage - 1] if stage else None
         kept = int(self._columns.kept[stage, self._row])
@@ -162,8 +162,8 @@ class _Answer:
         if stage and before is not None and before > -np.inf:
             base = self._known.rows[stage - 1]
             placed = self._known.placed[stage - 1]
-            cut, cut_exact = placed.processor.cut(base, self._token), self._line_known(stage)
-        return StageView(
+            cut, cut_exact = placed.processor.cutoff(base, self._token), self._line_known(stage)
+        return TokenStage(
             stage=stage,
             list_name=info.list_name if info else "raw",
             class_name=info.class_name if info else "",
@@ -217,7 +217,7 @@ class _Answer:
             return Rank(value, exact=True)
         return Rank(value, exact=False, at_most=value + max(0, kept - row.kept))
 
-    def _verdict(self, chosen: int, stages: Sequence[StageView]) -> Verdict:
+    def _verdict(self, chosen: int, stages: Sequence[TokenStage]) -> Verdict:
         if self._columns.finished[self._row]:
             return "padding"
         if self._token == chosen:
@@ -231,7 +231,7 @@ class _Answer:
             return "undecided"
         return "lost the draw" if self._header.do_sample else "not the highest score"
 
-    def _probability(self, stages: Sequence[StageView]) -> float | None:
+    def _probability(self, stages: Sequence[TokenStage]) -> float | None:
         if self._place is not None:
             return float(self._columns.probabilities[self._row, self._place])
         if stages[-1].score == -np.inf:
@@ -239,7 +239,7 @@ class _Answer:
         final = self._known.rows[-1]
         return float(softmax(final.scores)[self._token]) if final.complete else None
 
-    def _notes(self, stages: Sequence[StageView]) -> tuple[str, ...]:
+    def _notes(self, stages: Sequence[TokenStage]) -> tuple[str, ...]:
         notes = list(self._known.notes)
         if stages[0].score is None:
             notes.append(f"Without saved logits: {NEEDS_LOGITS}.")
