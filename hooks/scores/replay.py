@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from tracer.schema.arrays import F32, I64
 from transformers.generation import logits_process as library
 
 from tracer.analysis.draw import Drawn
 from tracer.analysis.processors.parsing import KINDS, settings_of
-from tracer.analysis.processors.processor import I64, PlacedProcessor
+from tracer.analysis.processors.processor import PlacedProcessor
 from tracer.errors import UnsupportedError
-from tracer.schema.step import F32
 
 _DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tracer.schema.arrays import I32
 
 from tracer.schema.run import Anchor, ProcessorInfo, PromptRow, RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import I32, NO_TOKEN, ScoreColumns, Step, StepHead
+from tracer.schema.step import NO_TOKEN, ScoreColumns, Step, StepHead
 from tracer.schema.tensors import IntValues, NamedTensor
 from tracer.tracefile import TraceRun
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from tracer.analysis.processors.parsing import parse_processors
-from tracer.analysis.processors.processor import I64, Context, PlacedProcessor, ScoreRow
+from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow
 from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
@@ -31,7 +31,8 @@ from tracer.analysis.runs import (
     step_of,
 )
 from tracer.errors import UnsupportedError, UsageError
-from tracer.schema.step import F32, Step, StepHead
+from tracer.schema.arrays import F32, I64
+from tracer.schema.step import Step, StepHead
 
 
 @dataclass(frozen=True, eq=False)

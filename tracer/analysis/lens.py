@@ -8,7 +8,7 @@ import numpy as np
 
 from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_token, step_of
 from tracer.errors import UsageError
-from tracer.schema.step import F32, I32
+from tracer.schema.arrays import F32, I32
 
 NAMES = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
 """The saved tensors: ``[layers, batch, tokens]`` twice, ``[layers, batch]`` twice."""

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.processors.processor import I64
 from tracer.errors import UsageError
+from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import F32, Step, StepHead
+from tracer.schema.step import Step, StepHead
 
 LOGITS = "logits"
 """Name of the saved raw logits of a step, ``[batch, vocabulary]``."""

@@ -7,15 +7,12 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from tracer.schema.arrays import F32, I32, Bools
 from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
 from tracer.schema.run import StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
-
-F32 = npt.NDArray[np.float32]
-I32 = npt.NDArray[np.int32]
 
 NO_TOKEN = -1
 """Fills the end of a row's token list where another row of the batch has more."""
@@ -287,7 +284,7 @@ class ScoreColumns:
     chosen_rank: I32
     chosen_scores: F32
     chosen_probability: F32
-    finished: npt.NDArray[np.bool_]
+    finished: Bools
 
 
 @dataclass(frozen=True, eq=False)

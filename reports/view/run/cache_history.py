@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from tracer.schema.arrays import F32, I32
 
-from tracer.schema.step import F32, I32, Step
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True, eq=False)

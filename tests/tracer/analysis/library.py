@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from tracer.schema.arrays import F32, I64
 
 from hooks.scores.replay import make_processor
 from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
-from tracer.analysis.processors.processor import I64, PlacedProcessor, Processor
-from tracer.schema.step import F32
+from tracer.analysis.processors.processor import PlacedProcessor, Processor
 
 
 @dataclass(frozen=True, eq=False)

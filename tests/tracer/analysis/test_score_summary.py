@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracer.schema.arrays import F32
 
-from tracer.analysis.scores import numpy_summary
+from tracer.analysis.scores import summary
 from tracer.analysis.scores.native import compiled_summary
 from tracer.analysis.scores.numpy_summary import top_indices
 from tracer.analysis.scores.summary import summarise
-from tracer.schema.step import F32, NO_TOKEN, REMOVED_CAP, ScoreColumns
+from tracer.schema.step import NO_TOKEN, REMOVED_CAP, ScoreColumns
 
 CAP = 7
 WAYS = ("compiled", "plain")
@@ -213,12 +214,12 @@ def test_scores_of_double_precision(way: str) -> None:
 def test_single_precision_is_left_to_the_compiled_part_where_it_is(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = compiled_summary if way == "plain" else numpy_summary
+    other = (compiled_summary, "compiled_columns") if way == "plain" else (summary, "numpy_columns")
 
     def unwanted(*_: Any) -> Any:
         raise AssertionError("the other way was taken")
 
-    monkeypatch.setattr(other, "summarise", unwanted)
+    monkeypatch.setattr(*other, unwanted)
     got = summary_of(way, np.zeros((2, 1, 300), dtype=np.float32), [9], CAP)
     assert got.kept.tolist() == [[300], [300]]
 
@@ -229,4 +230,4 @@ def test_a_token_that_is_not_in_the_vocabulary_is_refused(chosen: int) -> None:
         pytest.skip("built without a C compiler")
     scores = np.zeros((2, 1, 300), dtype=np.float32)
     with pytest.raises(ValueError, match="do not agree"):
-        compiled_summary.summarise(scores, np.array([chosen], dtype=np.int32), CAP)
+        compiled_summary.compiled_columns(scores, np.array([chosen], dtype=np.int32), CAP)

@@ -10,8 +10,9 @@ from tracer.analysis.diff.report import LogitDistance, NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.processors.softmax import log_softmax
 from tracer.analysis.runs import RecordedRun, saved_logits
+from tracer.schema.arrays import F32
 from tracer.schema.run import StopName
-from tracer.schema.step import F32, NO_TOKEN, ScoreColumns, Step
+from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
 
 
 def compare_scores(

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from tracer.analysis.processors.processor import I64, Context, Processor, ScoreRow
+from tracer.analysis.processors.processor import Context, Processor, ScoreRow
 from tracer.analysis.processors.softmax import log_softmax
-from tracer.schema.step import F32
+from tracer.schema.arrays import F32, I64
 
 
 @dataclass(frozen=True)

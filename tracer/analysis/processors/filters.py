@@ -13,11 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tracer.analysis.processors.processor import NOBODY, Bools, Context, Cutoff, Processor, ScoreRow
+from tracer.analysis.processors.processor import NOBODY, Context, Cutoff, Processor, ScoreRow
 from tracer.analysis.processors.softmax import (
     TINY,
     UNIT,
-    Order,
     cumulated,
     entropy_nats,
     kth_highest,
@@ -26,7 +25,7 @@ from tracer.analysis.processors.softmax import (
     softmax,
     sum_error,
 )
-from tracer.schema.step import F32
+from tracer.schema.arrays import F32, Bools, Indices
 
 _FEW_UNITS = 16 * UNIT
 _CERTAIN = 1e-4
@@ -140,7 +139,7 @@ class TopP(Filter):
             "probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low
         )
 
-    def _looked_at(self, scores: F32) -> Order:
+    def _looked_at(self, scores: F32) -> Indices:
         """Removed tokens add nothing to any sum, so they need no sorting; all tokens where one is NaN."""
         alive = np.flatnonzero(scores > -np.inf)
         if self.filter_value == -math.inf and alive.size and not np.isnan(scores).any():
@@ -148,7 +147,7 @@ class TopP(Filter):
         return np.arange(scores.size)
 
     @staticmethod
-    def _sums(scores: F32) -> tuple[Order, F32]:
+    def _sums(scores: F32) -> tuple[Indices, F32]:
         order = rising(scores)
         return order, cumulated(softmax(scores)[order])
 
@@ -311,7 +310,7 @@ class Typical(Filter):
         return Cutoff("surprise", value, line, line - value, None)
 
 
-def _highest(scores: F32, count: int) -> Order:
+def _highest(scores: F32, count: int) -> Indices:
     """Indices of the highest scores, equal ones by index."""
     if count == 1:
         return np.array([scores.argmax()])

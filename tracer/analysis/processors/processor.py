@@ -17,13 +17,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from tracer.schema.arrays import F32, I64
 from tracer.schema.run import ProcessorInfo
-from tracer.schema.step import F32
 
-I64 = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 ListName = Literal["logits_processor", "logits_warper"]
 
 NOBODY: I64 = np.empty(0, dtype=np.int64)

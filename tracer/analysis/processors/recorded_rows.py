@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow
-from tracer.schema.step import F32, NO_TOKEN, ScoreColumns
+from tracer.schema.arrays import F32
+from tracer.schema.step import NO_TOKEN, ScoreColumns
 
 
 def recorded_rows(

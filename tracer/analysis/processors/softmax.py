@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from tracer.schema.step import F32
-
-F64 = npt.NDArray[np.float64]
-Order = npt.NDArray[np.intp]
+from tracer.schema.arrays import F32, F64, Indices
 
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
@@ -69,7 +65,7 @@ def sum_error(count: int) -> float:
     return UNIT * (8.0 + 2.0 * float(np.sqrt(count)))
 
 
-def rising(scores: F32) -> Order:
+def rising(scores: F32) -> Indices:
     """Indices in rising order, equal scores by index, NaN last.
 
     The warpers call ``torch.sort`` without ``stable=True``. Which of two equal scores comes first is then up

@@ -1,7 +1,8 @@
-"""The summary of scores in NumPy, for where it is not compiled, and for scores of double precision."""
+"""The score summary in NumPy: for scores of double precision, and for installations without a C compiler."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,18 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.step import I32, NO_TOKEN, REMOVED_CAP
+from tracer.schema.arrays import F64, I32, Bools, Indices
+from tracer.schema.step import NO_TOKEN, REMOVED_CAP
 
 Scores = npt.NDArray[np.floating[Any]]
-F64 = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.intp]
 
 _GROUP = 64
 
 
-def summarise(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
-    """What :func:`tracer.analysis.scores.pipeline.summarise` finds out, by the name of the column."""
+def numpy_columns(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
+    """The columns of :func:`tracer.analysis.scores.summary.summarise` by name, computed in NumPy."""
     rows = [_summarise_row(scores[:, row], int(chosen[row]), cap) for row in range(chosen.size)]
     width = max(row.tokens.size for row in rows)
 
@@ -38,16 +37,16 @@ def summarise(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArray[An
         "entropy": by_stage("entropy", np.float32),
         "removed_tokens": np.stack([row.removed_tokens for row in rows], axis=1),
         "candidates": np.array([row.candidates for row in rows], dtype=np.int32),
-        "chosen_rank": by_stage("chosen_rank", np.int32),
-        "chosen_scores": by_stage("chosen_scores", np.float32),
-        "chosen_probability": np.array([row.chosen_probability for row in rows], dtype=np.float32),
+        "chosen_rank": np.array([row.choice.rank for row in rows], dtype=np.int32).T,
+        "chosen_scores": np.array([row.choice.scores for row in rows], dtype=np.float32).T,
+        "chosen_probability": np.array([row.choice.probability for row in rows], dtype=np.float32),
     }
 
 
 def top_indices(scores: Scores, count: int) -> Indices:
     """Indices of the highest scores, highest first, equal scores by index.
 
-    NaN scores and removed ones (``-inf``) are left out.
+    NaN scores and removed ones (``-inf``) are skipped.
 
     Args:
         scores: ``[V]``.
@@ -68,6 +67,15 @@ def top_indices(scores: Scores, count: int) -> Indices:
 
 
 @dataclass(frozen=True)
+class _Choice:
+    """The chosen token of one row: rank and score at each of S stages, and its final probability."""
+
+    rank: list[int]
+    scores: list[float]
+    probability: float
+
+
+@dataclass(frozen=True)
 class _Row:
     """The columns of one row: S stages, T tokens."""
 
@@ -81,14 +89,12 @@ class _Row:
     entropy: list[float]
     removed_tokens: I32
     candidates: int
-    chosen_rank: list[int]
-    chosen_scores: list[float]
-    chosen_probability: float
+    choice: _Choice
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """One stage of a row, and softmax over the tokens that it kept.
+    """One stage of a row, and the softmax over the tokens that it kept.
 
     Attributes:
         scores: ``[V]``.
@@ -131,11 +137,11 @@ class _Stage:
 
 @dataclass(frozen=True)
 class _Change:
-    """What a stage did.
+    """How a stage differs from the one before.
 
     Attributes:
-        changed: how many scores differ from the stage before.
-        gone: indices of the tokens that it removed.
+        changed: number of scores that differ.
+        gone: indices of the tokens that the stage removed.
         mass: their probability before.
     """
 
@@ -150,7 +156,7 @@ _NO_CHANGE = _Change(0, np.empty(0, dtype=np.intp), 0.0)
 def _stage(scores: Scores) -> _Stage:
     alive = scores > -np.inf
     top = float(np.max(scores, where=alive, initial=-np.inf))
-    # A score of +inf takes all; inf - inf is NaN, as it is in torch.
+    # A score of +inf takes all the probability; inf - inf is NaN, as in torch.
     below = np.where(alive, scores - (top if top > -np.inf else 0.0), 0).astype(scores.dtype)
     weights = np.where(alive, np.exp(below), 0).astype(scores.dtype)
     # Not np.vdot: its BLAS wakes a second thread that goes on spinning on a core the model needs.
@@ -172,12 +178,8 @@ def _next_stage(before: _Stage, scores: Scores) -> tuple[_Stage, _Change]:
 
 def _summarise_row(scores: Scores, chosen: int, cap: int) -> _Row:
     with np.errstate(invalid="ignore"):
-        stages, changes = [_stage(scores[0])], [_NO_CHANGE]
-        for after in scores[1:]:
-            stage, change = _next_stage(stages[-1], after)
-            stages.append(stage)
-            changes.append(change)
-        raw, final, made = stages[0], stages[-1], chosen != NO_TOKEN
+        stages, changes = _compare_stages(scores)
+        raw, final = stages[0], stages[-1]
         tokens = _recorded_tokens(raw, final, chosen, cap)
         return _Row(
             tokens=tokens,
@@ -190,14 +192,33 @@ def _summarise_row(scores: Scores, chosen: int, cap: int) -> _Row:
             entropy=[stage.entropy for stage in stages],
             removed_tokens=np.array([_listed(change) for change in changes]),
             candidates=int(np.count_nonzero(final.weights > 0)),
-            chosen_rank=[stage.rank(chosen) if made else 0 for stage in stages],
-            chosen_scores=[float(stage.scores[chosen]) if made else np.nan for stage in stages],
-            chosen_probability=float(final.probability(final.scores[[chosen]])[0]) if made else np.nan,
+            choice=_describe_choice(stages, chosen),
         )
 
 
+def _compare_stages(scores: Scores) -> tuple[list[_Stage], list[_Change]]:
+    """Every stage of a row ``[S, V]``, and how it differs from the stage before."""
+    stages, changes = [_stage(scores[0])], [_NO_CHANGE]
+    for after in scores[1:]:
+        stage, change = _next_stage(stages[-1], after)
+        stages.append(stage)
+        changes.append(change)
+    return stages, changes
+
+
+def _describe_choice(stages: Sequence[_Stage], chosen: int) -> _Choice:
+    if chosen == NO_TOKEN:
+        return _Choice([0] * len(stages), [np.nan] * len(stages), np.nan)
+    final = stages[-1]
+    return _Choice(
+        rank=[stage.rank(chosen) for stage in stages],
+        scores=[float(stage.scores[chosen]) for stage in stages],
+        probability=float(final.probability(final.scores[[chosen]])[0]),
+    )
+
+
 def _listed(change: _Change) -> I32:
-    """``[REMOVED_CAP]`` the removed tokens where they are few, else none."""
+    """``[REMOVED_CAP]`` the removed tokens if at most that many, else none."""
     listed = np.full(REMOVED_CAP, NO_TOKEN, dtype=np.int32)
     if change.gone.size <= REMOVED_CAP:
         listed[: change.gone.size] = change.gone

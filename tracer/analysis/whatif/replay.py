@@ -22,7 +22,8 @@ from tracer.analysis.runs import RecordedRun, saved_logits, scores_device, score
 from tracer.analysis.whatif.report import FirstDifference, WhatIfReport, WhatIfStep
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UnsupportedError, UsageError
-from tracer.schema.step import F32, Step
+from tracer.schema.arrays import F32
+from tracer.schema.step import Step
 
 
 def whatif(run: RecordedRun, settings: Settings, *, replayer: Replayer | None = None) -> WhatIfReport:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tracer.analysis.draw import Replayer
-from tracer.analysis.processors.processor import I64, Context, ScoreRow
+from tracer.analysis.processors.processor import Context, ScoreRow
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
     RecordedRun,
@@ -21,8 +21,9 @@ from tracer.analysis.why.report import NEEDS_LOGITS, Rank, TokenStage, Verdict, 
 from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
+from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import F32, NO_TOKEN, Step
+from tracer.schema.step import NO_TOKEN, Step
 
 
 def why(

@@ -13,8 +13,9 @@ from tracer.analysis.processors.processor import Context, Opaque, PlacedProcesso
 from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.runs import scores_device, scores_dtype
 from tracer.errors import UnsupportedError, UsageError
+from tracer.schema.arrays import F32
 from tracer.schema.run import RunHeader
-from tracer.schema.step import F32, ScoreColumns, Step, StepHead
+from tracer.schema.step import ScoreColumns, Step, StepHead
 
 
 @dataclass(frozen=True, eq=False)
