@@ -93,7 +93,7 @@ class Interventions:
         index = found[0]
         element = self._elements[index]
         self._patches.set(element, attribute, _checked(element, attribute, name, value))
-        shown = f"{name} {getattr(element, attribute)}"
+        shown = Intervention.setting_detail(name, getattr(element, attribute))
         since = step + 1 if stages > index + 1 else step
         self._settings = [each for each in self._settings if each.name != attribute]
         self._settings.append(_Setting(attribute, shown, since))

@@ -153,11 +153,30 @@ class Intervention(Record):
 
     Attributes:
         kind: ``force``, ``ban`` or ``set``.
-        detail: what, as the user would type it.
+        detail: for ``force`` and ``ban`` the token as the user sees it; for ``set`` the text ``NAME VALUE``,
+            which :meth:`setting_detail` writes and :attr:`setting` reads.
     """
 
     kind: Literal["force", "ban", "set"]
     detail: str
+
+    @staticmethod
+    def setting_detail(name: str, value: float) -> str:
+        """The detail of a changed setting.
+
+        Args:
+            name: the setting, by its name in the generation config or at the processor.
+            value: its new value.
+        """
+        return f"{name} {value}"
+
+    @property
+    def setting(self) -> tuple[str, str] | None:
+        """Name and new value of a changed setting; None for the other kinds."""
+        if self.kind != "set":
+            return None
+        name, _, value = self.detail.rpartition(" ")
+        return name, value
 
 
 class StepHead(Record):

@@ -31,7 +31,7 @@ precision (cache on or off; other padding; other dtype, attention, device, batch
 another model. ``length``: one stopped earlier. ``unknown``: the recordings do not say.
 """
 
-FactKind = Literal[
+HeaderAspect = Literal[
     "prompt",
     "settings",
     "processors",
@@ -48,7 +48,7 @@ FactKind = Literal[
 
 
 @dataclass(frozen=True)
-class Fact:
+class HeaderDifference:
     """Something known before the first step in which the runs differ.
 
     Attributes:
@@ -58,7 +58,7 @@ class Fact:
         b: its value in run B.
     """
 
-    kind: FactKind
+    kind: HeaderAspect
     name: str
     a: str
     b: str
@@ -192,7 +192,7 @@ class DiffReport:
     same: bool
     reason: Reason
     explanation: str
-    facts: tuple[Fact, ...]
+    facts: tuple[HeaderDifference, ...]
     rows: tuple[RowPair, ...]
     tokens: tuple[TokenDifference, ...]
     first: NumberDifference | None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tracer.analysis.diff.headers import check_comparable, header_facts, pair_rows, same_batch
+from tracer.analysis.diff.headers import check_comparable, header_differences, pair_rows, same_batch
 from tracer.analysis.diff.layers import LayerComparison
 from tracer.analysis.diff.reason import Evidence, find_reason
 from tracer.analysis.diff.report import (
     DiffReport,
-    Fact,
+    HeaderDifference,
     LogitDistance,
     NumberDifference,
     RowPair,
@@ -53,7 +53,7 @@ def diff(
         raise UsageError(f"a tolerance of {tolerance} is not possible: it must be at least 0")
     check_comparable(a.header, b.header)
     pairs = pair_rows(a.header, b.header, rows)
-    facts = header_facts(a, b, pairs)
+    facts = header_differences(a, b, pairs)
     walk = _Walk(a, b, pairs, facts, tolerance)
     walk.run()
     reason, explanation = find_reason(walk.evidence(facts, pairs))
@@ -92,7 +92,7 @@ class _Walk:
         a: RecordedRun,
         b: RecordedRun,
         pairs: tuple[RowPair, ...],
-        facts: Sequence[Fact],
+        facts: Sequence[HeaderDifference],
         tolerance: float | None,
     ) -> None:
         self._a, self._b = a, b
@@ -121,7 +121,7 @@ class _Walk:
             self.steps += 1
             self._step(left, right)
 
-    def evidence(self, facts: tuple[Fact, ...], pairs: tuple[RowPair, ...]) -> Evidence:
+    def evidence(self, facts: tuple[HeaderDifference, ...], pairs: tuple[RowPair, ...]) -> Evidence:
         """What was found, for the search of a reason."""
         return Evidence(
             facts=facts,

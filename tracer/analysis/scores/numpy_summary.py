@@ -22,25 +22,25 @@ def numpy_columns(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArra
     """The columns of :func:`tracer.analysis.scores.summary.summarise` by name, computed in NumPy."""
     rows = [_summarise_row(scores[:, row], int(chosen[row]), cap) for row in range(chosen.size)]
     width = max(row.tokens.size for row in rows)
-
-    def by_stage(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
-        return np.array([getattr(row, name) for row in rows], dtype=dtype).T
-
     return {
         "tokens": np.array([_padded(row.tokens, width, NO_TOKEN) for row in rows], dtype=np.int32),
         "scores": np.stack([_padded(row.scores, width, -np.inf) for row in rows], axis=1).astype(np.float32),
         "probabilities": np.array([_padded(row.probabilities, width, 0.0) for row in rows], dtype=np.float32),
-        "kept": by_stage("kept", np.int32),
-        "changed": by_stage("changed", np.int32),
-        "removed": by_stage("removed", np.int32),
-        "mass_removed": by_stage("mass_removed", np.float32),
-        "entropy": by_stage("entropy", np.float32),
+        "kept": _column(rows, "kept", np.int32).T,
+        "changed": _column(rows, "changed", np.int32).T,
+        "removed": _column(rows, "removed", np.int32).T,
+        "mass_removed": _column(rows, "mass_removed", np.float32).T,
+        "entropy": _column(rows, "entropy", np.float32).T,
         "removed_tokens": np.stack([row.removed_tokens for row in rows], axis=1),
-        "candidates": np.array([row.candidates for row in rows], dtype=np.int32),
-        "chosen_rank": np.array([row.choice.rank for row in rows], dtype=np.int32).T,
-        "chosen_scores": np.array([row.choice.scores for row in rows], dtype=np.float32).T,
-        "chosen_probability": np.array([row.choice.probability for row in rows], dtype=np.float32),
+        "candidates": _column(rows, "candidates", np.int32),
+        "chosen_rank": _column(rows, "chosen_rank", np.int32).T,
+        "chosen_scores": _column(rows, "chosen_scores", np.float32).T,
+        "chosen_probability": _column(rows, "chosen_probability", np.float32),
     }
+
+
+def _column(rows: Sequence[_Row], name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.array([getattr(row, name) for row in rows], dtype=dtype)
 
 
 def top_indices(scores: Scores, count: int) -> Indices:
@@ -67,15 +67,6 @@ def top_indices(scores: Scores, count: int) -> Indices:
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """The chosen token of one row: rank and score at each of S stages, and its final probability."""
-
-    rank: list[int]
-    scores: list[float]
-    probability: float
-
-
-@dataclass(frozen=True)
 class _Row:
     """The columns of one row: S stages, T tokens."""
 
@@ -89,7 +80,9 @@ class _Row:
     entropy: list[float]
     removed_tokens: I32
     candidates: int
-    choice: _Choice
+    chosen_rank: list[int]
+    chosen_scores: list[float]
+    chosen_probability: float
 
 
 @dataclass(frozen=True)
@@ -131,8 +124,16 @@ class _Stage:
         return np.exp(scores.astype(np.float64) - self.top) / self.total
 
     def rank(self, token: int) -> int:
-        """Rank of a token among all, from 1; equal scores share the better one."""
-        return 1 + int(np.count_nonzero(self.scores > self.scores[token]))
+        """Rank of a token among all, from 1; equal scores share the better one. 0 for no token."""
+        return 0 if token == NO_TOKEN else 1 + int(np.count_nonzero(self.scores > self.scores[token]))
+
+    def score(self, token: int) -> float:
+        """Score of a token; NaN for no token."""
+        return float("nan") if token == NO_TOKEN else float(self.scores[token])
+
+    def probability_of(self, token: int) -> float:
+        """Probability of a token; NaN for no token."""
+        return float("nan") if token == NO_TOKEN else float(self.probability(self.scores[[token]])[0])
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,9 @@ def _summarise_row(scores: Scores, chosen: int, cap: int) -> _Row:
             entropy=[stage.entropy for stage in stages],
             removed_tokens=np.array([_listed(change) for change in changes]),
             candidates=int(np.count_nonzero(final.weights > 0)),
-            choice=_describe_choice(stages, chosen),
+            chosen_rank=[stage.rank(chosen) for stage in stages],
+            chosen_scores=[stage.score(chosen) for stage in stages],
+            chosen_probability=final.probability_of(chosen),
         )
 
 
@@ -204,17 +207,6 @@ def _compare_stages(scores: Scores) -> tuple[list[_Stage], list[_Change]]:
         stages.append(stage)
         changes.append(change)
     return stages, changes
-
-
-def _describe_choice(stages: Sequence[_Stage], chosen: int) -> _Choice:
-    if chosen == NO_TOKEN:
-        return _Choice([0] * len(stages), [np.nan] * len(stages), np.nan)
-    final = stages[-1]
-    return _Choice(
-        rank=[stage.rank(chosen) for stage in stages],
-        scores=[float(stage.scores[chosen]) for stage in stages],
-        probability=float(final.probability(final.scores[[chosen]])[0]),
-    )
 
 
 def _listed(change: _Change) -> I32:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tracer.analysis.draw import Replayer
+from tracer.analysis.processors.filters import TopK
 from tracer.analysis.processors.processor import Context, ScoreRow
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
@@ -156,39 +158,48 @@ class _Answer:
 
     def _stage(self, stage: int) -> TokenStage:
         row, score = self._known.rows[stage], self._score(stage)
-        info = self._header.processors[stage - 1] if stage else None
         kept = int(self._columns.kept[stage, self._row])
-        before = self._score(stage - 1) if stage else None
-        cut, cut_exact = None, False
-        if stage and before is not None and before > -np.inf:
-            base = self._known.rows[stage - 1]
-            placed = self._known.placed[stage - 1]
-            cut, cut_exact = placed.processor.cutoff(base, self._token), self._line_known(stage)
-        return TokenStage(
+        view = TokenStage(
             stage=stage,
-            list_name=info.list_name if info else "raw",
-            class_name=info.class_name if info else "",
-            settings=dict(info.settings) if info else {},
+            list_name="raw",
+            class_name="",
+            settings={},
             kept=kept,
             score=score,
             at_most=row.bound if score is None else None,
             rank=self._rank(stage, row, score, kept),
-            changed=None if score is None or (stage and before is None) else bool(stage) and score != before,
+            changed=None if score is None else False,
+            removed=False,
+        )
+        return self._after_processor(view) if stage else view
+
+    def _after_processor(self, view: TokenStage) -> TokenStage:
+        """A stage with what its processor did to the token."""
+        stage, score, before = view.stage, view.score, self._score(view.stage - 1)
+        info = self._header.processors[stage - 1]
+        cutoff = None
+        if before is not None and before > -np.inf:
+            processor = self._known.placed[stage - 1].processor
+            cutoff = processor.cutoff(self._known.rows[stage - 1], self._token)
+        return replace(
+            view,
+            list_name=info.list_name,
+            class_name=info.class_name,
+            settings=dict(info.settings),
+            changed=None if score is None or before is None else score != before,
             removed=self._removed(stage, before, score),
-            cut=cut,
-            cut_exact=cut_exact,
+            cut=cutoff,
+            cut_exact=before is not None and before > -np.inf and self._cutoff_known(stage),
         )
 
-    def _line_known(self, stage: int) -> bool:
-        """Whether every token that has a say in the line is known."""
+    def _cutoff_known(self, stage: int) -> bool:
+        """Whether every token that influences the cutoff of a stage's filter is known."""
         before, after = self._known.rows[stage - 1], self._known.rows[stage]
-        # All that top-k left is known, so the lowest of that is known, which is the line.
-        by_rank = self._known.placed[stage - 1].name == "TopKLogitsWarper"
+        # All that top-k kept is known, so the lowest of that is known, which is the cutoff.
+        by_rank = isinstance(self._known.placed[stage - 1].processor, TopK)
         return before.complete or (by_rank and after.complete and before.bound < np.inf)
 
     def _removed(self, stage: int, before: float | None, score: float | None) -> bool | None:
-        if stage == 0:
-            return False
         if before is not None:
             return before > -np.inf and score == -np.inf
         if self._alive_before(stage):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tracer.analysis.processors.filters import Typical
-from tracer.analysis.processors.processor import Opaque, PlacedProcessor, ScoreRow, final_row
+from tracer.analysis.processors.processor import Opaque, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.why.report import Change, Goal
@@ -45,6 +45,9 @@ _GRIDS = {
     "min_p": _Grid(1e-5, 0, 100_000, (-1,)),
     "repetition_penalty": _Grid(1e-3, 1, 10_000, (1, -1)),
 }
+_ONLY_REMOVES = ("top_k", "top_p", "min_p")
+"""Settings that remove tokens and leave the scores of the others alone."""
+
 _GROWTH = 1.4
 
 
@@ -93,7 +96,7 @@ class _Search:
 
     def change(self, goal: Goal, setting: str) -> Change:
         now = KNOBS[setting].value((*self._fixed, *self._placed))
-        reason = self._hopeless(goal, setting, now)
+        reason = self._obstacle(goal, setting, now)
         if reason:
             return Change(goal, setting, now, None, reason=reason)
         grid = _GRIDS[setting]
@@ -109,23 +112,23 @@ class _Search:
         probability = float(softmax(row.scores)[self._token]) if row.complete else None
         return Change(goal, setting, now, needed, probability, exact=row.exact)
 
-    def _hopeless(self, goal: Goal, setting: str, now: float) -> str:
-        """Why no value can help; empty if one may."""
+    def _obstacle(self, goal: Goal, setting: str, now: float) -> str:
+        """Why no value of a setting can reach the goal; empty if one may."""
         knob = KNOBS[setting]
         if any(isinstance(each.processor, knob.kind) for each in self._fixed):
             return "a processor that cannot be repeated comes after it"
         if knob.list_name == "logits_warper" and not self._do_sample:
             return "the run was greedy, so there are no warpers"
-        if setting in ("top_k", "top_p", "min_p") and knob.is_off(now):
+        if setting in _ONLY_REMOVES and knob.is_off(now):
             return "it is not in use"
-        reorders = setting == "repetition_penalty" or any(_may_drop_the_top(each) for each in self._placed)
-        if goal == "greedy" and not reorders:
+        if goal == "greedy" and not self._may_change_the_top(setting):
             return "it does not change which token scores highest"
         return ""
 
-
-def _may_drop_the_top(placed: PlacedProcessor) -> bool:
-    return isinstance(placed.processor, Typical)
+    def _may_change_the_top(self, setting: str) -> bool:
+        """Whether a setting can change which token scores highest: by its scores, or by removing the top."""
+        removes_top = any(isinstance(each.processor, Typical) for each in self._placed)
+        return setting == "repetition_penalty" or removes_top
 
 
 def _settings(setting: str, value: float) -> Settings:

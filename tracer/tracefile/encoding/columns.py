@@ -24,7 +24,7 @@ import numpy.typing as npt
 from tracer.schema.step import CacheColumns, ModuleColumns, ScoreColumns
 
 AnyArray = npt.NDArray[Any]
-T = TypeVar("T", ScoreColumns, ModuleColumns, CacheColumns)
+_Columns = TypeVar("_Columns", ScoreColumns, ModuleColumns, CacheColumns)
 
 _DTYPES = {"b": "<i1", "h": "<i2", "i": "<i4", "f": "<f4", "?": "|u1"}
 _SIZES = {"b": 1, "h": 2, "i": 4, "f": 4, "?": 1}
@@ -39,7 +39,7 @@ _INT8, _INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
-class ColumnSet(Generic[T]):
+class ColumnSet(Generic[_Columns]):
     """How one kind of record is laid out in a blob.
 
     Attributes:
@@ -48,10 +48,10 @@ class ColumnSet(Generic[T]):
             means the same size everywhere in the record.
     """
 
-    record: type[T]
+    record: type[_Columns]
     columns: tuple[tuple[str, str, str], ...]
 
-    def pack(self, record: T) -> bytes:
+    def pack(self, record: _Columns) -> bytes:
         """Encode a record.
 
         Raises:
@@ -68,7 +68,7 @@ class ColumnSet(Generic[T]):
             values.append(data)
         return b"".join((*heads, *values))
 
-    def unpack(self, blob: bytes) -> T:
+    def unpack(self, blob: bytes) -> _Columns:
         """Decode a blob.
 
         Raises:
@@ -110,9 +110,9 @@ def _squeeze(array: AnyArray, kind: str) -> tuple[str, bool, bytes]:
         return kind, True, bits[:1].tobytes()
     if kind == "i":
         low, high = np.minimum.reduce(bits), np.maximum.reduce(bits)
-        if low >= _INT8.min and high <= _INT8.max:
+        if _INT8.min <= low <= high <= _INT8.max:
             return "b", False, bits.astype("<i1").tobytes()
-        if low >= _INT16.min and high <= _INT16.max:
+        if _INT16.min <= low <= high <= _INT16.max:
             return "h", False, bits.astype("<i2").tobytes()
     return kind, False, array.tobytes()
 
