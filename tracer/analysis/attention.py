@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, step_of
 from tracer.errors import UsageError
 
-Weights = npt.NDArray[np.float32]
+AttentionWeights = npt.NDArray[np.float32]
 
 _NAME = re.compile(r"attention/(\d+)")
 
@@ -26,19 +26,19 @@ class LayerAttention:
     """
 
     layer: int
-    weights: Weights
+    weights: AttentionWeights
 
     @property
-    def mean(self) -> Weights:
+    def mean(self) -> AttentionWeights:
         """``[context]`` mean over the heads."""
-        mean: Weights = self.weights.mean(axis=0)
+        mean: AttentionWeights = self.weights.mean(axis=0)
         return mean
 
     @property
-    def entropy(self) -> Weights:
+    def entropy(self) -> AttentionWeights:
         """``[heads]`` entropy of each head in bits: 0 where it looks at one position only."""
         shares = np.where(self.weights > 0, self.weights, 1.0)
-        entropy: Weights = -(shares * np.log2(shares)).sum(axis=-1)
+        entropy: AttentionWeights = -(shares * np.log2(shares)).sum(axis=-1)
         return entropy
 
 
@@ -98,7 +98,7 @@ def read_attention(run: RecordedRun, number: int, row: int = 0) -> Attention:
     return Attention(number, row, context, start, layers)
 
 
-def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Weights]:
+def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, AttentionWeights]:
     """What the last position looks at in each recorded layer, ``[rows, heads, context]``, in order of layers.
 
     Layers with a window see fewer positions than the others: theirs are the last ones, and all positions
@@ -135,7 +135,7 @@ def first_position(length: int, context: int) -> int:
     return max(0, length - context)
 
 
-def _last(saved: SavedTensors, number: int, layer: int, rows: int) -> Weights:
+def _last(saved: SavedTensors, number: int, layer: int, rows: int) -> AttentionWeights:
     weights = np.asarray(saved.tensor(number, f"attention/{layer}"))
     if weights.dtype.kind != "f" or weights.ndim != 4 or weights.shape[0] != rows or 0 in weights.shape:
         raise UsageError(

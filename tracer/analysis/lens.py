@@ -10,7 +10,7 @@ from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_to
 from tracer.errors import UsageError
 from tracer.schema.arrays import F32, I32
 
-NAMES = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
+LENS_TENSORS = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
 """The saved tensors: ``[layers, batch, tokens]`` twice, ``[layers, batch]`` twice."""
 
 
@@ -88,9 +88,9 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
     Raises:
         UsageError: the lens was not recorded, or what is saved in its place is none.
     """
-    if not set(NAMES) <= set(saved.tensor_names(number)):
+    if not set(LENS_TENSORS) <= set(saved.tensor_names(number)):
         raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
-    tokens, shares, ranks, own = (np.asarray(saved.tensor(number, name)) for name in NAMES)
+    tokens, shares, ranks, own = (np.asarray(saved.tensor(number, name)) for name in LENS_TENSORS)
     kinds = "".join(array.dtype.kind for array in (tokens, ranks, shares, own))
     fitting = tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
     if tokens.ndim != 3 or not fitting or kinds != "iiff":

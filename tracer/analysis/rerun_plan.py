@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tracer.analysis.runs import LOGITS, RecordedRun, chosen_token
 from tracer.errors import UsageError
 from tracer.schema.run import ModelInfo, RunEnd, RunHeader, RunStatus
-from tracer.schema.setting_text import parse_setting
+from tracer.schema.setting_text import parse_config_value
 from tracer.schema.step import StepHead
 
 _REPEATABLE_INPUTS = {"input_ids", "attention_mask", "position_ids", "cache_position"}
@@ -94,7 +94,7 @@ def generation_settings(header: RunHeader) -> dict[str, Any]:
     derived = {name for name, source in _DERIVED.items() if source in texts}
     # The prompt has one row per returned sequence already.
     skipped = derived | {"num_return_sequences"}
-    return {name: parse_setting(text) for name, text in texts.items() if name not in skipped}
+    return {name: parse_config_value(text) for name, text in texts.items() if name not in skipped}
 
 
 def _consecutive_heads(run: RecordedRun) -> list[StepHead]:

@@ -23,7 +23,7 @@ def setting_text(value: Any) -> str:
     return str(value)[:MAX_SETTING]
 
 
-def parse_setting(text: str) -> Any:
+def parse_config_value(text: str) -> Any:
     """A setting of a generation config as a value; what is no literal of Python is a text."""
     try:
         return ast.literal_eval(text)

@@ -37,7 +37,7 @@ MAX_JSON: Final = 64 << 20
 TENSOR_PART: Final = 64 << 20
 """Tensors are stored in parts of at most this many bytes (SQLite ends at 10⁹ bytes a value)."""
 
-TABLES: Final[dict[str, str]] = {
+CREATE_TABLES: Final[dict[str, str]] = {
     # Facts about the file: product, version, created_at, and the column names of the blobs.
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # One traced generate(). `ending` is NULL until it is over: a run without it is incomplete.

@@ -16,7 +16,7 @@ from tracer.schema.step import ModuleColumns, Step
 
 Places = npt.NDArray[np.intp]
 Figures = npt.NDArray[np.float64]
-PlacedProcessor = tuple[int, NumberDifference]
+PositionedDifference = tuple[int, NumberDifference]
 """A difference and the number of module calls that returned before it."""
 
 _FIGURES = ("mean", "std", "low", "high", "non-finite values")
@@ -36,7 +36,7 @@ class CallComparison:
         self._tolerance = tolerance
         self._align = lru_cache(maxsize=16)(self._alignment)
 
-    def turning(self, a: Step, b: Step) -> Iterator[PlacedProcessor]:
+    def turning(self, a: Step, b: Step) -> Iterator[PositionedDifference]:
         """The first call that differs, and the first whose difference is not explained."""
         found = self.distances(a, b)
         if found is None:
@@ -45,7 +45,7 @@ class CallComparison:
             if hits.any():
                 yield self._difference(a, found, int(np.flatnonzero(hits.any(axis=0))[0]))
 
-    def every(self, a: Step, b: Step) -> Iterator[PlacedProcessor]:
+    def every(self, a: Step, b: Step) -> Iterator[PositionedDifference]:
         """Every call that differs."""
         found = self.distances(a, b)
         if found is None:
@@ -84,7 +84,7 @@ class CallComparison:
         left, right = np.array(both, dtype=np.intp).reshape(-1, 2).T
         return left, right
 
-    def _difference(self, a: Step, found: CallDistances, call: int) -> PlacedProcessor:
+    def _difference(self, a: Step, found: CallDistances, call: int) -> PositionedDifference:
         """Of one call's figures the one that stands out most."""
         assert a.layout is not None  # there are no distances without
         worst = int(np.nan_to_num(found.relative[:, call], nan=np.inf).argmax())

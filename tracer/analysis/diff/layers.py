@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.diff.calls import CallComparison, PlacedProcessor
+from tracer.analysis.diff.calls import CallComparison, PositionedDifference
 from tracer.analysis.diff.report import NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.runs import LOGITS, RecordedRun
@@ -55,7 +55,7 @@ class LayerComparison:
         return self._found(self._calls.every(a, b) if whole_batch else (), a, b, pairs)
 
     def _found(
-        self, calls: Iterable[PlacedProcessor], a: Step, b: Step, pairs: Sequence[RowPair]
+        self, calls: Iterable[PositionedDifference], a: Step, b: Step, pairs: Sequence[RowPair]
     ) -> list[NumberDifference]:
         found = list(calls)
         for pair in pairs:
@@ -84,7 +84,7 @@ class LayerComparison:
         earlier = {modules[module].class_name for module in a.layout.modules[:place]}
         return a.number > 1 or kind in earlier or kind == "Embedding"
 
-    def _norms(self, a: Step, b: Step, pair: RowPair) -> Iterator[PlacedProcessor]:
+    def _norms(self, a: Step, b: Step, pair: RowPair) -> Iterator[PositionedDifference]:
         """Norms of the keys and values that both runs wrote; rotations and positions leave a norm alone."""
         if a.cache is None or b.cache is None:
             return
@@ -101,7 +101,7 @@ class LayerComparison:
                 found = self._elements(a, pair, place, name, words, left[layer], right[layer])
                 yield place, found
 
-    def _tensors(self, a: Step, b: Step, pair: RowPair) -> Iterator[PlacedProcessor]:
+    def _tensors(self, a: Step, b: Step, pair: RowPair) -> Iterator[PositionedDifference]:
         """Tensors that both runs saved."""
         theirs = set(self._b.tensor_names(b.number))
         for tensor in self._a.tensor_names(a.number):

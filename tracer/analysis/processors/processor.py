@@ -19,9 +19,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tracer.schema.arrays import F32, I64
-from tracer.schema.run import ProcessorInfo
-
-ListName = Literal["logits_processor", "logits_warper"]
+from tracer.schema.run import ListName, ProcessorInfo
 
 NOBODY: I64 = np.empty(0, dtype=np.int64)
 

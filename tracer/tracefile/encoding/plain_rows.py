@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from tracer.schema.step import NO_TOKEN, ScoreColumns, Step, StepHead
 
-Value: TypeAlias = "int | float | str | None"
-Row: TypeAlias = tuple[Value, ...]
+SqlValue: TypeAlias = "int | float | str | None"
+Row: TypeAlias = tuple[SqlValue, ...]
 
 
 def plain_rows(step: Step) -> dict[str, list[Row]]:

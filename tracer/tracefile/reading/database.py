@@ -21,11 +21,11 @@ from tracer.tracefile.format import APPLICATION_ID, MAX_BLOB, SCHEMA_VERSION
 from tracer.tracefile.reading.opening import connect_for_reading, ordinary_file
 from tracer.tracefile.reading.queries import VERSIONS, Queries
 
-Kind: TypeAlias = "type[int] | type[float] | type[str] | type[bytes] | tuple[type, ...]"
-OPTIONAL_INT: Kind = (int, NoneType)
-OPTIONAL_FLOAT: Kind = (float, int, NoneType)
-OPTIONAL_TEXT: Kind = (str, NoneType)
-OPTIONAL_BYTES: Kind = (bytes, NoneType)
+ColumnType: TypeAlias = "type[int] | type[float] | type[str] | type[bytes] | tuple[type, ...]"
+OPTIONAL_INT: ColumnType = (int, NoneType)
+OPTIONAL_FLOAT: ColumnType = (float, int, NoneType)
+OPTIONAL_TEXT: ColumnType = (str, NoneType)
+OPTIONAL_BYTES: ColumnType = (bytes, NoneType)
 
 _TICK = 100_000
 """Virtual machine instructions between two looks at the clock of a statement."""
@@ -65,7 +65,7 @@ class Database:
         self._connection.close()
 
     def rows(
-        self, statement: str, parameters: tuple[int | str, ...], *kinds: Kind
+        self, statement: str, parameters: tuple[int | str, ...], *kinds: ColumnType
     ) -> Iterator[tuple[Any, ...]]:
         """Run a statement and check the type of every value.
 
@@ -90,7 +90,9 @@ class Database:
                 raise self.damaged("a value has the wrong type")
             yield row
 
-    def row(self, statement: str, parameters: tuple[int | str, ...], *kinds: Kind) -> tuple[Any, ...] | None:
+    def row(
+        self, statement: str, parameters: tuple[int | str, ...], *kinds: ColumnType
+    ) -> tuple[Any, ...] | None:
         """The first row of a statement, None if there is none (see :meth:`rows`)."""
         return next(self.rows(statement, parameters, *kinds), None)
 

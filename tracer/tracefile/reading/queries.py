@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tracer.tracefile.format import TABLES
+from tracer.tracefile.format import CREATE_TABLES
 
 _PLAIN = {
     "choice": "SELECT * FROM choice WHERE run = ? AND step = ? ORDER BY row",
@@ -38,7 +38,7 @@ class Queries:
         totals: number of rows of a table from a run on.
     """
 
-    tables: Mapping[str, str] = field(default_factory=lambda: TABLES)
+    tables: Mapping[str, str] = field(default_factory=lambda: CREATE_TABLES)
     meta: str = "SELECT value FROM meta WHERE key = ?"
     runs: str = "SELECT run FROM run WHERE run >= 1 ORDER BY run"
     header: str = "SELECT header, header_digest FROM run WHERE run = ?"

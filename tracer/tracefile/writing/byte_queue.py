@@ -6,10 +6,10 @@ import threading
 import time
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
 
-class ByteQueue(Generic[T]):
+class ByteQueue(Generic[_Item]):
     """First in, first out; what waits or is being worked on never exceeds a number of bytes.
 
     An item that alone is larger than the bound passes when nothing else is under way. The consumer takes
@@ -26,7 +26,7 @@ class ByteQueue(Generic[T]):
         self.max_bytes = max_bytes
         self._linger = linger
         self._urgent = False
-        self._items: list[tuple[T, int]] = []
+        self._items: list[tuple[_Item, int]] = []
         self._changed = threading.Condition()
         self._bytes = 0
         self._unfinished = 0
@@ -37,7 +37,7 @@ class ByteQueue(Generic[T]):
         self.wait_seconds = 0.0
         """How long it waited in all."""
 
-    def put(self, item: T, nbytes: int, *, urgent: bool = False) -> None:
+    def put(self, item: _Item, nbytes: int, *, urgent: bool = False) -> None:
         """Append an item, waiting while it does not fit.
 
         Args:
@@ -56,7 +56,7 @@ class ByteQueue(Generic[T]):
             if self._urgent or len(self._items) == 1:
                 self._changed.notify_all()
 
-    def take(self) -> list[tuple[T, int]]:
+    def take(self) -> list[tuple[_Item, int]]:
         """Take all items, waiting for one; their bytes count until :meth:`done` was told of each."""
         with self._changed:
             while not self._items:

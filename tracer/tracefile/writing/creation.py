@@ -14,7 +14,7 @@ from tracer.errors import OutputError
 from tracer.messages import shown
 from tracer.output_files import check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
-from tracer.tracefile.format import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, SCHEMA_VERSION
 from tracer.version import __version__
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -117,7 +117,7 @@ def _build(path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        for statement in TABLES.values():
+        for statement in CREATE_TABLES.values():
             connection.execute(statement)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         connection.execute("COMMIT")

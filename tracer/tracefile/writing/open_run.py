@@ -11,10 +11,10 @@ from tracer.schema.step import CallLayout, CallShape, Step
 from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.validity import check_call_shape
 
-T = TypeVar("T", CallLayout, CallShape)
+_Interned = TypeVar("_Interned", CallLayout, CallShape)
 
 
-class Interned(Generic[T]):
+class Interned(Generic[_Interned]):
     """Records of one kind that steps refer to by number, each stored once.
 
     Many are of one step only, so those that the last step did not have are remembered by their hash.
@@ -26,9 +26,9 @@ class Interned(Generic[T]):
     def __init__(self, what: str) -> None:
         self._what = what
         self._hashes: dict[int, int] = {}
-        self._last: Mapping[int, T] = {}
+        self._last: Mapping[int, _Interned] = {}
 
-    def new(self, numbers: Iterable[int], described: Mapping[int, T | None]) -> dict[int, T]:
+    def new(self, numbers: Iterable[int], described: Mapping[int, _Interned | None]) -> dict[int, _Interned]:
         """What is behind the numbers and has to be stored.
 
         Args:
@@ -49,7 +49,7 @@ class Interned(Generic[T]):
                 raise ValueError(f"{self._what} {number} was another one before")
         return found
 
-    def add(self, found: Mapping[int, T], described: Mapping[int, T | None]) -> None:
+    def add(self, found: Mapping[int, _Interned], described: Mapping[int, _Interned | None]) -> None:
         """Take note that a step is stored.
 
         Args:

@@ -13,7 +13,7 @@ from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import digest, token_digest
 from tracer.tracefile.encoding.packing import PackedStep
-from tracer.tracefile.encoding.plain_rows import Value, plain_rows, step_facts
+from tracer.tracefile.encoding.plain_rows import SqlValue, plain_rows, step_facts
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.format import MAX_JSON, TENSOR_PART
 
@@ -68,7 +68,7 @@ def insert_tensors(
     connection: sqlite3.Connection, run: int, step: int, tensors: Mapping[str, SavedTensor]
 ) -> None:
     """Store tensors in parts."""
-    rows: list[Sequence[Value | memoryview | bytes]] = []
+    rows: list[Sequence[SqlValue | memoryview | bytes]] = []
     size = 0
     for name, tensor in tensors.items():
         shape = json.dumps(tensor.shape)
@@ -83,7 +83,7 @@ def insert_tensors(
 
 
 def _insert_rows(
-    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[Value | memoryview | bytes]]
+    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[SqlValue | memoryview | bytes]]
 ) -> None:
     # Few statements for many rows: each one gives up the interpreter lock and has to win it back.
     for start in range(0, len(rows), _ROWS_A_STATEMENT):
