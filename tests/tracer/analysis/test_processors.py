@@ -20,6 +20,7 @@ from tests.tracer.analysis.library import (
     usual,
     warper,
 )
+from tests.tracer.analysis.vectors import VECTORS
 from tracer.analysis.processors.edits import (
     ExponentialDecay,
     ForcedBeginning,
@@ -83,6 +84,11 @@ def test_each_processor_is_transformers_own(name: str) -> None:
 @given(cases(usual()))
 def test_the_usual_pipeline_is_transformers_own(case: Case) -> None:
     assert_equal_stages(case, "usual")
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_that_all_implementations_share(name: str) -> None:
+    assert_equal_stages(VECTORS[name], "vectors")
 
 
 @settings(max_examples=300, deadline=None)
