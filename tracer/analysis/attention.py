@@ -1,4 +1,4 @@
-"""Attention weights of a step: which positions each head looks at."""
+"""Attention weights of a step: which positions each head attends to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"attention/(\d+)")
 
 @dataclass(frozen=True, eq=False)
 class LayerAttention:
-    """What the last position of one row looks at in one layer.
+    """What the last position of one row attends to in one layer.
 
     Attributes:
         layer: its number, from 0.
@@ -36,7 +36,7 @@ class LayerAttention:
 
     @property
     def entropy(self) -> AttentionWeights:
-        """``[heads]`` entropy of each head in bits: 0 where it looks at one position only."""
+        """``[heads]`` entropy of each head in bits: 0 where it attends to a single position."""
         shares = np.where(self.weights > 0, self.weights, 1.0)
         entropy: AttentionWeights = -(shares * np.log2(shares)).sum(axis=-1)
         return entropy
@@ -44,13 +44,13 @@ class LayerAttention:
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """What the last position of one row of a step looks at.
+    """What the last position of one row of a step attends to.
 
     Attributes:
         step: number of the step.
         row: row of the batch.
-        context: ids of the positions looked at, oldest first; None where a slot stands for no position of
-            the sequence (an unused slot of a cache of fixed size).
+        context: token ids of the attended positions, oldest first; None for a slot without a position in the
+            sequence (an unused slot of a cache of fixed size).
         start: position of the first of them in the sequence.
         layers: layers whose weights were recorded, in order.
     """
@@ -99,10 +99,10 @@ def read_attention(run: RecordedRun, number: int, row: int = 0) -> Attention:
 
 
 def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, AttentionWeights]:
-    """What the last position looks at in each recorded layer, ``[rows, heads, context]``, in order of layers.
+    """Weights of the last position in each recorded layer, ``[rows, heads, context]``, in order of layers.
 
-    Layers with a window see fewer positions than the others: theirs are the last ones, and all positions
-    out of the window have weight 0.
+    A layer with a sliding window attends to fewer positions, the last ones; positions outside its window have
+    weight 0.
 
     Args:
         saved: the tensors of the run.
@@ -110,7 +110,7 @@ def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Atten
         rows: rows of the batch.
 
     Raises:
-        UsageError: no attention was recorded, or what is saved in its place is none.
+        UsageError: no attention was recorded, or the saved tensor has another shape or dtype.
     """
     layers = sorted(int(found[1]) for name in saved.tensor_names(number) if (found := _NAME.fullmatch(name)))
     if not layers:
@@ -126,11 +126,11 @@ def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Atten
 
 
 def first_position(length: int, context: int) -> int:
-    """The position of a sequence that the first weight belongs to.
+    """The position in the sequence that the first weight belongs to.
 
     Args:
-        length: of the sequence.
-        context: number of weights; a cache of fixed size has more of them than there are positions.
+        length: length of the sequence.
+        context: number of weights; more than there are positions with a cache of fixed size.
     """
     return max(0, length - context)
 

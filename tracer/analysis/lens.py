@@ -22,8 +22,8 @@ class LensLayer:
         layer: its number, from 0.
         tokens: the most probable tokens.
         probabilities: theirs, in the softmax of the raw logits.
-        rank: of the token that the step chose, from 1.
-        probability: of that token.
+        rank: rank of the token that the step chose, from 1.
+        probability: probability of that token.
     """
 
     layer: int
@@ -41,7 +41,7 @@ class Lens:
         step: number of the step.
         row: row of the batch.
         chosen: the token that the step chose; None if its scores were not recorded.
-        layers: one entry a layer, the last one being the model's own prediction.
+        layers: one entry per layer, the last one being the model's own prediction.
     """
 
     step: int
@@ -51,7 +51,7 @@ class Lens:
 
     @property
     def settled(self) -> int | None:
-        """First layer from which on the chosen token ranks first; None if it does not in the last."""
+        """First layer from which on the chosen token ranks first; None if it does not in the last one."""
         found = None
         for layer in reversed(self.layers):
             if layer.rank != 1:
@@ -62,7 +62,7 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class LensTensors:
-    """The lens of a step as it is stored: L layers, B rows, T tokens.
+    """The saved tensors of the lens of a step: L layers, B rows, T tokens.
 
     Attributes:
         tokens: ``[L, B, T]`` the most probable tokens, most probable first.
@@ -86,7 +86,7 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
         rows: rows of the batch.
 
     Raises:
-        UsageError: the lens was not recorded, or what is saved in its place is none.
+        UsageError: the lens was not recorded, or the saved tensors do not fit together.
     """
     if not set(LENS_TENSORS) <= set(saved.tensor_names(number)):
         raise UsageError(f"the lens of step {number} was not recorded; record with --lens")

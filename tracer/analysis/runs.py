@@ -1,4 +1,4 @@
-"""A recorded run as the analyses see it, whatever holds it: an open trace, or lists in memory."""
+"""A recorded run as the analyses read it, from an open trace or from memory."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ LOGITS = "logits"
 
 
 class SavedTensors(Protocol):
-    """Where the tensors of a run's steps are kept."""
+    """The saved tensors of a run's steps."""
 
     def tensor_names(self, step: int) -> tuple[str, ...]:
         """Names of the tensors saved in a step (by its number)."""
 
     def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
-        """A saved tensor."""
+        """A saved tensor of a step (by its number), by name."""
 
 
 class RecordedRun(SavedTensors, Protocol):
-    """What an analysis reads of a run; :class:`tracer.tracefile.TraceRun` is one."""
+    """What an analysis reads from a run; :class:`tracer.tracefile.TraceRun` is one."""
 
     @property
     def header(self) -> RunHeader:
-        """What was known before the first step."""
+        """The header, known before the first step."""
 
     @property
     def end(self) -> RunEnd | None:
-        """How it ended; None if it is incomplete."""
+        """The end record; None if the run is incomplete."""
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -48,11 +48,11 @@ class RecordedRun(SavedTensors, Protocol):
 
 
 def step_of(run: RecordedRun, number: int) -> Step:
-    """The step of a number.
+    """A step by its number.
 
     Args:
         run: the run.
-        number: from 1.
+        number: number of the step, from 1.
 
     Raises:
         UsageError: it was not recorded.
@@ -68,10 +68,10 @@ def step_of(run: RecordedRun, number: int) -> Step:
 
 
 def check_row(header: RunHeader, row: int) -> None:
-    """Refuse a row that the batch does not have.
+    """Check that the batch has a row.
 
     Raises:
-        UsageError: naming the rows there are.
+        UsageError: it has not; the message names the rows there are.
     """
     rows = len(header.prompt)
     if not 0 <= row < rows:
@@ -79,7 +79,7 @@ def check_row(header: RunHeader, row: int) -> None:
 
 
 def history_of(run: RecordedRun, number: int, row: int) -> I64:
-    """The row's ``input_ids`` before a step, padding included: what processors look back on.
+    """The row's ``input_ids`` before a step, padding included, as processors get them.
 
     Args:
         run: the run.
@@ -112,7 +112,7 @@ def saved_logits(run: RecordedRun, number: int) -> F32 | None:
         number: number of the step.
 
     Raises:
-        UsageError: what is saved under that name is something else.
+        UsageError: the saved tensor has another shape or dtype.
     """
     if LOGITS not in run.tensor_names(number):
         return None

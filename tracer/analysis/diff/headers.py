@@ -16,10 +16,10 @@ _ABSENT = "-"
 def check_comparable(a: RunHeader, b: RunHeader) -> None:
     """Refuse runs of different models.
 
-    The classes of modules may differ: they tell attention implementations apart.
+    The classes of modules may differ: attention implementations have their own.
 
     Raises:
-        UsageError: naming the first thing that tells the models apart.
+        UsageError: naming the first difference between the models.
     """
     for name in ("class_name", "vocab_size", "layers", "hidden_size"):
         left, right = getattr(a.model, name), getattr(b.model, name)
@@ -97,10 +97,10 @@ def header_differences(
     a: RecordedRun, b: RecordedRun, pairs: Iterable[RowPair]
 ) -> tuple[HeaderDifference, ...]:
     """Everything in which two runs differ before their first step."""
-    return tuple(fact for fact in _facts(a, b, tuple(pairs)) if fact.a != fact.b)
+    return tuple(difference for difference in _compared(a, b, tuple(pairs)) if difference.a != difference.b)
 
 
-def _facts(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair]) -> Iterator[HeaderDifference]:
+def _compared(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair]) -> Iterator[HeaderDifference]:
     ours, theirs = a.header, b.header
     for pair in pairs:
         if not pair.same_prompt:
@@ -130,12 +130,12 @@ def _mappings(kind: HeaderAspect, a: Mapping[str, str], b: Mapping[str, str]) ->
 
 
 def _own_settings(header: RunHeader) -> dict[str, str]:
-    """Generation settings; whether tokens were drawn is a fact of its own."""
+    """Generation settings; whether tokens were drawn is a difference of its own."""
     return {name: value for name, value in header.generation_config.items() if name != "do_sample"}
 
 
 def _processors(a: Sequence[ProcessorInfo], b: Sequence[ProcessorInfo]) -> Iterator[HeaderDifference]:
-    """Processors class by class; where these are the same, their order."""
+    """Processors class by class; where these agree, their order."""
     ours, theirs = _by_class(a), _by_class(b)
     yield from _mappings("processors", ours, theirs)
     if ours == theirs:

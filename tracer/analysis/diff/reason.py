@@ -27,7 +27,7 @@ Explained = tuple[Reason, str]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a reason.
+    """What a comparison found, from which the reason follows.
 
     Attributes:
         facts: what differs before the first step.
@@ -52,23 +52,23 @@ class Evidence:
     tolerance: float | None = None
 
     def of(self, *kinds: HeaderAspect) -> list[HeaderDifference]:
-        """Differing facts of some kinds."""
-        return [fact for fact in self.facts if fact.kind in kinds]
+        """Differences of some kinds."""
+        return [difference for difference in self.facts if difference.kind in kinds]
 
     @property
     def settings(self) -> list[HeaderDifference]:
-        """Differing settings that have a say in the choice of a token."""
-        sampling = [fact for fact in self.of("settings") if fact.name == "do_sample"]
+        """Differing settings that affect the choice of a token."""
+        sampling = [difference for difference in self.of("settings") if difference.name == "do_sample"]
         return [*sampling, *self.of("processors")]
 
     @property
     def order(self) -> tuple[Reason, list[HeaderDifference]] | None:
-        """What makes the same computation run in another order or precision."""
+        """Differences that make the same computation run in another order or precision."""
         for reason, kinds in _ORDERS:
             found = self.of(*kinds)
             if found:
                 return reason, found
-        libraries = [fact for fact in self.of("versions") if fact.name in _LIBRARIES]
+        libraries = [difference for difference in self.of("versions") if difference.name in _LIBRARIES]
         return ("numerics", libraries) if libraries else None
 
     @property
@@ -172,11 +172,15 @@ def _by_length(evidence: Evidence) -> Explained | None:
 
 
 def _listed(facts: Sequence[HeaderDifference]) -> str:
-    return ", ".join(dict.fromkeys(_fact(fact) for fact in facts))
+    return ", ".join(dict.fromkeys(_in_words(difference) for difference in facts))
 
 
-def _fact(fact: HeaderDifference) -> str:
-    if len(fact.a) + len(fact.b) > 80:
-        return fact.name
-    name = fact.name if fact.name.startswith(fact.kind) else f"{fact.kind} {fact.name}"
-    return f"{name} {fact.a} / {fact.b}"
+def _in_words(difference: HeaderDifference) -> str:
+    if len(difference.a) + len(difference.b) > 80:
+        return difference.name
+    name = (
+        difference.name
+        if difference.name.startswith(difference.kind)
+        else f"{difference.kind} {difference.name}"
+    )
+    return f"{name} {difference.a} / {difference.b}"

@@ -1,4 +1,4 @@
-"""Where do two runs part, and is it the draw, rounding, padding, the cache, or the model?"""
+"""Compare two runs step by step: where they diverge, and whether draw, rounding, cache or model is why."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def diff(
     tolerance: float | None = None,
     rows: Sequence[tuple[int, int]] | None = None,
 ) -> DiffReport:
-    """Compare two runs of one model, step by step, until every pair of rows has parted.
+    """Compare two runs of one model, step by step, until every pair of rows has diverged.
 
     Rows are compared while their texts are the same; a step's numbers are compared up to and including the
-    step whose choice differs, since they come before it. Figures over whole batches (the statistics of module
-    calls) are compared only where both batches are the same throughout; a row of a padded batch against the
-    same prompt alone is compared by what is recorded per row: norms of keys and values, logits, scores, saved
-    tensors. Which distances count as rounding is told by :class:`~tracer.analysis.diff.tolerance.Tolerance`.
-    Where nothing that is recorded about the runs explains another order or precision, a difference that
-    begins in a module although an earlier one of its class gave the same bits is never taken for rounding.
+    step whose choice differs, since they precede the choice. Statistics of module calls cover whole batches
+    and are compared only where both batches are identical; a row of a padded batch is compared with the same
+    prompt alone by what is recorded per row: norms of keys and values, logits, scores, saved tensors.
+    :class:`~tracer.analysis.diff.tolerance.Tolerance` says which distances count as rounding. Where no
+    recorded setting explains another order or precision, a difference that begins in a module although an
+    earlier module of the same class gave the same bits never counts as rounding.
 
     Args:
         a: run A.
         b: run B.
         tolerance: a relative tolerance in place of the built-in model; 0 for "to the last bit".
-        rows: pairs of rows to compare; by default those with the same prompt, padding apart.
+        rows: pairs of rows to compare; by default those with the same prompt, ignoring padding.
 
     Raises:
         UsageError: the runs are of different models, or the tolerance is negative.
@@ -76,7 +76,7 @@ def diff(
 
 
 class _Walk:
-    """Goes through both runs at once.
+    """Walks through both runs in parallel.
 
     Attributes:
         tokens: first differing token per pair.
@@ -98,11 +98,13 @@ class _Walk:
         self._a, self._b = a, b
         self._active = [pair for pair in pairs if pair.same_prompt]
         self._whole_batch = same_batch(a.header, b.header, pairs)
-        # Settings of the choice and seeds do not touch the forward pass.
-        others = {"settings", "processors", "seed", "prompt", "model"}
-        self._alike = all(fact.kind in others or fact.name == "trace-generate" for fact in facts)
-        # In another place of the batch a row may be reduced in another order.
-        self._alike &= all(pair.a == pair.b for pair in pairs)
+        # Settings of the choice and seeds do not affect the forward pass.
+        unrelated = {"settings", "processors", "seed", "prompt", "model"}
+        self._same_arithmetic = all(
+            difference.kind in unrelated or difference.name == "trace-generate" for difference in facts
+        )
+        # At another position in the batch a row may be reduced in another order.
+        self._same_arithmetic &= all(pair.a == pair.b for pair in pairs)
         self._fixed = tolerance
         self._tolerance = Tolerance.of(a.header.model.dtype, b.header.model.dtype, tolerance)
         self._layers = LayerComparison(a, b, self._tolerance)
@@ -114,7 +116,7 @@ class _Walk:
         self.changed_step: int | None = None
 
     def run(self) -> None:
-        """Compare until all pairs have parted or a run ends."""
+        """Compare until all pairs have diverged or a run ends."""
         for left, right in zip(self._a.steps, self._b.steps, strict=False):
             if not self._active or left.number != right.number:
                 return
@@ -122,7 +124,7 @@ class _Walk:
             self._step(left, right)
 
     def evidence(self, facts: tuple[HeaderDifference, ...], pairs: tuple[RowPair, ...]) -> Evidence:
-        """What was found, for the search of a reason."""
+        """What was found, as input of :func:`find_reason`."""
         return Evidence(
             facts=facts,
             pairs=pairs,
@@ -163,7 +165,7 @@ class _Walk:
     def _note(self, found: NumberDifference, step: Step) -> None:
         if self.first is None:
             self.first = found
-            if self._fixed is None and self._alike and self._layers.is_own(found, step):
+            if self._fixed is None and self._same_arithmetic and self._layers.is_own(found, step):
                 found = self.first = replace(found, allowed=0.0)
         if self.beyond is None and found.beyond:
             self.beyond = found
