@@ -29,11 +29,11 @@ from tracer.schema.arrays import F32, Bools, Indices
 
 _FEW_UNITS = 16 * UNIT
 _CERTAIN = 1e-4
-"""A distance of scores that no rounding of an exponential bridges."""
+"""A distance of scores larger than any rounding of an exponential."""
 
 
 class Filter(Processor):
-    """Removes some of the tokens that are left; the others keep their scores."""
+    """Removes some tokens; the others keep their scores."""
 
     filter_value: float
 
@@ -53,7 +53,7 @@ class Filter(Processor):
 
     @abstractmethod
     def removes(self, scores: F32) -> tuple[Bools, Bools]:
-        """Which tokens are removed, and for which of them rounding decides.
+        """Which tokens are removed, and which of them are doubtful: rounding decides.
 
         Args:
             scores: ``[V]``.
@@ -64,11 +64,11 @@ class Filter(Processor):
         return False
 
     def ignores_unknown(self, row: ScoreRow) -> bool:
-        """Whether unknown tokens have no say in which known ones are removed."""
+        """Whether unknown tokens do not influence which known ones are removed."""
         return False
 
     def lowest_kept(self, scores: F32) -> float:
-        """Lowest score that stays."""
+        """Lowest score that is kept."""
         removed, _ = self.removes(scores)
         kept = scores[~removed & (scores > -np.inf)]
         return float(kept.min()) if kept.size else math.inf
@@ -104,8 +104,8 @@ class TopK(Filter):
 class TopP(Filter):
     """Removed: ``sum of the probabilities of this and all less probable tokens <= 1 - top_p``.
 
-    Said the other way round: the more probable tokens together reach ``top_p`` already. Where the line falls
-    between equal scores, it is certain how many of them are removed, but not which.
+    In other words: the more probable tokens together reach ``top_p`` already. Where the cutoff falls between
+    equal scores, it is certain how many of them are removed, but not which.
     """
 
     top_p: float
@@ -115,7 +115,7 @@ class TopP(Filter):
 
     def removes(self, scores: F32) -> tuple[Bools, Bools]:
         """The least probable tokens up to ``1 - top_p`` together."""
-        where = self._looked_at(scores)
+        where = self._competing(scores)
         order, sums = self._sums(scores[where])
         line = np.float32(1 - self.top_p)
         gone = sums <= line
@@ -129,7 +129,7 @@ class TopP(Filter):
 
     def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Probability of the tokens above against ``top_p``."""
-        where = self._looked_at(row.scores)
+        where = self._competing(row.scores)
         order, _ = self._sums(row.scores[where])
         shares = softmax(row.scores[where])[order].astype(np.float64)
         place = int(np.flatnonzero(where[order] == token)[0])
@@ -139,8 +139,8 @@ class TopP(Filter):
             "probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low
         )
 
-    def _looked_at(self, scores: F32) -> Indices:
-        """Removed tokens add nothing to any sum, so they need no sorting; all tokens where one is NaN."""
+    def _competing(self, scores: F32) -> Indices:
+        """Tokens that need sorting: not the removed ones, which add nothing to any sum; all if one is NaN."""
         alive = np.flatnonzero(scores > -np.inf)
         if self.filter_value == -math.inf and alive.size and not np.isnan(scores).any():
             return alive
@@ -178,18 +178,18 @@ class MinP(Filter):
         return removed, near
 
     def removes_all_below(self, row: ScoreRow) -> bool:
-        """The bound is too far below the highest score, and below those that stay in any case."""
+        """The bound is too far below the highest score, and below those that are kept in any case."""
         if not self.min_p > 0 or not row.bound < np.inf:
             return False
         spared = kth_highest(row.scores, min(self.min_tokens_to_keep, row.scores.size))
         return bool(row.bound - row.scores.max() < math.log(self.min_p) - _CERTAIN and row.bound < spared)
 
     def ignores_unknown(self, row: ScoreRow) -> bool:
-        """Only the distance to the highest score counts, if that is known."""
+        """Only the distance to the highest score matters, if that is known."""
         return self.min_tokens_to_keep == 1 and bool(row.bound <= row.scores.max())
 
     def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
-        """Probability against the line."""
+        """Probability against ``min_p`` times the highest."""
         shares = softmax(row.scores)
         line = float(np.float32(self.min_p) * shares.max())
         return _probability_cutoff(self, row, token, float(shares[token]), line)
@@ -209,7 +209,7 @@ class _Floor(Filter):
 
     @abstractmethod
     def floor(self, scores: F32) -> float:
-        """The smallest probability that stays."""
+        """The smallest probability that is kept."""
 
     def floor_error(self, count: int) -> float:
         """Relative error of comparing with the floor."""
@@ -249,12 +249,12 @@ class Eta(_Floor):
         object.__setattr__(self, "epsilon", float(np.float32(self.epsilon)))
 
     def floor(self, scores: F32) -> float:
-        """A lower floor where many tokens are likely."""
+        """A floor that is lower where many tokens are likely."""
         value = math.sqrt(self.epsilon) * math.exp(-entropy_nats(scores))
         return value if math.isnan(value) else min(self.epsilon, value)
 
     def floor_error(self, count: int) -> float:
-        """The entropy's own rounding comes on top."""
+        """Larger than for epsilon by the rounding of the entropy."""
         return 8 * sum_error(count)
 
 
@@ -263,7 +263,7 @@ class Typical(Filter):
     """Removed: tokens whose information ``-log p`` is farther from the entropy than those making up ``mass``.
 
     Tokens are taken by distance until their probabilities reach ``mass``; what is farther away than the last
-    one is removed. The ``min_tokens_to_keep`` nearest always stay.
+    one is removed. The ``min_tokens_to_keep`` nearest are always kept.
     """
 
     mass: float
@@ -284,7 +284,7 @@ class Typical(Filter):
         low = farthest[_last(sums, self.mass * (1 - error))] - 2 * blur
         high = farthest[_last(sums, self.mass * (1 + error))] + 2 * blur
         near = (distances >= low) & (distances <= high) & np.isfinite(distances)
-        if (scores[near] == scores[last]).all():  # the line is this token's, whatever the rounding
+        if (scores[near] == scores[last]).all():  # the cutoff is this token's, whatever the rounding
             near[:] = False
         removed = distances > line
         spared = order[: self.min_tokens_to_keep]
@@ -302,7 +302,7 @@ class Typical(Filter):
         return distances
 
     def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
-        """Distance against that of the last token that stays."""
+        """Distance against that of the last token that is kept."""
         distances = self.distances(row.scores)
         order = rising(distances)
         line = float(distances[order][_last(cumulated(softmax(row.scores)[order]), self.mass)])
@@ -318,11 +318,11 @@ def _highest(scores: F32, count: int) -> Indices:
 
 
 def _tied(rising_scores: F32, place: int) -> Bools:
-    """Tokens that are equal across a line: it is open which of them stand on which side.
+    """Tokens with equal scores on both sides of a cutoff: which of them are below it is open.
 
     Args:
         rising_scores: scores in rising order.
-        place: how many of them are below the line.
+        place: number of scores below the cutoff.
     """
     if 0 < place < rising_scores.size and rising_scores[place - 1] == rising_scores[place]:
         tied: Bools = rising_scores == rising_scores[place]

@@ -1,4 +1,4 @@
-"""Score rows out of a record: exact for recorded tokens, bounded for all others."""
+"""Score rows from a record: exact for recorded tokens, bounded for all others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def recorded_rows(
         row: row of the batch.
         placed: the run's processors, one per stage after the first.
         vocab: size of the vocabulary.
-        cap: length of the recorded lists.
+        cap: largest length of the recorded lists.
         context: ids so far.
     """
     stages = columns.scores.shape[0]

@@ -40,10 +40,10 @@ def why(
     replayer: Replayer | None = None,
     search: bool = True,
 ) -> WhyReport:
-    """Follow a token through a step.
+    """Follow a token through the score pipeline of a step.
 
-    Recorded scores answer for recorded tokens; ranks and lines are exact where the recorded lists allow it,
-    else bounds. Saved logits answer for every token.
+    Recorded scores suffice for recorded tokens; ranks and cutoffs are exact where the recorded lists allow
+    it, else bounds. Saved logits suffice for every token.
 
     Args:
         header: the run's header.
@@ -53,8 +53,8 @@ def why(
         tokens: texts of the recording.
         logits: saved raw logits, ``[V]`` of the row or ``[B, V]``.
         history: the row's ``input_ids`` before the step, padding included; not needed for step 1.
-        replayer: runs saved logits through transformers' own processors; without it NumPy's stand in.
-        search: whether to look for the smallest changes of settings, which takes most of the time.
+        replayer: runs saved logits through transformers' own processors; without it, NumPy's are used.
+        search: whether to search for the smallest changes of settings, which takes most of the time.
 
     Raises:
         UsageError: there is no such row or token, or the step's scores were not recorded.
@@ -101,7 +101,7 @@ def _ids(header: RunHeader, step: Step, row: int, history: Sequence[int] | I64 |
 
 
 class _Answer:
-    """Puts the report together."""
+    """Builds the report about one token of one row."""
 
     def __init__(
         self, header: RunHeader, step: Step, known: RowStages, token: int, tokens: Mapping[int, TokenText]
@@ -148,7 +148,7 @@ class _Answer:
         return None if found is None else found.text
 
     def _score(self, stage: int) -> float | None:
-        """The token's score, None if it is not known."""
+        """The token's score at a stage; None if it is not known."""
         if self._place is not None:
             return float(self._columns.scores[stage, self._row, self._place])
         row = self._known.rows[stage]
@@ -208,7 +208,7 @@ class _Answer:
         return False if self._gone_before(stage) else None
 
     def _alive_before(self, stage: int) -> bool:
-        """Whether a token that was not recorded is certain to be left before a stage."""
+        """Whether a token that was not recorded had certainly not been removed before a stage."""
         columns, row = self._columns, self._row
         room = columns.removed_tokens.shape[-1]
         return columns.kept[0, row] == self._step.head.vocab_size and all(

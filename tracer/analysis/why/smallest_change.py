@@ -19,13 +19,13 @@ from tracer.analysis.why.stages import RowStages
 
 @dataclass(frozen=True)
 class _Grid:
-    """Values of a setting that are tried.
+    """The values of a setting that are tried.
 
     Attributes:
-        unit: distance of two values.
-        low: smallest multiple of it.
-        high: largest multiple.
-        directions: which ways lead to fewer removed tokens.
+        unit: distance of adjacent values.
+        low: smallest value in units.
+        high: largest value in units.
+        directions: the signs of a change that may reach a goal.
     """
 
     unit: float
@@ -54,12 +54,12 @@ _GROWTH = 1.4
 def find_changes(known: RowStages, token: int, *, do_sample: bool) -> tuple[Change, ...]:
     """Per goal that is not reached, and per setting, the nearest value that reaches it.
 
-    Values are tried in growing distance from the one in force, then halved down to the neighbour that fails;
-    each try runs all processors. ``top_k``, ``top_p`` and ``min_p`` work one way only; for the others the
-    nearer of both ways is given.
+    Values are tried at growing distance from the one in force, then bisected down to a value whose neighbour
+    fails; each try runs all processors. ``top_k``, ``top_p`` and ``min_p`` help in one direction only; for
+    the others the nearer value of both directions is returned.
 
     Args:
-        known: the row's scores; the token's must be among them.
+        known: the row's scores, the token's among them.
         token: the token.
         do_sample: whether the run drew its tokens.
     """
@@ -104,7 +104,11 @@ class _Search:
         def works(index: int) -> bool:
             return self.reaches(goal, _settings(setting, grid.value(index)))
 
-        found = [each for way in grid.directions if (each := _nearest(grid, now, way, works)) is not None]
+        found = [
+            each
+            for direction in grid.directions
+            if (each := _nearest(grid, now, direction, works)) is not None
+        ]
         if not found:
             return Change(goal, setting, now, None, reason=f"no {setting} reaches it")
         needed = min((grid.value(index) for index in found), key=lambda value: _distance(value, now))
@@ -140,28 +144,28 @@ def _distance(value: float, now: float) -> float:
     return abs(math.log(value / now)) if value > 0 and now > 0 else abs(value - now)
 
 
-def _nearest(grid: _Grid, now: float, way: int, works: Callable[[int], bool]) -> int | None:
-    """Index of the nearest value in one direction that works."""
-    fails = math.floor(now / grid.unit + 1e-9) if way > 0 else math.ceil(now / grid.unit - 1e-9)
-    for index in _ladder(grid, fails, way):
+def _nearest(grid: _Grid, now: float, direction: int, works: Callable[[int], bool]) -> int | None:
+    """Index of the nearest value in one direction that works; None if none does."""
+    fails = math.floor(now / grid.unit + 1e-9) if direction > 0 else math.ceil(now / grid.unit - 1e-9)
+    for index in _ladder(grid, fails, direction):
         if works(index):
-            return _halve(fails, index, works)
+            return _bisect(fails, index, works)
         fails = index
     return None
 
 
-def _ladder(grid: _Grid, start: int, way: int) -> Iterator[int]:
-    """Indices in growing distance up to the end of the grid."""
-    distance, end = 1, grid.high if way > 0 else grid.low
-    while (end - start) * way > distance:
-        yield start + way * distance
+def _ladder(grid: _Grid, start: int, direction: int) -> Iterator[int]:
+    """Indices at growing distance up to the end of the grid."""
+    distance, end = 1, grid.high if direction > 0 else grid.low
+    while (end - start) * direction > distance:
+        yield start + direction * distance
         distance = math.ceil(distance * _GROWTH)
-    if start != end and (end - start) * way > 0:
+    if start != end and (end - start) * direction > 0:
         yield end
 
 
-def _halve(fails: int, succeeds: int, works: Callable[[int], bool]) -> int:
-    """Between an index that fails and one that works, the one that works beside one that fails."""
+def _bisect(fails: int, succeeds: int, works: Callable[[int], bool]) -> int:
+    """Between an index that fails and one that works, an index that works next to one that fails."""
     while abs(succeeds - fails) > 1:
         middle = (fails + succeeds) // 2
         if works(middle):
