@@ -1,4 +1,4 @@
-"""Write, read and check the file of a recording; :mod:`tracer.tracefile.format` describes it."""
+"""Write, read and check trace files; :mod:`tracer.tracefile.format` describes them."""
 
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.reading.check import FileReport, RunReport, check_file

@@ -1,4 +1,4 @@
-"""Columnar blobs: the arrays of a record, back to back, with just enough beside them to read them again.
+"""Columnar blobs: the arrays of a record, back to back, with a header that describes them.
 
 A blob starts with one byte, the number of arrays. For each array follow its stored type (one byte), a flag
 (1: every element is the same and only one is stored), the number of dimensions (one byte) and the dimensions
@@ -32,7 +32,7 @@ _CODES: dict[str, bytes] = {"i": b"bhi", "f": b"f", "?": b"?"}
 _RECORD_DTYPES = {"i": "<i4", "f": "<f4", "?": "|b1"}
 
 MAX_REPEATED = 1 << 20
-"""Most elements of an array that is stored as one value: a few bytes must not unfold to gigabytes."""
+"""Most elements of an array that is stored as one value: a few bytes must not expand to gigabytes."""
 
 _WORTH_NARROWING = 16
 _INT8, _INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
@@ -44,8 +44,8 @@ class ColumnSet(Generic[_Columns]):
 
     Attributes:
         record: the dataclass.
-        columns: field name, type (``i``, ``f`` or ``?``) and dimensions, one letter each; the same letter
-            means the same size everywhere in the record.
+        columns: field name, type (``i``, ``f`` or ``?``) and dimensions, one letter each; a letter stands for
+            the same size everywhere in the record.
     """
 
     record: type[_Columns]
@@ -92,7 +92,7 @@ class ColumnSet(Generic[_Columns]):
 
 
 def _agree(name: str, letters: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
-    """Check a shape against the sizes seen so far, and add to them."""
+    """Check a shape against the sizes so far, and add its own."""
     if len(shape) != len(letters):
         raise ValueError(f"column {name} has {len(shape)} dimensions instead of {len(letters)}")
     for letter, size in zip(letters, shape, strict=True):

@@ -1,7 +1,8 @@
-"""A trace opened for reading, and trusted no further than it has been checked.
+"""A trace opened for reading; nothing in it is trusted before it has been checked.
 
-A trace may come from anyone. SQLite is told to distrust it, its tables are compared with ours, every value
-is checked for its type, and a statement that runs longer than the file's size can explain is stopped.
+A trace may come from anyone. SQLite's own safeguards are switched on, the tables are compared with the
+expected ones, the type of every value is checked, and a statement that runs longer than the file's size
+explains is stopped.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ OPTIONAL_TEXT: ColumnType = (str, NoneType)
 OPTIONAL_BYTES: ColumnType = (bytes, NoneType)
 
 _TICK = 100_000
-"""Virtual machine instructions between two looks at the clock of a statement."""
+"""Virtual machine instructions between two checks of how long a statement has run."""
 
 _ROW_OVERHEAD = 1 << 20
 
 _FREE_TICKS, _BYTES_A_TICK = 50, 20_000
 _FREE_ROWS, _BYTES_A_ROW = 1000, 4
-"""A row takes at least four bytes and some ten instructions; whoever finds more walks in circles."""
+"""A row takes at least four bytes and some ten instructions; more than that means a cycle in the tables."""
 
 
 class Database:
-    """A read-only connection to a trace that has the right identity, version and tables.
+    """A read-only connection to a trace with the right identity, version and tables.
 
     Args:
         path: the trace file.
@@ -85,7 +86,7 @@ class Database:
             if row is None:
                 return
             if count > _FREE_ROWS + self.size // _BYTES_A_ROW and count > self._measure() // _BYTES_A_ROW:
-                raise self.damaged("its tables run in circles")
+                raise self.damaged("its tables contain a cycle")
             if kinds and not all(map(isinstance, row, kinds)):
                 raise self.damaged("a value has the wrong type")
             yield row
@@ -97,7 +98,7 @@ class Database:
         return next(self.rows(statement, parameters, *kinds), None)
 
     def changes(self) -> int:
-        """A number that differs after another program has written to the file."""
+        """A number that changes when another program writes to the file."""
         found = self.row("PRAGMA data_version", (), int)
         return 0 if found is None else int(found[0])
 
@@ -137,11 +138,11 @@ class Database:
         if "not a database" in text or "encrypted" in text:
             return TraceFileError(f"{shown(self.path)} is not a trace file")
         if "interrupted" in text:
-            return self.damaged("its tables run in circles")
+            return self.damaged("its tables contain a cycle")
         return self.damaged(str(error))
 
     def _distrust(self) -> None:
-        """Switch off everything that a schema could make SQLite do, and bound what it allocates."""
+        """Disable everything that a schema could make SQLite do, and limit what it allocates."""
         self._connection.set_progress_handler(self._tick, _TICK)
         if hasattr(
             self._connection, "setlimit"
@@ -152,7 +153,7 @@ class Database:
                 self._connection.execute(f"PRAGMA {setting}").fetchall()
 
     def _tick(self) -> int:
-        """Non-zero stops the statement."""
+        """Called by SQLite; a non-zero result stops the statement."""
         self._ticks += 1
         if self._ticks <= _FREE_TICKS + self.size // _BYTES_A_TICK:
             return 0

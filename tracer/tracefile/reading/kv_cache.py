@@ -1,4 +1,4 @@
-"""The KV cache at any step, put together from the slots that each step added."""
+"""The KV cache at any step, assembled from the slots that each step added."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = Literal["key", "value"]
 
 @dataclass(frozen=True)
 class TraceCache:
-    """Keys and values of every layer after a step; each is read when it is asked for.
+    """Keys and values of every layer after a step; each is read when it is accessed.
 
     Attributes:
         step: number of the step.

@@ -1,4 +1,4 @@
-"""Read a trace: any step at once, none of the others, and neither torch nor the model.
+"""Open a trace for reading: any step in constant time, without torch and without the model.
 
 >>> recording = TraceFile("run.trace")            # doctest: +SKIP
 >>> recording.header.model.class_name              # doctest: +SKIP
@@ -31,13 +31,13 @@ _Self = TypeVar("_Self", bound="TraceFile")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a trace file says about itself.
+    """Metadata of a trace file.
 
     Attributes:
         format_version: version of the tables and blobs.
         product_version: version of trace-generate that wrote it.
         created_at: UTC, ISO 8601.
-        size: bytes on disk when it was opened, its log included.
+        size: bytes on disk when it was opened, write-ahead log included.
     """
 
     format_version: int
@@ -47,7 +47,7 @@ class FileInfo:
 
 
 class TraceFile:
-    """An open trace; the shortcuts without a run number mean its first run.
+    """An open trace file; properties without a run number refer to its first run.
 
     It may be used from one thread at a time. While the run is still being written, new steps appear as
     they are committed.
@@ -104,7 +104,7 @@ class TraceFile:
         return tuple(self._runs[number] for number in numbers)
 
     def run(self, number: int | None = None) -> TraceRun:
-        """The run of a number, from 1; the first by default.
+        """A run by its number, from 1; the first by default.
 
         Raises:
             UsageError: the file has no such run.
@@ -135,7 +135,7 @@ class TraceFile:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a run and every run has its end record."""
+        """Whether there is at least one run and every run has its end record."""
         return bool(self.runs) and all(run.complete for run in self.runs)
 
     @property

@@ -1,4 +1,4 @@
-"""Read one run of a trace."""
+"""One run of an open trace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tracer.tracefile.reading.steps import StepSequence
 
 
 class TraceRun:
-    """One run of a trace.
+    """One run of an open trace; everything is read when it is accessed.
 
     Args:
         database: the open trace.
@@ -42,7 +42,7 @@ class TraceRun:
 
     @cached_property
     def header(self) -> RunHeader:
-        """What was known before the first step.
+        """The header, known before the first step.
 
         Raises:
             TraceFileError: it is damaged.
@@ -57,7 +57,7 @@ class TraceRun:
 
     @property
     def end(self) -> RunEnd | None:
-        """The end record; None while the run goes on, and for ever after a crash.
+        """The end record; None while the run continues, and for ever after a crash.
 
         Raises:
             TraceFileError: it is damaged.
@@ -76,12 +76,12 @@ class TraceRun:
 
     @property
     def complete(self) -> bool:
-        """Whether the end record is there: everything that was recorded is in the file."""
+        """Whether the run has its end record: everything that was recorded is in the file."""
         return self.end is not None
 
     @cached_property
     def steps(self) -> StepSequence:
-        """The steps, by index from 0, each read when it is asked for."""
+        """The steps, by index from 0, each read when it is accessed."""
         return StepSequence(self._database, self.number, self.header)
 
     @property
@@ -100,7 +100,7 @@ class TraceRun:
     def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
         """A saved tensor as a NumPy array, without loss.
 
-        A bfloat16 or float8 tensor is widened to float32, which holds each of its values exactly;
+        A bfloat16 or float8 tensor is widened to float32, which represents each of its values exactly;
         :meth:`saved_tensor` gives the original bytes and the name of the dtype.
 
         Args:
@@ -118,7 +118,7 @@ class TraceRun:
         return tensor_layout(self._database, self.number, step, name)
 
     def cache_at(self, step: int) -> TraceCache:
-        """The KV cache after a step, from the slots that ``--save kv`` stored of each step up to it.
+        """The KV cache after a step, from the slots that ``--save kv`` saved in each step up to it.
 
         Args:
             step: number of the step, from 1.

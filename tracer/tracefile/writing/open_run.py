@@ -1,4 +1,4 @@
-"""A run while it is being written: which of its parts the file has already."""
+"""A run while it is being written: which of its interned records are in the file already."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Interned = TypeVar("_Interned", CallLayout, CallShape)
 class Interned(Generic[_Interned]):
     """Records of one kind that steps refer to by number, each stored once.
 
-    Many are of one step only, so those that the last step did not have are remembered by their hash.
+    Many occur in a single step only, so records that are not in the last step are kept as their hash alone.
 
     Args:
         what: the kind, for messages.
@@ -29,14 +29,14 @@ class Interned(Generic[_Interned]):
         self._last: Mapping[int, _Interned] = {}
 
     def new(self, numbers: Iterable[int], described: Mapping[int, _Interned | None]) -> dict[int, _Interned]:
-        """What is behind the numbers and has to be stored.
+        """The records that a step refers to and that are not stored yet.
 
         Args:
-            numbers: what a step refers to.
+            numbers: numbers that the step refers to.
             described: records by number; those that are stored already may be missing.
 
         Raises:
-            ValueError: nobody has described a record, or its number meant another one before.
+            ValueError: a record is missing, or its number stood for another one before.
         """
         found = {}
         for number in numbers:
@@ -50,7 +50,7 @@ class Interned(Generic[_Interned]):
         return found
 
     def add(self, found: Mapping[int, _Interned], described: Mapping[int, _Interned | None]) -> None:
-        """Take note that a step is stored.
+        """Record that a step is stored.
 
         Args:
             found: what :meth:`new` gave.
@@ -62,7 +62,7 @@ class Interned(Generic[_Interned]):
 
 @dataclass
 class OpenRun:
-    """What the writer remembers of a run.
+    """What the writer keeps of a run in progress.
 
     Attributes:
         header: the run's header.
@@ -95,7 +95,7 @@ class OpenRun:
     def add(
         self, step: Step, digest: bytes, layouts: Mapping[int, CallLayout], shapes: Mapping[int, CallShape]
     ) -> None:
-        """Take note that a step is stored.
+        """Record that a step is stored.
 
         Args:
             step: the step.
