@@ -2,8 +2,7 @@
 
 A trace is one SQLite database. Numbers of a step are columnar blobs
 (:mod:`tracer.tracefile.encoding.columns`), its metadata is JSON, and what is queried most is stored in plain
-columns as well, so that any SQLite program answers questions such as "which steps chose a token under p =
-0.3?"::
+columns as well, so that any SQLite program can answer "which steps chose a token under p = 0.3?"::
 
     SELECT step, row, text, probability FROM choice JOIN token ON token.id = choice.token
     WHERE run = 1 AND probability < 0.3 ORDER BY step;

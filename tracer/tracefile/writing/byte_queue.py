@@ -13,9 +13,8 @@ class ByteQueue(Generic[_Item]):
     """A FIFO queue whose items, waiting or in progress, never exceed a number of bytes.
 
     An item that alone is larger than the bound is accepted when the queue is empty. The consumer takes items
-    in
-    batches: small pieces of work between those of another thread find the processor's caches cold each time,
-    and cost two to three times as much.
+    in batches: small pieces of work between those of another thread find the processor's caches cold each
+    time, and cost two to three times as much.
 
     Args:
         max_bytes: the bound.
