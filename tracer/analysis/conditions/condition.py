@@ -5,8 +5,8 @@ quoted texts, comparisons (also chained, and ``in``), ``and``, ``or``, ``not``, 
 numbers.
 
 In a batch a condition is evaluated for every row, and holds if it holds for any. A value that the record
-lacks is unknown: the choice of a row that had ended before, scores that could not be recorded. A comparison with
-an unknown value is unknown, and so is its negation; an unknown condition does not hold.
+lacks is unknown: the choice of a row that had ended before, scores that could not be recorded. A comparison
+with an unknown value is unknown, and so is its negation; an unknown condition does not hold.
 
 >>> condition = parse_condition('p_chosen < 0.3 and not removed("Large")')
 >>> condition.texts

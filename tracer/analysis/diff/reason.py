@@ -30,7 +30,7 @@ class Evidence:
     """What a comparison found, from which the reason follows.
 
     Attributes:
-        facts: what differs before the first step.
+        differences: differences between the headers.
         pairs: rows compared.
         token: first differing token.
         first: first differing number.
@@ -41,7 +41,7 @@ class Evidence:
         tolerance: the user's own tolerance, None for what the dtypes explain.
     """
 
-    facts: tuple[HeaderDifference, ...]
+    differences: tuple[HeaderDifference, ...]
     pairs: tuple[RowPair, ...]
     token: TokenDifference | None
     first: NumberDifference | None
@@ -53,7 +53,7 @@ class Evidence:
 
     def of(self, *kinds: HeaderAspect) -> list[HeaderDifference]:
         """Differences of some kinds."""
-        return [difference for difference in self.facts if difference.kind in kinds]
+        return [difference for difference in self.differences if difference.kind in kinds]
 
     @property
     def settings(self) -> list[HeaderDifference]:
@@ -171,8 +171,8 @@ def _by_length(evidence: Evidence) -> Explained | None:
     return "length", f"The same tokens, but run A has {ours} steps and run B {theirs}."
 
 
-def _listed(facts: Sequence[HeaderDifference]) -> str:
-    return ", ".join(dict.fromkeys(_in_words(difference) for difference in facts))
+def _listed(differences: Sequence[HeaderDifference]) -> str:
+    return ", ".join(dict.fromkeys(_in_words(difference) for difference in differences))
 
 
 def _in_words(difference: HeaderDifference) -> str:

@@ -53,15 +53,15 @@ def diff(
         raise UsageError(f"a tolerance of {tolerance} is not possible: it must be at least 0")
     check_comparable(a.header, b.header)
     pairs = pair_rows(a.header, b.header, rows)
-    facts = header_differences(a, b, pairs)
-    walk = _Walk(a, b, pairs, facts, tolerance)
+    differences = header_differences(a, b, pairs)
+    walk = _Walk(a, b, pairs, differences, tolerance)
     walk.run()
-    reason, explanation = find_reason(walk.evidence(facts, pairs))
+    reason, explanation = find_reason(walk.evidence(differences, pairs))
     return DiffReport(
         same=reason in ("identical", "rounding") and walk.beyond is None and not walk.tokens,
         reason=reason,
         explanation=explanation,
-        facts=facts,
+        facts=differences,
         rows=pairs,
         tokens=tuple(walk.tokens),
         first=walk.first,
@@ -92,7 +92,7 @@ class _Walk:
         a: RecordedRun,
         b: RecordedRun,
         pairs: tuple[RowPair, ...],
-        facts: Sequence[HeaderDifference],
+        differences: Sequence[HeaderDifference],
         tolerance: float | None,
     ) -> None:
         self._a, self._b = a, b
@@ -101,7 +101,7 @@ class _Walk:
         # Settings of the choice and seeds do not affect the forward pass.
         unrelated = {"settings", "processors", "seed", "prompt", "model"}
         self._same_arithmetic = all(
-            difference.kind in unrelated or difference.name == "trace-generate" for difference in facts
+            difference.kind in unrelated or difference.name == "trace-generate" for difference in differences
         )
         # At another position in the batch a row may be reduced in another order.
         self._same_arithmetic &= all(pair.a == pair.b for pair in pairs)
@@ -123,10 +123,10 @@ class _Walk:
             self.steps += 1
             self._step(left, right)
 
-    def evidence(self, facts: tuple[HeaderDifference, ...], pairs: tuple[RowPair, ...]) -> Evidence:
+    def evidence(self, differences: tuple[HeaderDifference, ...], pairs: tuple[RowPair, ...]) -> Evidence:
         """What was found, as input of :func:`find_reason`."""
         return Evidence(
-            facts=facts,
+            differences=differences,
             pairs=pairs,
             token=min(self.tokens, key=lambda token: token.step, default=None),
             first=self.first,
