@@ -100,7 +100,7 @@ def test_a_failed_start_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "run.trace"
     write_trace(path, 2)
     before = path.read_bytes()
-    monkeypatch.setattr("tracer.tracefile.writing.creation.TABLES", {"run": "CREATE TABLE nonsense"})
+    monkeypatch.setattr("tracer.tracefile.writing.creation.CREATE_TABLES", {"run": "CREATE TABLE nonsense"})
     with pytest.raises(OutputError, match=r"cannot write .*run\.trace"):
         TraceWriter(path, force=True)
     with pytest.raises(OutputError, match=r"cannot write .*new\.trace"):

@@ -113,5 +113,5 @@ def _inflate(data: bytes) -> bytes:
     except zlib.error:
         raise ValueError("its head cannot be unpacked") from None
     if not inflater.eof or inflater.unused_data:
-        raise ValueError("its head is truncated or too large")
+        raise ValueError("its head is cut off or too large")
     return text
