@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 from html import escape
 
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.diff.report import DiffReport
 from tracer.analysis.processors.settings import Settings
 from tracer.analysis.runs import LOGITS, check_row, chosen_token, step_of
 from tracer.analysis.token_search import one_token
+from tracer.analysis.whatif import whatif
 from tracer.analysis.whatif.report import WhatIfReport
-from tracer.analysis.whatif.whatif import whatif
+from tracer.analysis.why import why_in_run
 from tracer.analysis.why.report import WhyReport
-from tracer.analysis.why.why import why_in_run
 from tracer.rerun.replayer import benefits_from_torch, make_replayer
-from tracer.tracefile import Recording as StoredRecording
+from tracer.tracefile import TraceFile
 
 FRAME_HEIGHT = 860
 """Height of the page in a notebook, in pixels."""
 
 
-class Recording(StoredRecording):
-    """An open trace with analyses and reports; see :class:`tracer.tracefile.Recording` for what it holds.
+class Recording(TraceFile):
+    """An open trace with analyses and reports; see :class:`tracer.tracefile.TraceFile` for what it holds.
 
     Without a run number, a question is about the first run. Answers are frozen dataclasses.
     """
@@ -78,7 +78,7 @@ class Recording(StoredRecording):
 
     def diff(
         self,
-        other: StoredRecording,
+        other: TraceFile,
         *,
         run: int | None = None,
         other_run: int | None = None,

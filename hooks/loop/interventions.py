@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from hooks.patches import Patches
-from tracer.analysis.processors.in_force import ATTRIBUTES
+from tracer.analysis.processors.settings_in_force import ATTRIBUTES
 from tracer.errors import UsageError
 from tracer.messages import first_line
 from tracer.schema.step import Intervention
@@ -86,7 +86,7 @@ class Interventions:
             raise self._unknown(name)
         element = self._elements[index]
         self._patches.set(element, attribute, _checked(element, attribute, name, value))
-        shown = f"{name} {getattr(element, attribute)}"
+        shown = Intervention.setting_detail(name, getattr(element, attribute))
         since = step + 1 if stages > index + 1 else step
         self._settings = [each for each in self._settings if each.name != attribute]
         self._settings.append(_Setting(attribute, shown, since))

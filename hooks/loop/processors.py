@@ -13,6 +13,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from tracer.schema.run import CriterionInfo, ProcessorInfo
+from tracer.schema.setting_text import setting_text
 
 
 class ScoreObserver(Protocol):
@@ -177,5 +178,5 @@ def _settings(element: object) -> dict[str, str]:
         if isinstance(value, torch.Tensor) and value.numel() <= 16:
             value = value.tolist()
         if isinstance(value, bool | int | float | str | list | tuple | set):
-            settings[name] = str(value)[:200]
+            settings[name] = setting_text(value)
     return settings

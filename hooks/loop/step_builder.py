@@ -14,7 +14,7 @@ from hooks.modules.statistics import NonFinite
 from hooks.scores.random_state import DrawRecorder
 from hooks.tensors import named, to_host
 from hooks.token_texts import TokenTexts
-from tracer.analysis.scores.pipeline import summarise
+from tracer.analysis.scores.summary import summarise
 from tracer.schema.run import ModuleInfo, TokenText
 from tracer.schema.step import (
     CacheColumns,

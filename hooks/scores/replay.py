@@ -11,9 +11,9 @@ from transformers.generation import logits_process as library
 
 from tracer.analysis.draw import Drawn
 from tracer.analysis.processors.parsing import KINDS, settings_of
-from tracer.analysis.processors.processor import I64, Placed
+from tracer.analysis.processors.processor import PlacedProcessor
 from tracer.errors import UnsupportedError
-from tracer.schema.step import F32
+from tracer.schema.arrays import F32, I64
 
 _DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -30,7 +30,7 @@ class TorchReplayer:
     """
 
     def process(
-        self, placed: Sequence[Placed], history: I64, logits: F32, *, device: str, dtype: str
+        self, placed: Sequence[PlacedProcessor], history: I64, logits: F32, *, device: str, dtype: str
     ) -> list[F32]:
         """Scores ``[V]`` of one row after each processor (see :class:`tracer.analysis.draw.Replayer`)."""
         place = _device(device)
@@ -67,7 +67,7 @@ class TorchReplayer:
         return _state(generator)
 
 
-def make_processor(placed: Placed, device: str = "cpu") -> Any:
+def make_processor(placed: PlacedProcessor, device: str = "cpu") -> Any:
     """The processor of transformers with the same settings.
 
     Args:

@@ -13,10 +13,10 @@ from reports.export.tables import TABLES
 from tracer.json_values import json_ready
 from tracer.schema.base import Record
 from tracer.schema.step import Step
-from tracer.tracefile import FileInfo, RunReading
+from tracer.tracefile import FileInfo, TraceRun
 
 
-def write_jsonl(file: BinaryIO, info: FileInfo, runs: Iterable[RunReading]) -> None:
+def write_jsonl(file: BinaryIO, info: FileInfo, runs: Iterable[TraceRun]) -> None:
     """Write runs.
 
     Args:
@@ -28,7 +28,7 @@ def write_jsonl(file: BinaryIO, info: FileInfo, runs: Iterable[RunReading]) -> N
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
-def _lines(info: FileInfo, runs: Iterable[RunReading]) -> Iterator[dict[str, Any]]:
+def _lines(info: FileInfo, runs: Iterable[TraceRun]) -> Iterator[dict[str, Any]]:
     yield {
         "kind": "trace",
         "format_version": info.format_version,
@@ -44,7 +44,7 @@ def _lines(info: FileInfo, runs: Iterable[RunReading]) -> Iterator[dict[str, Any
             yield {"kind": "end", "run": run.number, "end": _record(end)}
 
 
-def _step(run: RunReading, step: Step) -> dict[str, Any]:
+def _step(run: TraceRun, step: Step) -> dict[str, Any]:
     tables = {
         name: [
             {
@@ -66,7 +66,7 @@ def _step(run: RunReading, step: Step) -> dict[str, Any]:
     }
 
 
-def _tensor(run: RunReading, step: int, name: str) -> dict[str, Any]:
+def _tensor(run: TraceRun, step: int, name: str) -> dict[str, Any]:
     dtype, shape = run.tensor_layout(step, name)
     return {"name": name, "dtype": dtype, "shape": shape}
 

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from tracer.errors import UsageError
 from tracer.schema.tensors import ITEM_SIZES
-from tracer.tracefile import RunReading, SavedTensor
-from tracer.tracefile.encoding.saved import tensor_bytes
+from tracer.tracefile import SavedTensor, TraceRun
+from tracer.tracefile.encoding.saved_tensor import tensor_bytes
 
 _DTYPES = {
     "bool": "BOOL",
@@ -54,7 +54,7 @@ class Entry:
     read: Callable[[], SavedTensor]
 
 
-def saved_entries(runs: Iterable[RunReading]) -> Iterator[Entry]:
+def saved_entries(runs: Iterable[TraceRun]) -> Iterator[Entry]:
     """All saved tensors, named ``run/1/step/12/logits``.
 
     Args:
@@ -67,11 +67,11 @@ def saved_entries(runs: Iterable[RunReading]) -> Iterator[Entry]:
                 yield Entry(f"run/{run.number}/step/{step}/{name}", dtype, shape, _reader(run, step, name))
 
 
-def _reader(run: RunReading, step: int, name: str) -> Callable[[], SavedTensor]:
+def _reader(run: TraceRun, step: int, name: str) -> Callable[[], SavedTensor]:
     return lambda: run.saved_tensor(step, name)
 
 
-def cache_entries(run: RunReading, step: int) -> Iterator[Entry]:
+def cache_entries(run: TraceRun, step: int) -> Iterator[Entry]:
     """Keys and values of all layers after a step, named ``cache/0/key``.
 
     Args:

@@ -13,7 +13,7 @@ from reports.html.captured import CapturedData
 from reports.html.pack import Section
 from reports.html.runs import Run
 from reports.view.questions.attention import TOP
-from tracer.analysis.attention import LayerAttention, Weights, first_position, last_weights
+from tracer.analysis.attention import AttentionWeights, LayerAttention, first_position, last_weights
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
 from tracer.schema.step import Step
@@ -66,7 +66,7 @@ class AttentionData(CapturedData):
         self._kept[step.number] = Section(f"{self.name}-{step.number}", facts, arrays)
 
 
-def used(weights: Weights, length: int) -> tuple[Weights, int]:
+def used(weights: AttentionWeights, length: int) -> tuple[AttentionWeights, int]:
     """Weights without the unused slots at the end of a cache of fixed size, and the first one's position.
 
     Args:
@@ -78,7 +78,7 @@ def used(weights: Weights, length: int) -> tuple[Weights, int]:
     return (weights if beyond.any() else weights[..., : length - start]), start
 
 
-def binned(weights: Weights, width: int) -> Weights:
+def binned(weights: AttentionWeights, width: int) -> AttentionWeights:
     """Sums over so many neighbouring positions each, ``[…, ceil(context / width)]``.
 
     Args:
@@ -87,11 +87,11 @@ def binned(weights: Weights, width: int) -> Weights:
     """
     if width == 1:
         return weights
-    sums: Weights = np.add.reduceat(weights, np.arange(0, weights.shape[-1], width), axis=-1)
+    sums: AttentionWeights = np.add.reduceat(weights, np.arange(0, weights.shape[-1], width), axis=-1)
     return sums
 
 
-def in_8_bits(weights: Weights) -> npt.NDArray[np.uint8]:
+def in_8_bits(weights: AttentionWeights) -> npt.NDArray[np.uint8]:
     """Weights from 0 to 1 as 0 to 254, by square root, so that small ones keep their differences.
 
     ``(stored / 254) ** 2`` is within ``0.004 * sqrt(weight) + 0.000004`` of the weight.
@@ -104,7 +104,7 @@ def in_8_bits(weights: Weights) -> npt.NDArray[np.uint8]:
     return np.where(finite, np.rint(254 * roots), NOT_FINITE).astype(np.uint8)
 
 
-def _exact(weights: Mapping[int, Weights], start: int) -> dict[str, npt.NDArray[Any]]:
+def _exact(weights: Mapping[int, AttentionWeights], start: int) -> dict[str, npt.NDArray[Any]]:
     """What ``trace-generate attention`` prints, of the mean over heads and then of each head.
 
     ``positions`` and ``highest`` are ``[layers, rows, 1 + heads, top]``, ``entropy``

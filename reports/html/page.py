@@ -9,12 +9,12 @@ from reports.html.redaction import Aliases, RedactedRun
 from reports.html.runs import Run
 from reports.html.shell import PROGRAM, render_shell
 from reports.view.text import plain
-from tracer.tracefile import RunReading
+from tracer.tracefile import TraceRun
 
 ENTRY = "recording/main.js"
 
 
-def render_page(runs: Sequence[RunReading], *, source: str, redact: bool = False) -> str:
+def render_page(runs: Sequence[TraceRun], *, source: str, redact: bool = False) -> str:
     """A page that shows runs, in one file that needs nothing else.
 
     Args:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracer.schema.arrays import I32
 from tracer.schema.run import Anchor, ProcessorInfo, PromptRow, RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import I32, NO_TOKEN, ScoreColumns, Step, StepHead
+from tracer.schema.step import NO_TOKEN, ScoreColumns, Step, StepHead
 from tracer.schema.tensors import IntValues, NamedTensor
-from tracer.tracefile import RunReading
+from tracer.tracefile import TraceRun
 
 LEFT_OUT = "(left out)"
 
@@ -35,7 +36,7 @@ class RedactedRun:
         numbers: what stands for each token; shared by the runs of a page.
     """
 
-    def __init__(self, run: RunReading, numbers: Aliases) -> None:
+    def __init__(self, run: TraceRun, numbers: Aliases) -> None:
         self.number = run.number
         self._run = run
         self._numbers = numbers

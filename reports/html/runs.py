@@ -21,7 +21,7 @@ class Steps(Protocol):
 
 
 class Run(Protocol):
-    """What is read of a run: a :class:`tracer.tracefile.RunReading`, or anything like it."""
+    """What is read of a run: a :class:`tracer.tracefile.TraceRun`, or anything like it."""
 
     number: int
 

@@ -21,7 +21,7 @@ from tracer import Recording, TraceSession, open_trace, trace
 from tracer.debugger import attach
 from tracer.halting.callback import Halt
 from tracer.schema.step import Candidate, Choice, Step
-from tracer.tracefile import RunReading
+from tracer.tracefile import TraceRun
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "trace": trace,
@@ -37,7 +37,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 CLASSES: dict[str, type] = {
     "TraceSession": TraceSession,
     "Recording": Recording,
-    "Runs": RunReading,
+    "Runs": TraceRun,
     "Steps": Step,
     "Candidates": Candidate,
     "Choice": Choice,

@@ -12,7 +12,7 @@ import torch
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import open_trace, trace
-from tracer.tracefile.format import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, SCHEMA_VERSION
 
 PAGE = (Path(__file__).parents[2] / "docs/trace-format.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"\n([^\n]+[?:])\n\n```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -38,11 +38,11 @@ def test_tables_and_columns_are_those_of_the_file() -> None:
         table: re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", columns)) for table, columns in rows.items()
     }
     with sqlite3.connect(":memory:") as connection:
-        for statement in TABLES.values():
+        for statement in CREATE_TABLES.values():
             connection.execute(statement)
         actual = {
             table: [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
-            for table in TABLES
+            for table in CREATE_TABLES
         }
     assert documented == actual
     assert hex(APPLICATION_ID).lower() in PAGE.lower()

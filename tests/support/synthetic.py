@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tracer.analysis.scores.pipeline import summarise
+from tracer.analysis.scores.summary import summarise
 from tracer.schema.cache import CacheGroup, CacheState
 from tracer.schema.run import (
     Anchor,

@@ -1,1 +1,1 @@
-"""Pure functions on records: no torch, no files."""
+"""Analyses of recorded runs: pure functions on records, without torch and without files."""

@@ -1,4 +1,4 @@
-"""Attention weights of a step: which positions each head looks at."""
+"""Attention weights of a step: which positions each head attends to."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.runs import RunLike, SavedTensors, check_row, history_of, step_of
+from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, step_of
 from tracer.errors import UsageError
 
-Weights = npt.NDArray[np.float32]
+AttentionWeights = npt.NDArray[np.float32]
 
 _NAME = re.compile(r"attention/(\d+)")
 
 
 @dataclass(frozen=True, eq=False)
 class LayerAttention:
-    """What the last position of one row looks at in one layer.
+    """What the last position of one row attends to in one layer.
 
     Attributes:
         layer: its number, from 0.
@@ -26,31 +26,31 @@ class LayerAttention:
     """
 
     layer: int
-    weights: Weights
+    weights: AttentionWeights
 
     @property
-    def mean(self) -> Weights:
+    def mean(self) -> AttentionWeights:
         """``[context]`` mean over the heads."""
-        mean: Weights = self.weights.mean(axis=0)
+        mean: AttentionWeights = self.weights.mean(axis=0)
         return mean
 
     @property
-    def entropy(self) -> Weights:
-        """``[heads]`` entropy of each head in bits: 0 where it looks at one position only."""
+    def entropy(self) -> AttentionWeights:
+        """``[heads]`` entropy of each head in bits: 0 where it attends to a single position."""
         shares = np.where(self.weights > 0, self.weights, 1.0)
-        entropy: Weights = -(shares * np.log2(shares)).sum(axis=-1)
+        entropy: AttentionWeights = -(shares * np.log2(shares)).sum(axis=-1)
         return entropy
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """What the last position of one row of a step looks at.
+    """What the last position of one row of a step attends to.
 
     Attributes:
         step: number of the step.
         row: row of the batch.
-        context: ids of the positions looked at, oldest first; None where a slot stands for no position of
-            the sequence (an unused slot of a cache of fixed size).
+        context: token ids of the attended positions, oldest first; None for a slot without a position in the
+            sequence (an unused slot of a cache of fixed size).
         start: position of the first of them in the sequence.
         layers: layers whose weights were recorded, in order.
     """
@@ -76,7 +76,7 @@ class Attention:
         return found
 
 
-def read_attention(run: RunLike, number: int, row: int = 0) -> Attention:
+def read_attention(run: RecordedRun, number: int, row: int = 0) -> Attention:
     """The attention of one row's last position in a step.
 
     Args:
@@ -98,11 +98,11 @@ def read_attention(run: RunLike, number: int, row: int = 0) -> Attention:
     return Attention(number, row, context, start, layers)
 
 
-def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Weights]:
-    """What the last position looks at in each recorded layer, ``[rows, heads, context]``, in order of layers.
+def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, AttentionWeights]:
+    """Weights of the last position in each recorded layer, ``[rows, heads, context]``, in order of layers.
 
-    Layers with a window see fewer positions than the others: theirs are the last ones, and all positions
-    out of the window have weight 0.
+    A layer with a sliding window attends to fewer positions, the last ones; positions outside its window have
+    weight 0.
 
     Args:
         saved: the tensors of the run.
@@ -110,7 +110,7 @@ def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Weigh
         rows: rows of the batch.
 
     Raises:
-        UsageError: no attention was recorded, or what is saved in its place is none.
+        UsageError: no attention was recorded, or the saved tensor has another shape or dtype.
     """
     layers = sorted(int(found[1]) for name in saved.tensor_names(number) if (found := _NAME.fullmatch(name)))
     if not layers:
@@ -126,16 +126,16 @@ def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Weigh
 
 
 def first_position(length: int, context: int) -> int:
-    """The position of a sequence that the first weight belongs to.
+    """The position in the sequence that the first weight belongs to.
 
     Args:
-        length: of the sequence.
-        context: number of weights; a cache of fixed size has more of them than there are positions.
+        length: length of the sequence.
+        context: number of weights; more than there are positions with a cache of fixed size.
     """
     return max(0, length - context)
 
 
-def _last(saved: SavedTensors, number: int, layer: int, rows: int) -> Weights:
+def _last(saved: SavedTensors, number: int, layer: int, rows: int) -> AttentionWeights:
     weights = np.asarray(saved.tensor(number, f"attention/{layer}"))
     if weights.dtype.kind != "f" or weights.ndim != 4 or weights.shape[0] != rows or 0 in weights.shape:
         raise UsageError(

@@ -1,10 +1,10 @@
-"""Repeat the very draw of a step, and see which tokens nearly won it.
+"""Repeat the draw of a step from its recorded RNG state, and list the tokens that nearly won it.
 
 ``torch.multinomial`` with one sample draws an exponential variate ``q`` for every token and takes the token
-with the largest ``probability / q`` (``aten/src/ATen/native/Distributions.cpp``, ``multinomial_out``): the
-token whose clock rings first. The second and third of that race are the near misses; they need not be the
-second and third in probability. The variates depend on the random state and on the shape ``[B, V]`` only, so
-other probabilities can be run against the same variates.
+with the largest ``probability / q`` (``aten/src/ATen/native/Distributions.cpp``, ``multinomial_out``). The
+tokens with the next largest ratios are the near misses; they need not be the next in probability. The
+variates depend only on the RNG state and the shape ``[B, V]``, so other probabilities can be drawn with the
+same variates.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Protocol
 import numpy as np
 
 from tracer.analysis.processors.parsing import parse_processors
-from tracer.analysis.processors.processor import I64, Context, Placed, ScoreRow
-from tracer.analysis.processors.recorded import recorded_rows
+from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow
+from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
-    RunLike,
+    RecordedRun,
     check_row,
     chosen_token,
     history_of,
@@ -31,7 +31,8 @@ from tracer.analysis.runs import (
     step_of,
 )
 from tracer.errors import UnsupportedError, UsageError
-from tracer.schema.step import F32, Step, StepHead
+from tracer.schema.arrays import F32, I64
+from tracer.schema.step import Step, StepHead
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,10 @@ class Drawn:
     """A repeated draw.
 
     Attributes:
-        tokens: ``[B]`` what ``torch.multinomial`` gives.
-        order: ``[B, N]`` ids of the N tokens that came first, in order.
+        tokens: ``[B]`` the drawn tokens.
+        order: ``[B, N]`` ids of the N tokens with the largest ratios, largest first.
         ratios: ``[B, N]`` their ``probability / q``.
-        after: random state that the draw left behind.
+        after: RNG state after the draw.
     """
 
     tokens: I64
@@ -52,10 +53,10 @@ class Drawn:
 
 
 class Replayer(Protocol):
-    """Repeats with torch and transformers what NumPy cannot (:class:`hooks.scores.replay.TorchReplayer`)."""
+    """Repeats processors and draws with torch (:class:`hooks.scores.replay.TorchReplayer`)."""
 
     def process(
-        self, placed: Sequence[Placed], history: I64, logits: F32, *, device: str, dtype: str
+        self, placed: Sequence[PlacedProcessor], history: I64, logits: F32, *, device: str, dtype: str
     ) -> list[F32]:
         """Run one row through transformers' own processors.
 
@@ -63,8 +64,8 @@ class Replayer(Protocol):
             placed: processors in order.
             history: the row's ids so far.
             logits: ``[V]`` raw logits.
-            device: where they were processed.
-            dtype: and in which dtype.
+            device: device on which they were processed.
+            dtype: dtype in which they were processed.
 
         Returns:
             ``[V]`` float32 after each processor.
@@ -74,14 +75,14 @@ class Replayer(Protocol):
         """
 
     def draw(self, state: bytes, scores: F32, *, device: str, dtype: str, places: int) -> Drawn:
-        """Draw from the softmax of processed scores ``[B, V]`` with a random state.
+        """Draw from the softmax of processed scores ``[B, V]`` with an RNG state.
 
         Raises:
             UnsupportedError: the device is absent, or its generator is another.
         """
 
     def skip(self, state: bytes, shape: tuple[int, int], *, device: str, dtype: str) -> bytes:
-        """The random state after a draw from ``[B, V]`` probabilities.
+        """The RNG state after a draw from ``[B, V]`` probabilities.
 
         Raises:
             UnsupportedError: the device is absent, or its generator is another.
@@ -89,21 +90,21 @@ class Replayer(Protocol):
 
 
 class DrawStates:
-    """Random states of a run's draws: stored whole at some steps, repeated from there at others.
+    """RNG states before the draws of a run: stored whole at some steps, computed from there for the others.
 
     Args:
         run: the run.
         replayer: repeats draws.
     """
 
-    def __init__(self, run: RunLike, replayer: Replayer) -> None:
+    def __init__(self, run: RecordedRun, replayer: Replayer) -> None:
         self._run = run
         self._replayer = replayer
         self._next = 0
         self._state = b""
 
     def before(self, number: int) -> bytes:
-        """The state before the draw of a step.
+        """The RNG state before the draw of a step.
 
         Args:
             number: number of the step.
@@ -122,7 +123,7 @@ class DrawStates:
         return state
 
     def _keyframe(self, head: StepHead) -> int:
-        """The last step up to this one whose state is stored whole, all steps between following."""
+        """Number of the last step up to this one whose state is stored whole, all steps between following."""
         while head.draw is not None and head.draw.state is None and head.draw.follows and head.step > 1:
             head = step_of(self._run, head.step - 1).head
         if head.draw is None or head.draw.state is None:
@@ -143,7 +144,7 @@ class DrawStates:
 
 
 def state_digest(state: bytes) -> str:
-    """BLAKE2b-64 of a random state, hex, as in :class:`~tracer.schema.step.Draw`."""
+    """BLAKE2b-64 of an RNG state, hex, as in :class:`~tracer.schema.step.Draw`."""
     return hashlib.blake2b(state, digest_size=8).hexdigest()
 
 
@@ -155,14 +156,14 @@ def _whole(head: StepHead) -> bytes:
 
 @dataclass(frozen=True)
 class NearMiss:
-    """One token of the race.
+    """One token of a repeated draw.
 
     Attributes:
         token: its id.
         place: 1 for the winner.
         probability: its share of the draw.
         ratio: ``probability / q``; the largest wins.
-        behind: how many times larger the winner's ratio is; 1 for the winner.
+        behind: the winner's ratio divided by this one; 1 for the winner.
     """
 
     token: int
@@ -174,15 +175,15 @@ class NearMiss:
 
 @dataclass(frozen=True)
 class NearMisses:
-    """Who came first, second and third in the draw of one step.
+    """The winner and the near misses in the draw of one step.
 
     Attributes:
         step: number of the step.
         row: row of the batch.
         chosen: the recorded token.
-        places: first places of the race; fewer than asked for where fewer candidates took part.
-        reproduced: whether the repeated draw gave the recorded token; if not, the places are those of
-            another draw and say nothing about the recorded one.
+        places: tokens in the order of their ratios; fewer than requested where there are fewer candidates.
+        reproduced: whether the repeated draw gave the recorded token; if not, the places belong to another
+            draw and say nothing about the recorded one.
     """
 
     step: int
@@ -193,7 +194,7 @@ class NearMisses:
 
 
 def near_misses(
-    run: RunLike,
+    run: RecordedRun,
     number: int,
     replayer: Replayer,
     *,
@@ -203,16 +204,16 @@ def near_misses(
 ) -> NearMisses:
     """Repeat the draw of a step.
 
-    Where all tokens that were left at the end are recorded, this needs no saved logits: removed tokens have
-    probability 0 whatever their logits were.
+    Where all candidates are recorded, this needs no saved logits: removed tokens have probability 0 whatever
+    their logits were.
 
     Args:
         run: the run.
         number: number of the step.
         replayer: repeats the draw.
         row: row of the batch.
-        count: how many places.
-        states: the run's states, to go through many steps without starting over.
+        count: number of places.
+        states: the run's RNG states, to walk through many steps without starting over.
 
     Raises:
         UsageError: the run was greedy, or what is needed was not recorded.
@@ -237,7 +238,7 @@ def near_misses(
     return NearMisses(number, row, chosen, places, int(drawn.tokens[row]) == chosen)
 
 
-def final_scores(run: RunLike, step: Step, replayer: Replayer | None = None) -> F32:
+def final_scores(run: RecordedRun, step: Step, replayer: Replayer | None = None) -> F32:
     """Scores ``[B, V]`` from which the recorded run chose.
 
     Taken from the record where it holds every token that was left, else computed from saved logits.
@@ -245,7 +246,7 @@ def final_scores(run: RunLike, step: Step, replayer: Replayer | None = None) -> 
     Args:
         run: the run.
         step: one of its steps.
-        replayer: runs transformers' own processors; without it NumPy's stand in.
+        replayer: runs transformers' own processors; without it, only recorded scores are used.
 
     Raises:
         UsageError: neither is possible.
@@ -258,8 +259,8 @@ def final_scores(run: RunLike, step: Step, replayer: Replayer | None = None) -> 
     return np.stack([each.scores for each in rows])
 
 
-def final_row_of(run: RunLike, step: Step, row: int) -> ScoreRow:
-    """The recorded part of the last stage."""
+def final_row_of(run: RecordedRun, step: Step, row: int) -> ScoreRow:
+    """The last stage of a row as far as it was recorded."""
     if step.scores is None:
         raise UsageError(f"the scores of step {step.number} were not recorded")
     return recorded_rows(
@@ -272,12 +273,12 @@ def final_row_of(run: RunLike, step: Step, row: int) -> ScoreRow:
     )[-1]
 
 
-def context_of(run: RunLike, step: Step, row: int) -> Context:
-    """What processors knew in a step."""
+def context_of(run: RecordedRun, step: Step, row: int) -> Context:
+    """What the processors of a step had besides the scores."""
     return Context(history_of(run, step.number, row), scores_device(step.head).startswith("cuda"))
 
 
-def _processed(run: RunLike, step: Step, row: int, replayer: Replayer | None) -> ScoreRow:
+def _processed(run: RecordedRun, step: Step, row: int, replayer: Replayer | None) -> ScoreRow:
     logits = saved_logits(run, step.number)
     if logits is None or replayer is None:
         raise UsageError(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.analysis.runs import RunLike, SavedTensors, check_row, chosen_token, step_of
+from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_token, step_of
 from tracer.errors import UsageError
-from tracer.schema.step import F32, I32
+from tracer.schema.arrays import F32, I32
 
-NAMES = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
+LENS_TENSORS = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
 """The saved tensors: ``[layers, batch, tokens]`` twice, ``[layers, batch]`` twice."""
 
 
@@ -22,8 +22,8 @@ class LensLayer:
         layer: its number, from 0.
         tokens: the most probable tokens.
         probabilities: theirs, in the softmax of the raw logits.
-        rank: of the token that the step chose, from 1.
-        probability: of that token.
+        rank: rank of the token that the step chose, from 1.
+        probability: probability of that token.
     """
 
     layer: int
@@ -41,7 +41,7 @@ class Lens:
         step: number of the step.
         row: row of the batch.
         chosen: the token that the step chose; None if its scores were not recorded.
-        layers: one entry a layer, the last one being the model's own prediction.
+        layers: one entry per layer, the last one being the model's own prediction.
     """
 
     step: int
@@ -51,7 +51,7 @@ class Lens:
 
     @property
     def settled(self) -> int | None:
-        """First layer from which on the chosen token ranks first; None if it does not in the last."""
+        """First layer from which on the chosen token ranks first; None if it does not in the last one."""
         found = None
         for layer in reversed(self.layers):
             if layer.rank != 1:
@@ -62,7 +62,7 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class LensTensors:
-    """The lens of a step as it is stored: L layers, B rows, T tokens.
+    """The saved tensors of the lens of a step: L layers, B rows, T tokens.
 
     Attributes:
         tokens: ``[L, B, T]`` the most probable tokens, most probable first.
@@ -86,11 +86,11 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
         rows: rows of the batch.
 
     Raises:
-        UsageError: the lens was not recorded, or what is saved in its place is none.
+        UsageError: the lens was not recorded, or the saved tensors do not fit together.
     """
-    if not set(NAMES) <= set(saved.tensor_names(number)):
+    if not set(LENS_TENSORS) <= set(saved.tensor_names(number)):
         raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
-    tokens, shares, ranks, own = (np.asarray(saved.tensor(number, name)) for name in NAMES)
+    tokens, shares, ranks, own = (np.asarray(saved.tensor(number, name)) for name in LENS_TENSORS)
     kinds = "".join(array.dtype.kind for array in (tokens, ranks, shares, own))
     fitting = tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
     if tokens.ndim != 3 or not fitting or kinds != "iiff":
@@ -102,7 +102,7 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
     )
 
 
-def read_lens(run: RunLike, number: int, row: int = 0) -> Lens:
+def read_lens(run: RecordedRun, number: int, row: int = 0) -> Lens:
     """The lens of one row of a step.
 
     Args:

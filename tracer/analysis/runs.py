@@ -1,4 +1,4 @@
-"""A recorded run as the analyses see it, whatever holds it: an open trace, or lists in memory."""
+"""A recorded run as the analyses read it, from an open trace or from memory."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.processors.processor import I64
 from tracer.errors import UsageError
+from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import F32, Step, StepHead
+from tracer.schema.step import Step, StepHead
 
 LOGITS = "logits"
 """Name of the saved raw logits of a step, ``[batch, vocabulary]``."""
 
 
 class SavedTensors(Protocol):
-    """Where the tensors of a run's steps are kept."""
+    """The saved tensors of a run's steps."""
 
     def tensor_names(self, step: int) -> tuple[str, ...]:
         """Names of the tensors saved in a step (by its number)."""
 
     def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
-        """A saved tensor."""
+        """A saved tensor of a step (by its number), by name."""
 
 
-class RunLike(SavedTensors, Protocol):
-    """What an analysis reads of a run; :class:`tracer.tracefile.RunReading` is one."""
+class RecordedRun(SavedTensors, Protocol):
+    """What an analysis reads from a run; :class:`tracer.tracefile.TraceRun` is one."""
 
     @property
     def header(self) -> RunHeader:
-        """What was known before the first step."""
+        """The header, known before the first step."""
 
     @property
     def end(self) -> RunEnd | None:
-        """How it ended; None if it is incomplete."""
+        """The end record; None if the run is incomplete."""
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -47,12 +47,12 @@ class RunLike(SavedTensors, Protocol):
         """Texts of token ids."""
 
 
-def step_of(run: RunLike, number: int) -> Step:
-    """The step of a number.
+def step_of(run: RecordedRun, number: int) -> Step:
+    """A step by its number.
 
     Args:
         run: the run.
-        number: from 1.
+        number: number of the step, from 1.
 
     Raises:
         UsageError: it was not recorded.
@@ -68,18 +68,18 @@ def step_of(run: RunLike, number: int) -> Step:
 
 
 def check_row(header: RunHeader, row: int) -> None:
-    """Refuse a row that the batch does not have.
+    """Check that the batch has a row.
 
     Raises:
-        UsageError: naming the rows there are.
+        UsageError: it has not; the message names the rows there are.
     """
     rows = len(header.prompt)
     if not 0 <= row < rows:
         raise UsageError(f"row {row} does not exist; the batch has rows 0 to {rows - 1}")
 
 
-def history_of(run: RunLike, number: int, row: int) -> I64:
-    """The row's ``input_ids`` before a step, padding included: what processors look back on.
+def history_of(run: RecordedRun, number: int, row: int) -> I64:
+    """The row's ``input_ids`` before a step, padding included, as processors get them.
 
     Args:
         run: the run.
@@ -104,7 +104,7 @@ def chosen_token(step: Step, row: int) -> int | None:
     return None if step.scores is None else int(step.scores.chosen[row])
 
 
-def saved_logits(run: RunLike, number: int) -> F32 | None:
+def saved_logits(run: RecordedRun, number: int) -> F32 | None:
     """Raw logits ``[batch, vocabulary]`` of a step as float32; None if they were not saved.
 
     Args:
@@ -112,7 +112,7 @@ def saved_logits(run: RunLike, number: int) -> F32 | None:
         number: number of the step.
 
     Raises:
-        UsageError: what is saved under that name is something else.
+        UsageError: the saved tensor has another shape or dtype.
     """
     if LOGITS not in run.tensor_names(number):
         return None

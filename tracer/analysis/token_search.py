@@ -1,39 +1,31 @@
-"""Find the token that a person means."""
+"""Find the token that a user's query means: by id, by text or by the tokenizer's spelling."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
 
 Match = Literal["id", "text", "text with a space before", "text with a space around", "piece", "other case"]
+"""How a token matches a query, best first."""
 
-_ORDER: tuple[Match, ...] = (
-    "id",
-    "text",
-    "text with a space before",
-    "text with a space around",
-    "piece",
-    "other case",
-)
-
-_LISTED = 8
-"""How many tokens that a text may mean are named."""
+_MAX_LISTED = 8
+"""Ambiguous tokens that an error message lists."""
 
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """One token that a query may mean.
+    """A token that a query may mean.
 
     Attributes:
-        id: the token.
-        text: its text; None if the recording does not know the id.
+        id: the token's id.
+        text: its text; None if the recording has no text for the id.
         piece: the tokenizer's own spelling; None likewise.
-        match: how it fits the query.
+        match: how it matches the query.
     """
 
     id: int
@@ -43,50 +35,70 @@ class TokenChoice:
 
 
 def find_tokens(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoice, ...]:
-    r"""All tokens that a query may mean, best match first; more than one means: ask.
+    r"""All tokens that a query may mean, best match first; with more than one, the query is ambiguous.
 
     Args:
-        query: an id (``42``; ``id:42`` if nothing else shall be meant), a text (``Large`` finds ``Large`` and
-            `` Large``), a text in double quotes (``" Large"`` finds nothing but itself, with the escapes of
+        query: an id (``42``; ``id:42`` to exclude any other reading), a text (``Large`` finds ``Large`` and
+            `` Large``), a text in double quotes (``" Large"`` finds only itself, with the escapes of
             JSON: ``"\n"``), or the tokenizer's own spelling (``ĠLarge``).
         tokens: texts of the recording.
 
     Returns:
-        Choices; empty if nothing fits. Other upper and lower case is tried only if nothing else fits. An id
-        that the recording has no text for is a choice too.
+        Choices; empty if nothing matches. Case is ignored only if nothing matches otherwise. An id that the
+        recording has no text for is a choice too.
     """
     if not query:
         return ()
-    found: list[TokenChoice] = []
-    number = query.removeprefix("id:").strip()
-    if number.isascii() and number.isdigit():
-        found.append(_choice(int(number), tokens.get(int(number)), "id"))
-        if query.startswith("id:"):
-            return tuple(found)
-    quoted = _quoted(query)
-    folded: list[TokenChoice] = []
-    for token in tokens.values():
-        match = _match(query, quoted, token)
-        if match is not None:
-            found.append(_choice(token.id, token, match))
-        elif quoted is None and query.strip() and token.text.strip().casefold() == query.strip().casefold():
-            folded.append(_choice(token.id, token, "other case"))
-    ordered = sorted(found or folded, key=lambda choice: (_ORDER.index(choice.match), choice.id))
+    found = _by_id(query, tokens)
+    if found and query.startswith("id:"):
+        return tuple(found)
+    found += _by_text(query, tokens)
+    order = get_args(Match)
+    ranked = sorted(
+        found or _ignoring_case(query, tokens), key=lambda choice: (order.index(choice.match), choice.id)
+    )
     best: dict[int, TokenChoice] = {}
-    for choice in ordered:
+    for choice in ranked:
         best.setdefault(choice.id, choice)
     return tuple(best.values())
 
 
+def _by_id(query: str, tokens: Mapping[int, TokenText]) -> list[TokenChoice]:
+    """The token whose id the query is, if it is a number."""
+    number = query.removeprefix("id:").strip()
+    if not (number.isascii() and number.isdigit()):
+        return []
+    return [_choice(int(number), tokens.get(int(number)), "id")]
+
+
+def _by_text(query: str, tokens: Mapping[int, TokenText]) -> list[TokenChoice]:
+    """Tokens whose text or spelling the query is."""
+    quoted = _quoted(query)
+    matches = ((token, _match(query, quoted, token)) for token in tokens.values())
+    return [_choice(token.id, token, match) for token, match in matches if match is not None]
+
+
+def _ignoring_case(query: str, tokens: Mapping[int, TokenText]) -> list[TokenChoice]:
+    """Tokens whose text is the query but for case and surrounding white space."""
+    wanted = query.strip().casefold()
+    if not wanted or _quoted(query) is not None:
+        return []
+    return [
+        _choice(token.id, token, "other case")
+        for token in tokens.values()
+        if token.text.strip().casefold() == wanted
+    ]
+
+
 def one_token(query: str, tokens: Mapping[int, TokenText]) -> int:
-    """The token that a query means.
+    """The id of the only token that a query can mean.
 
     Args:
         query: see :func:`find_tokens`.
         tokens: texts of the recording.
 
     Raises:
-        UsageError: no token fits, or several do; they are listed.
+        UsageError: no token matches, or several do; the message lists them.
     """
     found = find_tokens(query, tokens)
     if len(found) == 1:
@@ -94,9 +106,9 @@ def one_token(query: str, tokens: Mapping[int, TokenText]) -> int:
     choices = found or split_text(query, tokens)
     if choices:
         what = "may mean" if found else "is several tokens:"
-        more = f" and {len(choices) - _LISTED} more" if len(choices) > _LISTED else ""
+        more = f" and {len(choices) - _MAX_LISTED} more" if len(choices) > _MAX_LISTED else ""
         raise UsageError(
-            f"{query!r} {what} {_listed(choices[:_LISTED])}{more}; choose one, e.g. id:{choices[0].id}."
+            f"{query!r} {what} {_listed(choices[:_MAX_LISTED])}{more}; choose one, e.g. id:{choices[0].id}."
         )
     raise UsageError(
         f"{query!r}: the recording mentions no token with this text. "
@@ -112,29 +124,29 @@ def _listed(choices: Sequence[TokenChoice]) -> str:
 
 
 def split_text(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoice, ...]:
-    """A text that is no token alone as a sequence of tokens, the longest first.
+    """Split a text that is not a single token into tokens, preferring the longest at each position.
 
-    The tokenizer itself may split the text elsewhere: the recording knows only the texts that it mentions.
+    The tokenizer itself may split the text differently: only tokens that the recording mentions are known.
 
     Args:
         query: the text.
         tokens: texts of the recording.
 
     Returns:
-        The tokens in order; empty if the texts of the recording do not make up this one.
+        The tokens in order; empty if the known tokens cannot spell the text.
     """
     by_text: dict[str, TokenText] = {}
     for token in tokens.values():
         if token.text and query.find(token.text) >= 0:
             by_text.setdefault(token.text, token)
-    # From each place, the tokens that lead to the end; found from the back.
-    ways: dict[int, tuple[TokenText, ...]] = {len(query): ()}
+    # For each position, the tokens from there to the end; filled from the back.
+    tails: dict[int, tuple[TokenText, ...]] = {len(query): ()}
     for place in range(len(query) - 1, -1, -1):
-        fitting = [text for text in by_text if query.startswith(text, place) and place + len(text) in ways]
+        fitting = [text for text in by_text if query.startswith(text, place) and place + len(text) in tails]
         if fitting:
             longest = max(fitting, key=len)
-            ways[place] = (by_text[longest], *ways[place + len(longest)])
-    return tuple(_choice(token.id, token, "text") for token in ways.get(0, ()))
+            tails[place] = (by_text[longest], *tails[place + len(longest)])
+    return tuple(_choice(token.id, token, "text") for token in tails.get(0, ()))
 
 
 def _choice(number: int, token: TokenText | None, match: Match) -> TokenChoice:

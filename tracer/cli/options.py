@@ -17,7 +17,7 @@ from tracer.errors import UsageError
 from tracer.messages import shown
 
 if TYPE_CHECKING:
-    from tracer.tracefile import Recording, RunReading
+    from tracer.tracefile import TraceFile, TraceRun
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -180,7 +180,7 @@ def comparison_page(
     return target
 
 
-def run_of_option(recording: Recording, number: int | None, option: str = "--run") -> RunReading:
+def run_of_option(recording: TraceFile, number: int | None, option: str = "--run") -> TraceRun:
     """The run that an option means.
 
     Args:
@@ -203,7 +203,7 @@ def run_of_option(recording: Recording, number: int | None, option: str = "--run
     return runs[0]
 
 
-def token_of_option(query: str, run: RunReading) -> int:
+def token_of_option(query: str, run: TraceRun) -> int:
     """The token that ``--token`` means.
 
     Args:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tracer.loading.prompts import PreparedInputs
     from tracer.schema.run import RunEnd, RunHeader, TokenText
     from tracer.schema.step import Step
-    from tracer.tracefile import RunReading
+    from tracer.tracefile import TraceRun
 
 _PIPE_WIDTH = 100
 """Width of output into a pipe or file, where there is no terminal to ask."""
@@ -122,7 +122,7 @@ def print_notes(inputs: PreparedInputs) -> None:
 
 
 def print_difference(
-    runs: tuple[RunReading, RunReading],
+    runs: tuple[TraceRun, TraceRun],
     names: tuple[str, str],
     *,
     tolerance: float | None,
@@ -143,7 +143,7 @@ def print_difference(
     Returns:
         The exit code: 0 for the same, else 1.
     """
-    from tracer.analysis.diff.diff import diff
+    from tracer.analysis.diff import diff
 
     report = diff(*runs, tolerance=tolerance)
     if as_json:
@@ -157,7 +157,7 @@ def print_difference(
     return 0 if report.same else DIFFERENT
 
 
-def _print_diff(report: DiffReport, runs: tuple[RunReading, RunReading], names: tuple[str, str]) -> None:
+def _print_diff(report: DiffReport, runs: tuple[TraceRun, TraceRun], names: tuple[str, str]) -> None:
     from reports.terminal.questions.diff import render_diff
     from reports.view.questions.diff import both_texts, diff_view
 
@@ -169,7 +169,7 @@ def _print_diff(report: DiffReport, runs: tuple[RunReading, RunReading], names: 
 def _write_comparison(
     page: Path,
     report: DiffReport,
-    runs: tuple[RunReading, RunReading],
+    runs: tuple[TraceRun, TraceRun],
     names: tuple[str, str],
     *,
     force: bool,

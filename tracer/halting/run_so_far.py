@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.halting.live_run import LiveRun
 from tracer.schema.run import RunEnd, RunHeader, RunStatus, TokenText
 from tracer.schema.step import NO_TOKEN, Step
-from tracer.tracefile import open_trace
+from tracer.tracefile import TraceFile
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -35,7 +35,7 @@ class RunSoFar:
     steps: Sequence[Step]
     tokens: Mapping[int, TokenText]
     end: RunEnd | None
-    whole: RunLike | None = None
+    whole: RecordedRun | None = None
     tensors: Mapping[int, Tensors] = field(default_factory=dict)
 
     def tensor_names(self, step: int) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class _UpTo(Sequence[Step]):
         return self._steps[place] if place < self._count else self._last
 
 
-def up_to(run: RunLike, count: int) -> RunSoFar:
+def up_to(run: RecordedRun, count: int) -> RunSoFar:
     """The first steps of a recorded run.
 
     Args:
@@ -100,7 +100,7 @@ def run_so_far(live: LiveRun, current: Step | None) -> Iterator[RunSoFar]:
         current: the step in progress.
     """
     live.flush()
-    with open_trace(live.path) as recording:
+    with TraceFile(live.path) as recording:
         run = recording.run(live.number)
         count = len(run.steps)
         chosen = (

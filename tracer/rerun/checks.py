@@ -10,11 +10,11 @@ from hooks.loop.model_info import describe_model, versions
 from hooks.loop.processors import describe_criteria, describe_processors
 from tracer.analysis.rerun_plan import RerunPlan
 from tracer.errors import UsageError
-from tracer.tracefile import RunReading
+from tracer.tracefile import TraceRun
 
 
 @contextlib.contextmanager
-def checking_pipeline(run: RunReading, model: Any, *, extra_criteria: int) -> Iterator[None]:
+def checking_pipeline(run: TraceRun, model: Any, *, extra_criteria: int) -> Iterator[None]:
     """Compare the processors and criteria that follow from the settings with the recorded ones.
 
     A trace does not hold objects that the user passed to ``generate()`` beside the settings; their absence
@@ -76,7 +76,7 @@ def require_same_model(plan: RerunPlan, model: Any) -> None:
             raise UsageError(f"This run cannot be repeated: the model has another {what}{values}.")
 
 
-def version_differences(run: RunReading) -> tuple[str, ...]:
+def version_differences(run: TraceRun) -> tuple[str, ...]:
     """Versions here that differ from those of the recording, one line each."""
     recorded, now = run.header.versions, versions()
     return tuple(

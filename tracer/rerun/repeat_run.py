@@ -22,7 +22,7 @@ from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
 from tracer.messages import named
 from tracer.rerun.checks import checking_pipeline, require_same_model, version_differences
-from tracer.tracefile import RunReading
+from tracer.tracefile import TraceRun
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RerunResult:
 
 
 def rerun(
-    run: RunReading,
+    run: TraceRun,
     *,
     model: str | None = None,
     revision: str | None = None,
@@ -117,7 +117,7 @@ def rerun(
 class _Repetition:
     """An untraced run, compared with its record."""
 
-    def __init__(self, run: RunReading, plan: RerunPlan, loaded: LoadedModel) -> None:
+    def __init__(self, run: TraceRun, plan: RerunPlan, loaded: LoadedModel) -> None:
         self._run = run
         self._plan = plan
         self._model = loaded.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from tracer.analysis.runs import LOGITS, RunLike
+from tracer.analysis.runs import LOGITS, RecordedRun
 
 if TYPE_CHECKING:
     from tracer.analysis.draw import Replayer
@@ -25,7 +25,7 @@ def make_replayer(*, wanted: bool) -> Replayer | None:
     return TorchReplayer()
 
 
-def benefits_from_torch(run: RunLike) -> bool:
+def benefits_from_torch(run: RecordedRun) -> bool:
     """Whether draws can be replayed, or saved logits be run through transformers' own processors.
 
     Args:

@@ -1,1 +1,1 @@
-"""What a record is: frozen values that hooks emit, trace files keep and reports read."""
+"""Records: frozen values that hooks produce, trace files store and reports read."""

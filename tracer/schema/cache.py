@@ -7,7 +7,7 @@ from tracer.schema.tensors import TensorInfo
 
 
 class CacheGroup(Record):
-    """Consecutive layers whose key and value tensors look the same.
+    """Consecutive layers whose key and value tensors have the same specs.
 
     Attributes:
         first: index of the first layer.
@@ -27,7 +27,7 @@ class CacheState(Record):
 
     Attributes:
         kind: class of the cache object, ``tuple`` for the legacy form, ``none`` when there is no cache.
-        length: slots in use (tokens whose keys and values are held).
+        length: slots in use (tokens whose keys and values are cached).
         groups: the layers, folded; empty while nothing has been cached.
     """
 

@@ -1,9 +1,9 @@
-"""What is known before the first step (the header) and after the last one (the end)."""
+"""The header of a run, known before its first step, and its end record."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Literal, get_args
 
 from tracer.schema.base import Record
 
@@ -22,20 +22,7 @@ StopName = Literal[
     "stopping",
 ]
 
-STOPS: tuple[StopName, ...] = (
-    "run-header",
-    "model-call",
-    "layers",
-    "forward-result",
-    "next-logits",
-    "processors",
-    "warpers",
-    "softmax",
-    "choice",
-    "append",
-    "update",
-    "stopping",
-)
+STOPS: tuple[StopName, ...] = get_args(StopName)
 """The stops of a step in the order in which they happen; a stop's index is its number."""
 
 
@@ -74,7 +61,7 @@ class ModuleInfo(Record):
 
 
 class ModelInfo(Record):
-    """What the configuration says about the model; None where its architecture has no such thing.
+    """Metadata of the model; None where its architecture has no such thing.
 
     Attributes:
         name: hub id, folder or label.
@@ -120,16 +107,21 @@ class ModelInfo(Record):
         return self.query_heads // self.kv_heads
 
 
+ListName = Literal["logits_processor", "logits_warper"]
+"""The two lists of processors that ``_sample`` takes."""
+
+
 class ProcessorInfo(Record):
     """One element of ``logits_processor`` or ``logits_warper``.
 
     Attributes:
         list_name: which list it is in.
         class_name: its class.
-        settings: its public scalar attributes, e.g. ``{"temperature": "0.7"}``.
+        settings: its public scalar attributes as text (:mod:`tracer.schema.setting_text`), e.g.
+            ``{"temperature": "0.7"}``.
     """
 
-    list_name: Literal["logits_processor", "logits_warper"]
+    list_name: ListName
     class_name: str
     settings: dict[str, str]
 
@@ -139,7 +131,7 @@ class CriterionInfo(Record):
 
     Attributes:
         class_name: its class.
-        settings: its public scalar attributes.
+        settings: its public scalar attributes as text.
     """
 
     class_name: str
@@ -150,9 +142,9 @@ class PromptRow(Record):
     """One row of the batch before generation.
 
     Attributes:
-        token_ids: what went into ``generate()``, padding included.
-        padding: how many of them, at the left, the attention mask hides.
-        text: the text the ids were made from (chat template applied), None when unknown.
+        token_ids: the ids that ``generate()`` was given, padding included.
+        padding: number of ids at the left that the attention mask hides.
+        text: the text that was tokenized (chat template applied), None when unknown.
     """
 
     token_ids: tuple[int, ...]
@@ -167,7 +159,7 @@ class CaptureSettings(Record):
         level: ``shapes``, ``stats`` or ``tensors``.
         save: what ``tensors`` stores: ``logits``, ``hidden``, ``kv``, ``attention``, ``modules=REGEX``;
             ``lens`` at any level.
-        candidates: cap of the candidate lists.
+        candidates: largest length of the candidate lists.
         strict: whether a violated check ends the generation.
     """
 
@@ -181,12 +173,13 @@ class RunHeader(Record):
     """Everything known when a traced ``generate()`` enters ``_sample``.
 
     Attributes:
-        model: the model's facts.
-        generation_config: the settings in force that differ from a bare ``GenerationConfig``, as text.
+        model: metadata of the model.
+        generation_config: the settings in force that differ from a bare ``GenerationConfig``, as text
+            (:mod:`tracer.schema.setting_text`).
         do_sample: sampling (True) or greedy.
         max_length: longest sequence that the stopping criteria allow, prompt included.
         seed: the seed that was set for this run, None when the caller set none.
-        prompt: one entry a row.
+        prompt: one entry per row.
         processors: logits processors then warpers, in order; stage ``i`` of a step follows the ``i``-th.
         criteria: stopping criteria in order.
         modules: all registered modules in ``named_modules()`` order; other records refer to their index.
@@ -224,7 +217,7 @@ class RunStatus(str, Enum):
 
 
 class RunEnd(Record):
-    """Written last; a run without it is incomplete.
+    """The end record, written last; a run without it is incomplete.
 
     Attributes:
         status: how it ended.
@@ -233,11 +226,11 @@ class RunEnd(Record):
         seconds: wall time inside ``_sample``.
         sequences: all token ids per row, prompt included, as far as they were generated.
         texts: generated text per row, special tokens left out; empty without a tokenizer.
-        queue_peak_bytes: largest amount that waited for the writer.
-        queue_waits: how often generation had to wait for the writer.
-        queue_wait_seconds: how long in total.
-        tensors_stopped_at: step from which tensors were left out for ``--max-trace-size``.
-        ended_by: the condition of the user that ended the run, and why it held.
+        queue_peak_bytes: largest number of bytes that waited for the writer at once.
+        queue_waits: number of times the generation waited for the writer.
+        queue_wait_seconds: seconds that it waited in total.
+        tensors_stopped_at: step from which tensors were skipped for ``--max-trace-size``.
+        ended_by: the user's condition that ended the run, and why it held.
     """
 
     status: RunStatus

@@ -17,9 +17,9 @@ class Stamp(Record):
         kind: ``file`` (the file itself) or ``rerun`` (an untraced run was compared).
         ok: whether it held.
         made_at: UTC, ISO 8601.
-        summary: one line for people.
-        run: the run that was looked at, None for all.
-        details: further facts as text, e.g. ``{"ids": "128 of 128 equal"}``.
+        summary: one line for the user.
+        run: number of the verified run, None for all.
+        details: further results as text, e.g. ``{"ids": "128 of 128 equal"}``.
         product_version: version of the program that verified.
     """
 

@@ -1,4 +1,4 @@
-"""One turn of the decoding loop: small facts as records, numbers as columns."""
+"""One iteration of the decoding loop: metadata as records, numbers as columns."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from tracer.schema.arrays import F32, I32, Bools
 from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
 from tracer.schema.run import StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
-F32 = npt.NDArray[np.float32]
-I32 = npt.NDArray[np.int32]
-
 NO_TOKEN = -1
-"""Fills the end of a row's token list where another row of the batch has more."""
+"""Pads a row's token list where another row of the batch has more tokens."""
 
 REMOVED_CAP = 32
 """A stage that removes more tokens than this is described by its count and the recorded tokens."""
 
 
 class ModelInputs(Record):
-    """What goes into ``self(**model_inputs, return_dict=True)``.
+    """The arguments of ``self(**model_inputs, return_dict=True)``.
 
     Attributes:
         tensors: every tensor argument in the order of ``model_inputs``.
@@ -60,11 +57,11 @@ class ForwardResult(Record):
 
 
 class Criterion(Record):
-    """What one stopping criterion answered.
+    """What one stopping criterion returned.
 
     Attributes:
         index: position in the run's ``criteria``.
-        fired: rows for which it said stop.
+        fired: rows that it stopped.
     """
 
     index: int
@@ -76,7 +73,7 @@ class KwargsUpdate(Record):
 
     Attributes:
         attention_mask: the mask for the next step, None if the model takes none.
-        cache_position: positions the next step will write, None if not kept.
+        cache_position: positions that the next step will write, None if the model takes none.
     """
 
     attention_mask: TensorInfo | None
@@ -84,7 +81,7 @@ class KwargsUpdate(Record):
 
 
 class Draw(Record):
-    """The random state before the choice, so that the draw can be repeated.
+    """The RNG state before the choice, so that the draw can be repeated.
 
     The state is stored whole at some steps and otherwise follows from the step before by repeating its
     draw (``follows``): nothing else drew a random number in between, which the digests prove.
@@ -92,7 +89,7 @@ class Draw(Record):
     Attributes:
         device: generator's device, e.g. ``cpu``.
         digest: BLAKE2b-64 of the state, hex.
-        follows: the state is the one that the previous step's draw left behind.
+        follows: the state is the RNG state after the previous step's draw.
         state: the whole state, hex; None where ``follows`` holds and the state was left out.
     """
 
@@ -106,13 +103,13 @@ CheckName = Literal["cache", "positions", "modules", "finite"]
 
 
 class Check(Record):
-    """One proof made in this step.
+    """One check made in this step.
 
     Attributes:
-        name: which proof.
+        name: which check.
         ok: whether it held.
-        checked: how many things were looked at (cache: layers; modules: calls; positions: rows).
-        total: how many there were.
+        checked: number of things checked (cache: layers; modules: calls; positions: rows).
+        total: number of things there were.
     """
 
     name: CheckName
@@ -122,10 +119,10 @@ class Check(Record):
 
 
 class Violation(Record):
-    """A proof that did not hold.
+    """A check that did not hold.
 
     Attributes:
-        check: which proof.
+        check: which check.
         message: one line: what was expected and what was found.
         row: the row concerned, None for all.
         module: index of the module concerned.
@@ -140,10 +137,10 @@ class Violation(Record):
 
 
 class CaptureError(Record):
-    """A fault in recording; the generation went on.
+    """A fault in recording; the generation continued.
 
     Attributes:
-        stop: where it happened.
+        stop: the stop at which it happened.
         message: exception type and text.
     """
 
@@ -156,35 +153,54 @@ class Intervention(Record):
 
     Attributes:
         kind: ``force``, ``ban`` or ``set``.
-        detail: what, as the user would type it.
+        detail: for ``force`` and ``ban`` the token as the user sees it; for ``set`` the text ``NAME VALUE``,
+            which :meth:`setting_detail` writes and :attr:`setting` reads.
     """
 
     kind: Literal["force", "ban", "set"]
     detail: str
 
+    @staticmethod
+    def setting_detail(name: str, value: float) -> str:
+        """The detail of a changed setting.
+
+        Args:
+            name: the setting, by its name in the generation config or at the processor.
+            value: its new value.
+        """
+        return f"{name} {value}"
+
+    @property
+    def setting(self) -> tuple[str, str] | None:
+        """Name and new value of a changed setting; None for the other kinds."""
+        if self.kind != "set":
+            return None
+        name, _, value = self.detail.rpartition(" ")
+        return name, value
+
 
 class StepHead(Record):
-    """The small facts of a step; its numbers are in :class:`StepColumns`.
+    """Metadata of a step; its numbers are in the columns of :class:`Step`.
 
     Attributes:
         run: number of the run in the file, from 1.
         step: number of the step, from 1; step 1 is the prefill.
         inputs: model inputs.
         cache_before: the KV cache before the forward pass.
-        cache_after: and after the kwargs update.
+        cache_after: the KV cache after the kwargs update.
         forward: shapes of the results; None if the forward pass was not seen.
         stages: number of score stages: 1 (raw) + processors + warpers.
         vocab_size: width of the score rows.
         ids_before: ``input_ids`` before the append.
         ids_after: ``input_ids`` after it.
         update: the kwargs for the next step.
-        criteria: what the stopping criteria answered.
-        unfinished: rows that go on after this step.
+        criteria: what the stopping criteria returned.
+        unfinished: rows that continue after this step.
         layout: number of the module-call layout (see :class:`CallLayout`).
         extra_forwards: forward calls inside the step beyond the first (e.g. by a guidance processor).
-        draw: random state, when sampling.
-        checks: proofs made.
-        violations: proofs that failed.
+        draw: RNG state, when sampling.
+        checks: checks made.
+        violations: checks that did not hold.
         errors: faults in recording.
         interventions: what the user changed in this step.
         started: seconds from the start of the run to the start of the step.
@@ -223,7 +239,7 @@ class StepHead(Record):
 
 
 class CallShape(Record):
-    """Inputs and outputs of a module call, without the module; interned, since few differ.
+    """Specs of the inputs and outputs of a module call, without the module; interned, since few differ.
 
     Attributes:
         inputs: tensors among the arguments, positional first.
@@ -248,7 +264,7 @@ class CallLayout(Record):
 
 @dataclass(frozen=True, eq=False)
 class ScoreColumns:
-    """The way of the scores from raw logits to the choice.
+    """The score pipeline, from raw logits to the choice.
 
     S stages (stage 0: raw logits; stage i: after processor i), B rows, T recorded tokens, R removed tokens.
     The recorded tokens of a row are the highest raw logits, the candidates left at the end (each list up to
@@ -263,7 +279,7 @@ class ScoreColumns:
         removed: ``[S, B]`` scores that it set to ``-inf``.
         mass_removed: ``[S, B]`` probability, at the stage before, of what it removed.
         entropy: ``[S, B]`` entropy of the stage's softmax in bits.
-        removed_tokens: ``[S, B, R]`` the removed ids where they are no more than the cap, else
+        removed_tokens: ``[S, B, R]`` the removed ids if there are at most :data:`REMOVED_CAP`, else
             :data:`NO_TOKEN`.
         candidates: ``[B]`` tokens with probability > 0 at the end (the true count, uncapped).
         chosen: ``[B]`` the token appended to each row (the pad token for a finished row).
@@ -287,7 +303,7 @@ class ScoreColumns:
     chosen_rank: I32
     chosen_scores: F32
     chosen_probability: F32
-    finished: npt.NDArray[np.bool_]
+    finished: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,10 +383,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Step:
-    """One recorded step: its facts and its numbers.
+    """One recorded step: its metadata and its numbers.
 
     Attributes:
-        head: small facts.
+        head: metadata.
         scores: score pipeline; None if recording it failed.
         modules: module calls.
         cache: norms of new cache slots; None at level ``shapes`` or for a cache of unknown layout.

@@ -1,4 +1,4 @@
-"""Tensors as a record sees them: shape, dtype, device, and for small integer tensors the values."""
+"""Tensors in records: their spec (shape, dtype, device) and, for small integer tensors, the values."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ITEM_SIZES = {
 }
 
 MAX_RUNS = 4096
-"""More arithmetic runs than this are cut off: such values are random data, not positions or masks."""
+"""Arithmetic runs beyond this number are not recorded: such values are data, not positions or masks."""
 
 
 class TensorInfo(Record):
-    """Shape, dtype and device of one tensor.
+    """The spec of one tensor.
 
     Attributes:
         shape: sizes of the dimensions, outermost first.
@@ -50,14 +50,14 @@ class TensorInfo(Record):
 
 
 class IntValues(Record):
-    """Values of an integer tensor in row-major order, kept as arithmetic runs.
+    """Values of an integer tensor in row-major order, as arithmetic runs.
 
     Masks, positions and cache positions are a few runs whatever their length, so a step that attends
     to thousands of slots stays small on disk.
 
     Attributes:
         runs: ``(start, step, count)`` triples; a run stands for ``start, start + step, …``.
-        omitted: how many values at the end are not recorded.
+        omitted: number of values at the end that are not recorded.
     """
 
     runs: tuple[tuple[int, int, int], ...]
@@ -65,7 +65,7 @@ class IntValues(Record):
 
     @classmethod
     def encode(cls, values: npt.ArrayLike) -> IntValues:
-        """Fold values into runs.
+        """Encode values as runs.
 
         Args:
             values: integers or booleans of any shape; read in row-major order.
@@ -98,7 +98,7 @@ class IntValues(Record):
 
     @property
     def count(self) -> int:
-        """How many values are recorded."""
+        """Number of recorded values."""
         return sum(count for _, _, count in self.runs)
 
 

@@ -16,7 +16,7 @@ from reports.view.questions.why import why_view
 from reports.view.stops.cache import cache_table
 from reports.view.stops.candidates import candidate_list
 from reports.view.stops.context import Context
-from tracer.analysis.why.why import why
+from tracer.analysis.why import why
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.messages import named

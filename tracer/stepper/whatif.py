@@ -15,10 +15,10 @@ from reports.view.blocks import Note
 from reports.view.questions.diff import both_texts, diff_view
 from reports.view.questions.whatif import whatif_view
 from reports.view.text import plain
-from tracer.analysis.diff.diff import diff
-from tracer.analysis.processors.in_force import header_in_force
+from tracer.analysis.diff import diff
 from tracer.analysis.processors.settings import Settings
-from tracer.analysis.whatif.whatif import whatif
+from tracer.analysis.processors.settings_in_force import header_in_force
+from tracer.analysis.whatif import whatif
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.halting.run_so_far import alone, run_so_far, up_to
@@ -26,7 +26,7 @@ from tracer.messages import shown
 from tracer.schema.step import NO_TOKEN
 from tracer.stepper.commands import parse_settings
 from tracer.stepper.tokens import token_label
-from tracer.tracefile import open_trace
+from tracer.tracefile import TraceFile
 
 
 def whatif_in_step(halt: Halt, text: str) -> Iterator[RenderableType]:
@@ -77,7 +77,7 @@ def diff_so_far(halt: Halt, text: str) -> RenderableType:
         TraceFileError: the recording cannot be read.
     """
     path = Path(text).expanduser()
-    with open_trace(path) as recording, run_so_far(halt.live, halt.record) as ours:
+    with TraceFile(path) as recording, run_so_far(halt.live, halt.record) as ours:
         if not len(ours.steps):
             raise UsageError("No step is over yet; n goes on.")
         runs = len(recording.runs)

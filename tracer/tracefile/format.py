@@ -1,14 +1,13 @@
-"""What a trace file is: its identity, its versions and its tables.
+"""The format of a trace file: its identity, its versions and its tables.
 
 A trace is one SQLite database. Numbers of a step are columnar blobs
-(:mod:`tracer.tracefile.encoding.columns`), its small facts are JSON, and what people ask about most stands in
-plain columns as well, so that any SQLite program answers questions such as "which steps chose a token under
-p = 0.3?"::
+(:mod:`tracer.tracefile.encoding.columns`), its metadata is JSON, and what is queried most is stored in plain
+columns as well, so that any SQLite program can answer "which steps chose a token under p = 0.3?"::
 
     SELECT step, row, text, probability FROM choice JOIN token ON token.id = choice.token
     WHERE run = 1 AND probability < 0.3 ORDER BY step;
 
-Every row that carries data of its own has a digest (BLAKE2b-64). The plain tables ``choice``, ``stage``,
+Every row with data of its own has a digest (BLAKE2b-64). The plain tables ``choice``, ``stage``,
 ``violation`` and ``capture_error`` repeat what the blobs and heads say and are compared with them by
 :func:`tracer.tracefile.check_file`.
 """
@@ -18,27 +17,27 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x54724765
-"""``TrGe``: stored in the database header; `file(1)` and the reader know a trace by it."""
+"""``TrGe``: stored in the database header; `file(1)` and the reader recognise a trace by it."""
 
 SCHEMA_VERSION: Final = 1
-"""Stored as ``user_version``. Raise it with every change of a table, blob or record, and say why below."""
+"""Stored as ``user_version``. Increase it with every change of a table, blob or record, and say why below."""
 
 HISTORY: Final[dict[int, str]] = {
     1: "first version",
 }
-"""Every version that was ever released. :mod:`tracer.tracefile.reading.queries` reads each of them."""
+"""Every released version. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 
 MAX_BLOB: Final = 256 << 20
-"""Largest blob of a step in bytes; more is refused by writer and reader alike."""
+"""Largest blob of a step in bytes; both writer and reader refuse more."""
 
 MAX_JSON: Final = 64 << 20
 """Largest JSON text in bytes, unpacked."""
 
 TENSOR_PART: Final = 64 << 20
-"""Tensors are stored in parts of at most this many bytes (SQLite ends at 10⁹ bytes a value)."""
+"""Tensors are stored in parts of at most this many bytes (SQLite allows 10⁹ bytes per value)."""
 
-TABLES: Final[dict[str, str]] = {
-    # Facts about the file: product, version, created_at, and the column names of the blobs.
+CREATE_TABLES: Final[dict[str, str]] = {
+    # Metadata of the file: product, version, created_at, and the column names of the blobs.
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # One traced generate(). `ending` is NULL until it is over: a run without it is incomplete.
     "run": (
@@ -49,7 +48,7 @@ TABLES: Final[dict[str, str]] = {
         "CREATE TABLE token (id INTEGER PRIMARY KEY, text TEXT NOT NULL, piece TEXT NOT NULL, "
         "special INTEGER NOT NULL, digest BLOB NOT NULL)"
     ),
-    # Which modules a step called, and the shapes of a call: few differ, so steps refer to them by number.
+    # Which modules a step called, and the shapes of a call: interned, so steps refer to them by number.
     "layout": (
         "CREATE TABLE layout (run INTEGER NOT NULL, layout INTEGER NOT NULL, data TEXT NOT NULL, "
         "digest BLOB NOT NULL, PRIMARY KEY (run, layout)) WITHOUT ROWID"
@@ -98,4 +97,4 @@ TABLES: Final[dict[str, str]] = {
     # Results of later verifications; the only table that grows after a run.
     "stamp": ("CREATE TABLE stamp (number INTEGER PRIMARY KEY, data TEXT NOT NULL, digest BLOB NOT NULL)"),
 }
-"""Statement by table name. A file must hold exactly these: no other table, no view, no trigger."""
+"""CREATE statement by table name. A file must hold exactly these: no other table, no view, no trigger."""

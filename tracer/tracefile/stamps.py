@@ -1,4 +1,4 @@
-"""Stamp a trace: add the result of a verification to it."""
+"""Stamp a trace: append the result of a verification to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stamp(path: str | os.PathLike[str], record: Stamp) -> None:
         TraceFileError: the file is no trace or damaged.
         OutputError: it cannot be written or is in use.
     """
-    database = Database(path)  # a hostile file must not get as far as being written
+    database = Database(path)  # refuses a hostile file before anything is written to it
     database.close()
     text = record_text(record)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.view import figures
 from reports.view.tokens import TokenView, token_view
-from tracer.analysis.attention import Attention, Weights
+from tracer.analysis.attention import Attention, AttentionWeights
 from tracer.schema.run import TokenText
 
 TOP = 5
@@ -105,7 +105,11 @@ def attention_view(
 
 
 def _row(
-    name: str, weights: Weights, entropy: float, attention: Attention, tokens: Mapping[int, TokenText]
+    name: str,
+    weights: AttentionWeights,
+    entropy: float,
+    attention: Attention,
+    tokens: Mapping[int, TokenText],
 ) -> AttentionRow:
     order = np.argsort(-weights, kind="stable")[:TOP].tolist()
     return AttentionRow(
@@ -115,7 +119,9 @@ def _row(
     )
 
 
-def _seen(place: int, weights: Weights, attention: Attention, tokens: Mapping[int, TokenText]) -> Seen:
+def _seen(
+    place: int, weights: AttentionWeights, attention: Attention, tokens: Mapping[int, TokenText]
+) -> Seen:
     token, weight = attention.context[place], float(weights[place])
     return Seen(
         position=attention.start + place,

@@ -15,7 +15,7 @@ from reports.view.text import plain
 from tracer.analysis.diff.course import Course, courses
 from tracer.analysis.diff.modules import module_steps
 from tracer.analysis.diff.report import DiffReport
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.schema.run import TokenText
 
 
@@ -72,7 +72,9 @@ class ComparisonView:
     texts: Mapping[int, TokenText]
 
 
-def comparison_view(a: RunLike, b: RunLike, report: DiffReport, names: tuple[str, str]) -> ComparisonView:
+def comparison_view(
+    a: RecordedRun, b: RecordedRun, report: DiffReport, names: tuple[str, str]
+) -> ComparisonView:
     """Put two compared runs beside one another.
 
     Args:
@@ -104,11 +106,11 @@ def _chosen(found: Sequence[Course]) -> list[int]:
     return list(dict.fromkeys(side.token for side in sides if side is not None))
 
 
-def _outcome(run: RunLike) -> SummaryView:
+def _outcome(run: RecordedRun) -> SummaryView:
     return summary(run.end, header=run.header, steps=len(run.steps))
 
 
-def _figures(run: RunLike, head: HeaderView, end: SummaryView) -> tuple[str, ...]:
+def _figures(run: RecordedRun, head: HeaderView, end: SummaryView) -> tuple[str, ...]:
     found = (
         plural(end.steps, "step") if end.status == "complete" else f"{count(end.steps)} steps, {end.status}",
         None if end.seconds is None else duration(end.seconds),

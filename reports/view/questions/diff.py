@@ -11,7 +11,7 @@ from reports.view.text import plain
 from reports.view.tokens import TokenView, token_view
 from tracer.analysis.diff.report import (
     DiffReport,
-    Fact,
+    HeaderDifference,
     LogitDistance,
     NumberDifference,
     Reason,
@@ -182,7 +182,7 @@ def _steps(report: DiffReport) -> str:
     return f"{rows} compared in {figures.plural(report.steps, 'step')} of {lengths}."
 
 
-def _fact(fact: Fact) -> DiffFact:
+def _fact(fact: HeaderDifference) -> DiffFact:
     name = fact.name if fact.name.startswith(fact.kind) else f"{fact.kind} {fact.name}"
     return DiffFact(plain(name), plain(fact.a, _WIDEST_VALUE), plain(fact.b, _WIDEST_VALUE))
 

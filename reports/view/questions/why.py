@@ -11,8 +11,8 @@ from reports.view.glossary import settings_text
 from reports.view.text import plain
 from reports.view.tokens import TokenView, token_view
 from tracer.analysis.draw import NearMisses
-from tracer.analysis.processors.processor import Cut
-from tracer.analysis.why.report import Change, Goal, Rank, StageView, WhyReport
+from tracer.analysis.processors.processor import Cutoff
+from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, WhyReport
 from tracer.schema.run import TokenText
 from tracer.schema.step import NO_TOKEN
 
@@ -209,7 +209,7 @@ def _chosen(report: WhyReport, tokens: Mapping[int, TokenText]) -> str:
     return f"Chosen was {chosen}, with probability {figures.probability(report.chosen_probability)}."
 
 
-def _fate(cut: Cut, *, gone: bool, exact: bool) -> str:
+def _fate(cut: Cutoff, *, gone: bool, exact: bool) -> str:
     """Where a token stands to a line."""
     about = "" if exact else "about "
     if cut.measure == "score":
@@ -225,12 +225,12 @@ def _fate(cut: Cut, *, gone: bool, exact: bool) -> str:
     return f"its surprise is {about}{cut.value:.4g} nats from the entropy, the line is {cut.limit:.4g}"
 
 
-def _against(cut: Cut, *, gone: bool) -> str:
+def _against(cut: Cutoff, *, gone: bool) -> str:
     limit = f"{cut.limit:g}"
     return f"no less than {limit}{_below(cut)}" if gone else f"less than {limit}"
 
 
-def _below(cut: Cut) -> str:
+def _below(cut: Cutoff) -> str:
     """The distance as a score, where it is one."""
     if cut.score_margin is None or not math.isfinite(cut.score_margin) or cut.score_margin >= 0:
         return ""
@@ -241,7 +241,7 @@ def _size(margin: float) -> str:
     return figures.statistic(abs(margin))
 
 
-def _stage(stage: StageView) -> WhyStage:
+def _stage(stage: TokenStage) -> WhyStage:
     return WhyStage(
         number=stage.stage or None,
         name=plain(stage.class_name) if stage.stage else "raw logits",
@@ -254,7 +254,7 @@ def _stage(stage: StageView) -> WhyStage:
     )
 
 
-def _score(stage: StageView) -> str:
+def _score(stage: TokenStage) -> str:
     if stage.score is None:
         known = stage.at_most is not None and math.isfinite(stage.at_most)
         return f"at most {figures.score(stage.at_most or 0.0)}" if known else "not recorded"
@@ -273,7 +273,7 @@ def _rank(rank: Rank | None) -> str:
     return figures.span(rank.value, rank.at_most)
 
 
-def _remark(stage: StageView) -> str:
+def _remark(stage: TokenStage) -> str:
     if stage.cut is not None:
         return _fate(stage.cut, gone=bool(stage.removed), exact=stage.cut_exact)
     if stage.removed:

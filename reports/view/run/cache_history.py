@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.schema.step import F32, I32, Step
+from tracer.schema.arrays import F32, I32
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True, eq=False)

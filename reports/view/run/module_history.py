@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.step import F32, I32, CallLayout, CallShape, ModuleColumns, Step
+from tracer.schema.arrays import F32, I32
+from tracer.schema.step import CallLayout, CallShape, ModuleColumns, Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.step import F32, I32, NO_TOKEN, Step
+from tracer.schema.arrays import F32, I32
+from tracer.schema.step import NO_TOKEN, Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ import numpy as np
 from reports.view.blocks import CacheRow, CacheTable, Range
 from reports.view.figures import span
 from reports.view.text import plain
+from tracer.schema.arrays import F32
 from tracer.schema.cache import CacheState
-from tracer.schema.step import F32, CacheColumns
+from tracer.schema.step import CacheColumns
 
 
 def cache_table(title: str, state: CacheState, written: CacheColumns | None = None) -> CacheTable:

@@ -14,7 +14,7 @@ from reports.html import render_comparison
 from reports.view.questions.comparison import comparison_view
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tests.tracer.analysis.runs import MemoryRun
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.reading import open_trace
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step

@@ -14,7 +14,7 @@ from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import HOSTILE, comparison_of, hostile_trace, make_trace, with_scores
 from tests.support.synthetic import synthetic_header, synthetic_steps
 from tests.tracer.analysis.runs import MemoryRun
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 

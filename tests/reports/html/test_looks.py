@@ -27,7 +27,7 @@ from tracer.analysis.attention import read_attention
 from tracer.analysis.lens import read_lens
 from tracer.schema.run import RunHeader
 from tracer.schema.step import CaptureError, Step
-from tracer.tracefile import open_trace
+from tracer.tracefile import TraceFile
 
 ROWS = 2
 
@@ -168,7 +168,7 @@ def test_what_is_no_lens_and_no_attention_is_said(run: MemoryRun) -> None:
 def test_a_redacted_lens_has_no_token_ids(run: MemoryRun, tmp_path: Path) -> None:
     trace = trace_of(tmp_path / "run.trace", run)
     numbers = Aliases()
-    with open_trace(trace) as recording:
+    with TraceFile(trace) as recording:
         redacted = RedactedRun(recording.runs[0], numbers)
         tokens = redacted.tensor(1, "lens/tokens")
         assert {name.partition("/")[0] for name in redacted.tensor_names(1)} == {"lens", "attention"}

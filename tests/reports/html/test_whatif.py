@@ -22,7 +22,7 @@ from transformers import (
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import make_trace, page_of
 from tests.support.synthetic import VOCAB, synthetic_header, synthetic_steps
-from tracer.analysis.scores.pipeline import summarise
+from tracer.analysis.scores.summary import summarise
 from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 

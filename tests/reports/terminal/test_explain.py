@@ -26,12 +26,12 @@ from tests.tracer.analysis.records import recorded
 from tests.tracer.analysis.runs import MemoryRun, real_run
 from tests.tracer.analysis.test_why import walkthrough_case
 from tracer.analysis.attention import read_attention
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.draw import near_misses
 from tracer.analysis.lens import read_lens
 from tracer.analysis.processors.settings import Settings
-from tracer.analysis.whatif.whatif import whatif, whatif_grid
-from tracer.analysis.why.why import why_in_run
+from tracer.analysis.whatif import whatif, whatif_grid
+from tracer.analysis.why import why_in_run
 from tracer.schema.run import TokenText
 
 HOSTILE = "\x1b[31m[bold]red[/bold]\n"

@@ -12,7 +12,7 @@ from reports.view.questions.comparison_modules import module_step_view
 from tests.reports.terminal.test_explain import HOSTILE
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tests.tracer.analysis.runs import MemoryRun
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.diff.modules import ModuleStep
 from tracer.analysis.diff.report import DiffReport, NumberDifference
 from tracer.schema.run import ProcessorInfo, RunHeader

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hooks.scores.replay import make_processor
 from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
-from tracer.analysis.processors.processor import I64, Placed, Processor
-from tracer.schema.step import F32
+from tracer.analysis.processors.processor import PlacedProcessor, Processor
+from tracer.schema.arrays import F32, I64
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Case:
 
     logits: F32
     history: I64
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedProcessor, ...]
     seed: int = 0
 
     def __repr__(self) -> str:
@@ -39,8 +39,8 @@ def transformers_stages(case: Case) -> list[F32]:
     return stages
 
 
-def warper(processor: Processor) -> Placed:
-    return Placed("logits_warper", processor)
+def warper(processor: Processor) -> PlacedProcessor:
+    return PlacedProcessor("logits_warper", processor)
 
 
 keep = st.integers(1, 3)

@@ -12,7 +12,7 @@ from tests.tracer.analysis.library import Case, transformers_stages
 from tests.tracer.analysis.runs import MemoryRun
 from tracer.analysis.draw import state_digest
 from tracer.analysis.processors.parsing import describe
-from tracer.analysis.scores.pipeline import summarise
+from tracer.analysis.scores.summary import summarise
 from tracer.schema.run import CaptureSettings, PromptRow
 from tracer.schema.step import Draw, ForwardResult
 from tracer.schema.tensors import TensorInfo

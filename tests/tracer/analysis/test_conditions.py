@@ -16,7 +16,7 @@ from tests.reports.records import header, steps, texts, with_head
 from tests.support.models import SAMPLING, batch
 from tests.tracer.analysis.runs import real_run
 from tracer.analysis.conditions.condition import Condition, find_hits, parse_condition
-from tracer.analysis.conditions.names import NAMES, QUESTIONS
+from tracer.analysis.conditions.names import FUNCTIONS, NAMES
 from tracer.errors import UsageError
 from tracer.schema.run import RunHeader
 from tracer.schema.step import CaptureError, Check, Intervention, Step, Violation
@@ -111,7 +111,7 @@ def test_every_name_has_a_value_and_stands_in_some_condition() -> None:
         assert hit is not None or known.kind == "truth", name
         assert known.value is not None
         assert known.meaning
-    assert set(QUESTIONS) == {"removed", "candidate", "probability", "raw_logit"}
+    assert set(FUNCTIONS) == {"removed", "candidate", "probability", "raw_logit"}
 
 
 def test_a_violation_is_told_apart_by_check_and_row() -> None:
@@ -325,7 +325,7 @@ def test_nothing_is_ever_run_as_python(monkeypatch: pytest.MonkeyPatch) -> None:
 SIGNS = (
     "( ) [ ] , < > = . + - * / % ' \" ! & | : 0 1 == <= != in not and or is if 0.3 __class__ lambda \\x00 é"
 )
-pieces = st.sampled_from([*NAMES, *QUESTIONS, *SIGNS.split(), " ", "'Large'", '("Large")'])
+pieces = st.sampled_from([*NAMES, *FUNCTIONS, *SIGNS.split(), " ", "'Large'", '("Large")'])
 
 
 @given(st.one_of(st.text(max_size=60), st.lists(pieces, max_size=14).map(" ".join)))

@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from hooks.scores.replay import TorchReplayer
 from tests.support.network import demo_checkpoint
 from tests.tracer.analysis.runs import MemoryRun, real_run
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.draw import DrawStates, near_misses
 from tracer.analysis.processors.settings import Settings
-from tracer.analysis.whatif.whatif import whatif
-from tracer.analysis.why.why import why_in_run
+from tracer.analysis.whatif import whatif
+from tracer.analysis.why import why_in_run
 
 pytestmark = pytest.mark.demo
 

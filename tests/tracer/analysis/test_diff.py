@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from tests.support.models import DEVICE, GREEDY, SAMPLING, batch, tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps
 from tests.tracer.analysis.runs import MemoryRun, real_run
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.errors import UsageError
 from tracer.schema.step import Intervention

@@ -12,8 +12,8 @@ from tests.support.models import GREEDY, SAMPLING, batch, tiny_model
 from tests.support.synthetic import synthetic_end
 from tests.tracer.analysis.runs import MemoryRun, real_run
 from tests.tracer.analysis.test_diff import attention, synthetic_run
+from tracer.analysis.diff import diff
 from tracer.analysis.diff.course import Course, courses
-from tracer.analysis.diff.diff import diff
 from tracer.analysis.diff.modules import ModuleStep, module_steps
 from tracer.analysis.processors.softmax import softmax
 from tracer.schema.step import Step

@@ -20,6 +20,7 @@ from tests.tracer.analysis.library import (
     usual,
     warper,
 )
+from tests.tracer.analysis.vectors import VECTORS
 from tracer.analysis.processors.edits import (
     ExponentialDecay,
     ForcedBeginning,
@@ -34,7 +35,14 @@ from tracer.analysis.processors.edits import (
 )
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
 from tracer.analysis.processors.parsing import describe, parse_processors
-from tracer.analysis.processors.processor import Context, Opaque, Placed, Processor, ScoreRow, run_pipeline
+from tracer.analysis.processors.processor import (
+    Context,
+    Opaque,
+    PlacedProcessor,
+    Processor,
+    ScoreRow,
+    run_pipeline,
+)
 from tracer.analysis.processors.softmax import softmax, sum_error
 from tracer.schema.run import ProcessorInfo
 
@@ -76,6 +84,11 @@ def test_each_processor_is_transformers_own(name: str) -> None:
 @given(cases(usual()))
 def test_the_usual_pipeline_is_transformers_own(case: Case) -> None:
     assert_equal_stages(case, "usual")
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_that_all_implementations_share(name: str) -> None:
+    assert_equal_stages(VECTORS[name], "vectors")
 
 
 @settings(max_examples=300, deadline=None)
@@ -215,20 +228,20 @@ def test_what_unknown_tokens_had_a_say_in_stays_an_estimate() -> None:
 def test_cuts() -> None:
     row = row_of(*np.log([0.5, 0.3, 0.15, 0.05]))
     score = row.scores
-    cut = TopK(2).cut(row, 2)
+    cut = TopK(2).cutoff(row, 2)
     assert (cut.measure, cut.margin) == ("score", float(score[2]) - float(score[1]))
-    cut = TopP(0.7).cut(row, 2)
+    cut = TopP(0.7).cutoff(row, 2)
     assert cut.measure == "probability above"
     assert cut.value == pytest.approx(0.8)
     assert cut.margin == pytest.approx(-0.1)
     assert cut.score_margin == pytest.approx(math.log(0.15 / 0.3))
-    cut = MinP(0.5).cut(row, 2)
+    cut = MinP(0.5).cutoff(row, 2)
     assert cut.value == pytest.approx(0.15)
     assert cut.limit == pytest.approx(0.25)
-    for placed in (Placed("logits_warper", each) for each in (TopK(2), TopP(0.7), MinP(0.5))):
+    for placed in (PlacedProcessor("logits_warper", each) for each in (TopK(2), TopP(0.7), MinP(0.5))):
         after = placed.processor.apply(row, Context()).scores
         for token in range(4):
-            found = placed.processor.cut(row, token)
+            found = placed.processor.cutoff(row, token)
             assert found is not None
             assert found.score_margin is not None
             assert (found.score_margin >= 0) == bool(after[token] > -np.inf)
@@ -247,7 +260,7 @@ def test_cuts_of_the_rarer_filters_agree_with_what_is_removed(case: Case) -> Non
     processor, row = case.placed[0].processor, ScoreRow(case.logits)
     after = processor.apply(row, Context())
     for token in np.flatnonzero(row.scores < row.scores.max())[:20].tolist():
-        cut = processor.cut(row, token)
+        cut = processor.cutoff(row, token)
         assert cut is not None
         if token not in after.doubtful and abs(cut.margin) > 1e-5:
             assert (cut.margin < 0) == (after.scores[token] == -np.inf)

@@ -11,15 +11,15 @@ import pytest
 
 from hooks.scores.replay import TorchReplayer
 from tests.support.models import SAMPLING, batch, generate, tiny_model
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.draw import DrawStates, Replayer, near_misses
 from tracer.analysis.processors.settings import Settings
-from tracer.analysis.runs import RunLike, history_of, step_of
-from tracer.analysis.whatif.whatif import whatif
-from tracer.analysis.why.why import why_in_run
+from tracer.analysis.runs import RecordedRun, history_of, step_of
+from tracer.analysis.whatif import whatif
+from tracer.analysis.why import why_in_run
 from tracer.errors import UsageError
 from tracer.session import trace
-from tracer.tracefile import Recording, open_trace
+from tracer.tracefile import TraceFile
 
 STEPS = 80
 
@@ -35,13 +35,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def recording(path: Path) -> Iterator[Recording]:
-    with open_trace(path) as opened:
+def recording(path: Path) -> Iterator[TraceFile]:
+    with TraceFile(path) as opened:
         yield opened
 
 
-def test_everything_on_an_open_trace(recording: Recording) -> None:
-    run: RunLike = recording.runs[0]
+def test_everything_on_an_open_trace(recording: TraceFile) -> None:
+    run: RecordedRun = recording.runs[0]
     replayer: Replayer = TorchReplayer()
     states = DrawStates(run, replayer)
     for number in (1, 63, 64, 65, STEPS):
@@ -55,7 +55,7 @@ def test_everything_on_an_open_trace(recording: Recording) -> None:
     assert all(step.reproduced for step in same.steps)
 
 
-def test_two_runs_of_one_file(recording: Recording) -> None:
+def test_two_runs_of_one_file(recording: TraceFile) -> None:
     first, second = recording.runs
     assert diff(first, first).same
     report = diff(first, second)
@@ -63,7 +63,7 @@ def test_two_runs_of_one_file(recording: Recording) -> None:
     assert report.first is None
 
 
-def test_history_with_and_without_an_end_record(recording: Recording) -> None:
+def test_history_with_and_without_an_end_record(recording: TraceFile) -> None:
     run = recording.runs[0]
     assert run.end is not None
     whole = history_of(run, 9, 1)
@@ -76,14 +76,14 @@ def test_history_with_and_without_an_end_record(recording: Recording) -> None:
 
 PROGRAM = """
 import sys
-from tracer.analysis.diff.diff import diff
+from tracer.analysis.diff import diff
 from tracer.analysis.processors.settings import Settings
 from tracer.analysis.token_search import find_tokens
-from tracer.analysis.whatif.whatif import whatif
-from tracer.analysis.why.why import why_in_run
-from tracer.tracefile import open_trace
+from tracer.analysis.whatif import whatif
+from tracer.analysis.why import why_in_run
+from tracer.tracefile import TraceFile
 
-with open_trace(sys.argv[1]) as recording:
+with TraceFile(sys.argv[1]) as recording:
     first, second = recording.runs
     assert not diff(first, second).same
     assert why_in_run(first, 3, 7, 1).stages

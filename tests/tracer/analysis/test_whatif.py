@@ -20,7 +20,7 @@ from tracer.analysis.processors.edits import Temperature
 from tracer.analysis.processors.filters import MinP, TopK, TopP
 from tracer.analysis.processors.parsing import parse_processors
 from tracer.analysis.processors.settings import Settings, change_processors
-from tracer.analysis.whatif.whatif import whatif, whatif_grid
+from tracer.analysis.whatif import whatif, whatif_grid
 from tracer.errors import UsageError
 from tracer.schema.run import ProcessorInfo
 from tracer.schema.step import Intervention

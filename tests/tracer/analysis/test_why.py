@@ -20,10 +20,10 @@ from tests.tracer.analysis.runs import MemoryRun, real_run
 from tracer.analysis.processors.edits import RepetitionPenalty, Suppress, Temperature
 from tracer.analysis.processors.filters import MinP, TopK, TopP
 from tracer.analysis.processors.parsing import parse_processors
-from tracer.analysis.processors.processor import Context, Placed, Processor, ScoreRow, final_row
+from tracer.analysis.processors.processor import Context, PlacedProcessor, Processor, ScoreRow, final_row
 from tracer.analysis.processors.settings import Settings, change_processors
+from tracer.analysis.why import why, why_in_run
 from tracer.analysis.why.report import Change, WhyReport
-from tracer.analysis.why.why import why, why_in_run
 from tracer.errors import UsageError
 from tracer.schema.run import ProcessorInfo
 from tracer.schema.step import Intervention
@@ -39,7 +39,7 @@ def walkthrough_case() -> Case:
     logits[100:118] = np.linspace(22.0, 18.0, 18, dtype=np.float32)
     logits[500:600] = np.linspace(17.5, 3.0, 100, dtype=np.float32)
     processors: list[Processor] = [RepetitionPenalty(1.05), Temperature(0.7), TopK(20), TopP(0.8)]
-    placed = (Placed("logits_processor", processors[0]), *map(warper, processors[1:]))
+    placed = (PlacedProcessor("logits_processor", processors[0]), *map(warper, processors[1:]))
     return Case(logits, np.array([9000 % 2048, 7]), placed)
 
 
@@ -289,7 +289,7 @@ def test_greedy() -> None:
 
 def test_a_banned_token_has_no_margin_and_no_change() -> None:
     case = walkthrough_case()
-    placed = (Placed("logits_processor", Suppress((32,))), *case.placed)
+    placed = (PlacedProcessor("logits_processor", Suppress((32,))), *case.placed)
     report = why_in_run(recorded(Case(case.logits, case.history, placed)), 1, 32)
     assert report.removed_by is not None
     assert report.removed_by.class_name == "SuppressTokensLogitsProcessor"

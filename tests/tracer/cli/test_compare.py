@@ -12,7 +12,7 @@ import pytest
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import Ended, call_main
 from tests.tracer.cli.test_bad_input import check
-from tracer.tracefile import open_trace
+from tracer.tracefile import TraceFile
 
 Call = Callable[..., Ended]
 PROMPT = ("--prompt", "w10 w11 w12", "--max-new-tokens", "5")
@@ -93,7 +93,7 @@ def test_messages_are_taken_as_by_run(call: Call, tmp_path: Path) -> None:
     options = ("--vary", "attn", "--max-new-tokens", "2", "--messages", str(messages))
     done = call(*options, "--out-dir", "kept")
     assert (done.returncode, done.stderr) == (0, "")
-    with open_trace("kept/attn-eager.trace") as recording:
+    with TraceFile("kept/attn-eager.trace") as recording:
         text = recording.header.prompt[0].text
         assert text is not None
         assert "user w1 w2 </s> <s> user w3 </s>" in text
@@ -107,7 +107,7 @@ def test_traces_are_kept_where_told(call: Call, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "kept/attn-eager.trace" in done.stdout
     assert sorted(path.name for path in Path("kept").iterdir()) == ["attn-eager.trace", "attn-sdpa.trace"]
-    with open_trace("kept/attn-sdpa.trace") as recording:
+    with TraceFile("kept/attn-sdpa.trace") as recording:
         assert recording.header.model.attention == "sdpa"
         assert recording.header.do_sample is False
         assert recording.complete

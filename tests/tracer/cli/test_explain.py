@@ -18,7 +18,7 @@ from tests.tracer.tracefile.samples import write_trace
 from tracer.cli.options import token_of_option
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
-from tracer.tracefile import open_trace
+from tracer.tracefile import TraceFile
 
 Call = Callable[..., Ended]
 SAMPLING = ("--sample", "--temperature", "1.5", "--top-k", "20", "--top-p", "0.9")
@@ -83,7 +83,7 @@ def test_the_winner_of_the_repeated_draw_is_the_chosen_token(call: Call, sampled
 
 
 def test_every_token_is_answered_from_saved_logits(call: Call, saved: str, folder: Path) -> None:
-    with open_trace(folder / saved) as recording:
+    with TraceFile(folder / saved) as recording:
         logits = recording.runs[0].tensor(3, "logits")[0]
     for token in (0, 17, 98):
         found = document(call("why", saved, "--step", "3", "--token", f"id:{token}", "--json"))["why"]
@@ -95,7 +95,7 @@ def test_every_token_is_answered_from_saved_logits(call: Call, saved: str, folde
 
 def test_a_token_that_was_not_recorded_needs_saved_logits(call: Call, record: Callable[..., str]) -> None:
     path = record("few", *SAMPLING, "--seed", "1", "--candidates", "4")
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         known = set(recording.steps[0].scores.tokens[0].tolist())  # type: ignore[union-attr]
     token = next(token for token in range(100) if token not in known)
     done = call("why", path, "--step", "1", "--token", f"id:{token}")
@@ -115,7 +115,7 @@ def test_which_token_is_meant(call: Call, sampled: str) -> None:
 def test_ambiguous_text_lists_the_choices(record: Callable[..., str], folder: Path) -> None:
     texts = {3: "4", 4: "b", 7: "Large", 8: " Large", **{token: f" x{token % 2}" for token in range(20, 40)}}
     tokens = {number: TokenText(id=number, text=text, piece=text) for number, text in texts.items()}
-    with open_trace(folder / record("greedy", "--greedy")) as recording:
+    with TraceFile(folder / record("greedy", "--greedy")) as recording:
         run = recording.runs[0]
         run.tokens = tokens
         assert token_of_option('" Large"', run) == 8

@@ -88,7 +88,7 @@ def test_only_the_command_that_is_asked_for_is_imported(
 
 def test_the_package_itself() -> None:
     code = (
-        "import sys, tracer, reports.terminal, tracer.analysis.diff.diff, tracer.analysis.whatif.whatif\n"
+        "import sys, tracer, reports.terminal, tracer.analysis.diff, tracer.analysis.whatif\n"
         "recording = tracer.open_trace\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

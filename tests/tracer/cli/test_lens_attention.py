@@ -15,7 +15,7 @@ import pytest
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import Ended, call_main, environment
 from tests.tracer.cli.test_bad_input import check
-from tracer.tracefile import open_trace
+from tracer.tracefile import TraceFile
 
 Call = Callable[..., Ended]
 RUN = ("--prompt", "w10 w11 w12", "--prompt", "w20", "--max-new-tokens", "4", "--greedy", "--quiet")
@@ -59,7 +59,7 @@ def document(ended: Ended) -> Any:
 
 
 def test_the_last_layer_predicts_what_the_step_recorded(call: Call, trace: str) -> None:
-    with open_trace(trace) as recording:
+    with TraceFile(trace) as recording:
         for row in (0, 1):
             for step in recording.steps:
                 assert step.scores is not None
@@ -69,7 +69,7 @@ def test_the_last_layer_predicts_what_the_step_recorded(call: Call, trace: str) 
 
 
 def test_every_token_of_the_lens_has_a_text(call: Call, trace: str) -> None:
-    with open_trace(trace) as recording:
+    with TraceFile(trace) as recording:
         run = recording.runs[0]
         for number in run.steps.numbers:
             assert set(run.tensor(number, "lens/tokens").ravel().tolist()) <= set(run.tokens)
@@ -86,7 +86,7 @@ def test_the_lens_needs_no_tensors_level(call: Call, folder: Path) -> None:
 
 def test_attention_of_layers_heads_and_positions(call: Call, trace: str) -> None:
     found = document(call("attention", trace, "--step", "2", "--row", "1", "--json"))
-    with open_trace(trace) as recording:
+    with TraceFile(trace) as recording:
         run = recording.runs[0]
         padding = run.header.prompt[1].padding
         assert run.end is not None

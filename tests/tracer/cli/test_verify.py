@@ -23,7 +23,7 @@ from tests.support.command import Ended, call_main, trace_generate
 from tests.support.models import SAMPLING, batch, tiny_model
 from tests.tracer.tracefile.samples import write_trace
 from tracer import open_trace, trace
-from tracer.analysis.rerun_plan import plan_rerun, settings_of
+from tracer.analysis.rerun_plan import generation_settings, plan_rerun
 from tracer.errors import GenerationError, UsageError
 from tracer.schema.step import Intervention
 from tracer.session import TraceSession
@@ -342,15 +342,17 @@ def test_settings_come_back_as_values() -> None:
     from tests.reports.records import header
 
     texts = {"top_k": "None", "eos_token_id": "[1, 2]", "temperature": "0.7", "low": "low", "max_length": "9"}
-    assert settings_of(header(generation_config=texts)) == {
+    assert generation_settings(header(generation_config=texts)) == {
         "top_k": None,
         "eos_token_id": [1, 2],
         "temperature": 0.7,
         "low": "low",
         "max_length": 9,
     }
-    assert settings_of(header(generation_config={**texts, "max_new_tokens": "3"}))["max_new_tokens"] == 3
-    assert "max_length" not in settings_of(header(generation_config={**texts, "max_new_tokens": "3"}))
+    assert (
+        generation_settings(header(generation_config={**texts, "max_new_tokens": "3"}))["max_new_tokens"] == 3
+    )
+    assert "max_length" not in generation_settings(header(generation_config={**texts, "max_new_tokens": "3"}))
 
 
 def test_a_result_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any) -> None:

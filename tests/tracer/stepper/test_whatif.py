@@ -19,9 +19,9 @@ from tests.tracer.analysis.runs import real_run
 from tests.tracer.stepper.sessions import Session, stepped, untouched
 from tests.tracer.tracefile.samples import write_trace
 from tracer import trace
-from tracer.analysis.processors.in_force import header_in_force
 from tracer.analysis.processors.settings import Settings
-from tracer.analysis.whatif.whatif import whatif
+from tracer.analysis.processors.settings_in_force import header_in_force
+from tracer.analysis.whatif import whatif
 from tracer.schema.step import Intervention
 
 

@@ -12,7 +12,7 @@ from tests.tracer.tracefile.samples import header, some_tokens, steps, tensors, 
 from tracer.errors import OutputError, TraceFileError
 from tracer.schema.run import RunStatus
 from tracer.schema.stamp import Stamp
-from tracer.tracefile import TraceWriter, check_file, open_trace, stamp
+from tracer.tracefile import TraceFile, TraceWriter, check_file, stamp
 
 
 def make_stamp(**changes: object) -> Stamp:
@@ -105,7 +105,7 @@ def test_missing_steps_are_named(tmp_path: Path) -> None:
     report = check_file(path)
     assert report.runs[0].missing == (2, 5)
     assert not report.complete
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert [step.number for step in recording.steps] == [1, 3, 4]
 
 
@@ -115,7 +115,7 @@ def test_stamps_belong_to_runs(tmp_path: Path) -> None:
     stamps = [make_stamp(), make_stamp(kind="rerun", run=2, ok=False, details={"ids": "3 of 4 equal"})]
     for record in stamps:
         stamp(path, record)
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert recording.run(1).stamps == (stamps[0],)
         assert recording.run(2).stamps == tuple(stamps)
     assert check_file(path).ok

@@ -18,7 +18,7 @@ from tests.support.synthetic import synthetic_end
 from tests.tracer.tracefile.samples import assert_same_steps, header, some_tokens, steps, write_trace
 from tests.tracer.tracefile.unprivileged import REPOSITORY, run_unprivileged
 from tracer.errors import IncompleteTraceError
-from tracer.tracefile import TraceWriter, check_file, open_trace
+from tracer.tracefile import TraceFile, TraceWriter, check_file
 
 
 def start_writer(path: Path) -> Popen[str]:
@@ -42,7 +42,7 @@ def check_kills(folder: Path, count: int) -> None:
     for number in range(count):
         path = folder / f"{number}.trace"
         committed = kill_after(path, moments.uniform(0, 0.15))
-        with open_trace(path) as recording:
+        with TraceFile(path) as recording:
             found = [step.number for step in recording.steps]
             # One more may have been committed before its number was printed.
             assert found in (list(range(1, committed + 1)), list(range(1, committed + 2)))
@@ -71,7 +71,7 @@ def test_readers_do_not_disturb_a_writer_in_another_process(tmp_path: Path) -> N
         process.stdout.readline()
         seen = 0
         for _ in range(20):
-            with open_trace(path) as recording:
+            with TraceFile(path) as recording:
                 assert len(recording.steps) >= seen
                 seen = len(recording.steps)
                 # The writer may have committed more in the meantime.
@@ -79,7 +79,7 @@ def test_readers_do_not_disturb_a_writer_in_another_process(tmp_path: Path) -> N
             time.sleep(0.01)
         process.kill()
         committed = int(process.stdout.read().split("\n")[-2])
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert len(recording.steps) in (committed, committed + 1)
     assert check_file(path).ok
 
@@ -95,7 +95,7 @@ def test_a_killed_trace_is_readable_in_a_read_only_folder(tmp_path: Path) -> Non
     folder.chmod(0o555)
     code = """
 try:
-    recording = tracer.tracefile.open_trace(sys.argv[1])
+    recording = tracer.tracefile.TraceFile(sys.argv[1])
     print(len(recording.steps), recording.complete)
 except tracer.errors.TraceFileError as error:
     print(error)
@@ -122,7 +122,7 @@ def test_a_trace_copied_while_in_use_is_readable_in_a_read_only_folder(tmp_path:
     assert [entry.name for entry in folder.iterdir()] == ["run.trace"]
     (folder / "run.trace").chmod(0o444)
     folder.chmod(0o555)
-    code = "r = tracer.tracefile.open_trace(sys.argv[1]); print(len(r.steps), r.complete)"
+    code = "r = tracer.tracefile.TraceFile(sys.argv[1]); print(len(r.steps), r.complete)"
     assert run_unprivileged(code, folder / "run.trace").strip() == "3 True"
 
 
@@ -132,14 +132,14 @@ def test_a_closed_trace_is_readable_in_a_read_only_folder(tmp_path: Path) -> Non
     write_trace(folder / "run.trace", 3)
     (folder / "run.trace").chmod(0o444)
     folder.chmod(0o555)
-    code = "r = tracer.tracefile.open_trace(sys.argv[1]); print(len(r.steps), r.complete)"
+    code = "r = tracer.tracefile.TraceFile(sys.argv[1]); print(len(r.steps), r.complete)"
     assert run_unprivileged(code, folder / "run.trace").strip() == "3 True"
 
 
 def test_a_trace_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 1)
     (tmp_path / "run.trace").chmod(0)
-    message = run_unprivileged("tracer.tracefile.open_trace(sys.argv[1])", tmp_path / "run.trace")
+    message = run_unprivileged("tracer.tracefile.TraceFile(sys.argv[1])", tmp_path / "run.trace")
     assert "TraceFileError: cannot read" in message
     assert "Permission denied" in message
 
@@ -159,7 +159,7 @@ def test_a_full_file_keeps_what_was_written(tmp_path: Path) -> None:
     with pytest.raises(IncompleteTraceError, match="ends before"):
         writer.write_step(written[-1])
     writer.close()
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert 0 < len(recording.steps) < 30
         assert_same_steps(recording.steps, written[: len(recording.steps)])
         assert not recording.complete
@@ -204,7 +204,7 @@ except IncompleteTraceError as error:
     committed = [int(line) for line in lines if line.isdigit()]
     assert 0 < len(committed) < 200
     assert "ends before step" in lines[len(committed)]
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert [step.number for step in recording.steps] == committed
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.tracer.tracefile.samples import header, some_tokens, steps, tensors, with_faults
 from tracer.errors import TraceFileError
 from tracer.schema.step import StepHead
-from tracer.tracefile import TraceWriter, check_file, open_trace
+from tracer.tracefile import TraceFile, TraceWriter, check_file
 from tracer.tracefile.encoding.columns import MODULES
 from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.encoding.packing import PackedStep
@@ -44,7 +44,7 @@ def damaged(sample: Path, tmp_path: Path) -> Path:
 
 def read_everything(path: Path) -> None:
     """Look at all that a report could look at."""
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         repr(recording)
         for run in recording.runs:
             repr(run.end)
@@ -221,7 +221,7 @@ def test_a_forged_head_is_still_checked(sample: Path, damaged: Path) -> None:
     ]
     for update, message in cases:
         forge_head(damaged, update)
-        with open_trace(damaged) as recording, pytest.raises(TraceFileError, match=message) as caught:
+        with TraceFile(damaged) as recording, pytest.raises(TraceFileError, match=message) as caught:
             recording.steps.number(2)
         assert "\n" not in str(caught.value)
         shutil.copy(sample, damaged)
@@ -296,7 +296,7 @@ def test_tables_that_run_in_circles_are_left(damaged: Path) -> None:
         data[(page - 1) * page_size : page * page_size] = _page(page_size, child)
     data[28:32] = (pages + 8).to_bytes(4, "big")
     damaged.write_bytes(data)
-    with open_trace(damaged) as recording:
+    with TraceFile(damaged) as recording:
         with pytest.raises(TraceFileError, match=r"in circles|damaged"):
             len(recording.tokens)
         with pytest.raises(TraceFileError, match=r"in circles|damaged"):
@@ -387,7 +387,7 @@ def test_damage_in_the_log_of_a_killed_run(tmp_path: Path) -> None:
                 broken[rng.randrange(len(broken))] ^= 0x55
         path.with_name(path.name + "-wal").write_bytes(broken)
         must_be_clear(path)
-        with open_trace(path) as recording:  # SQLite takes what is whole and leaves the rest
+        with TraceFile(path) as recording:  # SQLite takes what is whole and leaves the rest
             for run in recording.runs:
                 assert [step.number for step in run.steps] == list(range(1, len(run.steps) + 1))
 
@@ -411,6 +411,6 @@ def test_a_sparse_giant_is_refused_quickly(damaged: Path) -> None:
 
 
 def test_saved_arrays_cannot_be_objects(damaged: Path) -> None:
-    with open_trace(damaged) as recording:
+    with TraceFile(damaged) as recording:
         array = recording.runs[0].tensor(1, "logits")
         assert array.dtype == np.float32

@@ -12,7 +12,7 @@ import pytest
 from tests.tracer.tracefile.samples import header, steps, write_trace
 from tests.tracer.tracefile.unprivileged import run_unprivileged
 from tracer.errors import OutputError
-from tracer.tracefile import TraceWriter, open_trace
+from tracer.tracefile import TraceFile, TraceWriter
 
 
 def names(folder: Path) -> list[str]:
@@ -35,7 +35,7 @@ def test_force_replaces_any_file(tmp_path: Path, old: bytes) -> None:
     (tmp_path / "run.trace-wal").write_bytes(b"left over")
     with TraceWriter(path, force=True) as writer:
         writer.begin_run(header())
-    assert open_trace(path).header == header()
+    assert TraceFile(path).header == header()
     assert names(tmp_path) == ["run.trace"]
 
 
@@ -49,7 +49,7 @@ def test_left_over_logs_do_not_leak_into_a_new_trace(tmp_path: Path) -> None:
     path.unlink()
     (tmp_path / "run.trace-wal").write_bytes(log)
     TraceWriter(path).close()
-    assert open_trace(path).runs == ()
+    assert TraceFile(path).runs == ()
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     with TraceWriter(link, force=True) as writer:
         writer.begin_run(header())
     assert link.is_symlink()
-    assert open_trace(target).header == open_trace(link).header
+    assert TraceFile(target).header == TraceFile(link).header
 
 
 def test_a_dangling_link_is_not_written_through_without_force(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_dangling_link_is_not_written_through_without_force(tmp_path: Path) ->
         TraceWriter(link)
     with TraceWriter(link, force=True) as writer:
         writer.begin_run(header())
-    assert open_trace(tmp_path / "nowhere.trace").header == header()
+    assert TraceFile(tmp_path / "nowhere.trace").header == header()
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -100,7 +100,7 @@ def test_a_failed_start_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "run.trace"
     write_trace(path, 2)
     before = path.read_bytes()
-    monkeypatch.setattr("tracer.tracefile.writing.creation.TABLES", {"run": "CREATE TABLE nonsense"})
+    monkeypatch.setattr("tracer.tracefile.writing.creation.CREATE_TABLES", {"run": "CREATE TABLE nonsense"})
     with pytest.raises(OutputError, match=r"cannot write .*run\.trace"):
         TraceWriter(path, force=True)
     with pytest.raises(OutputError, match=r"cannot write .*new\.trace"):
@@ -117,7 +117,7 @@ def test_a_trace_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
             TraceWriter(path, force=True)
         for step in steps(2):
             writer.write_step(step)
-    assert len(open_trace(path).steps) == 2
+    assert len(TraceFile(path).steps) == 2
     assert names(tmp_path) == ["run.trace"]
 
 
@@ -146,7 +146,7 @@ for force in (False, True):
     assert "ermission denied" in lines[0]
     assert "exists already" in lines[1]
     assert names(folder) == ["old.trace"]
-    assert len(open_trace(folder / "old.trace").steps) == 1
+    assert len(TraceFile(folder / "old.trace").steps) == 1
 
 
 def test_the_path_stays_right_when_the_folder_changes(
@@ -157,7 +157,7 @@ def test_the_path_stays_right_when_the_folder_changes(
         monkeypatch.chdir("/")
         writer.begin_run(header())
         writer.write_step(steps(1)[0])
-    assert len(open_trace(tmp_path / "run.trace").steps) == 1
+    assert len(TraceFile(tmp_path / "run.trace").steps) == 1
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_path_stays_right_when_the_folder_changes(
 )
 def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     write_trace(tmp_path / name, 1)
-    with open_trace(tmp_path / name) as recording:
+    with TraceFile(tmp_path / name) as recording:
         assert len(recording.steps) == 1
     assert names(tmp_path) == [name]
 
@@ -173,7 +173,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
 def test_a_file_name_need_not_be_text(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff\xfe.trace")
     write_trace(path, 1)
-    assert len(open_trace(path).steps) == 1
+    assert len(TraceFile(path).steps) == 1
     with pytest.raises(OutputError, match="exists already"):
         TraceWriter(path)
 
@@ -186,4 +186,4 @@ def test_a_database_of_another_program_can_be_replaced_only_by_force(tmp_path: P
     with pytest.raises(OutputError):
         TraceWriter(path)
     TraceWriter(path, force=True).close()
-    assert open_trace(path).runs == ()
+    assert TraceFile(path).runs == ()

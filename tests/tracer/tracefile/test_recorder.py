@@ -20,7 +20,7 @@ from tests.tracer.tracefile.unprivileged import REPOSITORY
 from tracer.errors import IncompleteTraceError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import CaptureError, Step
-from tracer.tracefile import EndWrite, Recorder, SavedTensor, StepWrite, TraceWriter, check_file, open_trace
+from tracer.tracefile import EndWrite, Recorder, SavedTensor, StepWrite, TraceFile, TraceWriter, check_file
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -95,7 +95,7 @@ def test_everything_is_written_and_told(tmp_path: Path) -> None:
     assert witness.known[:3] == [1, 2, 3]
     assert recorder.failure is None
     assert recorder.dropped == 0
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert recording.complete
         assert_same_steps(recording.steps, steps(3))
     assert check_file(path).ok
@@ -108,7 +108,7 @@ def test_listeners_are_told_after_the_commit(tmp_path: Path) -> None:
 
     class Reader(Witness):
         def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
-            with open_trace(path) as recording:
+            with TraceFile(path) as recording:
                 found.append(recording.steps[-1].number)
 
     with Recorder(TraceWriter(path), listeners=[Reader()]) as recorder:
@@ -147,7 +147,7 @@ def test_a_step_that_cannot_be_built_is_replaced(tmp_path: Path) -> None:
         recorder.end_run(end(3))
     assert recorder.build_errors == ("ValueError: no such tensor",)
     assert recorder.dropped == 0
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert [len(step.head.errors) for step in recording.steps] == [0, 1, 0]
         assert recording.complete
 
@@ -246,7 +246,7 @@ def test_one_job_larger_than_the_queue_passes(tmp_path: Path) -> None:
         for job in jobs(3):
             recorder.put(job)
     assert recorder.queue_peak_bytes == 1000
-    assert len(open_trace(path).steps) == 3
+    assert len(TraceFile(path).steps) == 3
 
 
 def test_tensors_stop_at_the_size_limit_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_tensors_stop_at_the_size_limit_and_the_run_goes_on(tmp_path: Path) -> N
         recorder.flush()
         assert recorder.tensors_stopped_at == 3
         recorder.end_run(end(5))
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert [len(recording.runs[0].tensor_names(number)) for number in range(1, 6)] == [1, 1, 0, 0, 0]
         assert recording.complete
     assert path.stat().st_size < 600_000
@@ -273,7 +273,7 @@ def test_what_comes_after_close_is_ignored(tmp_path: Path) -> None:
     for job in jobs(1):
         recorder.put(job)
     recorder.flush()
-    assert len(open_trace(tmp_path / "run.trace").steps) == 0
+    assert len(TraceFile(tmp_path / "run.trace").steps) == 0
 
 
 def test_flush_on_the_writer_thread_does_not_wait_for_itself(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.tracer.tracefile.samples import (
     write_trace,
 )
 from tracer.errors import TraceFileError, UsageError
-from tracer.tracefile import SavedTensor, TraceWriter, check_file, open_trace
+from tracer.tracefile import SavedTensor, TraceFile, TraceWriter, check_file
 from tracer.tracefile import format as trace_format
 
 
@@ -32,7 +32,7 @@ from tracer.tracefile import format as trace_format
 def test_a_run_comes_back(tmp_path: Path, rows: int) -> None:
     path = tmp_path / "run.trace"
     expected = write_trace(path, 5, rows=rows)
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert recording.header == header(rows)
         assert recording.end == synthetic_end(header(rows), 5)
         assert recording.complete
@@ -42,7 +42,7 @@ def test_a_run_comes_back(tmp_path: Path, rows: int) -> None:
 
 def test_steps_are_a_sequence(tmp_path: Path) -> None:
     expected = write_trace(tmp_path / "run.trace", 5)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         found = recording.steps
         assert len(found) == 5
         assert [found[0].number, found[-1].number, found.number(3).number] == [1, 5, 3]
@@ -63,14 +63,14 @@ def test_optional_parts_may_be_missing(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "run.trace") as writer:
         writer.begin_run(header())
         writer.write_step(bare)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         assert_same_steps(recording.steps, [bare])
     assert check_file(tmp_path / "run.trace").ok
 
 
 def test_several_runs_in_one_file(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 2, runs=3)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         assert [run.number for run in recording.runs] == [1, 2, 3]
         assert [step.head.run for run in recording.runs for step in run.steps] == [1, 1, 2, 2, 3, 3]
         assert recording.run(2).complete
@@ -80,7 +80,7 @@ def test_several_runs_in_one_file(tmp_path: Path) -> None:
 
 def test_tokens_are_looked_up(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 6)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         assert dict(recording.tokens) == {token.id: token for token in some_tokens(6)}
         assert recording.tokens[5].text == "\x1b[31m"
         assert recording.tokens.get(1 << 80) is None
@@ -89,7 +89,7 @@ def test_tokens_are_looked_up(tmp_path: Path) -> None:
 
 def test_tensors_keep_their_dtype(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 2, saved=True)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         run = recording.runs[0]
         assert run.tensor_names(2) == ("hidden/0", "logits")
         np.testing.assert_array_equal(run.tensor(2, "logits"), tensors(2)["logits"].array())
@@ -107,7 +107,7 @@ def test_a_large_tensor_is_stored_in_parts(tmp_path: Path, monkeypatch: pytest.M
     with TraceWriter(tmp_path / "run.trace") as writer:
         writer.begin_run(header())
         writer.write_step(step, (), {"x": SavedTensor("float64", (7, 91), values.data)})
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         np.testing.assert_array_equal(recording.runs[0].tensor(1, "x"), values)
     assert check_file(tmp_path / "run.trace").runs[0].tensors == 1
 
@@ -123,7 +123,7 @@ def test_many_tensors_of_any_size_are_all_kept(tmp_path: Path) -> None:
         writer.begin_run(header())
         saved = {name: SavedTensor("float32", array.shape, array.data) for name, array in values.items()}
         writer.write_step(step, (), saved)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         run = recording.runs[0]
         assert set(run.tensor_names(1)) == set(values)
         for name, array in values.items():
@@ -138,7 +138,7 @@ def test_hostile_names_and_texts_are_only_data(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "run.trace") as writer:
         writer.begin_run(header())
         writer.write_step(step, [token], {name: tensors()["logits"]})
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         assert recording.tokens[token.id].text == name
         assert recording.runs[0].tensor_names(1) == (name,)
         assert recording.runs[0].tensor(1, name).shape == (1, 12)
@@ -205,7 +205,7 @@ def test_a_contradictory_step_is_refused_and_nothing_is_written(tmp_path: Path) 
         with pytest.raises(ValueError, match="no open run 7"):
             writer.write_step(replace(second, head=second.head.model_copy(update={"run": 7})))
         writer.write_step(third)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         assert [step.number for step in recording.steps] == [1, 3]
         assert recording.steps[-1].number == 3
     assert check_file(tmp_path / "run.trace").runs[0].missing == (2,)
@@ -227,7 +227,7 @@ def test_a_call_shape_that_comes_and_goes_is_stored_once(tmp_path: Path) -> None
         with pytest.raises(ValueError, match=f"call shape {gone} was another one before"):
             writer.write_step(replace(last, shapes={**first.shapes, gone: other[gone]}))
         writer.write_step(last)
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         read = recording.steps[-1]
         assert read.modules is not None
         assert read.modules.shapes.tolist() == first.modules.shapes.tolist()
@@ -236,7 +236,7 @@ def test_a_call_shape_that_comes_and_goes_is_stored_once(tmp_path: Path) -> None
 
 def test_a_closed_writer_and_reader_say_so(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 1)
-    recording = open_trace(tmp_path / "run.trace")
+    recording = TraceFile(tmp_path / "run.trace")
     recording.close()
     recording.close()
     with pytest.raises(TraceFileError, match="has been closed"):
@@ -250,7 +250,7 @@ def test_a_closed_writer_and_reader_say_so(tmp_path: Path) -> None:
 
 def test_a_file_without_a_run(tmp_path: Path) -> None:
     TraceWriter(tmp_path / "run.trace").close()
-    with open_trace(tmp_path / "run.trace") as recording:
+    with TraceFile(tmp_path / "run.trace") as recording:
         assert not recording.complete
         assert recording.runs == ()
         assert "no run" in repr(recording)
@@ -261,7 +261,7 @@ def test_a_file_without_a_run(tmp_path: Path) -> None:
 def test_a_reader_follows_a_run_that_is_being_written(tmp_path: Path) -> None:
     path = tmp_path / "run.trace"
     written = steps(3)
-    with TraceWriter(path) as writer, open_trace(path) as recording:
+    with TraceWriter(path) as writer, TraceFile(path) as recording:
         assert recording.runs == ()
         writer.begin_run(header())
         for step in written:
@@ -273,7 +273,7 @@ def test_a_reader_follows_a_run_that_is_being_written(tmp_path: Path) -> None:
         writer.end_run(1, synthetic_end(header(), 3))
         assert recording.complete
     # The reader kept the log in use when the writer closed; the next one cleans up.
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert len(recording.steps) == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.trace"]
 
@@ -281,7 +281,7 @@ def test_a_reader_follows_a_run_that_is_being_written(tmp_path: Path) -> None:
 def test_reading_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
     write_trace(tmp_path / "run.trace", 2)
     code = (
-        "import sys; from tracer.tracefile import open_trace; open_trace(sys.argv[1]).steps[-1]; "
+        "import sys; from tracer.tracefile import TraceFile; TraceFile(sys.argv[1]).steps[-1]; "
         "print(sorted({'torch', 'transformers', 'safetensors', 'jinja2'} & set(sys.modules)))"
     )
     found = subprocess.run(
@@ -299,6 +299,6 @@ def test_a_late_step_of_a_long_trace_is_read_at_once(tmp_path: Path) -> None:
             head = step.head.model_copy(update={"step": number})
             writer.write_step(replace(step, head=head))
     started = time.perf_counter()
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         assert recording.steps[3998].number == 3999
     assert time.perf_counter() - started < 0.5  # some milliseconds on an idle machine

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tracer.tracefile.make_fixture import FIXTURES
-from tracer.tracefile import check_file, open_trace
+from tracer.tracefile import TraceFile, check_file
 from tracer.tracefile.format import HISTORY, SCHEMA_VERSION
 from tracer.tracefile.reading.queries import VERSIONS
 
@@ -24,7 +24,7 @@ def test_a_file_of_each_version_is_read(tmp_path: Path, version: int) -> None:
     assert report.problems == ()
     assert report.info.format_version == version
     assert [run.complete for run in report.runs] == [True, False]
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         first, second = recording.runs
         assert first.header.model.class_name == "Qwen2ForCausalLM"
         assert [step.number for step in first.steps] == [1, 2, 3]

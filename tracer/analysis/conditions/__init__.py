@@ -1,1 +1,1 @@
-"""The condition language: ``p_chosen < 0.3 and step > 3``, parsed and evaluated without ``eval``."""
+"""The condition language of ``--break``: ``p_chosen < 0.3 and step > 3``, evaluated without ``eval``."""

@@ -1,4 +1,4 @@
-"""Watch the recorded steps for conditions, while they are recorded or later."""
+"""Watch recorded steps for conditions, during the run or later."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 
 OnBreak = Literal["report", "stop", "exit"]
-"""What follows when a condition holds: say so; end the generation after that step; and end in failure."""
+"""What to do when a condition holds: report it; end the generation after that step; end it in failure."""
 
 MAX_HITS = 10_000
+"""Hits that a watch records."""
 
 
 class BreakWatch:
-    """Asks conditions of every step; a listener of the recorder, so on the writer's thread.
+    """Evaluates conditions on every step, as a listener of the recorder (on the writer's thread).
+
+    Args:
+        conditions: the conditions.
+        on_hit: called with each hit, before the later listeners get the step.
 
     Attributes:
-        hits: what held, oldest first, the first ten thousand.
-        last: what held in the step seen last.
+        hits: what held, oldest first, at most :data:`MAX_HITS`.
+        last: what held in the most recent step.
     """
 
     def __init__(self, conditions: Sequence[Condition], on_hit: Callable[[Hit], None] | None = None) -> None:
-        """Prepare.
-
-        Args:
-            conditions: what to ask.
-            on_hit: told about each condition that holds, before anyone else hears of the step.
-        """
         self.hits: list[Hit] = []
         self.last: tuple[Hit, ...] = ()
         self._conditions = tuple(conditions)
@@ -37,11 +36,11 @@ class BreakWatch:
         self._header: RunHeader | None = None
 
     def on_run(self, number: int, header: RunHeader, tokens: Mapping[int, TokenText]) -> None:
-        """A run begins."""
+        """Start watching a run; its header is what conditions are evaluated with."""
         self._header, self.last = header, ()
 
     def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
-        """A step is there."""
+        """Evaluate the conditions on a step."""
         self.last = ()
         if self._header is None:
             return
@@ -52,5 +51,5 @@ class BreakWatch:
                 self._on_hit(hit)
 
     def on_end(self, end: RunEnd | None) -> None:
-        """The run is over."""
+        """Stop watching the run."""
         self._header = None

@@ -1,11 +1,12 @@
 r"""Conditions on a recorded step: ``p_chosen < 0.3``, ``token == "Large" and step > 3``, ``nonfinite``.
 
-The language is small: the names and questions of :mod:`tracer.analysis.conditions.names`, numbers and quoted
-texts, comparisons (also chained, and ``in``), ``and``, ``or``, ``not``, and ``+ - * / // %`` on numbers.
+The language consists of the names and functions of :mod:`tracer.analysis.conditions.names`, numbers and
+quoted texts, comparisons (also chained, and ``in``), ``and``, ``or``, ``not``, and ``+ - * / // %`` on
+numbers.
 
-In a batch a condition is asked of every row, and holds if it holds for one of them. What the record lacks is
-unknown: the choice of a row that had ended before, scores that could not be recorded. A comparison with an
-unknown value is unknown, and so is its opposite; an unknown condition does not hold.
+In a batch a condition is evaluated for every row, and holds if it holds for any. A value that the record
+lacks is unknown: the choice of a row that had ended before, scores that could not be recorded. A comparison
+with an unknown value is unknown, and so is its negation; an unknown condition does not hold.
 
 >>> condition = parse_condition('p_chosen < 0.3 and not removed("Large")')
 >>> condition.texts
@@ -17,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tracer.analysis.conditions.expression import Value
+from tracer.analysis.conditions.expression import Evaluator
 from tracer.analysis.conditions.parser import Parser
-from tracer.analysis.conditions.row_facts import RowFacts
+from tracer.analysis.conditions.step_row import StepRow
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -32,7 +33,7 @@ class Hit:
         condition: its text.
         run: number of the run.
         step: number of the step.
-        row: the first row for which it held; None where all rows are alike.
+        row: the first row for which it held; None where the condition is the same for all rows.
         reason: the values that made it hold, e.g. ``p_chosen is 0.2131``.
     """
 
@@ -52,14 +53,14 @@ class Condition:
     """A parsed condition; made by :func:`parse_condition`.
 
     Attributes:
-        text: as it was written.
-        texts: texts of tokens that it mentions; whoever knows the tokenizer can look their ids up.
+        text: the condition as it was written.
+        texts: texts of tokens that it mentions; a caller with the tokenizer can look up their ids.
     """
 
     text: str
     texts: tuple[str, ...]
-    _value: Value
-    _shown: Mapping[str, Value]
+    _value: Evaluator
+    _shown: Mapping[str, Evaluator]
     _per_row: bool
 
     def holds(self, step: Step, header: RunHeader, tokens: Mapping[int, TokenText]) -> bool:
@@ -80,11 +81,11 @@ class Condition:
             header: header of its run.
             tokens: texts of token ids.
         """
-        for row in range(step.rows if self._per_row else 1):
-            facts = RowFacts(step, header, tokens, row)
-            if self._value(facts) is True:
-                reason = ", ".join(f"{name} is {_shown(value(facts))}" for name, value in self._shown.items())
-                shown_row = row if self._per_row and step.rows > 1 else None
+        for index in range(step.rows if self._per_row else 1):
+            row = StepRow(step, header, tokens, index)
+            if self._value(row) is True:
+                reason = ", ".join(f"{name} is {_shown(value(row))}" for name, value in self._shown.items())
+                shown_row = index if self._per_row and step.rows > 1 else None
                 return Hit(self.text, step.head.run, step.number, shown_row, reason or "always")
         return None
 
@@ -96,7 +97,7 @@ def parse_condition(text: str) -> Condition:
         text: the condition, at most 500 characters.
 
     Raises:
-        UsageError: naming the place that is wrong and the names that are known.
+        UsageError: it is not a condition; the message gives the position and the known names.
     """
     parser = Parser(text)
     whole = parser.parse()
@@ -106,10 +107,10 @@ def parse_condition(text: str) -> Condition:
 def find_hits(
     conditions: Iterable[Condition], step: Step, header: RunHeader, tokens: Mapping[int, TokenText]
 ) -> tuple[Hit, ...]:
-    """What of several conditions holds in a step.
+    """The conditions that hold in a step, each with its first row.
 
     Args:
-        conditions: the conditions.
+        conditions: the conditions to evaluate.
         step: the step.
         header: header of its run.
         tokens: texts of token ids.

@@ -1,7 +1,7 @@
-"""Parts of a condition that know how to combine: what has nothing in common is refused.
+"""Typed parts of a condition and the operators that combine them; operands of unrelated kinds are refused.
 
-A value that the record lacks is None. It makes a comparison None, and ``and``, ``or``, ``not`` follow
-Kleene: a condition that stays None does not hold.
+A value that the record lacks is None. A comparison with it is None, and ``and``, ``or``, ``not`` follow
+Kleene's three-valued logic: a condition that is None does not hold.
 """
 
 from __future__ import annotations
@@ -11,46 +11,47 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tracer.analysis.conditions.names import Kind
-from tracer.analysis.conditions.row_facts import RowFacts, Token
+from tracer.analysis.conditions.names import ValueKind
+from tracer.analysis.conditions.step_row import StepRow, Token
 
-Value: TypeAlias = Callable[[RowFacts], Any]
+Evaluator: TypeAlias = Callable[[StepRow], Any]
+"""Gives the value of a part of a condition for one row of a step."""
 
 
 class MismatchError(Exception):
-    """Two parts that cannot be combined; the message says why."""
+    """Two operands that cannot be combined; the message says why."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A checked part of a condition.
+    """A type-checked part of a condition.
 
     Attributes:
-        kind: what it gives.
-        value: gives it for a row; None where the record lacks what it needs.
+        kind: kind of its value.
+        value: gives the value for a row; None where the record lacks what it needs.
         constant: its value if it is a literal, else None.
     """
 
-    kind: Kind
-    value: Value
+    kind: ValueKind
+    value: Evaluator
     constant: int | float | str | bool | None = None
 
     @property
     def kind_name(self) -> str:
-        """Its kind, for people."""
+        """The kind as error messages name it."""
         return "yes-or-no value" if self.kind == "truth" else self.kind
 
 
-def lift(function: Callable[..., Any], *parts: Value) -> Value:
-    """Apply a function to values; None if one is None or nothing sensible comes out.
+def lift(function: Callable[..., Any], *parts: Evaluator) -> Evaluator:
+    """Apply a function to values; None if one of them is None or the arithmetic fails.
 
     Args:
-        function: of as many values as there are parts.
+        function: a function of as many values as there are parts.
         parts: give the values.
     """
 
-    def value(facts: RowFacts) -> Any:
-        given = [part(facts) for part in parts]
+    def value(row: StepRow) -> Any:
+        given = [part(row) for part in parts]
         if any(each is None for each in given):
             return None
         try:
@@ -61,23 +62,23 @@ def lift(function: Callable[..., Any], *parts: Value) -> Value:
     return value
 
 
-def negated(part: Value) -> Value:
-    """The opposite; of None, None."""
+def negated(part: Evaluator) -> Evaluator:
+    """``not``; None for None."""
     return lift(operator.not_, part)
 
 
-def junction(parts: Sequence[Value], *, decisive: bool) -> Value:
+def junction(parts: Sequence[Evaluator], *, decisive: bool) -> Evaluator:
     """``or`` (decided by the first True) or ``and`` (by the first False).
 
     Args:
-        parts: what is joined.
+        parts: the operands.
         decisive: True for ``or``.
     """
 
-    def value(facts: RowFacts) -> bool | None:
+    def value(row: StepRow) -> bool | None:
         known = True
         for part in parts:
-            answer = part(facts)
+            answer = part(row)
             if answer is decisive:
                 return bool(decisive)
             known = known and answer is not None
@@ -86,22 +87,22 @@ def junction(parts: Sequence[Value], *, decisive: bool) -> Value:
     return value
 
 
-def ordered(compare: Callable[[Any, Any], bool], left: Expression, right: Expression) -> Value:
-    """``<`` and its like.
+def ordered(compare: Callable[[Any, Any], bool], left: Expression, right: Expression) -> Evaluator:
+    """``<``, ``<=``, ``>`` or ``>=``.
 
     Raises:
-        MismatchError: one of them is no number.
+        MismatchError: an operand is not a number.
     """
     if left.kind != "number" or right.kind != "number":
         raise MismatchError(f"a {left.kind_name} and a {right.kind_name} have no order; only numbers have")
     return lift(compare, left.value, right.value)
 
 
-def equal(left: Expression, right: Expression) -> Value:
+def equal(left: Expression, right: Expression) -> Evaluator:
     """``==``.
 
     Raises:
-        MismatchError: they can never be equal.
+        MismatchError: the operands can never be equal.
     """
     if right.kind == "token" and left.kind != "token":
         left, right = right, left
@@ -112,7 +113,7 @@ def equal(left: Expression, right: Expression) -> Value:
     return lift(operator.eq, left.value, right.value)
 
 
-def _is_token(token: Expression, other: Expression) -> Value:
+def _is_token(token: Expression, other: Expression) -> Evaluator:
     if other.kind == "token":
         return lift(lambda one, two: one.id == two.id, token.value, other.value)
     wanted = other.constant
@@ -121,23 +122,23 @@ def _is_token(token: Expression, other: Expression) -> Value:
     return lift(lambda found: found.is_meant_by(wanted), token.value)
 
 
-def contained(left: Expression, right: Expression) -> Value:
+def contained(left: Expression, right: Expression) -> Evaluator:
     """``"ar" in text``.
 
     Raises:
-        MismatchError: they are no texts.
+        MismatchError: the operands are not texts.
     """
     if left.kind != "text" or right.kind not in ("text", "token"):
         raise MismatchError('`in` needs a list or a text, as in `step in (1, 2)` or `"ar" in text`')
     return lift(lambda part, whole: part in whole, left.value, _text_of(right))
 
 
-def _text_of(expression: Expression) -> Value:
+def _text_of(expression: Expression) -> Evaluator:
     if expression.kind == "text":
         return expression.value
 
-    def text(facts: RowFacts) -> str | None:
-        token: Token | None = expression.value(facts)
+    def text(row: StepRow) -> str | None:
+        token: Token | None = expression.value(row)
         return None if token is None else token.text
 
     return text

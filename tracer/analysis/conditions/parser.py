@@ -1,8 +1,8 @@
-"""From the text of a condition to something that can be asked, without ever running it as Python.
+"""The grammar of conditions: from text to an :class:`Expression`, without ever running it as Python.
 
-Python's own parser makes the tree; what is not on the list below is refused, and so is what compares things
-that have nothing in common. Evaluating is a walk over functions of this package: nothing can be reached by
-name but :data:`NAMES` and :data:`QUESTIONS`.
+Python's own parser makes the syntax tree. Every node that is not handled below is refused, and so is a
+comparison of unrelated kinds. An expression is made of functions of this package: a condition reaches nothing
+by name but :data:`NAMES` and :data:`FUNCTIONS`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tracer.analysis.conditions.expression import (
+    Evaluator,
     Expression,
     MismatchError,
-    Value,
     contained,
     equal,
     junction,
@@ -27,8 +27,8 @@ from tracer.analysis.conditions.expression import (
     negated,
     ordered,
 )
-from tracer.analysis.conditions.names import NAMES, QUESTIONS, known_names
-from tracer.analysis.conditions.row_facts import RowFacts, TokenQuery
+from tracer.analysis.conditions.names import FUNCTIONS, NAMES, known_names
+from tracer.analysis.conditions.step_row import StepRow, TokenQuery
 from tracer.errors import UsageError
 
 MAX_LENGTH = 500
@@ -54,21 +54,19 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 class Parser:
     """Checks one condition and builds its :class:`Expression`.
 
+    Args:
+        text: the condition; line breaks count as spaces.
+
     Attributes:
         text: the condition in one line.
-        shown: what a report says about a row: each name or question with its value.
+        shown: what a report says about a row: each name or function call with its value.
         texts: texts of tokens that the condition mentions.
-        per_row: whether its answer can differ from row to row.
+        per_row: whether its value can differ between rows.
     """
 
     def __init__(self, text: str) -> None:
-        """Prepare.
-
-        Args:
-            text: the condition; line breaks count as spaces.
-        """
         self.text = " ".join(text.splitlines()).strip()
-        self.shown: dict[str, Value] = {}
+        self.shown: dict[str, Evaluator] = {}
         self.texts: list[str] = []
         self.per_row = False
 
@@ -76,7 +74,7 @@ class Parser:
         """Parse and check the whole text.
 
         Raises:
-            UsageError: naming the place and what is known.
+            UsageError: it is not a condition; the message gives the position and what is known.
         """
         if not self.text:
             self._fail(0, "it is empty")
@@ -114,7 +112,7 @@ class Parser:
         if isinstance(node, ast.Name):
             return self._name(node)
         if isinstance(node, ast.Call):
-            return self._question(node)
+            return self._function(node)
         if isinstance(node, ast.Constant):
             return self._constant(node)
         return self._refuse(node)
@@ -126,30 +124,30 @@ class Parser:
     def _constant(self, node: ast.Constant) -> Expression:
         value = node.value
         if isinstance(value, bool):
-            return Expression("truth", lambda _facts: value, value)
+            return Expression("truth", lambda _row: value, value)
         if isinstance(value, int | float):
             if not math.isfinite(value) or abs(value) >= 1 << 63:
                 self._fail_at(node, "this number is too large")
-            return Expression("number", lambda _facts: value, value)
+            return Expression("number", lambda _row: value, value)
         if isinstance(value, str):
-            return Expression("text", lambda _facts: value, value)
+            return Expression("text", lambda _row: value, value)
         return self._refuse(node)
 
     def _name(self, node: ast.Name) -> Expression:
         found = NAMES.get(node.id)
         if found is None:
-            if node.id in QUESTIONS:
+            if node.id in FUNCTIONS:
                 self._fail_at(node, f'{node.id} needs a token, as in {node.id}("Large")')
             self._fail_unknown(node, node.id)
         self.shown[node.id] = found.value
         self.per_row = self.per_row or found.per_row
         return Expression(found.kind, found.value)
 
-    def _question(self, node: ast.Call) -> Expression:
+    def _function(self, node: ast.Call) -> Expression:
         if not isinstance(node.func, ast.Name):
             self._refuse(node.func)
         name = node.func.id
-        found = QUESTIONS.get(name)
+        found = FUNCTIONS.get(name)
         if found is None:
             if name in NAMES:
                 self._fail_at(node, f"{name} takes no token; write it without parentheses")
@@ -159,10 +157,10 @@ class Parser:
         if isinstance(wanted, bool) or not isinstance(wanted, int | str):
             self._fail_at(node, f'{name} takes one token, by text or id, as in {name}("Large")')
         self._mention(wanted)
-        question, token = found, TokenQuery(wanted)
+        function, token = found, TokenQuery(wanted)
 
-        def answer(facts: RowFacts) -> Any:
-            return question.answer(facts, token)
+        def answer(row: StepRow) -> Any:
+            return function.evaluate(row, token)
 
         self.shown[ast.get_source_segment(self.text, node) or name] = answer
         self.per_row = True
@@ -210,8 +208,8 @@ class Parser:
         return Expression("number", lift(compute, left, right))
 
     def _comparison(self, node: ast.Compare) -> Expression:
-        """A chain of comparisons: each of its pairs has to hold."""
-        parts: list[Value] = []
+        """A chain of comparisons, all of whose pairs have to hold."""
+        parts: list[Evaluator] = []
         left_node: ast.expr = node.left
         left = self._operand(left_node)
         for place, (sign, right_node) in enumerate(zip(node.ops, node.comparators, strict=True), 1):
@@ -231,7 +229,7 @@ class Parser:
             self._fail_at(node, "a list can only follow `in`")
         return self._expression(node)
 
-    def _pair(self, left: Expression, sign: ast.cmpop, right: Expression, node: ast.expr) -> Value:
+    def _pair(self, left: Expression, sign: ast.cmpop, right: Expression, node: ast.expr) -> Evaluator:
         if type(sign) in _ORDER:
             return self._combined(node, lambda: ordered(_ORDER[type(sign)], left, right))
         if not isinstance(sign, ast.Eq | ast.NotEq):
@@ -239,19 +237,19 @@ class Parser:
         same = self._equal(left, right, node)
         return same if isinstance(sign, ast.Eq) else negated(same)
 
-    def _equal(self, left: Expression, right: Expression, node: ast.expr) -> Value:
+    def _equal(self, left: Expression, right: Expression, node: ast.expr) -> Evaluator:
         if "token" in (left.kind, right.kind):
             self._mention(left.constant)
             self._mention(right.constant)
         return self._combined(node, lambda: equal(left, right))
 
-    def _combined(self, node: ast.expr, combine: Callable[[], Value]) -> Value:
+    def _combined(self, node: ast.expr, combine: Callable[[], Evaluator]) -> Evaluator:
         try:
             return combine()
         except MismatchError as error:
             self._fail_at(node, str(error))
 
-    def _membership(self, left: Expression, node: ast.expr) -> Value:
+    def _membership(self, left: Expression, node: ast.expr) -> Evaluator:
         """``x in (a, b)``, ``x in [a, b]``, ``"ar" in text``."""
         if not isinstance(node, ast.Tuple | ast.List):
             right = self._expression(node)
@@ -262,12 +260,12 @@ class Parser:
         return junction(equals, decisive=True)
 
     def _fail_unknown(self, node: ast.expr, name: str) -> NoReturn:
-        near = difflib.get_close_matches(name, (*NAMES, *QUESTIONS), n=1)
+        near = difflib.get_close_matches(name, (*NAMES, *FUNCTIONS), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         self._fail_at(node, f"unknown name {name}{hint}; known are {known_names()}")
 
     def _fail_at(self, node: ast.expr, problem: str) -> NoReturn:
-        # Python counts bytes, people count characters.
+        # Python counts bytes, the message counts characters.
         before = self.text.encode()[: node.col_offset].decode(errors="ignore")
         self._fail(len(before), problem)
 

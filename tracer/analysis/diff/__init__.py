@@ -1,1 +1,5 @@
-"""Two runs compared: where they part, and why."""
+"""Two runs compared: where they diverge, and why."""
+
+from tracer.analysis.diff.walk import diff
+
+__all__ = ["diff"]

@@ -16,14 +16,14 @@ from tracer.schema.step import ModuleColumns, Step
 
 Places = npt.NDArray[np.intp]
 Figures = npt.NDArray[np.float64]
-Placed = tuple[int, NumberDifference]
-"""A difference and the number of module calls that returned before it."""
+PositionedDifference = tuple[int, NumberDifference]
+"""A difference and the number of module calls that returned before it, by which differences are ordered."""
 
 _FIGURES = ("mean", "std", "low", "high", "non-finite values")
 
 
 class CallComparison:
-    """Compares calls that both runs made, by module name and occurrence, in the order of run A.
+    """Compares the calls that both runs made, matched by module name and occurrence, in the order of run A.
 
     Args:
         a: header of run A.
@@ -36,8 +36,8 @@ class CallComparison:
         self._tolerance = tolerance
         self._align = lru_cache(maxsize=16)(self._alignment)
 
-    def turning(self, a: Step, b: Step) -> Iterator[Placed]:
-        """The first call that differs, and the first whose difference is not explained."""
+    def first_two(self, a: Step, b: Step) -> Iterator[PositionedDifference]:
+        """The first call that differs, and the first whose difference rounding does not explain."""
         found = self.distances(a, b)
         if found is None:
             return
@@ -45,7 +45,7 @@ class CallComparison:
             if hits.any():
                 yield self._difference(a, found, int(np.flatnonzero(hits.any(axis=0))[0]))
 
-    def every(self, a: Step, b: Step) -> Iterator[Placed]:
+    def every(self, a: Step, b: Step) -> Iterator[PositionedDifference]:
         """Every call that differs."""
         found = self.distances(a, b)
         if found is None:
@@ -54,7 +54,7 @@ class CallComparison:
             yield self._difference(a, found, call)
 
     def distances(self, a: Step, b: Step) -> CallDistances | None:
-        """How far the calls of a step are apart; None where a run has no statistics.
+        """Distances of the calls of a step; None where a run has no statistics.
 
         Args:
             a: step of run A.
@@ -77,15 +77,15 @@ class CallComparison:
         return CallDistances(left, ours, theirs, size, relative, scale, allowed)
 
     def _alignment(self, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[Places, Places]:
-        """Places of the calls that both runs made."""
+        """Places of the calls that both runs made, in each run."""
         ours, theirs = _occurrences(self._a, a), _occurrences(self._b, b)
         places = {call: place for place, call in enumerate(theirs)}
         both = [(place, places[call]) for place, call in enumerate(ours) if call in places]
         left, right = np.array(both, dtype=np.intp).reshape(-1, 2).T
         return left, right
 
-    def _difference(self, a: Step, found: CallDistances, call: int) -> Placed:
-        """Of one call's figures the one that stands out most."""
+    def _difference(self, a: Step, found: CallDistances, call: int) -> PositionedDifference:
+        """The figure of one call with the largest relative distance."""
         assert a.layout is not None  # there are no distances without
         worst = int(np.nan_to_num(found.relative[:, call], nan=np.inf).argmax())
         place = int(found.places[call])
@@ -106,16 +106,16 @@ class CallComparison:
 
 @dataclass(frozen=True, eq=False)
 class CallDistances:
-    """How far the statistics of C calls are apart; their five figures are mean, deviation, extremes, faults.
+    """Distances of the statistics of C calls: mean, standard deviation, minimum, maximum, non-finite count.
 
     Attributes:
         places: ``[C]`` place of each call among those of run A.
         ours: ``[5, C]`` figures of run A.
         theirs: ``[5, C]`` figures of run B.
-        size: ``[5, C]`` how far they are apart.
-        relative: ``[5, C]`` the same in relation to ``scale``.
-        scale: ``[5, C]`` size of the values behind each figure.
-        allowed: ``[C]`` the largest relative distance that is explained.
+        size: ``[5, C]`` absolute distances.
+        relative: ``[5, C]`` distances relative to ``scale``.
+        scale: ``[5, C]`` magnitude of the values behind each figure.
+        allowed: ``[C]`` the largest relative distance that rounding explains.
     """
 
     places: Places
@@ -138,14 +138,14 @@ def _figures(columns: ModuleColumns, places: Places) -> Figures:
 
 
 def _scales(columns: ModuleColumns, places: Places) -> Figures:
-    """``[5, calls]`` the size of the values behind each statistic; a count is never explained."""
+    """``[5, calls]`` the magnitude of the values behind each statistic; a count is never explained."""
     mean, std = columns.mean[places].astype(np.float64), columns.std[places].astype(np.float64)
     typical, largest = np.hypot(mean, std), columns.largest[places].astype(np.float64)
     return np.stack([typical, typical, largest, largest, np.zeros_like(mean)])
 
 
 def _outputs(step: Step, place: int) -> tuple[tuple[int, ...], ...]:
-    assert step.modules is not None  # asked for only where there are statistics
+    assert step.modules is not None  # called only where there are statistics
     shape = step.shapes.get(int(step.modules.shapes[place]))
     return tuple(info.shape for info in shape.outputs) if shape else ()
 

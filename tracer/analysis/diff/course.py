@@ -1,18 +1,22 @@
-"""Two compared runs beside one another, step by step: tokens, their probabilities, distance of the logits."""
+"""Two compared runs side by side, step by step: tokens, their probabilities, distance of the logits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
 from tracer.analysis.diff.report import DiffReport, LogitDistance, RowPair
 from tracer.analysis.diff.scores import recorded_gap
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.schema.step import ScoreColumns, Step
 
-Aligned = tuple[Step | None, Step | None]
+_Sides = tuple[Step | None, Step | None]
+"""A step of run A and the same step of run B; None where a run lacks it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class CourseStep:
         shared: whether both texts were the same before the step, so that the figures compare.
         divergence: Kullback-Leibler divergence of the raw logits in nats; None where not both saved them.
         largest: largest difference of two raw logits; None where none compare.
-        over_all: whether ``largest`` is that of the whole vocabulary; else of the tokens that both listed.
+        over_all: whether ``largest`` covers the whole vocabulary; else the tokens that both recorded.
     """
 
     number: int
@@ -69,8 +73,8 @@ class Course:
     steps: tuple[CourseStep, ...]
 
 
-def courses(a: RunLike, b: RunLike, report: DiffReport) -> tuple[Course, ...]:
-    """The course of each pair of rows that a comparison paired.
+def courses(a: RecordedRun, b: RecordedRun, report: DiffReport) -> tuple[Course, ...]:
+    """The course of each pair of rows in a comparison.
 
     Args:
         a: run A.
@@ -80,35 +84,34 @@ def courses(a: RunLike, b: RunLike, report: DiffReport) -> tuple[Course, ...]:
     parted = {each.rows: each.step for each in report.tokens}
     distances = {(each.rows, each.step): each for each in report.logits}
     steps: dict[RowPair, list[CourseStep]] = {pair: [] for pair in report.rows}
-    for left, right in _aligned(a.steps, b.steps):
-        number = next(step.number for step in (left, right) if step is not None)
+    for number, both in _aligned(a.steps, b.steps):
         for pair in report.rows:
             shared = pair.same_prompt and number <= parted.get(pair, number)
-            steps[pair].append(_step(number, (left, right), pair, shared, distances.get((pair, number))))
+            steps[pair].append(_step(number, both, pair, shared, distances.get((pair, number))))
     return tuple(Course(pair, parted.get(pair), tuple(found)) for pair, found in steps.items())
 
 
-def _aligned(a: Sequence[Step], b: Sequence[Step]) -> Iterator[Aligned]:
-    """The steps of both runs by number; None where a run lacks it."""
-    ours, theirs = iter(a), iter(b)
-    left, right = next(ours, None), next(theirs, None)
-    while left is not None or right is not None:
-        number = min(step.number for step in (left, right) if step is not None)
-        ready_a = left if left is not None and left.number == number else None
-        ready_b = right if right is not None and right.number == number else None
-        yield ready_a, ready_b
-        left = next(ours, None) if ready_a is not None else left
-        right = next(theirs, None) if ready_b is not None else right
+def _aligned(a: Sequence[Step], b: Sequence[Step]) -> Iterator[tuple[int, _Sides]]:
+    """The steps of both runs by number, which rises in each; one step a run is in memory at a time."""
+    merged = heapq.merge(_numbered(a, 0), _numbered(b, 1), key=itemgetter(0))
+    for number, group in itertools.groupby(merged, key=itemgetter(0)):
+        found = {side: step for _, side, step in group}
+        yield number, (found.get(0), found.get(1))
+
+
+def _numbered(steps: Iterable[Step], side: int) -> Iterator[tuple[int, int, Step]]:
+    return ((step.number, side, step) for step in steps)
 
 
 def _step(
-    number: int, both: Aligned, pair: RowPair, shared: bool, distance: LogitDistance | None
+    number: int, both: _Sides, pair: RowPair, shared: bool, distance: LogitDistance | None
 ) -> CourseStep:
-    scores = [_going_on(step, row) for step, row in zip(both, (pair.a, pair.b), strict=True)]
+    scores = [_scores_of_unfinished(step, row) for step, row in zip(both, (pair.a, pair.b), strict=True)]
     compared = shared and None not in scores
-    largest = None if distance is None else distance.largest
-    if largest is None and compared and both[0] is not None and both[1] is not None:
-        largest = recorded_gap(both[0], both[1], pair)
+    if distance is not None:
+        largest: float | None = distance.largest
+    else:
+        largest = _recorded_gap(both, pair) if compared else None
     return CourseStep(
         number=number,
         a=_token(scores[0], pair.a, scores[1] if compared else None, pair.b),
@@ -120,8 +123,13 @@ def _step(
     )
 
 
-def _going_on(step: Step | None, row: int) -> ScoreColumns | None:
-    """The scores of a row that has not ended before the step."""
+def _recorded_gap(both: _Sides, pair: RowPair) -> float | None:
+    left, right = both
+    return None if left is None or right is None else recorded_gap(left, right, pair)
+
+
+def _scores_of_unfinished(step: Step | None, row: int) -> ScoreColumns | None:
+    """The scores of a step; None where the row had ended before it."""
     scores = None if step is None else step.scores
     return None if scores is None or scores.finished[row] else scores
 
@@ -141,6 +149,6 @@ def _probability(columns: ScoreColumns, row: int, token: int) -> float | None:
     places = np.flatnonzero(columns.tokens[row] == token)
     if places.size:
         return float(columns.probabilities[row, places[0]])
-    # Of the candidates none is missing in the list: all other tokens had been removed.
+    # Where the list holds every candidate, all other tokens had been removed.
     listed = int(np.count_nonzero(columns.probabilities[row] > 0))
     return 0.0 if listed == columns.candidates[row] else None

@@ -1,11 +1,11 @@
-"""What two runs have in common before their first step."""
+"""Compare the headers of two runs: whether they are comparable, which rows correspond, what differs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tracer.analysis.diff.report import Fact, FactKind, RowPair
-from tracer.analysis.runs import RunLike
+from tracer.analysis.diff.report import HeaderAspect, HeaderDifference, RowPair
+from tracer.analysis.runs import RecordedRun
 from tracer.errors import UsageError
 from tracer.schema.run import ProcessorInfo, RunHeader
 
@@ -16,10 +16,10 @@ _ABSENT = "-"
 def check_comparable(a: RunHeader, b: RunHeader) -> None:
     """Refuse runs of different models.
 
-    The classes of modules may differ: they tell attention implementations apart.
+    The classes of modules may differ: attention implementations have their own.
 
     Raises:
-        UsageError: naming the first thing that tells the models apart.
+        UsageError: naming the first difference between the models.
     """
     for name in ("class_name", "vocab_size", "layers", "hidden_size"):
         left, right = getattr(a.model, name), getattr(b.model, name)
@@ -35,7 +35,7 @@ def check_comparable(a: RunHeader, b: RunHeader) -> None:
 def pair_rows(
     a: RunHeader, b: RunHeader, rows: Sequence[tuple[int, int]] | None = None
 ) -> tuple[RowPair, ...]:
-    """Which row of B stands for which row of A: the one with the same prompt, padding apart.
+    """Pair each row of A with the row of B that has the same prompt, ignoring padding.
 
     Args:
         a: header of run A.
@@ -48,20 +48,25 @@ def pair_rows(
     Raises:
         UsageError: a given row does not exist.
     """
-    if rows is not None:
-        for left, right in rows:
-            if not (0 <= left < len(a.prompt) and 0 <= right < len(b.prompt)):
-                raise UsageError(f"there is no pair of rows {left} and {right}")
-        return tuple(_pair(a, b, left, right) for left, right in rows)
+    if rows is None:
+        rows = _same_prompts(a, b) or [(row, row) for row in range(min(len(a.prompt), len(b.prompt)))]
+    for left, right in rows:
+        if not (0 <= left < len(a.prompt) and 0 <= right < len(b.prompt)):
+            raise UsageError(f"there is no pair of rows {left} and {right}")
+    return tuple(_pair(a, b, left, right) for left, right in rows)
+
+
+def _same_prompts(a: RunHeader, b: RunHeader) -> list[tuple[int, int]]:
+    """Rows with the same prompt, each used once, with the same number where possible."""
     free = list(range(len(b.prompt)))
-    found: list[RowPair] = []
+    found = []
     for left in range(len(a.prompt)):
         same = [right for right in free if _prompt(b, right) == _prompt(a, left)]
         if same:
             right = left if left in same else same[0]
             free.remove(right)
-            found.append(_pair(a, b, left, right))
-    return tuple(found) or tuple(_pair(a, b, row, row) for row in range(min(len(a.prompt), len(b.prompt))))
+            found.append((left, right))
+    return found
 
 
 def _prompt(header: RunHeader, row: int) -> tuple[int, ...]:
@@ -88,50 +93,54 @@ def same_batch(a: RunHeader, b: RunHeader, pairs: Sequence[RowPair]) -> bool:
     )
 
 
-def header_facts(a: RunLike, b: RunLike, pairs: Iterable[RowPair]) -> tuple[Fact, ...]:
+def header_differences(
+    a: RecordedRun, b: RecordedRun, pairs: Iterable[RowPair]
+) -> tuple[HeaderDifference, ...]:
     """Everything in which two runs differ before their first step."""
-    return tuple(fact for fact in _facts(a, b, tuple(pairs)) if fact.a != fact.b)
+    return tuple(difference for difference in _compared(a, b, tuple(pairs)) if difference.a != difference.b)
 
 
-def _facts(a: RunLike, b: RunLike, pairs: Sequence[RowPair]) -> Iterator[Fact]:
+def _compared(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair]) -> Iterator[HeaderDifference]:
     ours, theirs = a.header, b.header
     for pair in pairs:
         if not pair.same_prompt:
-            yield Fact("prompt", f"row {pair.a}", str(_prompt(ours, pair.a)), str(_prompt(theirs, pair.b)))
-        yield Fact("padding", f"row {pair.a}", str(pair.padding_a), str(pair.padding_b))
-    yield Fact("batch", "rows", str(len(ours.prompt)), str(len(theirs.prompt)))
-    yield Fact("settings", "do_sample", str(ours.do_sample), str(theirs.do_sample))
+            yield HeaderDifference(
+                "prompt", f"row {pair.a}", str(_prompt(ours, pair.a)), str(_prompt(theirs, pair.b))
+            )
+        yield HeaderDifference("padding", f"row {pair.a}", str(pair.padding_a), str(pair.padding_b))
+    yield HeaderDifference("batch", "rows", str(len(ours.prompt)), str(len(theirs.prompt)))
+    yield HeaderDifference("settings", "do_sample", str(ours.do_sample), str(theirs.do_sample))
     yield from _mappings("settings", _own_settings(ours), _own_settings(theirs))
     yield from _processors(ours.processors, theirs.processors)
     if not {"max_length"} & {*ours.generation_config, *theirs.generation_config}:
-        yield Fact("settings", "max_length", str(ours.max_length), str(theirs.max_length))
-    yield Fact("seed", "seed", str(ours.seed), str(theirs.seed))
-    yield Fact("cache", "class", _cache(a), _cache(b))
-    yield Fact("dtype", "dtype", ours.model.dtype, theirs.model.dtype)
-    yield Fact("attention", "attention", str(ours.model.attention), str(theirs.model.attention))
-    yield Fact("model", "name", ours.model.name, theirs.model.name)
+        yield HeaderDifference("settings", "max_length", str(ours.max_length), str(theirs.max_length))
+    yield HeaderDifference("seed", "seed", str(ours.seed), str(theirs.seed))
+    yield HeaderDifference("cache", "class", _cache(a), _cache(b))
+    yield HeaderDifference("dtype", "dtype", ours.model.dtype, theirs.model.dtype)
+    yield HeaderDifference("attention", "attention", str(ours.model.attention), str(theirs.model.attention))
+    yield HeaderDifference("model", "name", ours.model.name, theirs.model.name)
     yield from _mappings("device", ours.model.devices, theirs.model.devices)
     yield from _mappings("versions", ours.versions, theirs.versions)
 
 
-def _mappings(kind: FactKind, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Fact]:
+def _mappings(kind: HeaderAspect, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[HeaderDifference]:
     for name in sorted({*a, *b}):
-        own: FactKind = "cache" if kind == "settings" and name in _CACHE_SETTINGS else kind
-        yield Fact(own, name or "all", a.get(name, _ABSENT), b.get(name, _ABSENT))
+        own: HeaderAspect = "cache" if kind == "settings" and name in _CACHE_SETTINGS else kind
+        yield HeaderDifference(own, name or "all", a.get(name, _ABSENT), b.get(name, _ABSENT))
 
 
 def _own_settings(header: RunHeader) -> dict[str, str]:
-    """Generation settings; whether tokens were drawn is a fact of its own."""
+    """Generation settings; whether tokens were drawn is a difference of its own."""
     return {name: value for name, value in header.generation_config.items() if name != "do_sample"}
 
 
-def _processors(a: Sequence[ProcessorInfo], b: Sequence[ProcessorInfo]) -> Iterator[Fact]:
-    """Processors class by class; where these are the same, their order."""
+def _processors(a: Sequence[ProcessorInfo], b: Sequence[ProcessorInfo]) -> Iterator[HeaderDifference]:
+    """Processors class by class; where these agree, their order."""
     ours, theirs = _by_class(a), _by_class(b)
     yield from _mappings("processors", ours, theirs)
     if ours == theirs:
         orders = (", ".join(info.class_name for info in infos) for infos in (a, b))
-        yield Fact("processors", "order", *orders)
+        yield HeaderDifference("processors", "order", *orders)
 
 
 def _by_class(infos: Sequence[ProcessorInfo]) -> dict[str, str]:
@@ -142,5 +151,5 @@ def _by_class(infos: Sequence[ProcessorInfo]) -> dict[str, str]:
     return {name: "; ".join(settings) for name, settings in found.items()}
 
 
-def _cache(run: RunLike) -> str:
+def _cache(run: RecordedRun) -> str:
     return run.steps[0].head.cache_after.kind if len(run.steps) else _ABSENT

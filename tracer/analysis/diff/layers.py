@@ -1,4 +1,4 @@
-"""Compare what the modules of two runs gave in one step."""
+"""Compare what the modules of two runs returned in one step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.diff.calls import CallComparison, Placed
+from tracer.analysis.diff.calls import CallComparison, PositionedDifference
 from tracer.analysis.diff.report import NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
-from tracer.analysis.runs import LOGITS, RunLike
+from tracer.analysis.runs import LOGITS, RecordedRun
 from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 
@@ -28,7 +28,7 @@ class LayerComparison:
         tolerance: what rounding explains.
     """
 
-    def __init__(self, a: RunLike, b: RunLike, tolerance: Tolerance) -> None:
+    def __init__(self, a: RecordedRun, b: RecordedRun, tolerance: Tolerance) -> None:
         self._a, self._b = a, b
         self._tolerance = tolerance
         self._calls = CallComparison(a.header, b.header, tolerance)
@@ -38,24 +38,24 @@ class LayerComparison:
     ) -> list[NumberDifference]:
         """Differences of a step in the order in which the modules returned.
 
-        Of the statistics of module calls the first that differ, and the first that are not explained.
+        Of module calls, only the first that differs and the first that rounding does not explain.
 
         Args:
             a: step of run A.
             b: the same step of run B.
             pairs: rows whose texts are the same so far.
-            whole_batch: whether the batches are the same throughout, so that figures over all rows compare.
+            whole_batch: whether the batches are identical, so that statistics over all rows are comparable.
         """
-        return self._found(self._calls.turning(a, b) if whole_batch else (), a, b, pairs)
+        return self._found(self._calls.first_two(a, b) if whole_batch else (), a, b, pairs)
 
     def every(
         self, a: Step, b: Step, pairs: Sequence[RowPair], *, whole_batch: bool
     ) -> list[NumberDifference]:
-        """The same with a difference for each module call that gave other statistics."""
+        """The same with a difference for every module call whose statistics differ."""
         return self._found(self._calls.every(a, b) if whole_batch else (), a, b, pairs)
 
     def _found(
-        self, calls: Iterable[Placed], a: Step, b: Step, pairs: Sequence[RowPair]
+        self, calls: Iterable[PositionedDifference], a: Step, b: Step, pairs: Sequence[RowPair]
     ) -> list[NumberDifference]:
         found = list(calls)
         for pair in pairs:
@@ -68,8 +68,7 @@ class LayerComparison:
 
         Arithmetic is deterministic: in the same order and precision it gives the same bits. If a module's
         output differs although an earlier module of the same class gave the same figures, the arithmetic is
-        the same, and something of that module's own is not: its weights. An embedding looks rows up and never
-        rounds.
+        the same, and the module's own weights differ. An embedding looks rows up and never rounds.
 
         Args:
             difference: the first of all differences.
@@ -84,8 +83,8 @@ class LayerComparison:
         earlier = {modules[module].class_name for module in a.layout.modules[:place]}
         return a.number > 1 or kind in earlier or kind == "Embedding"
 
-    def _norms(self, a: Step, b: Step, pair: RowPair) -> Iterator[Placed]:
-        """Norms of the keys and values that both runs wrote; rotations and positions leave a norm alone."""
+    def _norms(self, a: Step, b: Step, pair: RowPair) -> Iterator[PositionedDifference]:
+        """Norms of the keys and values that both runs wrote; rotary positions do not change a norm."""
         if a.cache is None or b.cache is None:
             return
         for quantity in ("key_norm", "value_norm"):
@@ -101,11 +100,11 @@ class LayerComparison:
                 found = self._elements(a, pair, place, name, words, left[layer], right[layer])
                 yield place, found
 
-    def _tensors(self, a: Step, b: Step, pair: RowPair) -> Iterator[Placed]:
+    def _tensors(self, a: Step, b: Step, pair: RowPair) -> Iterator[PositionedDifference]:
         """Tensors that both runs saved."""
         theirs = set(self._b.tensor_names(b.number))
         for tensor in self._a.tensor_names(a.number):
-            # Lens and attention follow from what the modules gave, through a softmax that spreads rounding.
+            # Lens and attention derive from module outputs through a softmax, which amplifies rounding.
             if tensor not in theirs or tensor == LOGITS or tensor.startswith(("attention/", "lens/")):
                 continue
             left, right = self._a.tensor(a.number, tensor), self._b.tensor(b.number, tensor)
@@ -141,7 +140,7 @@ class LayerComparison:
 
 
 def _valid(step: Step, padding: int) -> int:
-    """New positions of a step that are no padding."""
+    """Number of new positions of a step that are not padding."""
     inputs = step.head.inputs
     return inputs.sequence_length - max(inputs.new_start, padding)
 

@@ -1,4 +1,4 @@
-"""What the modules of two compared runs gave, in the steps in which the runs begin to differ."""
+"""What the modules of two compared runs returned, in the steps in which the runs begin to differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tracer.analysis.diff.headers import same_batch
 from tracer.analysis.diff.layers import LayerComparison
 from tracer.analysis.diff.report import DiffReport, NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
-from tracer.analysis.runs import RunLike, step_of
+from tracer.analysis.runs import RecordedRun, step_of
 from tracer.schema.step import Step
 
 
@@ -19,11 +19,11 @@ class ModuleStep:
 
     Attributes:
         number: of the step.
-        calls: module calls whose statistics were compared; 0 where the batches are not the same, or none
-            were taken.
+        calls: number of module calls whose statistics were compared; 0 where the batches differ, or there are
+            no statistics.
         modules: names of the modules in the order in which they returned in run A.
-        differences: what differs, in that order: one entry a module call, and one for the norms of a layer's
-            keys, of its values, and for each saved tensor of each pair of rows.
+        differences: what differs, in that order: one entry per module call, and one per pair of rows for the
+            norms of a layer's keys, of its values, and for each saved tensor.
     """
 
     number: int
@@ -32,7 +32,7 @@ class ModuleStep:
     differences: tuple[NumberDifference, ...]
 
 
-def module_steps(a: RunLike, b: RunLike, report: DiffReport) -> tuple[ModuleStep, ...]:
+def module_steps(a: RecordedRun, b: RecordedRun, report: DiffReport) -> tuple[ModuleStep, ...]:
     """The modules in the step of the first number and in that of the first token that differs.
 
     Where no number differs these are the modules of the first differing token alone; of two runs that are
@@ -49,7 +49,7 @@ def module_steps(a: RunLike, b: RunLike, report: DiffReport) -> tuple[ModuleStep
     found = []
     for number in sorted(wanted):
         pairs = _together(report, number)
-        # Once a row has parted, figures over all rows are of other texts.
+        # Once a row has diverged, statistics over all rows are of different texts.
         whole = len(pairs) == len(report.rows) and same_batch(a.header, b.header, pairs)
         left, right = step_of(a, number), step_of(b, number)
         every = LayerComparison(a, b, tolerance).every(left, right, pairs, whole_batch=whole)
@@ -71,14 +71,14 @@ def _together(report: DiffReport, number: int) -> tuple[RowPair, ...]:
     return tuple(pair for pair in report.rows if pair.same_prompt and number <= parted.get(pair, number))
 
 
-def _names(run: RunLike, step: Step) -> tuple[str, ...]:
+def _names(run: RecordedRun, step: Step) -> tuple[str, ...]:
     if step.layout is None:
         return ()
     return tuple(run.header.modules[module].name for module in step.layout.modules)
 
 
 def _as_reported(found: NumberDifference, report: DiffReport) -> NumberDifference:
-    """The comparison may know more about its first difference than the tolerance does."""
+    """The first difference as the report has it: there it may be known not to be rounding."""
     first = report.first
     if first is not None and (found.step, found.module, found.quantity) == (
         first.step,

@@ -1,4 +1,4 @@
-"""Where two runs part, and why."""
+"""The result of comparing two runs: where they diverge, and why."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ precision (cache on or off; other padding; other dtype, attention, device, batch
 another model. ``length``: one stopped earlier. ``unknown``: the recordings do not say.
 """
 
-FactKind = Literal[
+HeaderAspect = Literal[
     "prompt",
     "settings",
     "processors",
@@ -48,17 +48,17 @@ FactKind = Literal[
 
 
 @dataclass(frozen=True)
-class Fact:
-    """Something known before the first step in which the runs differ.
+class HeaderDifference:
+    """A difference between the headers of two runs, known before their first step.
 
     Attributes:
-        kind: what it concerns.
-        name: which one.
+        kind: which aspect differs.
+        name: which one of that kind.
         a: its value in run A; ``-`` where it is absent.
         b: its value in run B.
     """
 
-    kind: FactKind
+    kind: HeaderAspect
     name: str
     a: str
     b: str
@@ -66,14 +66,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class RowPair:
-    """One row of each run that are compared.
+    """One row of each run, to be compared.
 
     Attributes:
         a: row of run A.
         b: row of run B.
         padding_a: padding at the left of the row in run A.
-        padding_b: padding in run B; the same token stands ``padding_b - padding_a`` positions farther right.
-        same_prompt: whether both start from the same tokens, padding apart.
+        padding_b: padding in run B; the same token is ``padding_b - padding_a`` positions farther right.
+        same_prompt: whether both start from the same tokens, ignoring padding.
     """
 
     a: int
@@ -90,16 +90,16 @@ class NumberDifference:
     Attributes:
         step: number of the step.
         stop: at which stop.
-        module: name of the module; None where it is no module's.
+        module: name of the module; None where the number belongs to none.
         quantity: what differs: ``mean``, ``std``, ``low``, ``high``, ``non-finite values``, ``key norm``,
             ``value norm``, ``raw logit``, ``score after CLASS``, ``tokens left after CLASS`` or
             ``tensor NAME``.
         rows: the pair concerned; None where the number is one of the whole batch.
         a: the number in run A.
         b: the number in run B.
-        size: how far they are apart.
-        relative: the same in relation to ``scale``.
-        scale: size of the values that went into it.
+        size: their absolute distance.
+        relative: the distance relative to ``scale``.
+        scale: magnitude of the values that went into it.
         allowed: the largest relative distance that the dtypes explain.
     """
 
@@ -132,8 +132,8 @@ class TokenDifference:
         token_b: token of run B.
         probability_a: of run A's token in run A.
         probability_b: of run B's token in run B.
-        gap_a: final score of A's token minus that of B's token in run A: how far A was from choosing as B
-            did; ``+inf`` if B's token had been removed there, None if it was not recorded.
+        gap_a: final score of A's token minus that of B's token in run A: how close A was to choosing B's
+            token; ``+inf`` if it had been removed there, None if it was not recorded.
         gap_b: final score of B's token minus that of A's token in run B.
         same_draw: whether both drew the same random numbers for the row; None if nothing was drawn or
             that is not known.
@@ -152,7 +152,7 @@ class TokenDifference:
 
 @dataclass(frozen=True)
 class LogitDistance:
-    """How far the raw logits of two rows are apart in a step, while their texts are the same.
+    """Distance of the raw logits of two rows in a step, while their texts are the same.
 
     Attributes:
         step: number of the step.
@@ -173,16 +173,16 @@ class DiffReport:
     """Two runs compared.
 
     Attributes:
-        same: the same tokens, and no number farther apart than explained: what an exit code should say.
-        reason: why they differ, or in which sense they do not.
+        same: the same tokens, and no distance larger than explained; the exit code of ``diff`` follows it.
+        reason: why they differ, or in which sense they are the same.
         explanation: the reason in a sentence or two.
-        facts: what differs before the first step.
-        rows: which rows were compared.
+        facts: differences between the headers.
+        rows: the compared rows.
         tokens: first differing token of each pair that has one.
         first: the first number that differs at all.
-        first_beyond: the first number farther apart than the dtypes explain.
-        logits: distance of the raw logits per step and pair, where both saved them.
-        steps: steps compared before every pair had parted.
+        first_beyond: the first number whose distance the dtypes do not explain.
+        logits: distance of the raw logits per step and pair, where both runs saved them.
+        steps: steps compared before every pair had diverged.
         steps_a: steps of run A.
         steps_b: steps of run B.
         tolerance: the user's tolerance, None for the built-in model.
@@ -192,7 +192,7 @@ class DiffReport:
     same: bool
     reason: Reason
     explanation: str
-    facts: tuple[Fact, ...]
+    facts: tuple[HeaderDifference, ...]
     rows: tuple[RowPair, ...]
     tokens: tuple[TokenDifference, ...]
     first: NumberDifference | None

@@ -9,17 +9,18 @@ import numpy as np
 from tracer.analysis.diff.report import LogitDistance, NumberDifference, RowPair, TokenDifference
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.processors.softmax import log_softmax
-from tracer.analysis.runs import RunLike, saved_logits
+from tracer.analysis.runs import RecordedRun, saved_logits
+from tracer.schema.arrays import F32
 from tracer.schema.run import StopName
-from tracer.schema.step import F32, NO_TOKEN, ScoreColumns, Step
+from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
 
 
 def compare_scores(
-    a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair, tolerance: Tolerance
+    a: RecordedRun, b: RecordedRun, step_a: Step, step_b: Step, pair: RowPair, tolerance: Tolerance
 ) -> Iterator[NumberDifference]:
     """Differences of the raw logits and of the later stages, in order.
 
-    Without saved logits the recorded tokens that both runs have are compared.
+    Without saved logits only the tokens that both runs recorded are compared.
 
     Args:
         a: run A.
@@ -51,7 +52,9 @@ def compare_scores(
         yield from _counts(step_a.number, stop, names[stage - 1], stage, columns, pair)
 
 
-def _logits(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair) -> tuple[F32, F32] | None:
+def _logits(
+    a: RecordedRun, b: RecordedRun, step_a: Step, step_b: Step, pair: RowPair
+) -> tuple[F32, F32] | None:
     ours, theirs = saved_logits(a, step_a.number), saved_logits(b, step_b.number)
     return None if ours is None or theirs is None else (ours[pair.a], theirs[pair.b])
 
@@ -101,7 +104,7 @@ def _counts(
     columns: tuple[ScoreColumns, ScoreColumns],
     pair: RowPair,
 ) -> Iterator[NumberDifference]:
-    """Another number of tokens left: a difference, and no more, since rounding moves a line."""
+    """A different number of tokens left: never counted as unexplained, since rounding can move a cutoff."""
     ours, theirs = int(columns[0].kept[stage, pair.a]), int(columns[1].kept[stage, pair.b])
     if ours != theirs:
         size = float(abs(ours - theirs))
@@ -121,7 +124,9 @@ def _counts(
         )
 
 
-def logit_distance(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: RowPair) -> LogitDistance | None:
+def logit_distance(
+    a: RecordedRun, b: RecordedRun, step_a: Step, step_b: Step, pair: RowPair
+) -> LogitDistance | None:
     """Divergence of the raw logits; None where one run did not save them."""
     both = _logits(a, b, step_a, step_b, pair)
     if both is None:
@@ -135,7 +140,7 @@ def logit_distance(a: RunLike, b: RunLike, step_a: Step, step_b: Step, pair: Row
 
 
 def recorded_gap(step_a: Step, step_b: Step, pair: RowPair) -> float | None:
-    """Largest difference of the raw logits that both runs listed; None where they have none in common.
+    """Largest difference of the raw logits that both runs recorded; None where they have none in common.
 
     Args:
         step_a: step of run A.
@@ -151,7 +156,7 @@ def recorded_gap(step_a: Step, step_b: Step, pair: RowPair) -> float | None:
 
 
 def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
-    """The choice of two rows, None where it is the same or not known."""
+    """The difference between the choices of two rows; None where they agree or one is unknown."""
     if a.scores is None or b.scores is None:
         return None
     ours, theirs = int(a.scores.chosen[pair.a]), int(b.scores.chosen[pair.b])
@@ -171,7 +176,7 @@ def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
 
 
 def _gap(columns: ScoreColumns, row: int, other: int) -> float | None:
-    """How much higher the chosen token scored in the end; None if the other was not recorded."""
+    """Final score of the chosen token minus that of another one; None if that was not recorded."""
     places = np.flatnonzero(columns.tokens[row] == other)
     if not places.size:
         listed = np.any(columns.removed_tokens[:, row] == other)
@@ -180,9 +185,9 @@ def _gap(columns: ScoreColumns, row: int, other: int) -> float | None:
 
 
 def _same_draw(a: Step, b: Step, pair: RowPair) -> bool | None:
-    """Whether both rows drew the same variates: the same state, and the same place in the batch.
+    """Whether both rows drew the same variates: the same RNG state and the same position in the batch.
 
-    A CPU draws row after row; how a GPU spreads its variates over a batch depends on the batch's size.
+    A CPU draws row by row; how a GPU assigns variates to rows depends on the size of the batch.
     """
     if a.head.draw is None or b.head.draw is None:
         return None

@@ -1,4 +1,4 @@
-"""How far two numbers may be apart when only rounding separates them."""
+"""The tolerance model: how large a distance of two numbers rounding alone explains."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Tolerance:
 
     @classmethod
     def of(cls, dtype_a: str, dtype_b: str, fixed: float | None = None) -> Tolerance:
-        """The tolerance for two dtypes; an unknown one counts as float32."""
+        """The tolerance for two dtypes; an unknown dtype counts as float32."""
         return cls(max(_UNITS.get(dtype, _UNITS["float32"]) for dtype in (dtype_a, dtype_b)), fixed)
 
     def allowed(self, calls: int) -> float:

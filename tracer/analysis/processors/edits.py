@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from tracer.analysis.processors.processor import I64, Context, Processor, ScoreRow
+from tracer.analysis.processors.processor import Context, Processor, ScoreRow
 from tracer.analysis.processors.softmax import log_softmax
-from tracer.schema.step import F32
+from tracer.schema.arrays import F32, I64
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Temperature(Processor):
 
 @dataclass(frozen=True)
 class RepetitionPenalty(Processor):
-    """Scores of tokens seen before: negative ones times the penalty, others divided by it."""
+    """Multiplies negative scores of tokens seen before by the penalty, and divides others by it."""
 
     penalty: float
     class_name: ClassVar[str] = "RepetitionPenaltyLogitsProcessor"
@@ -63,7 +63,7 @@ class Banning(Processor):
         return replace(row, scores=scores)
 
     def banned(self, context: Context) -> I64:
-        """Ids to remove."""
+        """Ids to remove; empty where nothing is banned."""
         raise NotImplementedError
 
 
@@ -90,7 +90,7 @@ class NoRepeatNGram(Banning):
 
 @dataclass(frozen=True)
 class MinLength(Banning):
-    """Bans the end while the whole sequence is shorter than ``min_length``."""
+    """Bans end tokens while the whole sequence is shorter than ``min_length``."""
 
     min_length: int
     eos_token_id: tuple[int, ...]
@@ -103,7 +103,7 @@ class MinLength(Banning):
 
 @dataclass(frozen=True)
 class MinNewTokens(Banning):
-    """Bans the end while fewer than ``min_new_tokens`` are new."""
+    """Bans end tokens while fewer than ``min_new_tokens`` are new."""
 
     prompt_length_to_skip: int
     min_new_tokens: int
@@ -142,7 +142,7 @@ class SuppressAtBegin(Banning):
 
 
 class _Forcing(Processor):
-    """Leaves nothing but given tokens, at one length."""
+    """Removes all but given tokens, at one length."""
 
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
         """Give the forced tokens the score 0 and remove all others."""
@@ -154,7 +154,7 @@ class _Forcing(Processor):
         return ScoreRow(scores, -np.inf)
 
     def forced(self, context: Context) -> I64:
-        """Ids to leave."""
+        """Ids to force; empty at other lengths."""
         raise NotImplementedError
 
 
@@ -172,7 +172,7 @@ class ForcedBeginning(_Forcing):
 
 @dataclass(frozen=True)
 class ForcedEnd(_Forcing):
-    """Forces the end where the length limit leaves one token."""
+    """Forces an end token where the length limit leaves room for one token."""
 
     max_length: int
     eos_token_id: tuple[int, ...]
@@ -185,7 +185,7 @@ class ForcedEnd(_Forcing):
 
 @dataclass(frozen=True)
 class ExponentialDecay(Processor):
-    """Raises the score of the end the more, the longer the sequence is."""
+    """Raises the scores of end tokens, the more the longer the sequence is."""
 
     regulation_start: int
     regulation_factor: float
@@ -206,7 +206,7 @@ class ExponentialDecay(Processor):
 
 @dataclass(frozen=True)
 class RemoveInvalid(Processor):
-    """NaN becomes 0, infinities the largest and smallest float32."""
+    """Replaces NaN by 0, and infinities by the largest and smallest float32."""
 
     class_name: ClassVar[str] = "InfNanRemoveLogitsProcessor"
 
@@ -219,7 +219,7 @@ class RemoveInvalid(Processor):
 
 @dataclass(frozen=True)
 class Normalisation(Processor):
-    """Scores become log-probabilities; equal to torch within rounding, not to the last bit."""
+    """Turns scores into log-probabilities; equal to torch within rounding, not to the last bit."""
 
     class_name: ClassVar[str] = "LogitNormalization"
 

@@ -13,11 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tracer.analysis.processors.processor import NOBODY, Bools, Context, Cut, Processor, ScoreRow
+from tracer.analysis.processors.processor import NOBODY, Context, Cutoff, Processor, ScoreRow
 from tracer.analysis.processors.softmax import (
     TINY,
     UNIT,
-    Order,
     cumulated,
     entropy_nats,
     kth_highest,
@@ -26,15 +25,15 @@ from tracer.analysis.processors.softmax import (
     softmax,
     sum_error,
 )
-from tracer.schema.step import F32
+from tracer.schema.arrays import F32, Bools, Indices
 
 _FEW_UNITS = 16 * UNIT
 _CERTAIN = 1e-4
-"""A distance of scores that no rounding of an exponential bridges."""
+"""A distance of scores larger than any rounding of an exponential."""
 
 
 class Filter(Processor):
-    """Removes some of the tokens that are left; the others keep their scores."""
+    """Removes some tokens; the others keep their scores."""
 
     filter_value: float
 
@@ -54,7 +53,7 @@ class Filter(Processor):
 
     @abstractmethod
     def removes(self, scores: F32) -> tuple[Bools, Bools]:
-        """Which tokens are removed, and for which of them rounding decides.
+        """Which tokens are removed, and which of them are doubtful: rounding decides.
 
         Args:
             scores: ``[V]``.
@@ -65,11 +64,11 @@ class Filter(Processor):
         return False
 
     def ignores_unknown(self, row: ScoreRow) -> bool:
-        """Whether unknown tokens have no say in which known ones are removed."""
+        """Whether unknown tokens do not influence which known ones are removed."""
         return False
 
     def lowest_kept(self, scores: F32) -> float:
-        """Lowest score that stays."""
+        """Lowest score that is kept."""
         removed, _ = self.removes(scores)
         kept = scores[~removed & (scores > -np.inf)]
         return float(kept.min()) if kept.size else math.inf
@@ -95,18 +94,18 @@ class TopK(Filter):
         """The k-th highest known score is above the bound."""
         return bool(self.line(row.scores) > row.bound)
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Distance to the k-th highest score."""
         score, line = float(row.scores[token]), float(self.line(row.scores))
-        return Cut("score", score, line, score - line, score - line)
+        return Cutoff("score", score, line, score - line, score - line)
 
 
 @dataclass(frozen=True)
 class TopP(Filter):
     """Removed: ``sum of the probabilities of this and all less probable tokens <= 1 - top_p``.
 
-    Said the other way round: the more probable tokens together reach ``top_p`` already. Where the line falls
-    between equal scores, it is certain how many of them are removed, but not which.
+    In other words: the more probable tokens together reach ``top_p`` already. Where the cutoff falls between
+    equal scores, it is certain how many of them are removed, but not which.
     """
 
     top_p: float
@@ -116,7 +115,7 @@ class TopP(Filter):
 
     def removes(self, scores: F32) -> tuple[Bools, Bools]:
         """The least probable tokens up to ``1 - top_p`` together."""
-        where = self._looked_at(scores)
+        where = self._competing(scores)
         order, sums = self._sums(scores[where])
         line = np.float32(1 - self.top_p)
         gone = sums <= line
@@ -128,25 +127,27 @@ class TopP(Filter):
         removed[where[order]], doubtful[where[order]] = gone, near
         return removed, doubtful
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Probability of the tokens above against ``top_p``."""
-        where = self._looked_at(row.scores)
+        where = self._competing(row.scores)
         order, _ = self._sums(row.scores[where])
         shares = softmax(row.scores[where])[order].astype(np.float64)
         place = int(np.flatnonzero(where[order] == token)[0])
         above = float(shares[place + 1 :].sum())
         low = self.lowest_kept(row.scores)
-        return Cut("probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low)
+        return Cutoff(
+            "probability above", above, self.top_p, self.top_p - above, float(row.scores[token]) - low
+        )
 
-    def _looked_at(self, scores: F32) -> Order:
-        """Removed tokens add nothing to any sum, so they need no sorting; all tokens where one is NaN."""
+    def _competing(self, scores: F32) -> Indices:
+        """Tokens that need sorting: not the removed ones, which add nothing to any sum; all if one is NaN."""
         alive = np.flatnonzero(scores > -np.inf)
         if self.filter_value == -math.inf and alive.size and not np.isnan(scores).any():
             return alive
         return np.arange(scores.size)
 
     @staticmethod
-    def _sums(scores: F32) -> tuple[Order, F32]:
+    def _sums(scores: F32) -> tuple[Indices, F32]:
         order = rising(scores)
         return order, cumulated(softmax(scores)[order])
 
@@ -177,21 +178,21 @@ class MinP(Filter):
         return removed, near
 
     def removes_all_below(self, row: ScoreRow) -> bool:
-        """The bound is too far below the highest score, and below those that stay in any case."""
+        """The bound is too far below the highest score, and below those that are kept in any case."""
         if not self.min_p > 0 or not row.bound < np.inf:
             return False
         spared = kth_highest(row.scores, min(self.min_tokens_to_keep, row.scores.size))
         return bool(row.bound - row.scores.max() < math.log(self.min_p) - _CERTAIN and row.bound < spared)
 
     def ignores_unknown(self, row: ScoreRow) -> bool:
-        """Only the distance to the highest score counts, if that is known."""
+        """Only the distance to the highest score matters, if that is known."""
         return self.min_tokens_to_keep == 1 and bool(row.bound <= row.scores.max())
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
-        """Probability against the line."""
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
+        """Probability against ``min_p`` times the highest."""
         shares = softmax(row.scores)
         line = float(np.float32(self.min_p) * shares.max())
-        return _probability_cut(self, row, token, float(shares[token]), line)
+        return _probability_cutoff(self, row, token, float(shares[token]), line)
 
 
 class _Floor(Filter):
@@ -208,16 +209,16 @@ class _Floor(Filter):
 
     @abstractmethod
     def floor(self, scores: F32) -> float:
-        """The smallest probability that stays."""
+        """The smallest probability that is kept."""
 
     def floor_error(self, count: int) -> float:
         """Relative error of comparing with the floor."""
         return sum_error(count)
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
         """Probability against the floor."""
         shares = softmax(row.scores)
-        return _probability_cut(self, row, token, float(shares[token]), self.floor(row.scores))
+        return _probability_cutoff(self, row, token, float(shares[token]), self.floor(row.scores))
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,12 @@ class Eta(_Floor):
         object.__setattr__(self, "epsilon", float(np.float32(self.epsilon)))
 
     def floor(self, scores: F32) -> float:
-        """A lower floor where many tokens are likely."""
+        """A floor that is lower where many tokens are likely."""
         value = math.sqrt(self.epsilon) * math.exp(-entropy_nats(scores))
         return value if math.isnan(value) else min(self.epsilon, value)
 
     def floor_error(self, count: int) -> float:
-        """The entropy's own rounding comes on top."""
+        """Larger than for epsilon by the rounding of the entropy."""
         return 8 * sum_error(count)
 
 
@@ -262,7 +263,7 @@ class Typical(Filter):
     """Removed: tokens whose information ``-log p`` is farther from the entropy than those making up ``mass``.
 
     Tokens are taken by distance until their probabilities reach ``mass``; what is farther away than the last
-    one is removed. The ``min_tokens_to_keep`` nearest always stay.
+    one is removed. The ``min_tokens_to_keep`` nearest are always kept.
     """
 
     mass: float
@@ -283,7 +284,7 @@ class Typical(Filter):
         low = farthest[_last(sums, self.mass * (1 - error))] - 2 * blur
         high = farthest[_last(sums, self.mass * (1 + error))] + 2 * blur
         near = (distances >= low) & (distances <= high) & np.isfinite(distances)
-        if (scores[near] == scores[last]).all():  # the line is this token's, whatever the rounding
+        if (scores[near] == scores[last]).all():  # the cutoff is this token's, whatever the rounding
             near[:] = False
         removed = distances > line
         spared = order[: self.min_tokens_to_keep]
@@ -300,16 +301,16 @@ class Typical(Filter):
             distances: F32 = np.abs(-log_softmax(scores) - entropy_nats(scores)).astype(np.float32)
         return distances
 
-    def cut(self, row: ScoreRow, token: int) -> Cut:
-        """Distance against that of the last token that stays."""
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
+        """Distance against that of the last token that is kept."""
         distances = self.distances(row.scores)
         order = rising(distances)
         line = float(distances[order][_last(cumulated(softmax(row.scores)[order]), self.mass)])
         value = float(distances[token])
-        return Cut("surprise", value, line, line - value, None)
+        return Cutoff("surprise", value, line, line - value, None)
 
 
-def _highest(scores: F32, count: int) -> Order:
+def _highest(scores: F32, count: int) -> Indices:
     """Indices of the highest scores, equal ones by index."""
     if count == 1:
         return np.array([scores.argmax()])
@@ -317,11 +318,11 @@ def _highest(scores: F32, count: int) -> Order:
 
 
 def _tied(rising_scores: F32, place: int) -> Bools:
-    """Tokens that are equal across a line: it is open which of them stand on which side.
+    """Tokens with equal scores on both sides of a cutoff: which of them are below it is open.
 
     Args:
         rising_scores: scores in rising order.
-        place: how many of them are below the line.
+        place: number of scores below the cutoff.
     """
     if 0 < place < rising_scores.size and rising_scores[place - 1] == rising_scores[place]:
         tied: Bools = rising_scores == rising_scores[place]
@@ -333,6 +334,6 @@ def _last(sums: F32, mass: float) -> int:
     return min(int(np.count_nonzero(sums < np.float32(mass))), sums.size - 1)
 
 
-def _probability_cut(of: Filter, row: ScoreRow, token: int, value: float, line: float) -> Cut:
+def _probability_cutoff(of: Filter, row: ScoreRow, token: int, value: float, line: float) -> Cutoff:
     low = of.lowest_kept(row.scores)
-    return Cut("probability", value, line, value - line, float(row.scores[token]) - low)
+    return Cutoff("probability", value, line, value - line, float(row.scores[token]) - low)

@@ -1,10 +1,9 @@
-"""From the record of a processor to the processor."""
+"""Rebuild processors from their records, and describe them as records again."""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tracer.analysis.processors.edits import (
@@ -22,8 +21,9 @@ from tracer.analysis.processors.edits import (
     Temperature,
 )
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
-from tracer.analysis.processors.processor import Opaque, Placed, Processor
+from tracer.analysis.processors.processor import Opaque, PlacedProcessor, Processor
 from tracer.schema.run import ProcessorInfo
+from tracer.schema.setting_text import parse_integer, parse_integers, parse_number
 
 _KINDS: tuple[type[Processor], ...] = (
     Temperature,
@@ -48,12 +48,16 @@ _KINDS: tuple[type[Processor], ...] = (
 KINDS: Mapping[str, type[Processor]] = {kind.class_name: kind for kind in _KINDS}
 """Processors that can be repeated, by their class in transformers."""
 
-_CUT_OFF = 200
-"""Longer settings are shortened in the record, so that a text of this length may lack its end."""
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "float": parse_number,
+    "int": parse_integer,
+    "tuple[int, ...]": parse_integers,
+}
+"""How a setting is read back, by the annotation of the processor's field."""
 
 
 def parse_processor(info: ProcessorInfo) -> Processor:
-    """The processor of a record; an ``Opaque`` one if it cannot be repeated.
+    """Rebuild a processor from its record; an ``Opaque`` one if it cannot be repeated.
 
     Args:
         info: class and settings.
@@ -67,17 +71,17 @@ def parse_processor(info: ProcessorInfo) -> Processor:
         return Opaque(info)
 
 
-def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[Placed, ...]:
-    """The processors of a run in order.
+def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[PlacedProcessor, ...]:
+    """Rebuild the processors of a run, in order.
 
     Args:
         infos: records, as in the run's header.
     """
-    return tuple(Placed(info.list_name, parse_processor(info)) for info in infos)
+    return tuple(PlacedProcessor(info.list_name, parse_processor(info)) for info in infos)
 
 
-def describe(placed: Placed) -> ProcessorInfo:
-    """The record of a processor: the inverse of :func:`parse_processors`."""
+def describe(placed: PlacedProcessor) -> ProcessorInfo:
+    """Describe a processor as a record: the inverse of :func:`parse_processors`."""
     processor = placed.processor
     if isinstance(processor, Opaque):
         return processor.info
@@ -91,20 +95,9 @@ def settings_of(processor: Processor) -> dict[str, Any]:
 
 
 def _arguments(kind: type[Processor], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Settings as numbers; a missing one takes its default, if it has one."""
+    """Settings as values; a missing one takes its default, if it has one."""
     types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    return {name: _value(settings[name], types[name]) for name in types if name in settings}
-
-
-def _value(text: str, kind: str) -> Any:
-    if len(text) >= _CUT_OFF:
-        raise ValueError("shortened")
-    if kind == "float":
-        return float(text)
-    value = ast.literal_eval(text)
-    if kind == "int":
-        return int(value)
-    return tuple(int(item) for item in (value if isinstance(value, list | tuple | set) else (value,)))
+    return {name: _PARSERS[types[name]](settings[name]) for name in types if name in settings}
 
 
 def _text(value: Any) -> str:

@@ -2,11 +2,11 @@
 
 The arithmetic is that of ``transformers/generation/logits_process.py`` 4.44.2 in float32. Additions,
 products, quotients and comparisons of scores are the same to the last bit. A softmax is not: its sum and its
-exponentials depend on the release of torch and on the machine. A token whose fate hangs on less than that
-difference is listed as *doubtful*; without doubtful tokens the removed set is that of transformers.
+exponentials depend on the release of torch and on the machine. A token that is kept or removed by less than
+that difference is listed as *doubtful*; without doubtful tokens the removed set is that of transformers.
 
-A row may be known in part only: recorded tokens have scores, all others are known to score at most a *bound*.
-Processors carry the bound along. Where it falls to ``-inf``, nothing unknown is left and the row is exact.
+A row may be known in part: recorded tokens have scores, all others are known to score at most a *bound*.
+Processors update the bound. Where it falls to ``-inf``, no unknown token is left and the row is exact.
 """
 
 from __future__ import annotations
@@ -17,14 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from tracer.schema.run import ProcessorInfo
-from tracer.schema.step import F32
-
-I64 = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-ListName = Literal["logits_processor", "logits_warper"]
+from tracer.schema.arrays import F32, I64
+from tracer.schema.run import ListName, ProcessorInfo
 
 NOBODY: I64 = np.empty(0, dtype=np.int64)
 
@@ -36,9 +31,9 @@ class ScoreRow:
     Attributes:
         scores: ``[V]`` float32; ``-inf`` for removed tokens and for unknown ones.
         bound: no unknown token scores higher; ``-inf`` where every token left is known, ``+inf`` where
-            nothing can be said.
-        doubtful: ids of tokens that transformers may have kept or removed otherwise, for rounding.
-        estimated: known tokens may have been kept or removed wrongly, because unknown ones had a say.
+            nothing is known about the others.
+        doubtful: ids of tokens about which rounding decides: transformers may have removed or kept them.
+        estimated: known tokens may have been kept or removed wrongly, because unknown ones influence it.
     """
 
     scores: F32
@@ -64,7 +59,7 @@ class ScoreRow:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What processors know besides the scores.
+    """What processors get besides the scores.
 
     Attributes:
         history: the row's ``input_ids`` so far, padding included.
@@ -84,19 +79,19 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Where a token stands to the line that a filter draws.
+class Cutoff:
+    """How a token compares with the cutoff of a filter.
 
     Attributes:
         measure: what the filter compares: ``score`` (top-k), ``probability above`` (top-p: of all tokens
             before this one), ``probability`` (min-p, epsilon, eta), ``surprise`` (typical: distance of
             the token's information from the entropy, in nats).
-        value: the token's.
-        limit: the line.
-        margin: distance to the line; negative when the token fails (or zero at top-p, whose line itself
-            is out).
-        score_margin: score minus the lowest score that stays; negative for a removed token. None for
-            ``surprise``, which is no matter of score alone.
+        value: the token's value.
+        limit: the cutoff.
+        margin: distance to the cutoff; negative when the token is removed (or zero with top-p, which removes
+            a token at the cutoff itself).
+        score_margin: score minus the lowest score that is kept; negative for a removed token. None for
+            ``surprise``, which does not depend on the score alone.
     """
 
     measure: Literal["score", "probability above", "probability", "surprise"]
@@ -125,8 +120,8 @@ class Processor(ABC):
             context: ids so far.
         """
 
-    def cut(self, row: ScoreRow, token: int) -> Cut | None:
-        """Where a token that is in the row stands to the line; None for what is no filter.
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff | None:
+        """How a token of the row compares with the cutoff; None for a processor that is no filter.
 
         Args:
             row: the row before this processor.
@@ -147,12 +142,12 @@ class Opaque(Processor):
     class_name: ClassVar[str] = ""
 
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
-        """Nothing can be said about any token after it."""
+        """A row of which nothing is known."""
         return replace(row, scores=np.full_like(row.scores, -np.inf), bound=np.inf, estimated=True)
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedProcessor:
     """A processor in its list.
 
     Attributes:
@@ -171,7 +166,7 @@ class Placed:
         return self.processor.class_name
 
 
-def run_pipeline(placed: Sequence[Placed], row: ScoreRow, context: Context) -> list[ScoreRow]:
+def run_pipeline(placed: Sequence[PlacedProcessor], row: ScoreRow, context: Context) -> list[ScoreRow]:
     """The row at every stage.
 
     Args:
@@ -188,7 +183,7 @@ def run_pipeline(placed: Sequence[Placed], row: ScoreRow, context: Context) -> l
     return stages
 
 
-def final_row(placed: Sequence[Placed], row: ScoreRow, context: Context) -> ScoreRow:
+def final_row(placed: Sequence[PlacedProcessor], row: ScoreRow, context: Context) -> ScoreRow:
     """The row after all processors (see :func:`run_pipeline`)."""
     for element in placed:
         row = element.processor.apply(row, context)

@@ -1,4 +1,4 @@
-"""Other settings than the recorded ones: which processors ``generate()`` would have used."""
+"""What-if settings: the processors that ``generate()`` would have used with changed settings."""
 
 from __future__ import annotations
 
@@ -7,34 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
+from tracer.analysis.processors.edits import Normalisation, RepetitionPenalty, Temperature
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
-from tracer.analysis.processors.processor import ListName, Placed, Processor
+from tracer.analysis.processors.processor import PlacedProcessor, Processor
 from tracer.errors import UsageError
+from tracer.schema.run import ListName
 
 _PROCESSOR_ORDER = (
     "UnbatchedClassifierFreeGuidanceLogitsProcessor",
     "SequenceBiasLogitsProcessor",
     "HammingDiversityLogitsProcessor",
     "EncoderRepetitionPenaltyLogitsProcessor",
-    "RepetitionPenaltyLogitsProcessor",
+    RepetitionPenalty.class_name,
 )
-_WARPER_ORDER = (
-    "TemperatureLogitsWarper",
-    "TopKLogitsWarper",
-    "TopPLogitsWarper",
-    "MinPLogitsWarper",
-    "TypicalLogitsWarper",
-    "EpsilonLogitsWarper",
-    "EtaLogitsWarper",
-    "LogitNormalization",
+_WARPER_ORDER = tuple(
+    kind.class_name for kind in (Temperature, TopK, TopP, MinP, Typical, Epsilon, Eta, Normalisation)
 )
 """Order in ``_get_logits_processor`` and ``_get_logits_warper`` of ``generation/utils.py`` 4.44.2."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Changed generation settings; None leaves a setting as it was recorded.
+    """Changed generation settings; None keeps a setting as it was recorded.
 
     Attributes:
         temperature: above 0; 1 means none.
@@ -86,18 +80,18 @@ class Settings:
 
     @property
     def changes(self) -> dict[str, float | bool]:
-        """What is set, by name."""
+        """The changed settings by name."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One setting and the processor it makes.
+    """A generation setting and the processor that ``generate()`` makes from it.
 
     Attributes:
-        kind: the processor.
+        kind: class of the processor.
         field: the processor's attribute that holds the setting.
-        off: the value that stands for "no such processor".
+        off: the value with which there is no such processor.
         low: smallest value.
         high: largest value.
         above: whether ``low`` itself is excluded.
@@ -123,7 +117,7 @@ class Knob:
         return f"it must be {'above' if self.above else 'at least'} {self.low:g}{below}"
 
     def is_off(self, value: float) -> bool:
-        """Whether ``generate()`` leaves the processor out (a cutoff is left out at 0 and at 1)."""
+        """Whether ``generate()`` makes no processor for a value (no cutoff at 0 and at 1)."""
         return value == self.off or (self.kind in (Epsilon, Eta) and value in (0, 1))
 
     def make(self, value: float) -> Processor:
@@ -137,7 +131,7 @@ class Knob:
     def _setting(self, value: float) -> dict[str, Any]:
         return {self.field: int(value) if self.kind is TopK else float(value)}
 
-    def value(self, placed: Sequence[Placed]) -> float:
+    def value(self, placed: Sequence[PlacedProcessor]) -> float:
         """The value in force."""
         found = next((each.processor for each in placed if isinstance(each.processor, self.kind)), None)
         return self.off if found is None else float(getattr(found, self.field))
@@ -158,13 +152,13 @@ KNOBS: dict[str, Knob] = {
 
 
 def change_processors(
-    placed: Sequence[Placed], settings: Settings, *, do_sample: bool
-) -> tuple[tuple[Placed, ...], bool]:
+    placed: Sequence[PlacedProcessor], settings: Settings, *, do_sample: bool
+) -> tuple[tuple[PlacedProcessor, ...], bool]:
     """The processors that ``generate()`` would have used.
 
     Args:
         placed: recorded processors.
-        settings: what is to be different.
+        settings: the changed settings.
         do_sample: whether the recorded run drew its tokens.
 
     Returns:
@@ -175,26 +169,28 @@ def change_processors(
     elements = list(placed)
     for name, value in settings.changes.items():
         if name in KNOBS:
-            elements = _turn(elements, KNOBS[name], float(value))
+            elements = _with_setting(elements, KNOBS[name], float(value))
     if not sampling:
         elements = [each for each in elements if each.list_name == "logits_processor"]
     return tuple(elements), sampling
 
 
-def _turn(elements: list[Placed], knob: Knob, value: float) -> list[Placed]:
-    """Change, remove or add the processor of one setting."""
+def _with_setting(elements: list[PlacedProcessor], knob: Knob, value: float) -> list[PlacedProcessor]:
+    """The processors with that of one setting changed, removed or added."""
     place = next((i for i, each in enumerate(elements) if isinstance(each.processor, knob.kind)), None)
     if place is not None:
         old = elements[place]
-        new = [] if knob.is_off(value) else [Placed(old.list_name, knob.change(old.processor, value))]
+        new = (
+            [] if knob.is_off(value) else [PlacedProcessor(old.list_name, knob.change(old.processor, value))]
+        )
         return [*elements[:place], *new, *elements[place + 1 :]]
     if knob.is_off(value):
         return elements
     place = _place(elements, knob)
-    return [*elements[:place], Placed(knob.list_name, knob.make(value)), *elements[place:]]
+    return [*elements[:place], PlacedProcessor(knob.list_name, knob.make(value)), *elements[place:]]
 
 
-def _place(elements: Sequence[Placed], knob: Knob) -> int:
+def _place(elements: Sequence[PlacedProcessor], knob: Knob) -> int:
     """Where ``generate()`` puts a new processor: before the first that comes later in its order."""
     order = _WARPER_ORDER if knob.list_name == "logits_warper" else _PROCESSOR_ORDER
     rank = order.index(knob.kind.class_name)

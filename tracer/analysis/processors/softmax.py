@@ -1,20 +1,16 @@
-"""Softmax, entropy and order of scores as torch computes them on the CPU, and how far they may be off."""
+"""Softmax, entropy and order of scores as torch computes them on the CPU, with bounds of their error."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from tracer.schema.step import F32
-
-F64 = npt.NDArray[np.float64]
-Order = npt.NDArray[np.intp]
+from tracer.schema.arrays import F32, F64, Indices
 
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
 
 TINY = 1e-37
-"""Below this torch's exponential may give zero or a subnormal number."""
+"""Below this, torch's exponential may return zero or a subnormal number."""
 
 
 def softmax(scores: F32) -> F32:
@@ -57,24 +53,24 @@ def cumulated(probabilities: F32) -> F32:
 
 
 def sum_error(count: int) -> float:
-    """Relative error of a float32 probability, with room to spare.
+    """Upper bound of the relative error of a float32 probability.
 
     A few units for exponential, quotient and rounding, and the random walk of a sum of ``count`` float32
     numbers, whose rounding errors are independent (their worst case, linear in the count, needs all of them
-    to point the same way).
+    to have the same sign).
 
     Args:
-        count: how many numbers are summed.
+        count: number of summands.
     """
     return UNIT * (8.0 + 2.0 * float(np.sqrt(count)))
 
 
-def rising(scores: F32) -> Order:
+def rising(scores: F32) -> Indices:
     """Indices in rising order, equal scores by index, NaN last.
 
-    The warpers call ``torch.sort`` without ``stable=True``. Which of two equal scores comes first is then up
-    to the release of torch and the machine (short rows are sorted stably, long ones with vector instructions
-    are not), so whoever cuts between equal scores must say that it is open which of them are cut.
+    The warpers call ``torch.sort`` without ``stable=True``. Which of two equal scores comes first then
+    depends on the release of torch and the machine (short rows are sorted stably, long ones with vector
+    instructions are not), so a filter whose cutoff falls between equal scores must report them as doubtful.
     """
     return np.argsort(scores, kind="stable")
 

@@ -1,1 +1,1 @@
-"""From score rows over the whole vocabulary to the few numbers that a step records."""
+"""Summaries of the score pipeline: from rows over the whole vocabulary to the few numbers a step records."""

@@ -1,7 +1,8 @@
-"""The summary of scores in NumPy, for where it is not compiled, and for scores of double precision."""
+"""The score summary in NumPy: for scores of double precision, and for installations without a C compiler."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,45 +10,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.step import I32, NO_TOKEN, REMOVED_CAP
+from tracer.schema.arrays import F64, I32, Bools, Indices
+from tracer.schema.step import NO_TOKEN, REMOVED_CAP
 
 Scores = npt.NDArray[np.floating[Any]]
-F64 = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.intp]
 
 _GROUP = 64
 
 
-def summarise(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
-    """What :func:`tracer.analysis.scores.pipeline.summarise` finds out, by the name of the column."""
+def numpy_columns(scores: Scores, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
+    """The columns of :func:`tracer.analysis.scores.summary.summarise` by name, computed in NumPy."""
     rows = [_summarise_row(scores[:, row], int(chosen[row]), cap) for row in range(chosen.size)]
     width = max(row.tokens.size for row in rows)
-
-    def by_stage(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
-        return np.array([getattr(row, name) for row in rows], dtype=dtype).T
-
     return {
         "tokens": np.array([_padded(row.tokens, width, NO_TOKEN) for row in rows], dtype=np.int32),
         "scores": np.stack([_padded(row.scores, width, -np.inf) for row in rows], axis=1).astype(np.float32),
         "probabilities": np.array([_padded(row.probabilities, width, 0.0) for row in rows], dtype=np.float32),
-        "kept": by_stage("kept", np.int32),
-        "changed": by_stage("changed", np.int32),
-        "removed": by_stage("removed", np.int32),
-        "mass_removed": by_stage("mass_removed", np.float32),
-        "entropy": by_stage("entropy", np.float32),
+        "kept": _column(rows, "kept", np.int32).T,
+        "changed": _column(rows, "changed", np.int32).T,
+        "removed": _column(rows, "removed", np.int32).T,
+        "mass_removed": _column(rows, "mass_removed", np.float32).T,
+        "entropy": _column(rows, "entropy", np.float32).T,
         "removed_tokens": np.stack([row.removed_tokens for row in rows], axis=1),
-        "candidates": np.array([row.candidates for row in rows], dtype=np.int32),
-        "chosen_rank": by_stage("chosen_rank", np.int32),
-        "chosen_scores": by_stage("chosen_scores", np.float32),
-        "chosen_probability": np.array([row.chosen_probability for row in rows], dtype=np.float32),
+        "candidates": _column(rows, "candidates", np.int32),
+        "chosen_rank": _column(rows, "chosen_rank", np.int32).T,
+        "chosen_scores": _column(rows, "chosen_scores", np.float32).T,
+        "chosen_probability": _column(rows, "chosen_probability", np.float32),
     }
+
+
+def _column(rows: Sequence[_Row], name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.array([getattr(row, name) for row in rows], dtype=dtype)
 
 
 def top_indices(scores: Scores, count: int) -> Indices:
     """Indices of the highest scores, highest first, equal scores by index.
 
-    NaN scores and removed ones (``-inf``) are left out.
+    NaN scores and removed ones (``-inf``) are skipped.
 
     Args:
         scores: ``[V]``.
@@ -88,7 +87,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Stage:
-    """One stage of a row, and softmax over the tokens that it kept.
+    """One stage of a row, and the softmax over the tokens that it kept.
 
     Attributes:
         scores: ``[V]``.
@@ -125,17 +124,25 @@ class _Stage:
         return np.exp(scores.astype(np.float64) - self.top) / self.total
 
     def rank(self, token: int) -> int:
-        """Rank of a token among all, from 1; equal scores share the better one."""
-        return 1 + int(np.count_nonzero(self.scores > self.scores[token]))
+        """Rank of a token among all, from 1; equal scores share the better one. 0 for no token."""
+        return 0 if token == NO_TOKEN else 1 + int(np.count_nonzero(self.scores > self.scores[token]))
+
+    def score(self, token: int) -> float:
+        """Score of a token; NaN for no token."""
+        return float("nan") if token == NO_TOKEN else float(self.scores[token])
+
+    def probability_of(self, token: int) -> float:
+        """Probability of a token; NaN for no token."""
+        return float("nan") if token == NO_TOKEN else float(self.probability(self.scores[[token]])[0])
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What a stage did.
+    """How a stage differs from the one before.
 
     Attributes:
-        changed: how many scores differ from the stage before.
-        gone: indices of the tokens that it removed.
+        changed: number of scores that differ.
+        gone: indices of the tokens that the stage removed.
         mass: their probability before.
     """
 
@@ -150,7 +157,7 @@ _NO_CHANGE = _Change(0, np.empty(0, dtype=np.intp), 0.0)
 def _stage(scores: Scores) -> _Stage:
     alive = scores > -np.inf
     top = float(np.max(scores, where=alive, initial=-np.inf))
-    # A score of +inf takes all; inf - inf is NaN, as it is in torch.
+    # A score of +inf takes all the probability; inf - inf is NaN, as in torch.
     below = np.where(alive, scores - (top if top > -np.inf else 0.0), 0).astype(scores.dtype)
     weights = np.where(alive, np.exp(below), 0).astype(scores.dtype)
     # Not np.vdot: its BLAS wakes a second thread that goes on spinning on a core the model needs.
@@ -172,12 +179,8 @@ def _next_stage(before: _Stage, scores: Scores) -> tuple[_Stage, _Change]:
 
 def _summarise_row(scores: Scores, chosen: int, cap: int) -> _Row:
     with np.errstate(invalid="ignore"):
-        stages, changes = [_stage(scores[0])], [_NO_CHANGE]
-        for after in scores[1:]:
-            stage, change = _next_stage(stages[-1], after)
-            stages.append(stage)
-            changes.append(change)
-        raw, final, made = stages[0], stages[-1], chosen != NO_TOKEN
+        stages, changes = _compare_stages(scores)
+        raw, final = stages[0], stages[-1]
         tokens = _recorded_tokens(raw, final, chosen, cap)
         return _Row(
             tokens=tokens,
@@ -190,14 +193,24 @@ def _summarise_row(scores: Scores, chosen: int, cap: int) -> _Row:
             entropy=[stage.entropy for stage in stages],
             removed_tokens=np.array([_listed(change) for change in changes]),
             candidates=int(np.count_nonzero(final.weights > 0)),
-            chosen_rank=[stage.rank(chosen) if made else 0 for stage in stages],
-            chosen_scores=[float(stage.scores[chosen]) if made else np.nan for stage in stages],
-            chosen_probability=float(final.probability(final.scores[[chosen]])[0]) if made else np.nan,
+            chosen_rank=[stage.rank(chosen) for stage in stages],
+            chosen_scores=[stage.score(chosen) for stage in stages],
+            chosen_probability=final.probability_of(chosen),
         )
 
 
+def _compare_stages(scores: Scores) -> tuple[list[_Stage], list[_Change]]:
+    """Every stage of a row ``[S, V]``, and how it differs from the stage before."""
+    stages, changes = [_stage(scores[0])], [_NO_CHANGE]
+    for after in scores[1:]:
+        stage, change = _next_stage(stages[-1], after)
+        stages.append(stage)
+        changes.append(change)
+    return stages, changes
+
+
 def _listed(change: _Change) -> I32:
-    """``[REMOVED_CAP]`` the removed tokens where they are few, else none."""
+    """``[REMOVED_CAP]`` the removed tokens if at most that many, else none."""
     listed = np.full(REMOVED_CAP, NO_TOKEN, dtype=np.int32)
     if change.gone.size <= REMOVED_CAP:
         listed[: change.gone.size] = change.gone

@@ -1,4 +1,4 @@
-"""The answer to "what if the settings had been others?"."""
+"""The result of a what-if replay."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from tracer.schema.run import ProcessorInfo
 
 @dataclass(frozen=True)
 class WhatIfStep:
-    """One row of one step under other settings, given the recorded text before it.
+    """One row of one step under what-if settings, given the recorded text before it.
 
     Attributes:
         step: number of the step.
         row: row of the batch.
         recorded: the recorded token.
         token: the token that would be chosen; None where it is not known (see ``reason``), and after the
-            row's first difference, where the text would be another.
-        same: whether it is the recorded one; None where ``token`` is.
+            row's first difference, where the text would be different.
+        same: whether it is the recorded one; None where ``token`` is None.
         kept: candidates left, given the recorded text; an estimate unless ``exact``.
-        complete: whether no token that was not recorded can be left; if not, ``kept`` counts the others only.
+        complete: whether no unrecorded token can be left; if not, ``kept`` counts recorded tokens only.
         recorded_kept: candidates that were left in the recorded run.
         entropy: of their distribution in bits; an estimate unless ``exact``.
         recorded_entropy: in the recorded run, in bits.
-        probability: of the recorded token under the other settings.
-        exact: whether candidates and probabilities are what transformers would give: no unrecorded token
-            and no rounding has a say in which tokens are left.
+        probability: probability of the recorded token under the what-if settings.
+        exact: whether candidates and probabilities are those of transformers: neither an unrecorded token
+            nor rounding influences which tokens are left.
         certain: whether ``token`` is proven. A greedy choice may be certain where the candidates are not.
-        diverged: the row's text would already be another, so that figures hold for the recorded text only.
+        diverged: the row's text would already be different, so the figures hold for the recorded text only.
         reproduced: whether the draw, repeated with the recorded settings, gave the recorded token; None
             where nothing was repeated. False means that no drawn token of this step can be trusted.
         reason: why the token is not known; empty where it is.
@@ -54,7 +54,7 @@ class WhatIfStep:
 
 @dataclass(frozen=True)
 class FirstDifference:
-    """Where a row's text would first be another.
+    """Where a row's text would first differ.
 
     Attributes:
         row: row of the batch.
@@ -62,9 +62,9 @@ class FirstDifference:
         recorded: the recorded token there.
         token: the other token.
         certain: whether that is proven; without a difference: whether every step's token is proven to be
-            the same. An estimated token says what is likely, no more.
-        unknown_from: first step whose token is not known, None if there is none before the difference. A
-            text may already be another from there on.
+            the same. An estimated token is only likely.
+        unknown_from: first step whose token is not known, None if there is none before the difference. The
+            text may already differ from there on.
     """
 
     row: int
@@ -77,14 +77,14 @@ class FirstDifference:
 
 @dataclass(frozen=True)
 class WhatIfReport:
-    """A run under other settings.
+    """A run under what-if settings.
 
     Attributes:
-        settings: what was changed.
+        settings: the changed settings.
         processors: the processors that ``generate()`` would have used.
         sampling: whether tokens would be drawn.
-        steps: one entry a step and row that had not ended.
-        first: per row, where its text would first be another.
+        steps: one entry per step and row that had not ended.
+        first: per row, where its text would first differ.
         notes: what a reader must know, in full sentences.
     """
 
@@ -107,12 +107,12 @@ class WhatIfReport:
 
     @property
     def mean_kept(self) -> float:
-        """Candidates left, on average; NaN without steps."""
+        """Mean number of candidates; NaN without steps."""
         return _mean([step.kept for step in self.steps])
 
     @property
     def mean_entropy(self) -> float:
-        """Entropy in bits, on average; NaN without steps."""
+        """Mean entropy in bits; NaN without steps."""
         return _mean([step.entropy for step in self.steps])
 
 

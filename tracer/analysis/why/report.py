@@ -1,11 +1,11 @@
-"""The answer to "why not this token?"."""
+"""The answer to why a token was chosen or not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tracer.analysis.processors.processor import Cut
+from tracer.analysis.processors.processor import Cutoff
 
 Verdict = Literal[
     "chosen", "lost the draw", "not the highest score", "removed", "padding", "undecided", "unknown"
@@ -21,12 +21,12 @@ NEEDS_LOGITS = (
 
 @dataclass(frozen=True)
 class Rank:
-    """Place of a token among the scores of a stage.
+    """Rank of a token among the scores of a stage.
 
     Attributes:
         value: 1 + number of tokens known to score higher.
-        exact: whether no other token can score higher; if not, ``value`` is the best possible place.
-        at_most: the worst possible place, where the count of remaining tokens says it.
+        exact: whether no other token can score higher; if not, ``value`` is the best possible rank.
+        at_most: the worst possible rank, where the number of remaining tokens determines it.
     """
 
     value: int
@@ -35,8 +35,8 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class StageView:
-    """The token at one stage of the scores.
+class TokenStage:
+    """The token at one stage of the score pipeline.
 
     Attributes:
         stage: 0 for the raw logits, else the number of the processor.
@@ -46,12 +46,12 @@ class StageView:
         kept: tokens of the row that are left after this stage.
         score: the token's score; ``-inf`` once removed; None if it is not known.
         at_most: an upper bound where the score is not known.
-        rank: its place after this stage; None once removed or if nothing is known.
+        rank: its rank after this stage; None once removed or if nothing is known.
         changed: whether this processor changed its score, removal included; None if that is not known.
         removed: whether this processor removed it; None if that is not known.
-        cut: where the token stood to the line that this processor drew; None where it is no filter, or
-            where the token had been removed before.
-        cut_exact: whether the line is exact; if not, tokens that were not recorded have a say in it.
+        cut: how the token compared with the cutoff of this processor; None where it is no filter, or where
+            the token had been removed before.
+        cut_exact: whether the cutoff is exact; if not, tokens that were not recorded influence it.
     """
 
     stage: int
@@ -64,16 +64,16 @@ class StageView:
     rank: Rank | None = None
     changed: bool | None = None
     removed: bool | None = None
-    cut: Cut | None = None
+    cut: Cutoff | None = None
     cut_exact: bool = False
 
 
 @dataclass(frozen=True)
 class Change:
-    """The smallest change of one setting that reaches a goal in this step, the others left alone.
+    """The smallest change of one setting alone that reaches a goal in this step.
 
-    The text before the step is the recorded one: a change that had been in force from the start might have
-    led elsewhere before.
+    The text before the step is the recorded one: with the change in force from the start, it might have been
+    different.
 
     Attributes:
         goal: ``kept``: the token could have been drawn; ``greedy``: it would have the highest final score.
@@ -82,8 +82,8 @@ class Change:
         needed: the nearest value that reaches the goal, found by running the processors again with it
             and with its neighbour, which does not reach it; None if no value does.
         probability: the token's probability then; None without ``needed``, or where it is not known.
-        exact: whether unrecorded tokens and rounding have no say in the result.
-        reason: why there is none.
+        exact: whether neither unrecorded tokens nor rounding influence the result.
+        reason: why there is no such value.
     """
 
     goal: Goal
@@ -97,23 +97,23 @@ class Change:
 
 @dataclass(frozen=True)
 class WhyReport:
-    """A token's way through one step, and what would have changed it.
+    """A token's path through the score pipeline of one step, and what would have changed it.
 
     Attributes:
         step: number of the step.
         row: row of the batch.
-        token: the token asked for.
+        token: the token in question.
         text: its text; None if the recording has none.
         verdict: what became of it. ``undecided`` in a step that goes on and has not chosen; ``unknown`` where
             the recording does not say.
-        source: what the answer rests on. ``bounds``: the token was not recorded and logits were not saved.
+        source: what the answer is based on. ``bounds``: the token was not recorded and logits were not saved.
         chosen: the token that was appended; ``NO_TOKEN`` while undecided.
         chosen_text: its text.
         chosen_probability: its probability.
         probability: the token's own probability in the end, 0 once removed; None if it is not known.
-        stages: one entry a stage.
+        stages: one entry per stage.
         remover: stage that removed it first; None if none did or if it is not known.
-        changes: per goal and setting the smallest change; empty where the goal is reached anyway.
+        changes: per goal and setting the smallest change; empty where the goal is reached already.
         notes: what a reader must know about the answer, in full sentences.
     """
 
@@ -127,13 +127,13 @@ class WhyReport:
     chosen_text: str | None
     chosen_probability: float
     probability: float | None
-    stages: tuple[StageView, ...]
+    stages: tuple[TokenStage, ...]
     remover: int | None
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def removed_by(self) -> StageView | None:
+    def removed_by(self) -> TokenStage | None:
         """The stage that removed the token."""
         return None if self.remover is None else self.stages[self.remover]
 

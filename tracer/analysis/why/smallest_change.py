@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tracer.analysis.processors.filters import Typical
-from tracer.analysis.processors.processor import Opaque, Placed, ScoreRow, final_row
+from tracer.analysis.processors.processor import Opaque, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.why.report import Change, Goal
@@ -19,13 +19,13 @@ from tracer.analysis.why.stages import RowStages
 
 @dataclass(frozen=True)
 class _Grid:
-    """Values of a setting that are tried.
+    """The values of a setting that are tried.
 
     Attributes:
-        unit: distance of two values.
-        low: smallest multiple of it.
-        high: largest multiple.
-        directions: which ways lead to fewer removed tokens.
+        unit: distance of adjacent values.
+        low: smallest value in units.
+        high: largest value in units.
+        directions: the signs of a change that may reach a goal.
     """
 
     unit: float
@@ -45,18 +45,21 @@ _GRIDS = {
     "min_p": _Grid(1e-5, 0, 100_000, (-1,)),
     "repetition_penalty": _Grid(1e-3, 1, 10_000, (1, -1)),
 }
+_ONLY_REMOVES = ("top_k", "top_p", "min_p")
+"""Settings that remove tokens and leave the scores of the others alone."""
+
 _GROWTH = 1.4
 
 
 def find_changes(known: RowStages, token: int, *, do_sample: bool) -> tuple[Change, ...]:
     """Per goal that is not reached, and per setting, the nearest value that reaches it.
 
-    Values are tried in growing distance from the one in force, then halved down to the neighbour that fails;
-    each try runs all processors. ``top_k``, ``top_p`` and ``min_p`` work one way only; for the others the
-    nearer of both ways is given.
+    Values are tried at growing distance from the one in force, then bisected down to a value whose neighbour
+    fails; each try runs all processors. ``top_k``, ``top_p`` and ``min_p`` help in one direction only; for
+    the others the nearer value of both directions is returned.
 
     Args:
-        known: the row's scores; the token's must be among them.
+        known: the row's scores, the token's among them.
         token: the token.
         do_sample: whether the run drew its tokens.
     """
@@ -93,7 +96,7 @@ class _Search:
 
     def change(self, goal: Goal, setting: str) -> Change:
         now = KNOBS[setting].value((*self._fixed, *self._placed))
-        reason = self._hopeless(goal, setting, now)
+        reason = self._obstacle(goal, setting, now)
         if reason:
             return Change(goal, setting, now, None, reason=reason)
         grid = _GRIDS[setting]
@@ -101,7 +104,11 @@ class _Search:
         def works(index: int) -> bool:
             return self.reaches(goal, _settings(setting, grid.value(index)))
 
-        found = [each for way in grid.directions if (each := _nearest(grid, now, way, works)) is not None]
+        found = [
+            each
+            for direction in grid.directions
+            if (each := _nearest(grid, now, direction, works)) is not None
+        ]
         if not found:
             return Change(goal, setting, now, None, reason=f"no {setting} reaches it")
         needed = min((grid.value(index) for index in found), key=lambda value: _distance(value, now))
@@ -109,23 +116,23 @@ class _Search:
         probability = float(softmax(row.scores)[self._token]) if row.complete else None
         return Change(goal, setting, now, needed, probability, exact=row.exact)
 
-    def _hopeless(self, goal: Goal, setting: str, now: float) -> str:
-        """Why no value can help; empty if one may."""
+    def _obstacle(self, goal: Goal, setting: str, now: float) -> str:
+        """Why no value of a setting can reach the goal; empty if one may."""
         knob = KNOBS[setting]
         if any(isinstance(each.processor, knob.kind) for each in self._fixed):
             return "a processor that cannot be repeated comes after it"
         if knob.list_name == "logits_warper" and not self._do_sample:
             return "the run was greedy, so there are no warpers"
-        if setting in ("top_k", "top_p", "min_p") and knob.is_off(now):
+        if setting in _ONLY_REMOVES and knob.is_off(now):
             return "it is not in use"
-        reorders = setting == "repetition_penalty" or any(_may_drop_the_top(each) for each in self._placed)
-        if goal == "greedy" and not reorders:
+        if goal == "greedy" and not self._may_change_the_top(setting):
             return "it does not change which token scores highest"
         return ""
 
-
-def _may_drop_the_top(placed: Placed) -> bool:
-    return isinstance(placed.processor, Typical)
+    def _may_change_the_top(self, setting: str) -> bool:
+        """Whether a setting can change which token scores highest: by its scores, or by removing the top."""
+        removes_top = any(isinstance(each.processor, Typical) for each in self._placed)
+        return setting == "repetition_penalty" or removes_top
 
 
 def _settings(setting: str, value: float) -> Settings:
@@ -137,28 +144,28 @@ def _distance(value: float, now: float) -> float:
     return abs(math.log(value / now)) if value > 0 and now > 0 else abs(value - now)
 
 
-def _nearest(grid: _Grid, now: float, way: int, works: Callable[[int], bool]) -> int | None:
-    """Index of the nearest value in one direction that works."""
-    fails = math.floor(now / grid.unit + 1e-9) if way > 0 else math.ceil(now / grid.unit - 1e-9)
-    for index in _ladder(grid, fails, way):
+def _nearest(grid: _Grid, now: float, direction: int, works: Callable[[int], bool]) -> int | None:
+    """Index of the nearest value in one direction that works; None if none does."""
+    fails = math.floor(now / grid.unit + 1e-9) if direction > 0 else math.ceil(now / grid.unit - 1e-9)
+    for index in _ladder(grid, fails, direction):
         if works(index):
-            return _halve(fails, index, works)
+            return _bisect(fails, index, works)
         fails = index
     return None
 
 
-def _ladder(grid: _Grid, start: int, way: int) -> Iterator[int]:
-    """Indices in growing distance up to the end of the grid."""
-    distance, end = 1, grid.high if way > 0 else grid.low
-    while (end - start) * way > distance:
-        yield start + way * distance
+def _ladder(grid: _Grid, start: int, direction: int) -> Iterator[int]:
+    """Indices at growing distance up to the end of the grid."""
+    distance, end = 1, grid.high if direction > 0 else grid.low
+    while (end - start) * direction > distance:
+        yield start + direction * distance
         distance = math.ceil(distance * _GROWTH)
-    if start != end and (end - start) * way > 0:
+    if start != end and (end - start) * direction > 0:
         yield end
 
 
-def _halve(fails: int, succeeds: int, works: Callable[[int], bool]) -> int:
-    """Between an index that fails and one that works, the one that works beside one that fails."""
+def _bisect(fails: int, succeeds: int, works: Callable[[int], bool]) -> int:
+    """Between an index that fails and one that works, an index that works next to one that fails."""
     while abs(succeeds - fails) > 1:
         middle = (fails + succeeds) // 2
         if works(middle):

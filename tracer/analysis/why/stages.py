@@ -1,4 +1,4 @@
-"""A row of scores at every stage, from saved logits where there are any, else from the record."""
+"""A row of scores at every stage, from saved logits if available, else from the record."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from tracer.analysis.draw import Replayer
 from tracer.analysis.processors.parsing import parse_processors
-from tracer.analysis.processors.processor import Context, Opaque, Placed, ScoreRow
-from tracer.analysis.processors.recorded import recorded_rows
+from tracer.analysis.processors.processor import Context, Opaque, PlacedProcessor, ScoreRow
+from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.runs import scores_device, scores_dtype
 from tracer.errors import UnsupportedError, UsageError
+from tracer.schema.arrays import F32
 from tracer.schema.run import RunHeader
-from tracer.schema.step import F32, ScoreColumns, Step, StepHead
+from tracer.schema.step import ScoreColumns, Step, StepHead
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +28,13 @@ class RowStages:
         placed: processors in order.
         context: ids so far.
         rows: scores at every stage, raw logits first.
-        full: whether they rest on saved logits.
+        full: whether they are computed from saved logits.
         notes: what a reader must know about them.
     """
 
     columns: ScoreColumns
     row: int
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedProcessor, ...]
     context: Context
     rows: tuple[ScoreRow, ...]
     full: bool
@@ -59,7 +60,7 @@ def row_stages(
     logits: F32 | None = None,
     replayer: Replayer | None = None,
 ) -> RowStages:
-    """Gather what is known about one row of a step.
+    """Collect what is known about one row of a step.
 
     Args:
         header: the run's header.
@@ -67,7 +68,7 @@ def row_stages(
         row: row of the batch.
         context: ids so far.
         logits: ``[V]`` saved raw logits of the row.
-        replayer: runs transformers' own processors; without it NumPy's stand in.
+        replayer: runs transformers' own processors; without it, NumPy's are used.
 
     Raises:
         UsageError: the step's scores were not recorded.
@@ -94,7 +95,7 @@ def row_stages(
 def _repeat(
     columns: ScoreColumns,
     row: int,
-    placed: Sequence[Placed],
+    placed: Sequence[PlacedProcessor],
     context: Context,
     head: StepHead,
     logits: F32,
@@ -123,16 +124,16 @@ def _repeat(
 
 
 def _better(repeated: ScoreRow, recorded: ScoreRow) -> ScoreRow:
-    """The row that says more; the record wins where it holds every token that is left."""
+    """The row with more information; the recorded one where it holds every token that is left."""
     if recorded.complete and not repeated.exact:
         return recorded
     return recorded if repeated.bound == np.inf else repeated
 
 
 def _disagreements(
-    columns: ScoreColumns, row: int, placed: Sequence[Placed], rows: Sequence[ScoreRow]
+    columns: ScoreColumns, row: int, placed: Sequence[PlacedProcessor], rows: Sequence[ScoreRow]
 ) -> list[str]:
-    """A sentence about the first stage at which record and repetition differ."""
+    """A sentence about the first stage at which recorded and repeated scores differ."""
     for stage, each in enumerate(rows):
         if not each.complete:
             continue

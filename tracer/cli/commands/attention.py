@@ -39,11 +39,11 @@ def attention_command(
     from reports.terminal.questions.attention import render_attention
     from reports.view.questions.attention import attention_view
     from tracer.analysis.attention import read_attention
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
     if head is not None and layer is None:
         raise UsageError("--head needs --layer.")
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         run = run_of_option(recording, run_number)
         found = read_attention(run, number, row)
         heads = len(found.layer(layer).weights) if layer is not None else 0

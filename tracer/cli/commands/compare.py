@@ -156,10 +156,10 @@ def _print_difference(
     page: Path | None,
     force: bool,
 ) -> int:
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
     a, b = results
-    with open_trace(a.path) as first, open_trace(b.path) as second:
+    with TraceFile(a.path) as first, TraceFile(b.path) as second:
         return print_difference(
             (first.runs[0], second.runs[0]),
             (names[0], names[1]),

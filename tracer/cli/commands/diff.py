@@ -45,10 +45,10 @@ def diff_command(
 
     Exit code 0: the same; 1: they differ.
     """
-    from tracer.tracefile import open_trace
-
     target = comparison_page(page, a.with_name(f"{a.stem}-{b.stem}.html"), force=force, apart_from=(a, b))
-    with open_trace(a) as first, open_trace(b) as second:
+    from tracer.tracefile import TraceFile
+
+    with TraceFile(a) as first, TraceFile(b) as second:
         runs = run_of_option(first, run_a, "--run-a"), run_of_option(second, run_b, "--run-b")
         return print_difference(
             runs, (str(a), str(b)), tolerance=tolerance, as_json=as_json, page=target, force=force

@@ -15,7 +15,7 @@ from tracer.errors import UsageError
 from tracer.messages import shown
 
 if TYPE_CHECKING:
-    from tracer.tracefile import Recording, RunReading
+    from tracer.tracefile import TraceFile, TraceRun
 
 TABLE_NAMES = ("choices", "candidates", "stages", "modules", "cache")
 """Names of :data:`reports.export.tables.TABLES`, here so that ``--help`` need not import them."""
@@ -77,9 +77,8 @@ def export_command(
     if out is None:
         out = path.with_suffix(f".{kind}")
     from tracer.output_files import new_file
-    from tracer.tracefile import open_trace
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         runs = recording.runs if run_number is None else (recording.run(run_number),)
         with _standard_output() if str(out) == "-" else new_file(out, force=force) as file:
             said = _write(file, kind, recording, runs, table, cache_at)
@@ -101,8 +100,8 @@ def _check(kind: str, table: str | None, cache_at: int | None) -> None:
 def _write(
     file: BinaryIO,
     kind: str,
-    recording: Recording,
-    runs: tuple[RunReading, ...],
+    recording: TraceFile,
+    runs: tuple[TraceRun, ...],
     table_name: str | None,
     cache_at: int | None,
 ) -> str:
@@ -132,7 +131,7 @@ def _write(
 
 
 def _write_tensors(
-    file: BinaryIO, recording: Recording, runs: tuple[RunReading, ...], cache_at: int | None
+    file: BinaryIO, recording: TraceFile, runs: tuple[TraceRun, ...], cache_at: int | None
 ) -> int:
     from reports.export.safetensors_file import cache_entries, saved_entries, write_safetensors
 

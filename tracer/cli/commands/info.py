@@ -23,9 +23,9 @@ def info_command(path: Path) -> None:
     from reports.view.figures import byte_size, duration
     from reports.view.run.verification import stamp_notes
     from reports.view.text import plain
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         file = recording.info
         console = output_console()
         console.print(

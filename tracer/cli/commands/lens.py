@@ -28,9 +28,9 @@ def lens_command(path: Path, number: int, row: int, run_number: int | None, as_j
     from reports.terminal.questions.lens import render_lens
     from reports.view.questions.lens import lens_view
     from tracer.analysis.lens import read_lens
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         run = run_of_option(recording, run_number)
         found = read_lens(run, number, row)
         if as_json:

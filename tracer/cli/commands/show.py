@@ -16,7 +16,7 @@ from tracer.messages import shown
 if TYPE_CHECKING:
     from tracer.analysis.conditions.breaks import BreakWatch
     from tracer.schema.step import Step
-    from tracer.tracefile import Recording, RunReading
+    from tracer.tracefile import TraceFile, TraceRun
 
 
 @click.command("show")
@@ -38,9 +38,9 @@ def show_command(
     from reports.terminal import TerminalReport
     from tracer.analysis.conditions.breaks import BreakWatch
     from tracer.analysis.conditions.condition import parse_condition
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         runs = _runs(recording, path, run_number)
         report = TerminalReport(output_console(), full_steps=steps, path=str(path), row=row)
         watch = BreakWatch([parse_condition(text) for text in breaks], report.on_hit)
@@ -54,21 +54,21 @@ def show_command(
                 report.on_end(run.end, run.stamps)
 
 
-def _runs(recording: Recording, path: Path, number: int | None) -> list[RunReading]:
+def _runs(recording: TraceFile, path: Path, number: int | None) -> list[TraceRun]:
     runs = [run for run in recording.runs if number in (None, run.number)]
     if not runs:
         raise UsageError(f"{shown(path)} has no run {number}; it has {len(recording.runs)}.")
     return runs
 
 
-def _check_row(run: RunReading, row: int) -> None:
+def _check_row(run: TraceRun, row: int) -> None:
     rows = len(run.header.prompt)
     if not 0 <= row < rows:
         raise UsageError(f"--row {row}: run {run.number} has rows 0 to {rows - 1}.")
 
 
 def _read_steps(
-    run: RunReading,
+    run: TraceRun,
     watch: BreakWatch,
     steps: Callable[[int], bool],
     *,

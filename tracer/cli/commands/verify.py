@@ -17,7 +17,7 @@ from tracer.messages import shown
 
 if TYPE_CHECKING:
     from tracer.rerun.repeat_run import RerunResult
-    from tracer.tracefile import FileReport, RunReading, RunReport
+    from tracer.tracefile import FileReport, RunReport, TraceRun
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ def _rerun(path: Path, number: int | None, source: ModelSource) -> None:
     Raises:
         CheckFailedError: one of them differed.
     """
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         runs = recording.runs if number is None else (recording.run(number),)
         numbers = [run.number for run in runs]
     differing = None
     for each in numbers:
-        with open_trace(path) as recording:
+        with TraceFile(path) as recording:
             result = _repeat(recording.run(each), source)
         _stamp(path, "rerun", result.ok, result.summary, each, _details(result))
         differing = differing or (None if result.ok else result.summary)
@@ -148,7 +148,7 @@ def _rerun(path: Path, number: int | None, source: ModelSource) -> None:
         raise CheckFailedError(f"The repetition differs: {differing}.")
 
 
-def _repeat(run: RunReading, source: ModelSource) -> RerunResult:
+def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
     from reports.view.text import plain
     from tracer.rerun.repeat_run import rerun
 

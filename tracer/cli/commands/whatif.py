@@ -23,7 +23,7 @@ from tracer.errors import UsageError
 if TYPE_CHECKING:
     from tracer.analysis.processors.settings import Settings
     from tracer.analysis.whatif.report import WhatIfReport
-    from tracer.tracefile import RunReading
+    from tracer.tracefile import TraceRun
 
 
 def _settings(**options: Any) -> Settings:
@@ -74,9 +74,9 @@ def whatif_command(
     as_json: bool,
 ) -> None:
     """Say which tokens other settings would have chosen, from the recorded logits and random states."""
-    from tracer.analysis.whatif.whatif import whatif, whatif_grid
+    from tracer.analysis.whatif import whatif, whatif_grid
     from tracer.rerun.replayer import benefits_from_torch, make_replayer
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
     if more and not grid:
         raise UsageError(f"{more[0]!r} is one argument too many; a grid begins with --grid.")
@@ -86,7 +86,7 @@ def whatif_command(
         raise UsageError(f"{both[0]} is given alone and in --grid; choose one.")
     if not axes and not settings.changes:
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         run = run_of_option(recording, run_number)
         replayer = make_replayer(wanted=not no_torch and benefits_from_torch(run))
         if axes:
@@ -114,7 +114,7 @@ def _axes(texts: Sequence[str]) -> dict[str, list[float]]:
     return axes
 
 
-def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json: bool) -> None:
+def _print_grid(found: Any, run: TraceRun, names: tuple[str, ...], *, as_json: bool) -> None:
     from reports.terminal.questions.whatif import render_grid
     from reports.view.questions.whatif import grid_view
 
@@ -125,7 +125,7 @@ def _print_grid(found: Any, run: RunReading, names: tuple[str, ...], *, as_json:
 
 
 def _print_report(
-    report: WhatIfReport, run: RunReading, steps: Callable[[int], bool], *, as_json: bool
+    report: WhatIfReport, run: TraceRun, steps: Callable[[int], bool], *, as_json: bool
 ) -> None:
     from reports.terminal.questions.whatif import render_whatif
     from reports.view.questions.whatif import whatif_view

@@ -21,7 +21,7 @@ from tracer.cli.output import output_console, print_json
 
 if TYPE_CHECKING:
     from tracer.analysis.draw import NearMisses, Replayer
-    from tracer.tracefile import RunReading
+    from tracer.tracefile import TraceRun
 
 
 @click.command("why")
@@ -45,11 +45,11 @@ def why_command(
     from reports.terminal.questions.why import render_why
     from reports.view.questions.why import why_view
     from tracer.analysis.runs import LOGITS, check_row, step_of
-    from tracer.analysis.why.why import why_in_run
+    from tracer.analysis.why import why_in_run
     from tracer.rerun.replayer import make_replayer
-    from tracer.tracefile import open_trace
+    from tracer.tracefile import TraceFile
 
-    with open_trace(path) as recording:
+    with TraceFile(path) as recording:
         run = run_of_option(recording, run_number)
         check_row(run.header, row)
         step = step_of(run, number)
@@ -68,7 +68,7 @@ def why_command(
 
 
 def _repeated(
-    run: RunReading, number: int, row: int, replayer: Replayer | None
+    run: TraceRun, number: int, row: int, replayer: Replayer | None
 ) -> tuple[NearMisses | None, str]:
     """The first places of the draw, or why they are not known."""
     from tracer.analysis.draw import near_misses

@@ -1,1 +1,1 @@
-"""Records and tensors as bytes, and back."""
+"""Encoding records and tensors as bytes, and decoding them."""

@@ -1,4 +1,4 @@
-"""Columnar blobs: the arrays of a record, back to back, with just enough beside them to read them again.
+"""Columnar blobs: the arrays of a record, back to back, with a header that describes them.
 
 A blob starts with one byte, the number of arrays. For each array follow its stored type (one byte), a flag
 (1: every element is the same and only one is stored), the number of dimensions (one byte) and the dimensions
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from tracer.schema.step import CacheColumns, ModuleColumns, ScoreColumns
 
 AnyArray = npt.NDArray[Any]
-T = TypeVar("T", ScoreColumns, ModuleColumns, CacheColumns)
+_Columns = TypeVar("_Columns", ScoreColumns, ModuleColumns, CacheColumns)
 
 _DTYPES = {"b": "<i1", "h": "<i2", "i": "<i4", "f": "<f4", "?": "|u1"}
 _SIZES = {"b": 1, "h": 2, "i": 4, "f": 4, "?": 1}
@@ -32,26 +32,26 @@ _CODES: dict[str, bytes] = {"i": b"bhi", "f": b"f", "?": b"?"}
 _RECORD_DTYPES = {"i": "<i4", "f": "<f4", "?": "|b1"}
 
 MAX_REPEATED = 1 << 20
-"""Most elements of an array that is stored as one value: a few bytes must not unfold to gigabytes."""
+"""Most elements of an array that is stored as one value: a few bytes must not expand to gigabytes."""
 
 _WORTH_NARROWING = 16
 _INT8, _INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
-class ColumnSet(Generic[T]):
+class ColumnSet(Generic[_Columns]):
     """How one kind of record is laid out in a blob.
 
     Attributes:
         record: the dataclass.
-        columns: field name, type (``i``, ``f`` or ``?``) and dimensions, one letter each; the same letter
-            means the same size everywhere in the record.
+        columns: field name, type (``i``, ``f`` or ``?``) and dimensions, one letter each; a letter stands for
+            the same size everywhere in the record.
     """
 
-    record: type[T]
+    record: type[_Columns]
     columns: tuple[tuple[str, str, str], ...]
 
-    def pack(self, record: T) -> bytes:
+    def pack(self, record: _Columns) -> bytes:
         """Encode a record.
 
         Raises:
@@ -68,7 +68,7 @@ class ColumnSet(Generic[T]):
             values.append(data)
         return b"".join((*heads, *values))
 
-    def unpack(self, blob: bytes) -> T:
+    def unpack(self, blob: bytes) -> _Columns:
         """Decode a blob.
 
         Raises:
@@ -92,7 +92,7 @@ class ColumnSet(Generic[T]):
 
 
 def _agree(name: str, letters: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
-    """Check a shape against the sizes seen so far, and add to them."""
+    """Check a shape against the sizes so far, and add its own."""
     if len(shape) != len(letters):
         raise ValueError(f"column {name} has {len(shape)} dimensions instead of {len(letters)}")
     for letter, size in zip(letters, shape, strict=True):
@@ -110,9 +110,9 @@ def _squeeze(array: AnyArray, kind: str) -> tuple[str, bool, bytes]:
         return kind, True, bits[:1].tobytes()
     if kind == "i":
         low, high = np.minimum.reduce(bits), np.maximum.reduce(bits)
-        if low >= _INT8.min and high <= _INT8.max:
+        if _INT8.min <= low <= high <= _INT8.max:
             return "b", False, bits.astype("<i1").tobytes()
-        if low >= _INT16.min and high <= _INT16.max:
+        if _INT16.min <= low <= high <= _INT16.max:
             return "h", False, bits.astype("<i2").tobytes()
     return kind, False, array.tobytes()
 

@@ -1,4 +1,4 @@
-"""The digests that prove that a row is what was written."""
+"""Digests that tell whether a row is what was written."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Buffer: TypeAlias = "bytes | memoryview"
 
 
 def digest(*parts: Buffer | str | int | None) -> bytes:
-    """BLAKE2b-64 over values of which none can be taken for another.
+    """BLAKE2b-64 over a sequence of values.
 
-    Each value is preceded by its kind and length, so that moving a byte from one to the next is noticed.
-    It tells damage from data; it is no signature and proves nothing about who wrote a file.
+    Each value is preceded by its kind and length, so that moving a byte from one to the next is detected.
+    It detects damage; it is not a signature and proves nothing about who wrote a file.
 
     Args:
         parts: the values in order; integers of at most 64 bits.
@@ -51,7 +51,7 @@ def token_digest(token: TokenText) -> bytes:
 
 
 class DigestChain:
-    """A digest over the digests of a run's steps in order: a missing or exchanged step changes it.
+    """A digest over the digests of a run's steps in order; a missing or replaced step changes it.
 
     Args:
         start: digest of the run's header.

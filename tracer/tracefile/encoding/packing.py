@@ -1,4 +1,4 @@
-"""A step as the values of its row in the table ``step``, and back."""
+"""Encode a step as its row in the table ``step``, and decode it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PackedStep:
     Attributes:
         run: number of the run, from 1.
         step: number of the step, from 1.
-        tensors: how many tensors were saved.
+        tensors: number of saved tensors.
         head: the head's JSON, deflated where that is shorter.
         scores: columnar blob, None where there are no scores.
         modules: the same for module calls.
@@ -53,7 +53,7 @@ def pack_step(step: Step, tensors: int) -> PackedStep:
 
     Args:
         step: the step.
-        tensors: how many tensors are saved with it.
+        tensors: number of tensors saved with it.
 
     Raises:
         ValueError: its arrays do not fit each other, or it is too large to be stored.
@@ -73,7 +73,7 @@ def pack_step(step: Step, tensors: int) -> PackedStep:
 
 
 def unpack_step(packed: PackedStep) -> Step:
-    """Decode a step; layout and shapes are left for the caller to add.
+    """Decode a step, without its layout and call shapes, which the caller adds.
 
     Raises:
         ValueError: a blob is damaged.
@@ -92,7 +92,7 @@ def unpack_step(packed: PackedStep) -> Step:
 def _pack_head(head: StepHead) -> bytes:
     data = head.model_dump_json().encode()
     if len(data) > MAX_JSON:
-        raise ValueError(f"the facts of step {head.step} take {len(data)} bytes, more than a trace can hold")
+        raise ValueError(f"the head of step {head.step} takes {len(data)} bytes, more than a trace can hold")
     if len(data) < _DEFLATE_FROM:
         return data
     deflated = zlib.compress(data, 1)
@@ -111,7 +111,7 @@ def _inflate(data: bytes) -> bytes:
     try:
         text = inflater.decompress(data, MAX_JSON)
     except zlib.error:
-        raise ValueError("its facts cannot be unpacked") from None
+        raise ValueError("its head cannot be unpacked") from None
     if not inflater.eof or inflater.unused_data:
-        raise ValueError("its facts are cut off or too large")
+        raise ValueError("its head is cut off or too large")
     return text

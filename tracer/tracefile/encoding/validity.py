@@ -1,7 +1,7 @@
-"""What a reader may rely on beyond the types of the fields: records agree with each other.
+"""Checks beyond the types of the fields: that records are consistent with each other.
 
-The same checks guard writing and reading, so a file never holds a step that cannot be read back, and a
-program that lays out a step from any file meets no index out of range and no loop of absurd length.
+The same checks run before writing and after reading, so a file never holds a step that cannot be read back,
+and a reader of any file meets no index out of range and no loop of absurd length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tracer.schema.step import CallLayout, CallShape, Step, StepHead
 from tracer.schema.tensors import IntValues, TensorInfo
 
 MAX_POSITIONS = 1 << 24
-"""Most positions of a row, and most values of an integer tensor that are unfolded from arithmetic runs."""
+"""Most positions of a row, and most values of an integer tensor that arithmetic runs may stand for."""
 
 MAX_LAYERS = 100_000
 MAX_DIMENSIONS = 64
@@ -25,7 +25,7 @@ def check_header(header: RunHeader) -> None:
     """Check a header by itself.
 
     Raises:
-        ValueError: its facts contradict each other.
+        ValueError: it contradicts itself.
     """
     layers = header.model.layers
     _require(layers is None or 0 <= layers <= MAX_LAYERS, "the header has an impossible number of layers")
@@ -90,7 +90,7 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
 
 
 def _tensors(head: StepHead) -> Iterator[TensorInfo]:
-    """Every tensor that a head describes, but for the cache's."""
+    """Every tensor that a head describes, except those of the cache."""
     yield head.ids_before
     if head.ids_after is not None:
         yield head.ids_after

@@ -1,4 +1,4 @@
-"""Check a whole trace: every digest, every count, and that its tables tell the same story."""
+"""Check a whole trace: every digest, every count, and that its tables agree."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tracer.errors import TraceFileError
 from tracer.schema.run import RunEnd, RunStatus
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
-from tracer.tracefile.encoding.rows import plain_rows, step_facts
+from tracer.tracefile.encoding.plain_rows import plain_rows, step_columns
 from tracer.tracefile.reading.database import Database
-from tracer.tracefile.reading.reader import FileInfo, Recording
-from tracer.tracefile.reading.run_reading import RunReading
 from tracer.tracefile.reading.stamps import read_stamps
+from tracer.tracefile.reading.trace_file import FileInfo, TraceFile
+from tracer.tracefile.reading.trace_run import TraceRun
 
 MAX_PROBLEMS = 50
 _MAX_MISSING = 20
@@ -27,14 +27,14 @@ _SMALLEST = -(1 << 63)
 
 @dataclass(frozen=True)
 class RunReport:
-    """What was found of one run.
+    """The result of checking one run.
 
     Attributes:
         number: the run's number, from 1.
         status: how it ended, None if its end record is missing.
-        steps: recorded steps.
-        missing: numbers of steps that happened and are not there (the first twenty).
-        tensors: saved tensors.
+        steps: number of recorded steps.
+        missing: numbers of steps that happened and are not in the file (the first twenty).
+        tensors: number of saved tensors.
         tensor_bytes: bytes of their values.
     """
 
@@ -47,20 +47,20 @@ class RunReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the end record is there and no step is missing."""
+        """Whether the run has its end record and no step is missing."""
         return self.status is not None and not self.missing
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in a trace.
+    """The result of checking a trace.
 
     Attributes:
         path: the file.
         info: its size and versions.
-        runs: one report a run.
+        runs: one report per run.
         tokens: number of token texts.
-        problems: one line for each thing that is not as it was written (the first fifty).
+        problems: one line for each part that is not as it was written (the first fifty).
     """
 
     path: Path
@@ -71,7 +71,7 @@ class FileReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all that is in the file is as it was written; it may yet be incomplete."""
+        """Whether everything in the file is as it was written; it may still be incomplete."""
         return not self.problems
 
     @property
@@ -83,15 +83,15 @@ class FileReport:
 def check_file(path: str | os.PathLike[str]) -> FileReport:
     """Check a trace from beginning to end.
 
-    Takes time in proportion to the file's size, and memory for one step or tensor at a time.
+    Takes time proportional to the file's size, and memory for one step or tensor at a time.
 
     Args:
         path: the trace file.
 
     Raises:
-        TraceFileError: it cannot be read as a trace at all; lesser damage is a problem in the report.
+        TraceFileError: it cannot be read as a trace at all; other damage is a problem in the report.
     """
-    with Recording(path) as recording, contextlib.closing(Database(path)) as database:
+    with TraceFile(path) as recording, contextlib.closing(Database(path)) as database:
         problems = _Problems()
         with problems.collecting():
             for (found,) in database.rows("PRAGMA integrity_check(20)", (), str):
@@ -109,7 +109,7 @@ def check_file(path: str | os.PathLike[str]) -> FileReport:
 
 @dataclass
 class _Problems:
-    """The list of what is wrong."""
+    """The problems found so far."""
 
     found: list[str] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class _Problems:
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Note damage and go on behind it."""
+        """Record damage as a problem and continue after the block."""
         try:
             yield
         except TraceFileError as error:
@@ -135,12 +135,13 @@ class _RunCheck:
     Attributes:
         run: the run.
         database: the trace.
-        problems: where problems go.
+        problems: where problems are added.
         totals: rows found so far, by table.
+        tensors: tensors found so far.
         tensor_bytes: bytes of tensors found so far.
     """
 
-    run: RunReading
+    run: TraceRun
     database: Database
     problems: _Problems
     totals: Counter[str]
@@ -193,8 +194,8 @@ class _RunCheck:
         """Compare the plain columns with the records they were made from."""
         queries, key = self.database.queries, (self.run.number, step.number)
         where = f"of step {step.number} of run {self.run.number}"
-        if self.database.row(queries.step_facts, key) != step_facts(step.head):
-            self.problems.add(f"the plain columns {where} differ from its facts")
+        if self.database.row(queries.step_columns, key) != step_columns(step.head):
+            self.problems.add(f"the plain columns {where} differ from its head")
         for table, expected in plain_rows(step).items():
             self.totals[table] += len(expected)
             if list(self.database.rows(queries.plain[table], key)) != expected:
@@ -219,16 +220,16 @@ def _missing(numbers: Sequence[int], end: RunEnd | None) -> tuple[int, ...]:
 
 
 def _check_totals(database: Database, problems: _Problems, totals: Counter[str]) -> None:
-    """Find rows that belong to no step."""
+    """Report rows that belong to no step."""
     for table, statement in database.queries.totals.items():
         row = database.row(statement, (_SMALLEST,), int)
         surplus = (0 if row is None else int(row[0])) - totals[table]
-        # Rows of a step that could not be read have not been counted; that damage is listed already.
+        # Rows of a step that could not be read were not counted; that damage is reported already.
         if surplus and not problems.found:
             problems.add(f"table {table} has {surplus} rows that belong to no step")
 
 
-def _check_tokens(recording: Recording, problems: _Problems) -> int:
+def _check_tokens(recording: TraceFile, problems: _Problems) -> int:
     count = 0
     with problems.collecting():
         for token in recording.tokens:

@@ -1,7 +1,8 @@
-"""A trace opened for reading, and trusted no further than it has been checked.
+"""A trace opened for reading; nothing in it is trusted before it has been checked.
 
-A trace may come from anyone. SQLite is told to distrust it, its tables are compared with ours, every value
-is checked for its type, and a statement that runs longer than the file's size can explain is stopped.
+A trace may come from anyone. SQLite's own safeguards are switched on, the tables are compared with the
+expected ones, the type of every value is checked, and a statement that runs longer than the file's size
+explains is stopped.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from tracer.tracefile.format import APPLICATION_ID, MAX_BLOB, SCHEMA_VERSION
 from tracer.tracefile.reading.opening import connect_for_reading, ordinary_file
 from tracer.tracefile.reading.queries import VERSIONS, Queries
 
-Kind: TypeAlias = "type[int] | type[float] | type[str] | type[bytes] | tuple[type, ...]"
-OPTIONAL_INT: Kind = (int, NoneType)
-OPTIONAL_FLOAT: Kind = (float, int, NoneType)
-OPTIONAL_TEXT: Kind = (str, NoneType)
-OPTIONAL_BYTES: Kind = (bytes, NoneType)
+ColumnType: TypeAlias = "type[int] | type[float] | type[str] | type[bytes] | tuple[type, ...]"
+OPTIONAL_INT: ColumnType = (int, NoneType)
+OPTIONAL_FLOAT: ColumnType = (float, int, NoneType)
+OPTIONAL_TEXT: ColumnType = (str, NoneType)
+OPTIONAL_BYTES: ColumnType = (bytes, NoneType)
 
 _TICK = 100_000
-"""Virtual machine instructions between two looks at the clock of a statement."""
+"""Virtual machine instructions between two checks of how long a statement has run."""
 
 _ROW_OVERHEAD = 1 << 20
 
 _FREE_TICKS, _BYTES_A_TICK = 50, 20_000
 _FREE_ROWS, _BYTES_A_ROW = 1000, 4
-"""A row takes at least four bytes and some ten instructions; whoever finds more walks in circles."""
+"""A row takes at least four bytes and some ten instructions; more than that means a cycle in the tables."""
 
 
 class Database:
-    """A read-only connection to a trace that has the right identity, version and tables.
+    """A read-only connection to a trace with the right identity, version and tables.
 
     Args:
         path: the trace file.
@@ -65,7 +66,7 @@ class Database:
         self._connection.close()
 
     def rows(
-        self, statement: str, parameters: tuple[int | str, ...], *kinds: Kind
+        self, statement: str, parameters: tuple[int | str, ...], *kinds: ColumnType
     ) -> Iterator[tuple[Any, ...]]:
         """Run a statement and check the type of every value.
 
@@ -85,17 +86,19 @@ class Database:
             if row is None:
                 return
             if count > _FREE_ROWS + self.size // _BYTES_A_ROW and count > self._measure() // _BYTES_A_ROW:
-                raise self.damaged("its tables run in circles")
+                raise self.damaged("its tables contain a cycle")
             if kinds and not all(map(isinstance, row, kinds)):
                 raise self.damaged("a value has the wrong type")
             yield row
 
-    def row(self, statement: str, parameters: tuple[int | str, ...], *kinds: Kind) -> tuple[Any, ...] | None:
+    def row(
+        self, statement: str, parameters: tuple[int | str, ...], *kinds: ColumnType
+    ) -> tuple[Any, ...] | None:
         """The first row of a statement, None if there is none (see :meth:`rows`)."""
         return next(self.rows(statement, parameters, *kinds), None)
 
     def changes(self) -> int:
-        """A number that differs after another program has written to the file."""
+        """A number that changes when another program writes to the file."""
         found = self.row("PRAGMA data_version", (), int)
         return 0 if found is None else int(found[0])
 
@@ -135,11 +138,11 @@ class Database:
         if "not a database" in text or "encrypted" in text:
             return TraceFileError(f"{shown(self.path)} is not a trace file")
         if "interrupted" in text:
-            return self.damaged("its tables run in circles")
+            return self.damaged("its tables contain a cycle")
         return self.damaged(str(error))
 
     def _distrust(self) -> None:
-        """Switch off everything that a schema could make SQLite do, and bound what it allocates."""
+        """Disable everything that a schema could make SQLite do, and limit what it allocates."""
         self._connection.set_progress_handler(self._tick, _TICK)
         if hasattr(
             self._connection, "setlimit"
@@ -150,7 +153,7 @@ class Database:
                 self._connection.execute(f"PRAGMA {setting}").fetchall()
 
     def _tick(self) -> int:
-        """Non-zero stops the statement."""
+        """Called by SQLite; a non-zero result stops the statement."""
         self._ticks += 1
         if self._ticks <= _FREE_TICKS + self.size // _BYTES_A_TICK:
             return 0

@@ -1,4 +1,4 @@
-"""The KV cache at any step, put together from the slots that each step added."""
+"""The KV cache at any step, assembled from the slots that each step added."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from tracer.errors import UsageError
 from tracer.schema.tensors import ITEM_SIZES
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 
 Part = Literal["key", "value"]
 
 
 @dataclass(frozen=True)
-class CacheReading:
-    """Keys and values of every layer after a step; each is read when it is asked for.
+class TraceCache:
+    """Keys and values of every layer after a step; each is read when it is accessed.
 
     Attributes:
         step: number of the step.

@@ -1,4 +1,4 @@
-"""Find and open the file of a trace for reading, whatever state its writer left it in."""
+"""Find and open a trace file for reading, in whatever state its writer left it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from tracer.tracefile.format import APPLICATION_ID
 
 
 def ordinary_file(path: Path) -> tuple[Path, int]:
-    """Absolute path and size in bytes, log included."""
+    """Absolute path and size in bytes, write-ahead log included.
+
+    Raises:
+        TraceFileError: there is no such file, or it is no ordinary file, or cannot be read.
+    """
     try:
         path = path.absolute()
         status = path.stat()
@@ -35,14 +39,18 @@ def ordinary_file(path: Path) -> tuple[Path, int]:
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """Open a file, with the steps that a killed writer has left in the log beside it."""
+    """Open a file read-only, with the steps that a killed writer left in the log beside it.
+
+    Raises:
+        TraceFileError: it cannot be opened as a database.
+    """
     log = _log(path)
     if log.is_file():
         _merge_log(path)
     try:
         return _try_open(path, "mode=ro")
     except sqlite3.OperationalError:
-        pass  # tried in other ways below
+        pass  # opened another way below
     except (sqlite3.DatabaseError, UnicodeError):
         raise TraceFileError(f"{shown(path)} is not a trace file") from None
     if log.is_file():
@@ -51,8 +59,8 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
             "copy both files to a folder that can be written"
         )
     try:
-        # SQLite wants to write beside a file that was in use when it was copied; without a log there is
-        # nothing to be missed.
+        # SQLite needs to write beside a file that was in use when it was copied; without a log, nothing
+        # can be missing.
         return _try_open(path, "immutable=1")
     except (sqlite3.Error, UnicodeError) as error:
         raise TraceFileError(f"cannot read {shown(path)}: {reason(error)}") from None
@@ -73,8 +81,8 @@ def _try_open(path: Path, options: str) -> sqlite3.Connection:
 def _merge_log(path: Path) -> None:
     """Move what a killed writer left in the log into the main file.
 
-    Nothing happens where a writer or another reader is still at work, or where the folder is read-only:
-    then SQLite reads both files together.
+    Does nothing while a writer or another reader has the file open, or in a read-only folder: SQLite then
+    reads both files together.
     """
     with (
         contextlib.suppress(sqlite3.Error, UnicodeError),
@@ -86,7 +94,7 @@ def _merge_log(path: Path) -> None:
 
 
 def _address(path: Path, options: str) -> str:
-    """URI of an absolute path; the empty host keeps SQLite from taking ``//folder`` for one."""
+    """URI of an absolute path; with an empty host, SQLite does not take ``//folder`` for one."""
     return f"file://{quote(os.fsencode(path))}?{options}"
 
 

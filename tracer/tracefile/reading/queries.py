@@ -1,7 +1,7 @@
 """The SELECT statements that read a trace, per schema version.
 
-A later version that moves or renames something adds its own set here, and the sets of older versions go on
-delivering the columns that the reader expects. Blobs whose meaning changes get their decoder beside them.
+A later version that moves or renames something adds its own set here; the sets of older versions keep
+returning the columns that the reader expects. A blob whose meaning changes gets its own decoder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tracer.tracefile.format import TABLES
+from tracer.tracefile.format import CREATE_TABLES
 
 _PLAIN = {
     "choice": "SELECT * FROM choice WHERE run = ? AND step = ? ORDER BY row",
@@ -30,15 +30,15 @@ _TOTALS = {
 
 @dataclass(frozen=True)
 class Queries:
-    """Statements of one schema version; each says which columns it delivers.
+    """Statements of one schema version; each names the columns that it returns.
 
     Attributes:
-        tables: the tables that a file of this version has, with the statements that made them.
-        plain: rows of a step in each of the tables that repeat what its blobs say.
+        tables: the tables of a file of this version, with the statements that created them.
+        plain: rows of a step in each of the tables that repeat the contents of its blobs.
         totals: number of rows of a table from a run on.
     """
 
-    tables: Mapping[str, str] = field(default_factory=lambda: TABLES)
+    tables: Mapping[str, str] = field(default_factory=lambda: CREATE_TABLES)
     meta: str = "SELECT value FROM meta WHERE key = ?"
     runs: str = "SELECT run FROM run WHERE run >= 1 ORDER BY run"
     header: str = "SELECT header, header_digest FROM run WHERE run = ?"
@@ -55,7 +55,7 @@ class Queries:
         "FROM step WHERE run = ? AND step = ?"
     )
     step: str = "SELECT tensors, digest, head, scores, modules, cache FROM step WHERE run = ? AND step = ?"
-    step_facts: str = (
+    step_columns: str = (
         "SELECT seconds, forward_seconds, sequence_length, cache_length FROM step WHERE run = ? AND step = ?"
     )
     tensor_names: str = "SELECT name FROM tensor WHERE run = ? AND step = ? AND part = 0 ORDER BY name"

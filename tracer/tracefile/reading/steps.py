@@ -1,4 +1,4 @@
-"""The steps of a run as a sequence that reads each step when it is asked for."""
+"""The steps of a run as a sequence that reads each step when it is accessed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tracer.tracefile.reading.database import OPTIONAL_BYTES, OPTIONAL_INT, Data
 class StepSequence(Sequence[Step]):
     """Steps of one run, by index from 0; :meth:`number` takes the step's own number.
 
-    Reading a step takes the same time wherever it stands, and nothing of it is kept.
+    Reading a step takes the same time for every index; steps are not cached.
 
     Args:
         database: where they are.
@@ -68,7 +68,7 @@ class StepSequence(Sequence[Step]):
         return self._numbers
 
     def number(self, number: int) -> Step:
-        """The step of a number, from 1.
+        """A step by its number, from 1.
 
         Raises:
             KeyError: there is no such step.
@@ -113,7 +113,7 @@ class StepSequence(Sequence[Step]):
         return PackedStep(self._run, number, tensors, head, scores, modules, cache), stored
 
     def _listed(self, number: int) -> Step:
-        """A step that the table lists; not to find it is damage, not a wrong question."""
+        """A step that the table lists; if it is missing, the file is damaged."""
         try:
             return self.number(number)
         except KeyError:

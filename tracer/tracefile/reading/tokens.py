@@ -1,4 +1,4 @@
-"""Token texts of a trace, looked up when they are asked for."""
+"""Token texts of a trace, read when they are looked up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TokenTable(Mapping[int, TokenText]):
 
     def __iter__(self) -> Iterator[int]:
         for (token,) in self._database.rows(self._database.queries.token_ids, (), int):
-            # What is listed can also be looked up, or else the table is damaged.
+            # A listed token that cannot be looked up means that the table is damaged.
             if token not in self:
                 raise self._database.damaged(f"the text of token {token} is missing")
             yield token

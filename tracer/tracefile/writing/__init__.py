@@ -1,1 +1,1 @@
-"""Writing a trace file, one transaction a step."""
+"""Writing a trace file, one transaction per step."""

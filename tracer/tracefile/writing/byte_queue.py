@@ -6,44 +6,44 @@ import threading
 import time
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
 
-class ByteQueue(Generic[T]):
-    """First in, first out; what waits or is being worked on never exceeds a number of bytes.
+class ByteQueue(Generic[_Item]):
+    """A FIFO queue whose items, waiting or in progress, never exceed a number of bytes.
 
-    An item that alone is larger than the bound passes when nothing else is under way. The consumer takes
-    items in batches: work that comes in small pieces between those of another thread finds the processor's
-    caches cold each time, and costs two to three times as much.
+    An item that alone is larger than the bound is accepted when the queue is empty. The consumer takes items
+    in batches: small pieces of work between those of another thread find the processor's caches cold each
+    time, and cost two to three times as much.
 
     Args:
         max_bytes: the bound.
-        linger: seconds that the consumer waits for a batch to grow; it does not when a producer waits, says
-            that an item is urgent, or has put a quarter of the bound.
+        linger: seconds that the consumer waits for a batch to grow; it does not wait while a producer does,
+            for an urgent item, or once a quarter of the bound is in use.
     """
 
     def __init__(self, max_bytes: int, linger: float = 0.0) -> None:
         self.max_bytes = max_bytes
         self._linger = linger
         self._urgent = False
-        self._items: list[tuple[T, int]] = []
+        self._items: list[tuple[_Item, int]] = []
         self._changed = threading.Condition()
         self._bytes = 0
         self._unfinished = 0
         self.peak_bytes = 0
-        """Largest number of bytes that was under way at once."""
+        """Largest number of bytes in use at once."""
         self.waits = 0
-        """How often :meth:`put` had to wait."""
+        """Number of times :meth:`put` had to wait."""
         self.wait_seconds = 0.0
-        """How long it waited in all."""
+        """Seconds that it waited in total."""
 
-    def put(self, item: T, nbytes: int, *, urgent: bool = False) -> None:
-        """Append an item, waiting while it does not fit.
+    def put(self, item: _Item, nbytes: int, *, urgent: bool = False) -> None:
+        """Append an item; waits while it does not fit.
 
         Args:
             item: the item.
-            nbytes: the memory that it holds on to.
-            urgent: take it at once, and all before it.
+            nbytes: the memory that it holds.
+            urgent: whether the consumer takes it at once, with all items before it.
         """
         with self._changed:
             if not self._fits(nbytes):
@@ -56,8 +56,8 @@ class ByteQueue(Generic[T]):
             if self._urgent or len(self._items) == 1:
                 self._changed.notify_all()
 
-    def take(self) -> list[tuple[T, int]]:
-        """Take all items, waiting for one; their bytes count until :meth:`done` was told of each."""
+    def take(self) -> list[tuple[_Item, int]]:
+        """Take all items; waits for the first. Their bytes are in use until :meth:`done` for each."""
         with self._changed:
             while not self._items:
                 self._changed.wait()
@@ -67,10 +67,10 @@ class ByteQueue(Generic[T]):
             return items
 
     def done(self, nbytes: int) -> None:
-        """Say that an item and its memory are gone.
+        """Report that an item is done and its memory released.
 
         Args:
-            nbytes: what it was put with.
+            nbytes: its bytes, as passed to :meth:`put`.
         """
         with self._changed:
             self._bytes -= nbytes
@@ -78,14 +78,14 @@ class ByteQueue(Generic[T]):
             self._changed.notify_all()
 
     def join(self) -> None:
-        """Wait until every item has been taken and is done."""
+        """Wait until every item is done."""
         with self._changed:
             while self._unfinished:
                 self._hurry()
                 self._changed.wait()
 
     def _fits(self, nbytes: int) -> bool:
-        # What weighs nothing always passes, so that closing a full queue never waits.
+        # An item without bytes is always accepted, so that closing a full queue never waits.
         return not nbytes or not self._unfinished or self._bytes + nbytes <= self.max_bytes
 
     def _wait_for_room(self, nbytes: int) -> None:

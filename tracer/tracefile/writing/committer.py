@@ -1,7 +1,7 @@
-"""Build, commit, tell: what the writer's thread does with each thing that it is handed.
+"""Build, commit, notify: what the writer's thread does with each job.
 
-Whatever goes wrong here stays here. A step that cannot be built or is contradictory is replaced or left
-out; a file that cannot be written any more ends the writing but not the telling.
+No fault leaves this module. A step that cannot be built or contradicts itself is replaced or dropped; once
+the file cannot be written any more, writing ends, but listeners are still notified.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _MAX_ERRORS = 100
 
 
 class Committer:
-    """Commits what it is given and tells the listeners; used by one thread.
+    """Commits headers, steps and end records, then notifies the listeners; used by one thread.
 
     Args:
         writer: the new trace.
         listeners: called after each commit, in order.
         on_build_error: makes a replacement for a step that could not be built or written.
-        max_trace_bytes: leave saved tensors out from where they would make the trace larger than this.
+        max_trace_bytes: size of the trace beyond which saved tensors are skipped.
 
     Attributes:
-        failure: why nothing more is being written, None while all is well.
+        failure: why nothing more is written; None without a failure.
         dropped: steps that happened and are not in the trace.
-        build_errors: faults in making records, as one line each (the first hundred).
+        build_errors: faults in building records, as one line each (the first hundred).
         listener_errors: exceptions of listeners, as one line each (the first hundred).
-        tensors_stopped_at: first step of the current run whose tensors were left out.
+        tensors_stopped_at: first step of the current run whose tensors were skipped.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Committer:
         self.tensors_stopped_at: int | None = None
 
     def begin(self, number: int, header: RunHeader, build_tokens: Callable[[], Sequence[TokenText]]) -> None:
-        """Commit and tell the header of a run."""
+        """Commit the header of a run and notify the listeners."""
         self.tensors_stopped_at = None
         tokens: Sequence[TokenText] = ()
         with _noting(self.build_errors, "texts of the prompt: "):
@@ -66,10 +66,10 @@ class Committer:
         if self.failure is None:
             with self.failing("the header could not be written"):
                 self._writer.begin_run(header, tokens)
-        self._tell("on_run", lambda listener: listener.on_run(number, header, self._texts))
+        self._notify("on_run", lambda listener: listener.on_run(number, header, self._texts))
 
     def record(self, job: Job) -> None:
-        """Build, commit and tell a step."""
+        """Build and commit a step and notify the listeners."""
         try:
             write: StepWrite | None = job.build()
         except Exception as error:  # noqa: BLE001 - any fault in recording is recorded, none is raised
@@ -84,17 +84,17 @@ class Committer:
             self.dropped += 1
         if write is not None:
             step = write.step
-            self._tell("on_step", lambda listener: listener.on_step(step, self._texts))
+            self._notify("on_step", lambda listener: listener.on_step(step, self._texts))
 
     def end(self, run: int, build_end: Callable[[], EndWrite]) -> None:
-        """Build, commit and tell the end of a run."""
+        """Build and commit the end record of a run and notify the listeners."""
         write = build_end()
         self._learn(write.new_tokens)
         if self.failure is None:
             with self.failing("the end could not be written"):
-                # All of them: those that came with a step that was left out are not in the file yet.
+                # All tokens: those of a dropped step are not in the file yet.
                 self._writer.end_run(run, write.end, tuple(self._tokens.values()))
-        self._tell("on_end", lambda listener: listener.on_end(write.end))
+        self._notify("on_end", lambda listener: listener.on_end(write.end))
 
     def close(self) -> None:
         """Close the file."""
@@ -102,10 +102,10 @@ class Committer:
             self._writer.close()
 
     def _write(self, job: Job, write: StepWrite) -> StepWrite | None:
-        """Commit a step, or else its replacement.
+        """Commit a step, or its replacement if that fails.
 
         Returns:
-            What was committed, or would have been if the recorder had not failed; None if nothing was.
+            What was committed, or would have been without the recorder's failure; None if nothing was.
         """
         write = self._within_limit(write)
         fault = self._commit(write)
@@ -122,7 +122,11 @@ class Committer:
         return None
 
     def _commit(self, write: StepWrite) -> Exception | None:
-        """Write a step; what is wrong with it, None if nothing is."""
+        """Write a step.
+
+        Returns:
+            What is wrong with the step; None if nothing is, or if the file itself failed.
+        """
         try:
             self._writer.write_step(write.step, write.new_tokens, write.tensors)
         except TraceGenerateError as error:
@@ -154,17 +158,17 @@ class Committer:
     def _learn(self, tokens: Sequence[TokenText]) -> None:
         self._tokens.update((token.id, token) for token in tokens)
 
-    def _tell(self, event: str, call: Callable[[Listener], None]) -> None:
+    def _notify(self, event: str, call: Callable[[Listener], None]) -> None:
         for listener in self._listeners:
             with _noting(self.listener_errors, f"{type(listener).__name__}.{event}: "):
                 call(listener)
 
     @contextlib.contextmanager
     def failing(self, what: str) -> Iterator[None]:
-        """Turn any exception into the recorder's failure: the thread must live on to empty the queue.
+        """Turn any exception into the recorder's failure: the thread must survive to empty the queue.
 
         Args:
-            what: what happened, for an exception that nobody foresaw.
+            what: what failed, for the message about an unexpected exception.
         """
         try:
             yield
@@ -178,7 +182,7 @@ class Committer:
 
 @contextlib.contextmanager
 def _noting(errors: list[str], what: str) -> Iterator[None]:
-    """Note an exception and go on: neither a display nor a text must cost a record."""
+    """Record an exception and continue: neither a listener nor a token text must cost a step."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - see above

@@ -1,4 +1,4 @@
-"""Create the file of a new trace without ever losing an old one."""
+"""Create the file of a new trace without losing an old one on failure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tracer.errors import OutputError
 from tracer.messages import shown
 from tracer.output_files import check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
-from tracer.tracefile.format import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, SCHEMA_VERSION
 from tracer.version import __version__
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database while it is in use or after a crash."""
+"""Suffixes of the files that SQLite keeps beside a database in use or after a crash."""
 
 
 def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
@@ -27,8 +27,8 @@ def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
     An old file is replaced only after the new one has been written beside it.
 
     Args:
-        path: where to.
-        force: replace an existing file.
+        path: the file to create.
+        force: whether to replace an existing file.
 
     Raises:
         OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
@@ -43,7 +43,7 @@ def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
 
 
 def _build_new(path: Path) -> None:
-    # Reserving the name exclusively decides between two programs that start at once.
+    # Creating the file exclusively decides between two programs that start at once.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
     try:
         _remove_side_files(path)
@@ -62,7 +62,7 @@ def _replace(path: Path) -> None:
     try:
         _build(fresh)
         _settle_old(target)
-        # Before the swap: an old log beside a new database would be taken for its own.
+        # Before the replacement: SQLite would take an old log beside a new database for its own.
         _remove_side_files(target)
         fresh.replace(target)
     except BaseException:
@@ -73,7 +73,7 @@ def _replace(path: Path) -> None:
 
 
 def _settle_old(path: Path) -> None:
-    """Fold an old trace's log into it, which also shows whether another program has it open.
+    """Merge an old trace's log into it, which also shows whether another program has it open.
 
     Raises:
         OutputError: it is in use.
@@ -95,9 +95,9 @@ def _settle_old(path: Path) -> None:
 
 
 def _build(path: Path) -> None:
-    """Write an empty trace, complete in the main file: a kill from here on leaves a readable trace.
+    """Write an empty trace entirely into the main file: from here on, a kill leaves a readable trace.
 
-    Nothing waits for the disk here; changing to a log does, right after (:func:`_open_for_writing`).
+    This does not wait for the disk; switching to a log right afterwards does (:func:`_open_for_writing`).
     """
     columns = {
         name: [[column, letters] for column, _, letters in kind.columns]
@@ -117,7 +117,7 @@ def _build(path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        for statement in TABLES.values():
+        for statement in CREATE_TABLES.values():
             connection.execute(statement)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         connection.execute("COMMIT")
@@ -129,7 +129,7 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
     # The thread that writes is not the one that opens; only one of them uses the connection at a time.
     connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:
-        # A log beside the file lets readers read meanwhile. Where a file system cannot do that (some
+        # A write-ahead log lets readers read meanwhile. On a file system without support for it (some
         # network folders), SQLite keeps its rollback journal, which is as safe against a kill.
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         # Survives a kill at any moment; after a power cut the last steps may be missing, nothing is torn.

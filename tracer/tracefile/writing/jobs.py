@@ -1,4 +1,4 @@
-"""What a generation hands to the recorder, and who is told about it."""
+"""What a generation passes to the recorder, and the interface of its listeners."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Protocol
 
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 
 
 @dataclass(frozen=True)
 class StepWrite:
-    """All that is written for a step.
+    """Everything that is written for a step.
 
     Attributes:
         step: the step.
         new_tokens: texts of tokens that the trace may not have yet.
-        tensors: values to keep, by name.
+        tensors: tensors to save, by name.
     """
 
     step: Step
@@ -28,7 +28,7 @@ class StepWrite:
 
 @dataclass(frozen=True)
 class EndWrite:
-    """All that is written at the end of a run.
+    """Everything that is written at the end of a run.
 
     Attributes:
         end: the end record.
@@ -40,18 +40,18 @@ class EndWrite:
 
 
 class Job(Protocol):
-    """What a generation hands over for one step."""
+    """What a generation passes on for one step."""
 
     @property
     def nbytes(self) -> int:
-        """Memory that the job holds on to, in bytes."""
+        """Memory that the job holds, in bytes."""
 
     def build(self) -> StepWrite:
-        """Make the records; called once, on the writer's thread."""
+        """Build the records; called once, on the writer's thread."""
 
 
 class Listener(Protocol):
-    """Someone who follows a run; called on the writer's thread, after the commit."""
+    """Follows a run; called on the writer's thread, after each commit."""
 
     def on_run(self, number: int, header: RunHeader, tokens: Mapping[int, TokenText]) -> None:
         """A run has begun; ``tokens`` are the texts known so far, those of the prompt among them."""
@@ -60,8 +60,8 @@ class Listener(Protocol):
         """A step has been recorded; ``tokens`` are all texts known so far."""
 
     def on_end(self, end: RunEnd) -> None:
-        """The run is over."""
+        """The run has ended."""
 
 
 BuildErrorHook = Callable[[Job, Exception], "StepWrite | None"]
-"""Makes a replacement for a step that could not be built or written; None leaves the step out."""
+"""Builds a replacement for a step that could not be built or written; None drops the step."""

@@ -1,4 +1,4 @@
-"""A run while it is being written: which of its parts the file has already."""
+"""A run while it is being written: which of its interned records are in the file already."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tracer.schema.step import CallLayout, CallShape, Step
 from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.validity import check_call_shape
 
-T = TypeVar("T", CallLayout, CallShape)
+_Interned = TypeVar("_Interned", CallLayout, CallShape)
 
 
-class Interned(Generic[T]):
+class Interned(Generic[_Interned]):
     """Records of one kind that steps refer to by number, each stored once.
 
-    Many are of one step only, so those that the last step did not have are remembered by their hash.
+    Many occur in a single step only, so records that are not in the last step are kept as their hash alone.
 
     Args:
         what: the kind, for messages.
@@ -26,17 +26,17 @@ class Interned(Generic[T]):
     def __init__(self, what: str) -> None:
         self._what = what
         self._hashes: dict[int, int] = {}
-        self._last: Mapping[int, T] = {}
+        self._last: Mapping[int, _Interned] = {}
 
-    def new(self, numbers: Iterable[int], described: Mapping[int, T | None]) -> dict[int, T]:
-        """What is behind the numbers and has to be stored.
+    def new(self, numbers: Iterable[int], described: Mapping[int, _Interned | None]) -> dict[int, _Interned]:
+        """The records that a step refers to and that are not stored yet.
 
         Args:
-            numbers: what a step refers to.
+            numbers: numbers that the step refers to.
             described: records by number; those that are stored already may be missing.
 
         Raises:
-            ValueError: nobody has described a record, or its number meant another one before.
+            ValueError: a record is missing, or its number stood for another one before.
         """
         found = {}
         for number in numbers:
@@ -49,8 +49,8 @@ class Interned(Generic[T]):
                 raise ValueError(f"{self._what} {number} was another one before")
         return found
 
-    def add(self, found: Mapping[int, T], described: Mapping[int, T | None]) -> None:
-        """Take note that a step is stored.
+    def add(self, found: Mapping[int, _Interned], described: Mapping[int, _Interned | None]) -> None:
+        """Record that a step is stored.
 
         Args:
             found: what :meth:`new` gave.
@@ -62,7 +62,7 @@ class Interned(Generic[T]):
 
 @dataclass
 class OpenRun:
-    """What the writer remembers of a run.
+    """What the writer keeps of a run in progress.
 
     Attributes:
         header: the run's header.
@@ -95,7 +95,7 @@ class OpenRun:
     def add(
         self, step: Step, digest: bytes, layouts: Mapping[int, CallLayout], shapes: Mapping[int, CallShape]
     ) -> None:
-        """Take note that a step is stored.
+        """Record that a step is stored.
 
         Args:
             step: the step.

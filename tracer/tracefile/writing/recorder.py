@@ -1,8 +1,8 @@
-"""Write a trace on a thread of its own, beside the generation, and never in its way.
+"""Write a trace on a background thread, so that the generation does not wait for it.
 
-The generation hands over jobs: what it has copied of a step, and how to make records of it. The thread
-builds the records, commits them and then tells the listeners. Whatever goes wrong there stays there: it is
-kept for the end of the run, and the generation goes on.
+The generation passes on jobs: the copied data of a step, and how to build records from it. The thread builds
+the records, commits them and then notifies the listeners. Faults there do not reach the generation; they are
+kept for the end of the run.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tracer.tracefile.writing.writer import TraceWriter
 DEFAULT_QUEUE_BYTES = 64 << 20
 
 LINGER = 1.0
-"""Seconds that steps may wait for more of them before they are written; each has its own transaction."""
+"""Seconds that steps may wait for more steps before they are written; each has its own transaction."""
 
 LINGER_WATCHED = 0.25
-"""The same while somebody listens, who wants to see the steps as they happen."""
+"""The same with listeners, which display the steps as they happen."""
 
 
 class Recorder:
-    """Builds and writes on a background thread.
+    """Builds and writes records on a background thread.
 
     Args:
         writer: the new trace; the recorder closes it.
-        max_queue_bytes: most memory that waiting jobs may hold; :meth:`put` waits when it is used up.
+        max_queue_bytes: most memory that waiting jobs may hold; :meth:`put` waits when it is exhausted.
         listeners: called after each commit, in order.
-        on_build_error: makes a replacement for a step that could not be built.
-        max_trace_bytes: leave saved tensors out from where they would make the trace larger than this.
+        on_build_error: builds a replacement for a step that could not be built.
+        max_trace_bytes: size of the trace beyond which saved tensors are skipped.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Recorder:
         self._finished = threading.Event()
         self._thread = _background_thread(self._work)
         self._thread.start()
-        # A program that ends without close() still gets what it recorded.
+        # A program that exits without close() still gets everything that it recorded.
         atexit.register(self.close)
 
     def __enter__(self) -> Recorder:
@@ -72,17 +72,17 @@ class Recorder:
 
     @property
     def failure(self) -> TraceGenerateError | None:
-        """Why nothing more is being written, None while all is well."""
+        """Why nothing more is written; None without a failure."""
         return self._committer.failure
 
     @property
     def dropped(self) -> int:
-        """Steps that are not in the trace though they happened."""
+        """Number of steps that happened and are not in the trace."""
         return self._committer.dropped
 
     @property
     def build_errors(self) -> tuple[str, ...]:
-        """Faults in making records, as one line each (the first hundred)."""
+        """Faults in building records, as one line each (the first hundred)."""
         return tuple(self._committer.build_errors)
 
     @property
@@ -92,22 +92,22 @@ class Recorder:
 
     @property
     def tensors_stopped_at(self) -> int | None:
-        """First step of the current run whose tensors were left out for ``max_trace_bytes``."""
+        """First step of the current run whose tensors were skipped for ``max_trace_bytes``."""
         return self._committer.tensors_stopped_at
 
     @property
     def queue_peak_bytes(self) -> int:
-        """Largest amount that was waiting or being written at once."""
+        """Largest number of bytes that waited or were being written at once."""
         return self._queue.peak_bytes
 
     @property
     def queue_waits(self) -> int:
-        """How often the generation had to wait for the writer."""
+        """Number of times the generation had to wait for the writer."""
         return self._queue.waits
 
     @property
     def queue_wait_seconds(self) -> float:
-        """How long it waited in all."""
+        """Seconds that it waited in total."""
         return self._queue.wait_seconds
 
     def begin_run(self, header: RunHeader, build_tokens: Callable[[], Sequence[TokenText]] = tuple) -> int:
@@ -125,10 +125,10 @@ class Recorder:
         return self._run
 
     def put(self, job: Job) -> None:
-        """Hand over a step; waits while the queue is full.
+        """Pass on a step; waits while the queue is full.
 
         Args:
-            job: what has been copied of the step.
+            job: the copied data of the step.
         """
         self._submit(partial(self._committer.record, job), job.nbytes)
 
@@ -136,12 +136,12 @@ class Recorder:
         """End the current run.
 
         Args:
-            build_end: makes the end record, on the writer's thread and after all steps.
+            build_end: builds the end record, on the writer's thread and after all steps.
         """
         self._submit(partial(self._committer.end, self._run, build_end), 0, urgent=True)
 
     def flush(self) -> None:
-        """Wait until all that was handed over has been written and listeners have been told."""
+        """Wait until everything passed on so far is written and the listeners are notified."""
         if threading.current_thread() is not self._thread:
             self._queue.join()
 
@@ -155,7 +155,7 @@ class Recorder:
         self._closed = True
         atexit.unregister(self.close)
         self._queue.put(self._finish, 0, urgent=True)
-        # Not Thread.join(): interrupted once, it takes the thread for dead.
+        # Not Thread.join(): once interrupted, it considers the thread dead.
         try:
             self._finished.wait()
         except KeyboardInterrupt:
@@ -167,19 +167,19 @@ class Recorder:
             self._queue.put(action, nbytes, urgent=urgent)
 
     def _work(self) -> None:
-        """The thread's life."""
+        """Process batches until the file is closed; the target of the thread."""
         while not self._finished.is_set():
             batch = deque(self._queue.take())
             while batch:
                 action, nbytes = batch.popleft()
                 with self._committer.failing("a defect in recording"):
                     action()
-                # Gives the job's memory back before its bytes are.
+                # Releases the memory of the job before its bytes are returned to the queue.
                 del action
                 self._queue.done(nbytes)
 
     def _finish(self) -> None:
-        """The thread's last act."""
+        """Close the file and let the thread end."""
         try:
             self._committer.close()
         finally:
@@ -188,8 +188,8 @@ class Recorder:
 
 def _background_thread(target: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=target, name="trace-writer", daemon=True)
-    # A debugger that stops the generation would stop this thread too, and with it the display of the very
-    # step that is being looked at. These two attributes are what pydevd looks for.
+    # A debugger that halts the generation would halt this thread too, and with it the display of the current
+    # step. These two attributes exempt a thread from pydevd.
     thread.pydev_do_not_trace = True  # type: ignore[attr-defined]
     thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
     return thread

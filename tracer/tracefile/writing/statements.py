@@ -13,11 +13,11 @@ from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import digest, token_digest
 from tracer.tracefile.encoding.packing import PackedStep
-from tracer.tracefile.encoding.rows import Value, plain_rows, step_facts
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.plain_rows import SqlValue, plain_rows, step_columns
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.format import MAX_JSON, TENSOR_PART
 
-_BYTES_A_STATEMENT = 1 << 20  # SQLite copies what it is given
+_BYTES_A_STATEMENT = 1 << 20  # SQLite copies its parameters
 
 _ROWS_A_STATEMENT = 64  # times at most 12 columns stays below the 999 variables of older SQLite versions
 
@@ -47,7 +47,7 @@ def insert_interned(
     run: int,
     records: Mapping[int, Record],
 ) -> None:
-    """Store records that steps refer to by number."""
+    """Store interned records, to which steps refer by number."""
     texts = {number: record_text(record) for number, record in records.items()}
     rows = [(run, number, text, digest(run, number, text)) for number, text in texts.items()]
     _insert_rows(connection, table, rows)
@@ -56,7 +56,7 @@ def insert_interned(
 def insert_step(connection: sqlite3.Connection, step: Step, packed: PackedStep, step_digest: bytes) -> None:
     """Store a step and its plain rows."""
     row = (
-        *(packed.run, packed.step, *step_facts(step.head), packed.tensors, step_digest),
+        *(packed.run, packed.step, *step_columns(step.head), packed.tensors, step_digest),
         *(packed.head, packed.scores, packed.modules, packed.cache),
     )
     connection.execute(_insertion("step", len(row), 1), row)
@@ -68,7 +68,7 @@ def insert_tensors(
     connection: sqlite3.Connection, run: int, step: int, tensors: Mapping[str, SavedTensor]
 ) -> None:
     """Store tensors in parts."""
-    rows: list[Sequence[Value | memoryview | bytes]] = []
+    rows: list[Sequence[SqlValue | memoryview | bytes]] = []
     size = 0
     for name, tensor in tensors.items():
         shape = json.dumps(tensor.shape)
@@ -83,9 +83,9 @@ def insert_tensors(
 
 
 def _insert_rows(
-    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[Value | memoryview | bytes]]
+    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[SqlValue | memoryview | bytes]]
 ) -> None:
-    # Few statements for many rows: each one gives up the interpreter lock and has to win it back.
+    # Few statements for many rows: each one releases the interpreter lock and has to reacquire it.
     for start in range(0, len(rows), _ROWS_A_STATEMENT):
         some = rows[start : start + _ROWS_A_STATEMENT]
         statement = _insertion(table, len(some[0]), len(some))

@@ -1,4 +1,4 @@
-"""Write a trace: a transaction per step, so that a kill at any moment loses nothing that was committed."""
+"""Write a trace, one transaction per step: a kill at any moment loses nothing that was committed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain, digest
 from tracer.tracefile.encoding.packing import pack_step
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_header, check_step
 from tracer.tracefile.writing.creation import create_database
 from tracer.tracefile.writing.open_run import OpenRun
@@ -37,7 +37,7 @@ class TraceWriter:
 
     Args:
         path: the file to create.
-        force: replace an existing file.
+        force: whether to replace an existing file.
 
     Raises:
         OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
@@ -67,7 +67,7 @@ class TraceWriter:
 
     @property
     def begun(self) -> int:
-        """How many runs have begun; the next one's number is one more."""
+        """Number of runs begun so far, which is the number of the last one."""
         return self._begun
 
     def begin_run(self, header: RunHeader, new_tokens: Sequence[TokenText] = ()) -> int:
@@ -78,7 +78,7 @@ class TraceWriter:
             new_tokens: texts of the prompt's tokens; those that the file has already are skipped.
 
         Returns:
-            Its number, from 1: what ``run`` of its steps has to be.
+            The run's number, from 1, which its steps have to carry.
 
         Raises:
             IncompleteTraceError: the file cannot be written any more.
@@ -105,12 +105,12 @@ class TraceWriter:
         new_tokens: Sequence[TokenText] = (),
         tensors: Mapping[str, SavedTensor] = NO_TENSORS,
     ) -> None:
-        """Add a step and what comes with it in one transaction.
+        """Add a step with its tokens and tensors in one transaction.
 
         Args:
-            step: the step; its numbers rise within a run.
+            step: the step; numbers rise within a run.
             new_tokens: texts of tokens; those that the file has already are skipped.
-            tensors: values to keep, by name.
+            tensors: tensors to save, by name.
 
         Raises:
             IncompleteTraceError: the disk is full or the file is gone; all earlier steps are kept.
@@ -153,9 +153,9 @@ class TraceWriter:
         del self._runs[run]
 
     def close(self) -> None:
-        """Turn the database and its log into one plain file; safe to call twice.
+        """Merge the log into the database and close it; safe to call twice.
 
-        While another program has the trace open, the log stays beside it until it is opened again.
+        If another program has the trace open, the log stays beside it until it is opened again.
 
         Raises:
             IncompleteTraceError: the disk is full or the file is gone; all written steps are kept.
@@ -184,13 +184,13 @@ class TraceWriter:
         return {token.id: token for token in tokens if token.id not in self._tokens}
 
     def _check_still_there(self) -> None:
-        # An open file can be written long after it was deleted, and nobody would ever find the steps.
+        # An open file can be written even after it was deleted, and the steps would be lost.
         if _identity(self.path) != self._identity:
             raise IncompleteTraceError(f"{shown(self.path)} was deleted or replaced while it was written")
 
     @contextlib.contextmanager
     def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
-        """All or nothing.
+        """A transaction that is rolled back on any exception.
 
         Args:
             what: what is being written, for the error message.
@@ -214,7 +214,7 @@ class TraceWriter:
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    """Path that stays right when the program changes its directory before the trace is closed."""
+    """Absolute path, which stays valid when the program changes its working directory."""
     try:
         return Path.cwd() / path
     except OSError:

@@ -1,1 +1,1 @@
-"""The summary of scores, compiled."""
+"""The score summary, compiled."""

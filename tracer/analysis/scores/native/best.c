@@ -4,14 +4,14 @@
 
 #include "blocks.h"
 
-/* The best so far, as a heap: the worst of them is the first. */
+/* The best scores so far, as a heap whose root is the worst of them. */
 typedef struct {
     const float *scores;
     int32_t *indices;
     size_t count;
 } Heap;
 
-/* Equal scores are the better the earlier they come. */
+/* Of equal scores the earlier one is better. */
 static int is_worse(const Heap *heap, size_t one, size_t other)
 {
     int32_t first = heap->indices[one], second = heap->indices[other];

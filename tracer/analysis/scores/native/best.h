@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Find the indices of the highest scores, in no order; of equal scores those that come first.
+/* Write the indices of the highest scores, unordered; of equal scores those that come first.
  *
- * NaN scores and removed ones (minus infinity) are left out.
+ * NaN scores and removed ones (minus infinity) are skipped. most is at least 1.
  *
- * Returns how many there are, at most most, which is at least 1; that many are written.
+ * Returns the number of indices written, at most most.
  */
 size_t find_best(const float *scores, size_t count, size_t most, int32_t *into);
 

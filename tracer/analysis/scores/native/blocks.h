@@ -1,4 +1,4 @@
-/* Scores of a vocabulary in blocks of one size, whose loops compilers turn into vector instructions. */
+/* Scores of a vocabulary in blocks of fixed size, so that compilers vectorise the loops. */
 
 #ifndef ANALYSIS_NATIVE_BLOCKS_H
 #define ANALYSIS_NATIVE_BLOCKS_H
@@ -10,8 +10,8 @@
 #define BLOCK 64
 #define LANES 16 /* independent values of a reduction */
 
-/* Compile a function a second time for processors with wider vectors, and take that form where they are; the
- * values are the same, since neither form contracts operations. */
+/* Compile a function a second time for processors with wider vectors, chosen at run time; the values are the
+ * same, since neither version contracts operations. */
 #if defined(__has_attribute) && defined(__x86_64__) && defined(__gnu_linux__)
 #if __has_attribute(target_clones)
 #define WIDER_TOO __attribute__((target_clones("avx2", "default")))
@@ -21,7 +21,7 @@
 #define WIDER_TOO
 #endif
 
-/* The block that begins at an index; a last one that is shorter is filled up with minus infinity in spare. */
+/* The block that starts at an index; a shorter last one is copied to spare and padded with minus infinity. */
 static inline const float *block_of(const float *scores, size_t start, size_t count, float *spare)
 {
     if (count - start >= BLOCK)

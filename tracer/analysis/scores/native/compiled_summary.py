@@ -1,4 +1,4 @@
-"""The summary of scores as compiled code makes it, in one look at each stage (``native/summary.c``)."""
+"""The score summary in compiled code, one pass over each stage (``native/summary.c``)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.compiled_parts import load
-from tracer.schema.step import F32, I32, NO_TOKEN, REMOVED_CAP
+from tracer.schema.arrays import F32, I32
+from tracer.schema.step import NO_TOKEN, REMOVED_CAP
 
 _native = load("tracer.analysis.scores.native._native")
 
 available = _native is not None
-"""Whether it is compiled here."""
+"""Whether this installation has the compiled code."""
 
-# Both as in summary.c.
+# The same layouts as in summary.c.
 _STAGE = np.dtype(
     [(name, np.int32) for name in ("kept", "changed", "removed", "chosen_rank")]
     + [(name, np.float32) for name in ("mass_removed", "entropy", "chosen_scores")]
@@ -24,8 +25,8 @@ _STAGE = np.dtype(
 _ROW = np.dtype([("tokens", np.int32), ("candidates", np.int32), ("chosen_probability", np.float32)])
 
 
-def summarise(scores: F32, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
-    """What :func:`tracer.analysis.scores.pipeline.summarise` finds out, by the name of the column."""
+def compiled_columns(scores: F32, chosen: I32, cap: int) -> dict[str, npt.NDArray[Any]]:
+    """The columns of :func:`tracer.analysis.scores.summary.summarise` by name, computed by compiled code."""
     (stages, rows, vocabulary), width = scores.shape, 2 * cap + 1
     by_stage, by_row = np.empty((stages, rows), _STAGE), np.empty(rows, _ROW)
     tokens = np.full((rows, width), NO_TOKEN, dtype=np.int32)

@@ -17,7 +17,7 @@ static inline float power_of_two(int32_t exponent)
     return power.value;
 }
 
-/* The value, or 0 where it is not wanted; without a branch, as is all that loops do to each score. */
+/* The value if wanted, else 0; without a branch, like everything that loops do to each score. */
 static inline float where(int32_t wanted, float value)
 {
     Float all = {.value = value};
@@ -43,7 +43,7 @@ static inline float exp_below(float value)
     return curve * power_of_two(half) * power_of_two(exponent - half);
 }
 
-/* Sums in double precision: two go into the vector of four floats. */
+/* Sums in double precision: a vector of four floats holds two of them. */
 #define SUMS (LANES / 2)
 
 typedef struct {
@@ -69,7 +69,7 @@ static inline void weigh_block(Sums *sums, const float *block, float top, float 
             sums->moment[lane] += (double)weights[at + lane] * (double)below[at + lane];
 }
 
-/* Softmax from the scores, their number and the highest of them. */
+/* Compute the softmax from the scores, their number and the highest of them. */
 WIDER_TOO static void weigh(Softmax *stage)
 {
     Sums sums = {{0}, {0}, 0};
@@ -88,7 +88,7 @@ WIDER_TOO static void weigh(Softmax *stage)
         stage->total += sums.total[lane];
         stage->moment += sums.moment[lane];
     }
-    /* An infinite score takes all: infinity minus infinity is NaN, as it is in torch. */
+    /* An infinite score takes all the probability: infinity minus infinity is NaN, as in torch. */
     if (stage->top == INFINITY)
         stage->total = stage->moment = NAN;
 }
@@ -122,7 +122,7 @@ static inline double weight_removed(const float *before, const float *after, con
     return sums[0];
 }
 
-/* Add a block's removed tokens to those that were found so far. */
+/* Append the removed tokens of a block to those found so far. */
 static void list_removed(Change *change, const float *before, const float *after, size_t start)
 {
     int32_t listed = change->removed;

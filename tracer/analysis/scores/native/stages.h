@@ -1,4 +1,4 @@
-/* What a stage of the scores says, and what it did to the stage before it. */
+/* The softmax of a stage of the score pipeline, and how the stage differs from the one before. */
 
 #ifndef ANALYSIS_NATIVE_STAGES_H
 #define ANALYSIS_NATIVE_STAGES_H
@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REMOVED_CAP 32 /* as in pipeline.py, and NO_TOKEN as in the schema */
+#define REMOVED_CAP 32 /* both as in tracer/schema/step.py */
 #define NO_TOKEN (-1)
 
 /* Softmax over the tokens that a stage kept, those with a score above minus infinity. */
@@ -19,17 +19,17 @@ typedef struct {
     int32_t kept, candidates; /* candidates: those whose weight is not 0 */
 } Softmax;
 
-/* What a stage did. */
+/* How a stage differs from the one before. */
 typedef struct {
     int32_t changed, removed;
-    int32_t listed[REMOVED_CAP]; /* the removed tokens where they are few, else NO_TOKEN */
+    int32_t listed[REMOVED_CAP]; /* the removed tokens if at most that many, else NO_TOKEN */
     double mass;                 /* their probability before */
 } Change;
 
-/* Describe the first stage, which changed nothing. */
+/* Summarise the first stage, which changed nothing. */
 Change begin_stages(Softmax *stage, const float *scores, size_t count, float *weights);
 
-/* Go on to the next stage; NaN that stays NaN is no change. */
+/* Proceed to the next stage; NaN that stays NaN is no change. */
 Change next_stage(Softmax *stage, const float *scores);
 
 /* In bits; 0 where nothing is kept or the highest score is infinite. */
@@ -37,7 +37,7 @@ double entropy_of(const Softmax *stage);
 
 double probability_of(const Softmax *stage, int32_t token);
 
-/* How many tokens have a higher score than this one. */
+/* Number of tokens with a higher score than this one. */
 int32_t count_above(const Softmax *stage, int32_t token);
 
 #endif

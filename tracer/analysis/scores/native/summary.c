@@ -1,4 +1,4 @@
-/* From whole score rows to the few numbers that explain a choice: the compiled form of plain_summary.py. */
+/* From whole score rows to the few numbers that explain a choice: the compiled form of numpy_summary.py. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -10,19 +10,19 @@
 #include "blocks.h"
 #include "stages.h"
 
-/* What becomes of a stage of a row, and of a row, as compiled_summary.py lays them out. */
+/* The summary of a stage of a row, and of a row, as compiled_summary.py lays them out. */
 typedef struct {
     int32_t kept, changed, removed, chosen_rank;
     float mass_removed, entropy, chosen_scores;
     int32_t removed_tokens[REMOVED_CAP];
-} StageFacts;
+} StageSummary;
 
 typedef struct {
     int32_t tokens, candidates;
     float chosen_probability;
-} RowFacts;
+} RowSummary;
 
-/* A token that is recorded, with what it is ordered by. */
+/* A recorded token with its sort keys. */
 typedef struct {
     float final, raw;
     int32_t token;
@@ -31,8 +31,8 @@ typedef struct {
 typedef struct {
     const float *scores; /* [stages, rows, vocabulary] */
     const int32_t *chosen;
-    StageFacts *stage_facts; /* [stages, rows] */
-    RowFacts *row_facts;     /* [rows] */
+    StageSummary *stage_summaries; /* [stages, rows] */
+    RowSummary *row_summaries;     /* [rows] */
     int32_t *tokens;         /* [rows, width] */
     float *token_scores;     /* [stages, rows, width] */
     float *probabilities;    /* [rows, width] */
@@ -47,7 +47,7 @@ static const float *scores_at(const Summary *summary, size_t stage, size_t row)
     return summary->scores + (stage * summary->rows + row) * summary->vocabulary;
 }
 
-/* The higher the earlier, NaN last. */
+/* Descending order, NaN last. */
 static int by_score(float one, float other)
 {
     if (one > other)
@@ -84,14 +84,14 @@ static size_t record_tokens(const Summary *summary, const float *raw, const floa
         recorded->raw = raw[recorded->token];
     }
     qsort(summary->recorded, count, sizeof *summary->recorded, by_scores);
-    /* The same token twice lies side by side now. */
+    /* Duplicates of a token are adjacent now. */
     for (size_t at = 0; at < count; at++)
         if (!at || summary->recorded[at].token != summary->recorded[at - 1].token)
             summary->recorded[distinct++] = summary->recorded[at];
     return distinct;
 }
 
-static void write_stage(StageFacts *into, const Softmax *stage, const Change *change, int32_t chosen)
+static void write_stage(StageSummary *into, const Softmax *stage, const Change *change, int32_t chosen)
 {
     into->kept = stage->kept;
     into->changed = change->changed;
@@ -112,7 +112,7 @@ static void summarise_row(const Summary *summary, size_t row)
         const float *scores = scores_at(summary, at, row);
         change = at ? next_stage(&stage, scores)
                     : begin_stages(&stage, scores, summary->vocabulary, summary->weights);
-        write_stage(summary->stage_facts + at * summary->rows + row, &stage, &change, chosen);
+        write_stage(summary->stage_summaries + at * summary->rows + row, &stage, &change, chosen);
     }
     size_t count = record_tokens(summary, scores_at(summary, 0, row), stage.scores, chosen);
     for (size_t at = 0; at < count; at++) {
@@ -123,10 +123,10 @@ static void summarise_row(const Summary *summary, size_t row)
             summary->token_scores[(each * summary->rows + row) * summary->width + at] =
                 scores_at(summary, each, row)[token];
     }
-    RowFacts *facts = summary->row_facts + row;
-    facts->tokens = (int32_t)count;
-    facts->candidates = stage.candidates;
-    facts->chosen_probability = chosen == NO_TOKEN ? NAN : (float)probability_of(&stage, chosen);
+    RowSummary *into = summary->row_summaries + row;
+    into->tokens = (int32_t)count;
+    into->candidates = stage.candidates;
+    into->chosen_probability = chosen == NO_TOKEN ? NAN : (float)probability_of(&stage, chosen);
 }
 
 static int allocate(Summary *summary)
@@ -153,13 +153,13 @@ static PyObject *run(Summary *summary)
     return enough ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
-/* Whether the sizes of the arguments agree, and the chosen tokens are there. */
+/* Whether the sizes of the arguments agree, and the chosen tokens are in the vocabulary. */
 static int check(const Summary *summary, const Py_buffer *buffers)
 {
     size_t cells = summary->rows * summary->width, all = summary->stages * summary->rows;
     const size_t expected[] = {
         all * summary->vocabulary * sizeof(float), summary->rows * sizeof(int32_t),
-        all * sizeof(StageFacts),                  summary->rows * sizeof(RowFacts),
+        all * sizeof(StageSummary),                  summary->rows * sizeof(RowSummary),
         cells * sizeof(int32_t),                   all * summary->width * sizeof(float),
         cells * sizeof(float),
     };
@@ -184,8 +184,8 @@ static PyObject *summarise(PyObject *Py_UNUSED(module), PyObject *args)
     Summary summary = {
         .scores = b[0].buf,
         .chosen = b[1].buf,
-        .stage_facts = b[2].buf,
-        .row_facts = b[3].buf,
+        .stage_summaries = b[2].buf,
+        .row_summaries = b[3].buf,
         .tokens = b[4].buf,
         .token_scores = b[5].buf,
         .probabilities = b[6].buf,
@@ -206,14 +206,14 @@ static PyObject *summarise(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-    {"summarise", summarise, METH_VARARGS, "Describe the way of the scores through all stages."},
+    {"summarise", summarise, METH_VARARGS, "Summarise the score pipeline of one step."},
     {NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "tracer.analysis.scores.native._native",
-    .m_doc = "What has to be quick about scores over a whole vocabulary.",
+    .m_doc = "Summaries of scores over a whole vocabulary.",
     .m_size = -1,
     .m_methods = functions,
 };

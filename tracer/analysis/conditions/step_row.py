@@ -1,4 +1,4 @@
-"""What a condition can ask of one row of a step; a question without an answer is answered by None."""
+"""One row of a step as conditions see it; a value that was not recorded is None."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Token:
     piece: str | None
 
     def is_meant_by(self, wanted: int | str) -> bool:
-        """Whether a person who writes ``wanted`` means this token.
+        """Whether a condition that says ``wanted`` means this token.
 
         Args:
-            wanted: an id; or a text, in which white space around the token counts only if ``wanted`` itself
+            wanted: an id; or a text, where white space around the token matters only if ``wanted`` itself
                 begins or ends with some; or the tokenizer's own spelling.
         """
         if isinstance(wanted, int):
@@ -47,11 +47,11 @@ class Token:
 
 
 class TokenQuery:
-    """What a person calls a token, and the ids that this means in a recording.
+    """A token as a condition names it, resolved to the ids that it means in a recording.
 
     Args:
-        wanted: an id; or a text, which means the tokens of exactly this text or spelling, and without such
-            those with white space around it.
+        wanted: an id; or a text, which means the tokens with exactly this text or spelling, else those with
+            white space around it.
     """
 
     def __init__(self, wanted: int | str) -> None:
@@ -60,11 +60,11 @@ class TokenQuery:
         self._known = -1
         self._found: list[int] = []
 
-    def ids(self, facts: RowFacts) -> list[int]:
-        """Ids among the tokens that the recording knows; they are looked for only when it knows more."""
+    def ids(self, row: StepRow) -> list[int]:
+        """Ids among the tokens of the recording; looked up again only when it has more tokens."""
         if isinstance(self._wanted, int):
-            return [self._wanted] if 0 <= self._wanted < facts.step.head.vocab_size else []
-        tokens, known = facts.tokens, len(facts.tokens)
+            return [self._wanted] if 0 <= self._wanted < row.step.head.vocab_size else []
+        tokens, known = row.tokens, len(row.tokens)
         if tokens is not self._tokens or known != self._known:
             self._found = _named(self._wanted, tokens)
             self._tokens, self._known = tokens, known
@@ -80,42 +80,42 @@ def _named(wanted: str, tokens: Mapping[int, TokenText]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class RowFacts:
+class StepRow:
     """One row of a recorded step.
 
     Attributes:
         step: the step.
         header: header of its run.
         tokens: texts of token ids.
-        row: row of the batch.
+        index: row of the batch, from 0.
     """
 
     step: Step
     header: RunHeader
     tokens: Mapping[int, TokenText]
-    row: int
+    index: int
 
     @cached_property
     def scores(self) -> ScoreColumns | None:
         """The scores; None where they were not recorded or the row had ended before the step."""
         scores = self.step.scores
-        return None if scores is None or scores.finished[self.row] else scores
+        return None if scores is None or scores.finished[self.index] else scores
 
     @property
     def choice(self) -> Choice | None:
         """The choice; None like :attr:`scores`."""
-        return None if self.scores is None else self.step.choice(self.row)
+        return None if self.scores is None else self.step.choice(self.index)
 
     @property
     def ended(self) -> bool | None:
         """Whether the row had ended before this step."""
         scores = self.step.scores
-        return None if scores is None else bool(scores.finished[self.row])
+        return None if scores is None else bool(scores.finished[self.index])
 
     @property
     def ends(self) -> bool | None:
         """Whether the row ends in this step."""
-        return None if self.ended is None else not self.ended and self.row not in self.step.head.unfinished
+        return None if self.ended is None else not self.ended and self.index not in self.step.head.unfinished
 
     def token(self, number: int) -> Token:
         """A token by its id."""
@@ -128,11 +128,11 @@ class RowFacts:
         return None if self.choice is None else self.token(self.choice.token)
 
     def placed(self, place: int) -> tuple[int, float] | None:
-        """Id and probability of the candidate at a place (from 0); None if there were fewer."""
+        """Id and probability of the candidate at a place (from 0); None if there are fewer candidates."""
         scores = self.scores
         if scores is None or scores.tokens.shape[1] <= place:
             return None
-        number, chance = int(scores.tokens[self.row, place]), float(scores.probabilities[self.row, place])
+        number, chance = int(scores.tokens[self.index, place]), float(scores.probabilities[self.index, place])
         return None if number == NO_TOKEN or not chance > 0 else (number, chance)
 
     @property
@@ -144,7 +144,7 @@ class RowFacts:
 
     @property
     def margin(self) -> float | None:
-        """By how much the most probable candidate is ahead of the second."""
+        """Probability of the most probable candidate minus that of the second."""
         best, second = self.placed(0), self.placed(1)
         return None if best is None else best[1] - (second[1] if second else 0.0)
 
@@ -178,31 +178,31 @@ class RowFacts:
         return self.step.head.violations
 
     def _concerns(self, found: Violation) -> bool:
-        return found.row is None or found.row == self.row
+        return found.row is None or found.row == self.index
 
-    # -- questions about a token that need not have been chosen
+    # Functions of a token that need not have been chosen.
 
     def removed(self, wanted: TokenQuery) -> bool | None:
         """Whether a processor or warper removed a token."""
         return self._any(self._removed(number) for number in wanted.ids(self))
 
     def candidate(self, wanted: TokenQuery) -> bool | None:
-        """Whether a token could have been chosen."""
+        """Whether a token was among the candidates."""
         chances = [self._probability(number) for number in wanted.ids(self)]
         return self._any(None if chance is None else chance > 0 for chance in chances)
 
     def probability(self, wanted: TokenQuery) -> float | None:
-        """Probability of a token; of several that are meant, their sum."""
+        """Probability of a token; the sum where the query means several."""
         chances = [self._probability(number) for number in wanted.ids(self)]
         known = [chance for chance in chances if chance is not None]
         return math.fsum(known) if known and len(known) == len(chances) else None
 
     def raw_logit(self, wanted: TokenQuery) -> float | None:
-        """Raw logit of a token; of several that are meant, the highest."""
+        """Raw logit of a token; the highest where the query means several."""
         scores = self.scores
         places = [self._place(number) for number in wanted.ids(self)]
         found = [
-            float(scores.scores[0, self.row, place])
+            float(scores.scores[0, self.index, place])
             for place in places
             if scores is not None and place is not None
         ]
@@ -210,7 +210,7 @@ class RowFacts:
 
     @staticmethod
     def _any(answers: Iterator[bool | None]) -> bool | None:
-        """Kleene's "or"; of no token at all, unknown."""
+        """Kleene's "or"; unknown without any value."""
         given = list(answers)
         return True if True in given else None if None in given or not given else False
 
@@ -218,19 +218,19 @@ class RowFacts:
         scores = self.scores
         if scores is None:
             return None
-        places = np.flatnonzero(scores.tokens[self.row] == number).tolist()
+        places = np.flatnonzero(scores.tokens[self.index] == number).tolist()
         return places[0] if places else None
 
     def _all_candidates_recorded(self, scores: ScoreColumns) -> bool:
-        listed = (scores.tokens[self.row] != NO_TOKEN) & (scores.probabilities[self.row] > 0)
-        return bool(np.count_nonzero(listed) >= scores.candidates[self.row])
+        listed = (scores.tokens[self.index] != NO_TOKEN) & (scores.probabilities[self.index] > 0)
+        return bool(np.count_nonzero(listed) >= scores.candidates[self.index])
 
     def _probability(self, number: int) -> float | None:
         scores, place = self.scores, self._place(number)
         if scores is None:
             return None
         if place is not None:
-            return float(scores.probabilities[self.row, place])
+            return float(scores.probabilities[self.index, place])
         return 0.0 if self._all_candidates_recorded(scores) else None
 
     def _removed(self, number: int) -> bool | None:
@@ -238,11 +238,11 @@ class RowFacts:
         if scores is None:
             return None
         if place is not None:
-            path = scores.scores[:, self.row, place]
+            path = scores.scores[:, self.index, place]
             return bool(path[0] > -math.inf and path[-1] == -math.inf)
-        if number in scores.removed_tokens[:, self.row]:
+        if number in scores.removed_tokens[:, self.index]:
             return True
-        if not scores.removed[:, self.row].any():
+        if not scores.removed[:, self.index].any():
             return False
-        # Long lists of removed tokens are not recorded; what is certainly no candidate was removed.
+        # Long lists of removed tokens are not recorded; a token that is certainly no candidate was removed.
         return True if self._all_candidates_recorded(scores) else None

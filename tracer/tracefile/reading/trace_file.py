@@ -1,6 +1,6 @@
-"""Read a trace: any step at once, none of the others, and neither torch nor the model.
+"""Open a trace for reading: any step in constant time, without torch and without the model.
 
->>> recording = open_trace("run.trace")           # doctest: +SKIP
+>>> recording = TraceFile("run.trace")            # doctest: +SKIP
 >>> recording.header.model.class_name              # doctest: +SKIP
 'Qwen2ForCausalLM'
 >>> recording.steps[0].candidates[0].probability   # doctest: +SKIP
@@ -21,23 +21,23 @@ from tracer.errors import TraceFileError, UsageError
 from tracer.messages import shown
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.tracefile.reading.database import Database
-from tracer.tracefile.reading.kv_cache import CacheReading
-from tracer.tracefile.reading.run_reading import RunReading
+from tracer.tracefile.reading.kv_cache import TraceCache
 from tracer.tracefile.reading.steps import StepSequence
 from tracer.tracefile.reading.tokens import TokenTable
+from tracer.tracefile.reading.trace_run import TraceRun
 
-R = TypeVar("R", bound="Recording")
+_Self = TypeVar("_Self", bound="TraceFile")
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a trace file says about itself.
+    """Metadata of a trace file.
 
     Attributes:
         format_version: version of the tables and blobs.
         product_version: version of trace-generate that wrote it.
         created_at: UTC, ISO 8601.
-        size: bytes on disk when it was opened, its log included.
+        size: bytes on disk when it was opened, write-ahead log included.
     """
 
     format_version: int
@@ -46,8 +46,8 @@ class FileInfo:
     size: int
 
 
-class Recording:
-    """An open trace; the shortcuts without a run number mean its first run.
+class TraceFile:
+    """An open trace file; properties without a run number refer to its first run.
 
     It may be used from one thread at a time. While the run is still being written, new steps appear as
     they are committed.
@@ -62,7 +62,7 @@ class Recording:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._database = Database(path)
-        self._runs: dict[int, RunReading] = {}
+        self._runs: dict[int, TraceRun] = {}
         self.tokens: Mapping[int, TokenText] = TokenTable(self._database)
         try:
             self.info = FileInfo(
@@ -75,7 +75,7 @@ class Recording:
             self.close()
             raise
 
-    def __enter__(self: R) -> R:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
@@ -85,24 +85,26 @@ class Recording:
 
     def __repr__(self) -> str:
         try:
-            return f"<Recording {shown(self.path)}: {', '.join(map(repr, self.runs)) or 'no run'}>"
+            return (
+                f"<{type(self).__name__} {shown(self.path)}: {', '.join(map(repr, self.runs)) or 'no run'}>"
+            )
         except TraceFileError as error:
-            return f"<Recording {error}>"
+            return f"<{type(self).__name__} {error}>"
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
         self._database.close()
 
     @property
-    def runs(self) -> tuple[RunReading, ...]:
+    def runs(self) -> tuple[TraceRun, ...]:
         """All runs in the order in which they began."""
         numbers = [number for (number,) in self._database.rows(self._database.queries.runs, (), int)]
         for number in numbers:
-            self._runs.setdefault(number, RunReading(self._database, number, self.tokens))
+            self._runs.setdefault(number, TraceRun(self._database, number, self.tokens))
         return tuple(self._runs[number] for number in numbers)
 
-    def run(self, number: int | None = None) -> RunReading:
-        """The run of a number, from 1; the first by default.
+    def run(self, number: int | None = None) -> TraceRun:
+        """A run by its number, from 1; the first by default.
 
         Raises:
             UsageError: the file has no such run.
@@ -116,7 +118,7 @@ class Recording:
         return found
 
     @cached_property
-    def _first(self) -> RunReading:
+    def _first(self) -> TraceRun:
         if not self.runs:
             raise TraceFileError(f"{shown(self.path)} holds no run: it ended before a generation began")
         return self.runs[0]
@@ -133,7 +135,7 @@ class Recording:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a run and every run has its end record."""
+        """Whether there is at least one run and every run has its end record."""
         return bool(self.runs) and all(run.complete for run in self.runs)
 
     @property
@@ -141,8 +143,8 @@ class Recording:
         """Steps of the first run."""
         return self._first.steps
 
-    def cache_at(self, step: int) -> CacheReading:
-        """The KV cache of the first run after a step (see :meth:`RunReading.cache_at`)."""
+    def cache_at(self, step: int) -> TraceCache:
+        """The KV cache of the first run after a step (see :meth:`TraceRun.cache_at`)."""
         return self._first.cache_at(step)
 
     def _meta(self, key: str) -> str:
@@ -150,15 +152,3 @@ class Recording:
         if row is None:
             raise self._database.damaged(f"it does not say its {key}")
         return str(row[0])
-
-
-def open_trace(path: str | os.PathLike[str]) -> Recording:
-    """Open a trace for reading.
-
-    Args:
-        path: the trace file.
-
-    Raises:
-        TraceFileError: there is no such file, it is no trace, damaged, or of a newer version.
-    """
-    return Recording(path)

@@ -1,4 +1,4 @@
-"""The summary of scores, against the plainest way to compute it."""
+"""The summary of scores, against the plainest implementation to compute it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer.analysis.scores import numpy_summary
+from tracer.analysis.scores import summary
 from tracer.analysis.scores.native import compiled_summary
 from tracer.analysis.scores.numpy_summary import top_indices
-from tracer.analysis.scores.pipeline import summarise
-from tracer.schema.step import F32, NO_TOKEN, REMOVED_CAP, ScoreColumns
+from tracer.analysis.scores.summary import summarise
+from tracer.schema.arrays import F32, F64
+from tracer.schema.step import NO_TOKEN, REMOVED_CAP, ScoreColumns
 
 CAP = 7
-WAYS = ("compiled", "plain")
-F64 = npt.NDArray[np.float64]
+IMPLEMENTATIONS = ("compiled", "numpy")
 
 
 def distribution(scores: F32) -> F64:
@@ -33,7 +33,7 @@ def distribution(scores: F32) -> F64:
     return found
 
 
-def plain(stages: list[F32], chosen: int) -> dict[str, Any]:
+def expected_columns(stages: list[F32], chosen: int) -> dict[str, Any]:
     """What a row of :func:`summarise` has to say, of stages without NaN or infinite scores."""
     probabilities = [distribution(stage) for stage in stages]
     entropies = [-(p[p > 0] * np.log2(p[p > 0])).sum() for p in probabilities]
@@ -49,19 +49,19 @@ def plain(stages: list[F32], chosen: int) -> dict[str, Any]:
     }
 
 
-def summary_of(way: str, scores: npt.NDArray[Any], chosen: list[int], cap: int) -> ScoreColumns:
+def summary_of(implementation: str, scores: npt.NDArray[Any], chosen: list[int], cap: int) -> ScoreColumns:
     """The summary with the compiled part or without."""
-    if way == "compiled" and not compiled_summary.available:
+    if implementation == "compiled" and not compiled_summary.available:
         assert "CI" not in os.environ, "the compiled part is not there"
         pytest.skip("built without a C compiler")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled_summary, "available", way == "compiled")
+        patch.setattr(compiled_summary, "available", implementation == "compiled")
         return summarise(scores, np.array(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
 
 
-def check(way: str, stages: list[F32], chosen: int) -> None:
-    got = summary_of(way, np.stack(stages)[:, None], [chosen], CAP)
-    expected = plain(stages, chosen)
+def check(implementation: str, stages: list[F32], chosen: int) -> None:
+    got = summary_of(implementation, np.stack(stages)[:, None], [chosen], CAP)
+    expected = expected_columns(stages, chosen)
     for name in ("kept", "changed", "removed", "chosen_rank"):
         assert getattr(got, name)[:, 0].tolist() == expected[name], name
     np.testing.assert_allclose(got.mass_removed[:, 0], expected["mass_removed"], rtol=2e-5, atol=1e-30)
@@ -112,7 +112,7 @@ def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
     return after if (after > -np.inf).any() else stage.copy()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -120,7 +120,9 @@ def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
     spread=st.sampled_from([0.0, 0.5, 4.0, 20.0]),
     edits=st.lists(st.sampled_from(EDITS), max_size=5),
 )
-def test_any_way_of_the_scores(way: str, seed: int, size: int, spread: float, edits: list[str]) -> None:
+def test_any_way_of_the_scores(
+    implementation: str, seed: int, size: int, spread: float, edits: list[str]
+) -> None:
     random = np.random.default_rng(seed)
     # Few distinct values in places, so that scores tie.
     first = np.round(random.normal(0, spread, size), 1 if seed % 3 else 6).astype(np.float32)
@@ -128,27 +130,27 @@ def test_any_way_of_the_scores(way: str, seed: int, size: int, spread: float, ed
     for edit in edits:
         stages.append(edited(stages[-1], edit, random))
     alive = np.flatnonzero(stages[-1] > -np.inf)
-    check(way, stages, int(random.choice(alive)))
+    check(implementation, stages, int(random.choice(alive)))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_tiny_mass_that_is_removed_keeps_its_digits(way: str) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_tiny_mass_that_is_removed_keeps_its_digits(implementation: str) -> None:
     first = np.full(1_000, -25, dtype=np.float32)
     first[:20] = 0
     kept = first.copy()
     kept[20:] = -np.inf
-    check(way, [first, kept], 3)
+    check(implementation, [first, kept], 3)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_scores_that_are_not_finite_are_described_all_the_same(way: str, bad: float) -> None:
+def test_scores_that_are_not_finite_are_described_all_the_same(implementation: str, bad: float) -> None:
     first = np.linspace(-3, 3, 200, dtype=np.float32)
     second = first.copy()
     second[5] = bad
     third = second.copy()
     third[:100] = -np.inf
-    got = summary_of(way, np.stack([first, second, third])[:, None], [150], CAP)
+    got = summary_of(implementation, np.stack([first, second, third])[:, None], [150], CAP)
     assert got.changed[:, 0].tolist() == [0, 1, 100]
     finite = 200 - (1 if np.isnan(bad) else 0)
     assert got.kept[:, 0].tolist() == [200, finite, 100]
@@ -191,7 +193,7 @@ def test_both_ways_say_the_same_of_any_scores(seed: int, stages: int, rows: int,
         same = random.random((rows, size)) < random.choice([0.0, 0.9, 1.0])
         scores[stage][same] = scores[stage - 1][same]
     chosen = [int(each) for each in random.integers(NO_TOKEN, size, rows)]
-    compiled, plain = (summary_of(way, scores, chosen, cap) for way in WAYS)
+    compiled, plain = (summary_of(implementation, scores, chosen, cap) for implementation in IMPLEMENTATIONS)
     for name, expected in vars(plain).items():
         got = getattr(compiled, name)
         assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
@@ -201,25 +203,27 @@ def test_both_ways_say_the_same_of_any_scores(seed: int, stages: int, rows: int,
             np.testing.assert_array_equal(got, expected, err_msg=name)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_scores_of_double_precision(way: str) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_scores_of_double_precision(implementation: str) -> None:
     scores = np.random.default_rng(5).normal(0, 3, (2, 1, 300))
-    got = summary_of(way, scores, [9], CAP)
+    got = summary_of(implementation, scores, [9], CAP)
     assert got.scores.dtype == np.float32
     assert got.chosen_rank[0, 0] == 1 + np.count_nonzero(scores[0, 0] > scores[0, 0, 9])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_single_precision_is_left_to_the_compiled_part_where_it_is(
-    way: str, monkeypatch: pytest.MonkeyPatch
+    implementation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = compiled_summary if way == "plain" else numpy_summary
+    other = (
+        (compiled_summary, "compiled_columns") if implementation == "numpy" else (summary, "numpy_columns")
+    )
 
     def unwanted(*_: Any) -> Any:
-        raise AssertionError("the other way was taken")
+        raise AssertionError("the other implementation ran")
 
-    monkeypatch.setattr(other, "summarise", unwanted)
-    got = summary_of(way, np.zeros((2, 1, 300), dtype=np.float32), [9], CAP)
+    monkeypatch.setattr(*other, unwanted)
+    got = summary_of(implementation, np.zeros((2, 1, 300), dtype=np.float32), [9], CAP)
     assert got.kept.tolist() == [[300], [300]]
 
 
@@ -229,4 +233,4 @@ def test_a_token_that_is_not_in_the_vocabulary_is_refused(chosen: int) -> None:
         pytest.skip("built without a C compiler")
     scores = np.zeros((2, 1, 300), dtype=np.float32)
     with pytest.raises(ValueError, match="do not agree"):
-        compiled_summary.summarise(scores, np.array([chosen], dtype=np.int32), CAP)
+        compiled_summary.compiled_columns(scores, np.array([chosen], dtype=np.int32), CAP)

@@ -1,4 +1,4 @@
-"""Score rows out of a record: exact for recorded tokens, bounded for all others."""
+"""Score rows from a record: exact for recorded tokens, bounded for all others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tracer.analysis.processors.processor import Context, Placed, ScoreRow
-from tracer.schema.step import F32, NO_TOKEN, ScoreColumns
+from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow
+from tracer.schema.arrays import F32
+from tracer.schema.step import NO_TOKEN, ScoreColumns
 
 
 def recorded_rows(
-    columns: ScoreColumns, row: int, placed: Sequence[Placed], *, vocab: int, cap: int, context: Context
+    columns: ScoreColumns,
+    row: int,
+    placed: Sequence[PlacedProcessor],
+    *,
+    vocab: int,
+    cap: int,
+    context: Context,
 ) -> list[ScoreRow]:
     """The row at every stage as far as it was recorded.
 
@@ -24,7 +31,7 @@ def recorded_rows(
         row: row of the batch.
         placed: the run's processors, one per stage after the first.
         vocab: size of the vocabulary.
-        cap: length of the recorded lists.
+        cap: largest length of the recorded lists.
         context: ids so far.
     """
     stages = columns.scores.shape[0]

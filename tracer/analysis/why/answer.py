@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tracer.analysis.draw import Replayer
-from tracer.analysis.processors.processor import I64, Context, ScoreRow
+from tracer.analysis.processors.filters import TopK
+from tracer.analysis.processors.processor import Context, ScoreRow
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import (
-    RunLike,
+    RecordedRun,
     check_row,
     history_of,
     saved_logits,
     scores_device,
     step_of,
 )
-from tracer.analysis.why.report import NEEDS_LOGITS, Rank, StageView, Verdict, WhyReport
+from tracer.analysis.why.report import NEEDS_LOGITS, Rank, TokenStage, Verdict, WhyReport
 from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
+from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import F32, NO_TOKEN, Step
+from tracer.schema.step import NO_TOKEN, Step
 
 
 def why(
@@ -37,10 +40,10 @@ def why(
     replayer: Replayer | None = None,
     search: bool = True,
 ) -> WhyReport:
-    """Follow a token through a step.
+    """Follow a token through the score pipeline of a step.
 
-    Recorded scores answer for recorded tokens; ranks and lines are exact where the recorded lists allow it,
-    else bounds. Saved logits answer for every token.
+    Recorded scores suffice for recorded tokens; ranks and cutoffs are exact where the recorded lists allow
+    it, else bounds. Saved logits suffice for every token.
 
     Args:
         header: the run's header.
@@ -50,8 +53,8 @@ def why(
         tokens: texts of the recording.
         logits: saved raw logits, ``[V]`` of the row or ``[B, V]``.
         history: the row's ``input_ids`` before the step, padding included; not needed for step 1.
-        replayer: runs saved logits through transformers' own processors; without it NumPy's stand in.
-        search: whether to look for the smallest changes of settings, which takes most of the time.
+        replayer: runs saved logits through transformers' own processors; without it, NumPy's are used.
+        search: whether to search for the smallest changes of settings, which takes most of the time.
 
     Raises:
         UsageError: there is no such row or token, or the step's scores were not recorded.
@@ -66,7 +69,7 @@ def why(
 
 
 def why_in_run(
-    run: RunLike,
+    run: RecordedRun,
     number: int,
     token: int,
     row: int = 0,
@@ -98,7 +101,7 @@ def _ids(header: RunHeader, step: Step, row: int, history: Sequence[int] | I64 |
 
 
 class _Answer:
-    """Puts the report together."""
+    """Builds the report about one token of one row."""
 
     def __init__(
         self, header: RunHeader, step: Step, known: RowStages, token: int, tokens: Mapping[int, TokenText]
@@ -145,7 +148,7 @@ class _Answer:
         return None if found is None else found.text
 
     def _score(self, stage: int) -> float | None:
-        """The token's score, None if it is not known."""
+        """The token's score at a stage; None if it is not known."""
         if self._place is not None:
             return float(self._columns.scores[stage, self._row, self._place])
         row = self._known.rows[stage]
@@ -153,41 +156,50 @@ class _Answer:
         # In a row that is known in part, -inf may stand for "not recorded".
         return score if row.complete or score > -np.inf else None
 
-    def _stage(self, stage: int) -> StageView:
+    def _stage(self, stage: int) -> TokenStage:
         row, score = self._known.rows[stage], self._score(stage)
-        info = self._header.processors[stage - 1] if stage else None
         kept = int(self._columns.kept[stage, self._row])
-        before = self._score(stage - 1) if stage else None
-        cut, cut_exact = None, False
-        if stage and before is not None and before > -np.inf:
-            base = self._known.rows[stage - 1]
-            placed = self._known.placed[stage - 1]
-            cut, cut_exact = placed.processor.cut(base, self._token), self._line_known(stage)
-        return StageView(
+        view = TokenStage(
             stage=stage,
-            list_name=info.list_name if info else "raw",
-            class_name=info.class_name if info else "",
-            settings=dict(info.settings) if info else {},
+            list_name="raw",
+            class_name="",
+            settings={},
             kept=kept,
             score=score,
             at_most=row.bound if score is None else None,
             rank=self._rank(stage, row, score, kept),
-            changed=None if score is None or (stage and before is None) else bool(stage) and score != before,
+            changed=None if score is None else False,
+            removed=False,
+        )
+        return self._after_processor(view) if stage else view
+
+    def _after_processor(self, view: TokenStage) -> TokenStage:
+        """A stage with what its processor did to the token."""
+        stage, score, before = view.stage, view.score, self._score(view.stage - 1)
+        info = self._header.processors[stage - 1]
+        cutoff = None
+        if before is not None and before > -np.inf:
+            processor = self._known.placed[stage - 1].processor
+            cutoff = processor.cutoff(self._known.rows[stage - 1], self._token)
+        return replace(
+            view,
+            list_name=info.list_name,
+            class_name=info.class_name,
+            settings=dict(info.settings),
+            changed=None if score is None or before is None else score != before,
             removed=self._removed(stage, before, score),
-            cut=cut,
-            cut_exact=cut_exact,
+            cut=cutoff,
+            cut_exact=before is not None and before > -np.inf and self._cutoff_known(stage),
         )
 
-    def _line_known(self, stage: int) -> bool:
-        """Whether every token that has a say in the line is known."""
+    def _cutoff_known(self, stage: int) -> bool:
+        """Whether every token that influences the cutoff of a stage's filter is known."""
         before, after = self._known.rows[stage - 1], self._known.rows[stage]
-        # All that top-k left is known, so the lowest of that is known, which is the line.
-        by_rank = self._known.placed[stage - 1].name == "TopKLogitsWarper"
+        # All that top-k kept is known, so the lowest of that is known, which is the cutoff.
+        by_rank = isinstance(self._known.placed[stage - 1].processor, TopK)
         return before.complete or (by_rank and after.complete and before.bound < np.inf)
 
     def _removed(self, stage: int, before: float | None, score: float | None) -> bool | None:
-        if stage == 0:
-            return False
         if before is not None:
             return before > -np.inf and score == -np.inf
         if self._alive_before(stage):
@@ -196,7 +208,7 @@ class _Answer:
         return False if self._gone_before(stage) else None
 
     def _alive_before(self, stage: int) -> bool:
-        """Whether a token that was not recorded is certain to be left before a stage."""
+        """Whether a token that was not recorded had certainly not been removed before a stage."""
         columns, row = self._columns, self._row
         room = columns.removed_tokens.shape[-1]
         return columns.kept[0, row] == self._step.head.vocab_size and all(
@@ -217,7 +229,7 @@ class _Answer:
             return Rank(value, exact=True)
         return Rank(value, exact=False, at_most=value + max(0, kept - row.kept))
 
-    def _verdict(self, chosen: int, stages: Sequence[StageView]) -> Verdict:
+    def _verdict(self, chosen: int, stages: Sequence[TokenStage]) -> Verdict:
         if self._columns.finished[self._row]:
             return "padding"
         if self._token == chosen:
@@ -231,7 +243,7 @@ class _Answer:
             return "undecided"
         return "lost the draw" if self._header.do_sample else "not the highest score"
 
-    def _probability(self, stages: Sequence[StageView]) -> float | None:
+    def _probability(self, stages: Sequence[TokenStage]) -> float | None:
         if self._place is not None:
             return float(self._columns.probabilities[self._row, self._place])
         if stages[-1].score == -np.inf:
@@ -239,7 +251,7 @@ class _Answer:
         final = self._known.rows[-1]
         return float(softmax(final.scores)[self._token]) if final.complete else None
 
-    def _notes(self, stages: Sequence[StageView]) -> tuple[str, ...]:
+    def _notes(self, stages: Sequence[TokenStage]) -> tuple[str, ...]:
         notes = list(self._known.notes)
         if stages[0].score is None:
             notes.append(f"Without saved logits: {NEEDS_LOGITS}.")

@@ -1,11 +1,13 @@
-"""Read saved tensors out of a trace."""
+"""Read saved tensors from a trace."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from tracer.tracefile.encoding.digests import digest
-from tracer.tracefile.encoding.saved import SavedTensor, tensor_bytes
+from tracer.tracefile.encoding.saved_tensor import SavedTensor, tensor_bytes
 from tracer.tracefile.encoding.validity import INT64, MAX_DIMENSIONS
 from tracer.tracefile.reading.database import Database
 
@@ -26,15 +28,9 @@ def tensor_layout(database: Database, run: int, step: int, name: str) -> tuple[s
         KeyError: no such tensor was saved.
         TraceFileError: it is damaged.
     """
-    parts = list(database.rows(database.queries.tensor_parts, (run, step, name), int, str, str, int))
-    if not parts:
-        raise KeyError(name)
+    parts = _parts(database, run, step, name)
     with database.checking(f"tensor {name} of step {step}"):
-        _, dtype, shape_text, _ = parts[0]
-        shape = _parse_shape(shape_text)
-        if tensor_bytes(dtype, shape) != sum(length for _, _, _, length in parts):
-            raise ValueError("its shape and its values differ in size")
-        return dtype, shape
+        return _layout(parts)
 
 
 def read_tensor(database: Database, run: int, step: int, name: str) -> SavedTensor:
@@ -44,15 +40,10 @@ def read_tensor(database: Database, run: int, step: int, name: str) -> SavedTens
         KeyError: no such tensor was saved.
         TraceFileError: it is damaged.
     """
-    parts = list(database.rows(database.queries.tensor_parts, (run, step, name), int, str, str, int))
-    if not parts:
-        raise KeyError(name)
-    _, dtype, shape_text, _ = parts[0]
+    parts = _parts(database, run, step, name)
     with database.checking(f"tensor {name} of step {step}"):
-        shape = _parse_shape(shape_text)
-        # Compare before reading: a damaged shape must not make us allocate what the file does not hold.
-        if tensor_bytes(dtype, shape) != sum(length for _, _, _, length in parts):
-            raise ValueError("its shape and its values differ in size")
+        dtype, shape = _layout(parts)
+        shape_text = parts[0].shape
         if [part[:3] for part in parts] != [(number, dtype, shape_text) for number in range(len(parts))]:
             raise ValueError("its parts do not belong together")
         pieces = []
@@ -63,6 +54,34 @@ def read_tensor(database: Database, run: int, step: int, name: str) -> SavedTens
                 raise ValueError("it is not what was written")
             pieces.append(row[1])
         return SavedTensor(dtype, shape, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+class _Part(NamedTuple):
+    """A part of a tensor, without its values."""
+
+    number: int
+    dtype: str
+    shape: str
+    nbytes: int
+
+
+def _parts(database: Database, run: int, step: int, name: str) -> list[_Part]:
+    rows = database.rows(database.queries.tensor_parts, (run, step, name), int, str, str, int)
+    parts = [_Part(*row) for row in rows]
+    if not parts:
+        raise KeyError(name)
+    return parts
+
+
+def _layout(parts: Sequence[_Part]) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape, compared with the size of the values.
+
+    The comparison comes before reading: a damaged shape must not allocate what the file does not hold.
+    """
+    shape = _parse_shape(parts[0].shape)
+    if tensor_bytes(parts[0].dtype, shape) != sum(part.nbytes for part in parts):
+        raise ValueError("its shape and its values differ in size")
+    return parts[0].dtype, shape
 
 
 def _parse_shape(text: str) -> tuple[int, ...]:

@@ -1,16 +1,16 @@
-"""Where do two runs part, and is it the draw, rounding, padding, the cache, or the model?"""
+"""Compare two runs step by step: where they diverge, and whether draw, rounding, cache or model is why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tracer.analysis.diff.headers import check_comparable, header_facts, pair_rows, same_batch
+from tracer.analysis.diff.headers import check_comparable, header_differences, pair_rows, same_batch
 from tracer.analysis.diff.layers import LayerComparison
 from tracer.analysis.diff.reason import Evidence, find_reason
 from tracer.analysis.diff.report import (
     DiffReport,
-    Fact,
+    HeaderDifference,
     LogitDistance,
     NumberDifference,
     RowPair,
@@ -18,33 +18,33 @@ from tracer.analysis.diff.report import (
 )
 from tracer.analysis.diff.scores import compare_scores, logit_distance, token_difference
 from tracer.analysis.diff.tolerance import Tolerance
-from tracer.analysis.runs import RunLike
+from tracer.analysis.runs import RecordedRun
 from tracer.errors import UsageError
 from tracer.schema.step import Step
 
 
 def diff(
-    a: RunLike,
-    b: RunLike,
+    a: RecordedRun,
+    b: RecordedRun,
     *,
     tolerance: float | None = None,
     rows: Sequence[tuple[int, int]] | None = None,
 ) -> DiffReport:
-    """Compare two runs of one model, step by step, until every pair of rows has parted.
+    """Compare two runs of one model, step by step, until every pair of rows has diverged.
 
     Rows are compared while their texts are the same; a step's numbers are compared up to and including the
-    step whose choice differs, since they come before it. Figures over whole batches (the statistics of module
-    calls) are compared only where both batches are the same throughout; a row of a padded batch against the
-    same prompt alone is compared by what is recorded per row: norms of keys and values, logits, scores, saved
-    tensors. Which distances count as rounding is told by :class:`~tracer.analysis.diff.tolerance.Tolerance`.
-    Where nothing that is recorded about the runs explains another order or precision, a difference that
-    begins in a module although an earlier one of its class gave the same bits is never taken for rounding.
+    step whose choice differs, since they precede the choice. Statistics of module calls cover whole batches
+    and are compared only where both batches are identical; a row of a padded batch is compared with the same
+    prompt alone by what is recorded per row: norms of keys and values, logits, scores, saved tensors.
+    :class:`~tracer.analysis.diff.tolerance.Tolerance` says which distances count as rounding. Where no
+    recorded setting explains another order or precision, a difference that begins in a module although an
+    earlier module of the same class gave the same bits never counts as rounding.
 
     Args:
         a: run A.
         b: run B.
         tolerance: a relative tolerance in place of the built-in model; 0 for "to the last bit".
-        rows: pairs of rows to compare; by default those with the same prompt, padding apart.
+        rows: pairs of rows to compare; by default those with the same prompt, ignoring padding.
 
     Raises:
         UsageError: the runs are of different models, or the tolerance is negative.
@@ -53,15 +53,15 @@ def diff(
         raise UsageError(f"a tolerance of {tolerance} is not possible: it must be at least 0")
     check_comparable(a.header, b.header)
     pairs = pair_rows(a.header, b.header, rows)
-    facts = header_facts(a, b, pairs)
-    walk = _Walk(a, b, pairs, facts, tolerance)
+    differences = header_differences(a, b, pairs)
+    walk = _Walk(a, b, pairs, differences, tolerance)
     walk.run()
-    reason, explanation = find_reason(walk.evidence(facts, pairs))
+    reason, explanation = find_reason(walk.evidence(differences, pairs))
     return DiffReport(
         same=reason in ("identical", "rounding") and walk.beyond is None and not walk.tokens,
         reason=reason,
         explanation=explanation,
-        facts=facts,
+        facts=differences,
         rows=pairs,
         tokens=tuple(walk.tokens),
         first=walk.first,
@@ -76,7 +76,7 @@ def diff(
 
 
 class _Walk:
-    """Goes through both runs at once.
+    """Walks through both runs in parallel.
 
     Attributes:
         tokens: first differing token per pair.
@@ -89,20 +89,22 @@ class _Walk:
 
     def __init__(
         self,
-        a: RunLike,
-        b: RunLike,
+        a: RecordedRun,
+        b: RecordedRun,
         pairs: tuple[RowPair, ...],
-        facts: Sequence[Fact],
+        differences: Sequence[HeaderDifference],
         tolerance: float | None,
     ) -> None:
         self._a, self._b = a, b
         self._active = [pair for pair in pairs if pair.same_prompt]
         self._whole_batch = same_batch(a.header, b.header, pairs)
-        # Settings of the choice and seeds do not touch the forward pass.
-        others = {"settings", "processors", "seed", "prompt", "model"}
-        self._alike = all(fact.kind in others or fact.name == "trace-generate" for fact in facts)
-        # In another place of the batch a row may be reduced in another order.
-        self._alike &= all(pair.a == pair.b for pair in pairs)
+        # Settings of the choice and seeds do not affect the forward pass.
+        unrelated = {"settings", "processors", "seed", "prompt", "model"}
+        self._same_arithmetic = all(
+            difference.kind in unrelated or difference.name == "trace-generate" for difference in differences
+        )
+        # At another position in the batch a row may be reduced in another order.
+        self._same_arithmetic &= all(pair.a == pair.b for pair in pairs)
         self._fixed = tolerance
         self._tolerance = Tolerance.of(a.header.model.dtype, b.header.model.dtype, tolerance)
         self._layers = LayerComparison(a, b, self._tolerance)
@@ -114,17 +116,17 @@ class _Walk:
         self.changed_step: int | None = None
 
     def run(self) -> None:
-        """Compare until all pairs have parted or a run ends."""
+        """Compare until all pairs have diverged or a run ends."""
         for left, right in zip(self._a.steps, self._b.steps, strict=False):
             if not self._active or left.number != right.number:
                 return
             self.steps += 1
             self._step(left, right)
 
-    def evidence(self, facts: tuple[Fact, ...], pairs: tuple[RowPair, ...]) -> Evidence:
-        """What was found, for the search of a reason."""
+    def evidence(self, differences: tuple[HeaderDifference, ...], pairs: tuple[RowPair, ...]) -> Evidence:
+        """What was found, as input of :func:`find_reason`."""
         return Evidence(
-            facts=facts,
+            differences=differences,
             pairs=pairs,
             token=min(self.tokens, key=lambda token: token.step, default=None),
             first=self.first,
@@ -163,7 +165,7 @@ class _Walk:
     def _note(self, found: NumberDifference, step: Step) -> None:
         if self.first is None:
             self.first = found
-            if self._fixed is None and self._alike and self._layers.is_own(found, step):
+            if self._fixed is None and self._same_arithmetic and self._layers.is_own(found, step):
                 found = self.first = replace(found, allowed=0.0)
         if self.beyond is None and found.beyond:
             self.beyond = found
@@ -174,7 +176,7 @@ def _ended(step: Step, row: int) -> bool:
     return step.scores is not None and bool(step.scores.finished[row])
 
 
-def _notes(a: RunLike, b: RunLike, pairs: Sequence[RowPair], walk: _Walk) -> tuple[str, ...]:
+def _notes(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair], walk: _Walk) -> tuple[str, ...]:
     notes = []
     for name, run in (("A", a), ("B", b)):
         if run.end is None:

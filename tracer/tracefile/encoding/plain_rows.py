@@ -1,4 +1,4 @@
-"""The plain rows that a step adds for people who query a trace with SQL."""
+"""The plain rows that a step adds to a trace, for queries in SQL."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TypeAlias
 
 from tracer.schema.step import NO_TOKEN, ScoreColumns, Step, StepHead
 
-Value: TypeAlias = "int | float | str | None"
-Row: TypeAlias = tuple[Value, ...]
+SqlValue: TypeAlias = "int | float | str | None"
+Row: TypeAlias = tuple[SqlValue, ...]
 
 
 def plain_rows(step: Step) -> dict[str, list[Row]]:
-    """Rows by table name, each in the table's column order and sorted by its key.
+    """Rows by table name, in the table's column order and sorted by its key.
 
-    A NaN is None here, since SQLite stores it as NULL.
+    NaN becomes None, since SQLite stores it as NULL.
     """
     rows: dict[str, list[Row]] = {
         "choice": [],
@@ -31,8 +31,8 @@ def plain_rows(step: Step) -> dict[str, list[Row]]:
     return rows
 
 
-def step_facts(head: StepHead) -> Row:
-    """The plain columns of a step: seconds, forward seconds, sequence length, cache length."""
+def step_columns(head: StepHead) -> Row:
+    """The plain columns of the table ``step``: seconds, forward seconds, sequence length, cache length."""
     return (
         _real(head.seconds),
         _real(head.forward_seconds),
@@ -77,7 +77,7 @@ def _choices(head: StepHead, scores: ScoreColumns) -> Iterator[Row]:
 
 
 def _runner_up(scores: ScoreColumns, row: int, chosen: int) -> tuple[int | None, float | None]:
-    """The most probable token that was not chosen; tokens stand in the order of their probability."""
+    """The most probable token that was not chosen; tokens are in the order of their probability."""
     for place in range(min(2, scores.tokens.shape[1])):
         token, probability = int(scores.tokens[row, place]), float(scores.probabilities[row, place])
         if token not in (chosen, NO_TOKEN) and probability > 0:

@@ -29,7 +29,7 @@ _NUMPY = {
 
 @dataclass(frozen=True, eq=False)
 class SavedTensor:
-    """A tensor as bytes.
+    """A saved tensor as bytes.
 
     Attributes:
         dtype: torch's name without the prefix, e.g. ``bfloat16``.
@@ -66,8 +66,8 @@ class SavedTensor:
     def array(self) -> npt.NDArray[Any]:
         """The values as a NumPy array of ``shape``, without loss.
 
-        A dtype that NumPy lacks is widened to float32, which holds each of its values exactly: bfloat16,
-        float8_e5m2 and float8_e4m3fn. All others come as they are, sharing memory with ``data``.
+        A dtype that NumPy lacks (bfloat16, float8_e5m2, float8_e4m3fn) is widened to float32, which
+        represents each of its values exactly. All others share memory with ``data``.
         """
         if self.dtype in _NUMPY:
             flat: npt.NDArray[Any] = np.frombuffer(self.raw, dtype=_NUMPY[self.dtype])

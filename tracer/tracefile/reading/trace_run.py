@@ -1,4 +1,4 @@
-"""Read one run of a trace."""
+"""One run of an open trace."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tracer.errors import UsageError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.tracefile.encoding.digests import digest
-from tracer.tracefile.encoding.saved import SavedTensor
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_header
 from tracer.tracefile.reading.database import OPTIONAL_BYTES, OPTIONAL_TEXT, Database
-from tracer.tracefile.reading.kv_cache import CacheReading
+from tracer.tracefile.reading.kv_cache import TraceCache
+from tracer.tracefile.reading.saved_tensors import read_tensor, tensor_layout, tensor_names
 from tracer.tracefile.reading.stamps import read_stamps
 from tracer.tracefile.reading.steps import StepSequence
-from tracer.tracefile.reading.stored_tensors import read_tensor, tensor_layout, tensor_names
 
 
-class RunReading:
-    """One run of a trace.
+class TraceRun:
+    """One run of an open trace; everything is read when it is accessed.
 
     Args:
         database: the open trace.
@@ -42,7 +42,7 @@ class RunReading:
 
     @cached_property
     def header(self) -> RunHeader:
-        """What was known before the first step.
+        """The header, known before the first step.
 
         Raises:
             TraceFileError: it is damaged.
@@ -57,7 +57,7 @@ class RunReading:
 
     @property
     def end(self) -> RunEnd | None:
-        """The end record; None while the run goes on, and for ever after a crash.
+        """The end record; None while the run continues, and for ever after a crash.
 
         Raises:
             TraceFileError: it is damaged.
@@ -76,12 +76,12 @@ class RunReading:
 
     @property
     def complete(self) -> bool:
-        """Whether the end record is there: everything that was recorded is in the file."""
+        """Whether the run has its end record: everything that was recorded is in the file."""
         return self.end is not None
 
     @cached_property
     def steps(self) -> StepSequence:
-        """The steps, by index from 0, each read when it is asked for."""
+        """The steps, by index from 0, each read when it is accessed."""
         return StepSequence(self._database, self.number, self.header)
 
     @property
@@ -100,7 +100,7 @@ class RunReading:
     def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
         """A saved tensor as a NumPy array, without loss.
 
-        A bfloat16 or float8 tensor is widened to float32, which holds each of its values exactly;
+        A bfloat16 or float8 tensor is widened to float32, which represents each of its values exactly;
         :meth:`saved_tensor` gives the original bytes and the name of the dtype.
 
         Args:
@@ -117,8 +117,8 @@ class RunReading:
         """Dtype and shape of a saved tensor, without reading its values (see :meth:`tensor`)."""
         return tensor_layout(self._database, self.number, step, name)
 
-    def cache_at(self, step: int) -> CacheReading:
-        """The KV cache after a step, from the slots that ``--save kv`` stored of each step up to it.
+    def cache_at(self, step: int) -> TraceCache:
+        """The KV cache after a step, from the slots that ``--save kv`` saved in each step up to it.
 
         Args:
             step: number of the step, from 1.
@@ -141,7 +141,7 @@ class RunReading:
         if self.steps.number(1).head.cache_before.length:
             raise UsageError("The run began with a filled KV cache, whose slots a trace does not hold.")
         after = self.steps.number(step).head.cache_after
-        return CacheReading(
+        return TraceCache(
             step, after.layers, after.length, lambda number, name: self.saved_tensor(number, name), numbers
         )
 

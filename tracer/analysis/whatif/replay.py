@@ -1,7 +1,7 @@
-"""What if the settings had been others?
+"""Replay a recorded run with what-if settings.
 
-Every step is looked at with the recorded text before it. Where a row's token would first be another, its
-text would go on differently; what would have come then is not in the recording, and is not guessed.
+Every step is replayed with the recorded text before it. From the first step in which a row's token differs,
+its text would be different; what would have followed is not in the recording, and is not guessed.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ import numpy as np
 
 from tracer.analysis.draw import DrawStates, Replayer, context_of, final_scores
 from tracer.analysis.processors.parsing import describe, parse_processors
-from tracer.analysis.processors.processor import Opaque, Placed, ScoreRow, final_row
+from tracer.analysis.processors.processor import Opaque, PlacedProcessor, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import entropy_nats, softmax
-from tracer.analysis.runs import RunLike, saved_logits, scores_device, scores_dtype
+from tracer.analysis.runs import RecordedRun, saved_logits, scores_device, scores_dtype
 from tracer.analysis.whatif.report import FirstDifference, WhatIfReport, WhatIfStep
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UnsupportedError, UsageError
-from tracer.schema.step import F32, Step
+from tracer.schema.arrays import F32
+from tracer.schema.step import Step
 
 
-def whatif(run: RunLike, settings: Settings, *, replayer: Replayer | None = None) -> WhatIfReport:
-    """Replay a run with other settings.
+def whatif(run: RecordedRun, settings: Settings, *, replayer: Replayer | None = None) -> WhatIfReport:
+    """Replay a run with what-if settings.
 
-    Greedy choices need no torch. A drawn token needs the recorded random state and a replayer, unless only
-    one candidate is left or nothing about the distribution changes. Exact with saved logits, and without them
-    wherever a processor (top-k, min-p) provably removes all that was not recorded.
+    Greedy choices need no torch. A drawn token needs the recorded RNG state and a replayer, unless only one
+    candidate is left or the distribution does not change. The result is exact with saved logits, and without
+    them wherever a processor (top-k, min-p) provably removes every token that was not recorded.
 
     Args:
         run: the run.
-        settings: what is to be different.
-        replayer: transformers' own processors and the draw.
+        settings: the changed settings.
+        replayer: runs transformers' own processors and repeats draws.
 
     Raises:
         UsageError: a step's scores were not recorded.
@@ -54,7 +55,7 @@ def whatif(run: RunLike, settings: Settings, *, replayer: Replayer | None = None
 
 
 def whatif_grid(
-    run: RunLike,
+    run: RecordedRun,
     grid: Mapping[str, Sequence[float]],
     *,
     base: Settings | None = None,
@@ -86,9 +87,9 @@ class _Chosen(NamedTuple):
 
 
 class _Replay:
-    """Goes through a run step by step."""
+    """Replays a run step by step; rows that diverged in an earlier step have no token any more."""
 
-    def __init__(self, run: RunLike, settings: Settings, replayer: Replayer | None) -> None:
+    def __init__(self, run: RecordedRun, settings: Settings, replayer: Replayer | None) -> None:
         self._run = run
         self._replayer = replayer
         self._states = DrawStates(run, replayer) if replayer else None
@@ -140,7 +141,7 @@ class _Replay:
         )
 
     def _final(self, step: Step, known: RowStages) -> ScoreRow:
-        """Scores after the changed processors, from the last stage that is as recorded."""
+        """Scores after the changed processors, computed from the last stage before the first change."""
         row, rest = known.rows[self._common], self.placed[self._common :]
         if not rest:
             return row
@@ -161,8 +162,10 @@ class _Replay:
             found = _estimate(found)
         return found
 
-    def _transformers(self, step: Step, known: RowStages, placed: Sequence[Placed]) -> ScoreRow | None:
-        """The same by transformers' own processors; None without torch."""
+    def _transformers(
+        self, step: Step, known: RowStages, placed: Sequence[PlacedProcessor]
+    ) -> ScoreRow | None:
+        """The same with transformers' own processors; None without torch."""
         head, row = step.head, known.rows[self._common]
         if self._replayer is None or not placed:
             return None
@@ -193,7 +196,7 @@ class _Replay:
         return [a or b for a, b in zip(sure, trusted, strict=True)], reproduced
 
     def _draw(self, step: Step, finals: Sequence[ScoreRow]) -> tuple[list[int] | None, list[bool], str]:
-        """Draw with the recorded state, once with the recorded scores and once with the others."""
+        """Draw with the recorded RNG state, from the recorded scores and from the what-if scores."""
         assert step.scores is not None
         if step.head.draw is None:
             return None, [], "the recorded run was greedy, so there is no random state to draw with"
@@ -246,7 +249,7 @@ class _Replay:
 
 
 def _highest(row: ScoreRow) -> _Chosen:
-    """The greedy choice; of equal scores ``torch.argmax`` takes the first, and NaN before all."""
+    """The greedy choice; ``torch.argmax`` takes the first of equal scores, and NaN before any number."""
     token = int(row.scores.argmax())
     score = float(row.scores[token])
     if row.bound == np.inf or score == -np.inf:
@@ -264,12 +267,12 @@ def _drawn(token: int, row: ScoreRow, reproduced: bool) -> _Chosen:
 
 
 def _estimate(row: ScoreRow) -> ScoreRow:
-    """The same row, marked as no more than an estimate."""
+    """The same row, marked as an estimate."""
     return replace(row, estimated=True)
 
 
 def _sure(known: RowStages, final: ScoreRow) -> _Chosen | None:
-    """The token of a draw that needs no drawing: one candidate, or the recorded distribution."""
+    """A sampled token that is known without a draw: a single candidate, or the recorded distribution."""
     if not final.exact:
         return None
     if final.kept == 1:
