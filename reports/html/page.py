@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.html.payload import page_sections
 from reports.html.redaction import Aliases, RedactedRun
-from reports.html.runs import Run
+from reports.html.sections.collector import Run
+from reports.html.sections.page_sections import page_sections
 from reports.html.shell import PROGRAM, render_shell
 from reports.view.text import plain
 from tracer.tracefile import RunReading

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from reports.terminal import theme
 from reports.terminal.page import INDENT, Page, PageRenderable
+from reports.terminal.stops.cache_and_criteria import draw_cache
 from reports.terminal.stops.card import draw_note, draw_rule
 from reports.terminal.stops.scores import draw_candidates
-from reports.terminal.stops.state import draw_cache
 from reports.view.blocks import CacheTable, CandidateList, Note
 from reports.view.text import plain
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.view.tokens import TokenView
-from tracer.schema.run import Anchor, StopName
 from tracer.schema.tensors import TensorInfo
 
 Level = Literal["explain", "fact", "ok", "warning", "error"]
@@ -366,38 +365,3 @@ class OtherRows:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
-
-
-Block = (
-    Note
-    | VariableTable
-    | TokenStrip
-    | LayerTable
-    | StageTable
-    | CandidateList
-    | ChoiceTable
-    | CacheTable
-    | CriterionTable
-    | OtherRows
-)
-
-
-@dataclass(frozen=True)
-class StopCard:
-    """What one stop of a step shows.
-
-    Attributes:
-        stop: its name.
-        number: its number, 1 to 11.
-        title: its title.
-        anchor: the library's source line, None where there is none; its ``path`` alone is unchecked text.
-        blocks: what is shown, in order.
-        skipped: the run does not pass this stop; a note says why.
-    """
-
-    stop: StopName
-    number: int
-    title: str
-    anchor: Anchor | None
-    blocks: tuple[Block, ...]
-    skipped: bool = False

@@ -139,16 +139,27 @@ class Violation(Record):
     layer: int | None = None
 
 
+ProbedCapture = Literal["lens", "attention"]
+"""An optional capture that a probe of its own records."""
+
+_PROBED_CAPTURES: tuple[ProbedCapture, ...] = ("lens", "attention")
+
+
 class CaptureError(Record):
     """A fault in recording; the generation went on.
 
     Attributes:
         stop: where it happened.
-        message: exception type and text.
+        message: exception type and text; of a probe, the name of its capture and what is missing.
     """
 
     stop: StopName
     message: str
+
+    @property
+    def capture(self) -> ProbedCapture | None:
+        """The capture whose probe failed, read from the prefix of the message; None for any other fault."""
+        return next((name for name in _PROBED_CAPTURES if self.message.startswith(f"{name}: ")), None)
 
 
 class Intervention(Record):

@@ -12,7 +12,7 @@ from reports.view.tokens import TokenView, token_view
 from tracer.analysis.attention import Attention, Weights
 from tracer.schema.run import TokenText
 
-TOP = 5
+TOP_POSITIONS = 5
 """Positions listed for a layer or head."""
 
 
@@ -107,7 +107,7 @@ def attention_view(
 def _row(
     name: str, weights: Weights, entropy: float, attention: Attention, tokens: Mapping[int, TokenText]
 ) -> AttentionRow:
-    order = np.argsort(-weights, kind="stable")[:TOP].tolist()
+    order = np.argsort(-weights, kind="stable")[:TOP_POSITIONS].tolist()
     return AttentionRow(
         name=name,
         top=tuple(_seen(place, weights, attention, tokens) for place in order if weights[place] > 0),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.view.blocks import Block, Note, OtherRows, TokenStrip, Variable, VariableTable
+from reports.view.blocks import Note, OtherRows, TokenStrip, Variable, VariableTable
+from reports.view.card import Block
 from reports.view.figures import bits, count, duration, plural, score, span
 from reports.view.glossary import MODEL_INPUTS
 from reports.view.layers import layer_table
 from reports.view.stops.cache import cache_table
 from reports.view.stops.candidates import highest, raw_list
+from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
-from reports.view.stops.findings import NOT_RECORDED
 from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
 from tracer.schema.step import NO_TOKEN, ForwardResult

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.view.blocks import Block, ChoiceRow, ChoiceTable, Note, OtherRows
+from reports.view.blocks import ChoiceRow, ChoiceTable, Note, OtherRows
+from reports.view.card import Block
 from reports.view.figures import bits, count, plural, probability
 from reports.view.stops.candidates import candidate_list, candidate_rows
+from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
-from reports.view.stops.findings import NOT_RECORDED
 from reports.view.stops.stages import ListName, stage_table
 from tracer.schema.step import Draw, ScoreColumns
 

@@ -15,11 +15,11 @@ from reports.view.blocks import (
     Note,
     OtherRows,
     StageTable,
-    StopCard,
     TokenStrip,
     Variable,
     VariableTable,
 )
+from reports.view.card import StopCard
 from tests.reports.records import TOKENS, header, steps, with_head
 from tracer.schema.cache import CacheState
 from tracer.schema.run import STOPS

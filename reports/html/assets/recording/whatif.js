@@ -2,7 +2,7 @@
 
 import { h, section, table } from "../lib/dom.js";
 import { bits, percent, plural, probability } from "../lib/format.js";
-import { banner } from "../lib/header.js";
+import { banner } from "../lib/banner.js";
 import { bar } from "./scores.js";
 import { tokenButton } from "../lib/tokens.js";
 import { applied, changedProcessors, entropy, rawRow, settingsOf, softmax, verdict } from "./warp.js";

@@ -8,9 +8,9 @@ from math import ceil
 
 import numpy as np
 
-from reports.html.captured import CapturedData
 from reports.html.pack import Section
-from reports.html.runs import Run
+from reports.html.sections.collector import Run
+from reports.html.sections.probed_capture import CapturedData
 from tracer.analysis.lens import LensTensors, lens_tensors
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText

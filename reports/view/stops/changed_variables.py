@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reports.view.blocks import Block, StopCard, Variable, VariableTable
+from reports.view.blocks import Variable, VariableTable
+from reports.view.card import Block, StopCard
 
 
 def mark_changes(cards: tuple[StopCard, ...], before: tuple[StopCard, ...]) -> tuple[StopCard, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.view.blocks import Note
-from reports.view.stops.findings import alerts
+from reports.view.stops.checks import alerts
 from reports.view.tokens import TokenView, token_view
 from tracer.schema.run import ModuleInfo, TokenText
 from tracer.schema.step import Step

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.html.captured import CapturedData
 from reports.html.pack import Section
-from reports.html.runs import Run
-from reports.view.questions.attention import TOP
+from reports.html.sections.collector import Run
+from reports.html.sections.probed_capture import CapturedData
+from reports.view.questions.attention import TOP_POSITIONS
 from tracer.analysis.attention import LayerAttention, Weights, first_position, last_weights
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
@@ -27,7 +27,7 @@ COLUMNS = 512
 NOT_FINITE = 255
 """Stands for NaN in 8 bits."""
 
-_EXACT = 8 * (TOP + 1)
+_EXACT = 8 * (TOP_POSITIONS + 1)
 """Bytes that the exact figures of a layer and head take, about."""
 
 
@@ -44,8 +44,8 @@ class AttentionData(CapturedData):
         """What there is, then a section a kept step; nothing where no attention was asked for."""
         if not self.asked:
             return
-        facts = {"stride": self.stride, "faults": self.faults}
-        yield Section(self.name, facts, {"steps": np.array(list(self._kept), dtype=np.int32)})
+        metadata = {"stride": self.stride, "faults": self.faults}
+        yield Section(self.name, metadata, {"steps": np.array(list(self._kept), dtype=np.int32)})
         yield from self._kept.values()
 
     def keep(self, step: Step) -> None:
@@ -61,9 +61,9 @@ class AttentionData(CapturedData):
             size = lines * (min(context + steps, columns) + _EXACT)
             self.stride = max(1, ceil(steps * size / ATTENTION_BUDGET))
         width = ceil(context / columns)
-        facts = {"start": start, "context": context, "width": width, "layers": list(weights)}
+        metadata = {"start": start, "context": context, "width": width, "layers": list(weights)}
         arrays = {"weights": in_8_bits(binned(whole, width)), **_exact(weights, start)}
-        self._kept[step.number] = Section(f"{self.name}-{step.number}", facts, arrays)
+        self._kept[step.number] = Section(f"{self.name}-{step.number}", metadata, arrays)
 
 
 def used(weights: Weights, length: int) -> tuple[Weights, int]:
@@ -113,7 +113,7 @@ def _exact(weights: Mapping[int, Weights], start: int) -> dict[str, npt.NDArray[
     seen = [[LayerAttention(layer, row) for row in rows] for layer, rows in weights.items()]
     lines = np.array([[np.vstack([each.mean, each.weights]) for each in rows] for rows in seen])
     entropy = [[[each.entropy.mean(), *each.entropy] for each in rows] for rows in seen]
-    order = np.argsort(-lines, axis=-1, kind="stable")[..., :TOP]
+    order = np.argsort(-lines, axis=-1, kind="stable")[..., :TOP_POSITIONS]
     return {
         "positions": (order + start).astype(np.int32),
         "highest": np.take_along_axis(lines, order, axis=-1),

@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from reports.html.runs import Run
-from reports.view.stops.findings import faults_of
+from reports.html.sections.collector import Run
 from reports.view.text import plain
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
-from tracer.schema.step import Step
+from tracer.schema.step import ProbedCapture, Step
 
 
 class CapturedData(ABC):
@@ -26,7 +25,7 @@ class CapturedData(ABC):
         faults: why a step has none, by number.
     """
 
-    capture: ClassVar[str]
+    capture: ClassVar[ProbedCapture]
 
     def __init__(self, prefix: str, run: Run, _tokens: Mapping[int, TokenText]) -> None:
         self.name = f"{prefix}-{self.capture}"
@@ -41,7 +40,7 @@ class CapturedData(ABC):
         self._seen += 1
         if not self.asked or (self._seen - 1) % self.stride:
             return
-        faults = [plain(message) for message in faults_of(step, self.capture)]
+        faults = [plain(error.message) for error in step.head.errors if error.capture == self.capture]
         if any(name.startswith(f"{self.capture}/") for name in self.run.tensor_names(step.number)):
             try:
                 self.keep(step)

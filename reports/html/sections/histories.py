@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from math import ceil
 
-from reports.html.cards import tensor_text
 from reports.html.pack import Section, rounded
-from reports.html.runs import Run
+from reports.html.sections.cards import tensor_text
+from reports.html.sections.collector import Run
 from reports.view.run.cache_history import CacheHistoryBuilder
 from reports.view.run.module_history import ModuleHistoryBuilder
 from reports.view.run.overview import OverviewBuilder
@@ -58,7 +58,7 @@ class ModuleData:
         history = self._builder.result()
         if not history.steps.size:
             return
-        facts = {
+        metadata = {
             "stride": history.stride,
             "layouts": [[list(layout.modules), list(layout.not_called)] for layout in history.layouts],
             "shapes": {
@@ -71,7 +71,7 @@ class ModuleData:
             for name in ("steps", "layout", "shape_sets", "shape_set", "nonfinite")
         }
         arrays |= {name: rounded(getattr(history, name)) for name in ("mean", "std", "low", "high")}
-        yield Section(self._name, facts, arrays)
+        yield Section(self._name, metadata, arrays)
 
 
 class CacheData:
