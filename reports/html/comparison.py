@@ -1,4 +1,4 @@
-"""The page of two runs beside one another."""
+"""The page that shows two runs side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENTRY, STYLE = "comparison/main.js", "comparison/comparison.css"
 
 
 def render_comparison(view: ComparisonView) -> str:
-    """A page that shows two runs beside one another, in one file that needs nothing else.
+    """A page that shows two runs side by side, in one self-contained file.
 
     Args:
         view: the runs.

@@ -15,7 +15,7 @@ ENTRY = "recording/main.js"
 
 
 def render_page(runs: Sequence[RunReading], *, source: str, redact: bool = False) -> str:
-    """A page that shows runs, in one file that needs nothing else.
+    """A page that shows runs, in one self-contained file.
 
     Args:
         runs: the runs, at least one.

@@ -48,7 +48,7 @@ def render_header(view: HeaderView, number: int = 1, *, same_model: bool = False
             _draw_prompt(page, prompt, batch=len(view.prompts))
         if len(view.prompts) > _ROWS:
             page.line(Text.styled(f"… {plural(len(view.prompts) - _ROWS, 'more row')}", theme.QUIET), INDENT)
-        versions = " · ".join(f"{fact.name} {fact.value}" for fact in view.versions)
+        versions = " · ".join(f"{each.name} {each.value}" for each in view.versions)
         page.blank()
         page.wrapped(Text.styled(f"{versions} · started {view.started_at}", theme.QUIET))
 

@@ -114,7 +114,7 @@ class Page:
         """Add a label and, at its right, a paragraph that keeps clear of it.
 
         Args:
-            label: stands before the first line.
+            label: precedes the first line.
             text: the paragraph.
             indent: cells to leave free at the left.
         """
@@ -140,7 +140,7 @@ class Page:
         Args:
             items: the items.
             indent: cells to leave free at the left.
-            separator: stands between two items of a line.
+            separator: goes between two items of a line.
         """
         room = self.width - indent
         line = Text()

@@ -40,7 +40,7 @@ class TerminalReport:
         path: str | None = None,
         row: int = 0,
     ) -> None:
-        """Prepare a report.
+        """Print nothing yet; the methods do.
 
         Args:
             console: where to print.

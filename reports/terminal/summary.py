@@ -13,7 +13,7 @@ from reports.view.run.summary import Answer, SummaryView
 
 
 def render_summary(view: SummaryView) -> RenderableType:
-    """The answer, the figures, and what wants attention.
+    """The answer, the figures, and what needs attention.
 
     Args:
         view: the end of the run.

@@ -65,6 +65,6 @@ def joined(parts: Sequence[Text], separator: str = " · ") -> Text:
 
     Args:
         parts: the texts.
-        separator: what stands between them.
+        separator: what goes between them.
     """
     return Text.styled(separator, theme.QUIET).join(parts)

@@ -17,8 +17,8 @@ class Note:
 
     Attributes:
         text: the line.
-        level: ``explain`` teaches, ``fact`` states, ``ok`` is a proof that held, ``warning`` and ``error``
-            want attention.
+        level: ``explain`` teaches, ``fact`` states, ``ok`` is a check that passed, ``warning`` and
+            ``error`` need attention.
     """
 
     text: str
@@ -101,12 +101,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One module call, or several that look the same.
+    """One module call, or several with equal signatures.
 
     Attributes:
         name: the module; ``model.layers.0-27`` for equal layers, ``*`` for any number inside a path.
         class_name: its class.
-        calls: how many calls the row stands for.
+        calls: how many calls the row represents.
         inputs: shape of the first input; a dimension that differs between calls is a range; None without.
         outputs: shape of the first output.
         dtype: of the first output.
@@ -193,7 +193,7 @@ class TokenPath:
 
 @dataclass(frozen=True)
 class StageTable:
-    """The processors of one list and the way of the top tokens through them.
+    """The processors of one list and the scores of the top tokens after each.
 
     Attributes:
         row: row of the batch.
@@ -282,7 +282,7 @@ class ChoiceTable:
 
 @dataclass(frozen=True)
 class CacheRow:
-    """Consecutive layers of the KV cache that look the same.
+    """Consecutive layers of the KV cache with equal specs.
 
     Attributes:
         layers: first to last index as text.

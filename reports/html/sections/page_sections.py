@@ -1,7 +1,7 @@
-"""What a page holds: an index of its runs, token texts, and for each run the sections of its views.
+"""The data of a recording's page: an index of its runs, token texts, and the sections of each run's views.
 
-A view of the page is one module of ``assets/`` and one class here or beside here that collects its data from
-the steps (:class:`reports.html.sections.collector.Collector`). :data:`COLLECTORS` lists them.
+A view of the page is one module of ``assets/recording/`` and one class of this folder that collects its data
+from the steps (:class:`reports.html.sections.collector.Collector`). :data:`COLLECTORS` lists them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: b
         runs: the runs to show.
         source: what the trace is called.
         program: name and version of the program that makes the page.
-        redacted: the runs are without texts, which the page has to say.
+        redacted: whether the runs are redacted; the page says so.
     """
     texts: dict[int, TokenText] = {}
     index: list[Json] = []
@@ -66,7 +66,7 @@ def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[Json, list[
 
 
 def token_section(texts: Mapping[int, TokenText]) -> Section:
-    """Labels of all tokens that a page may mention; everything invisible in them has been made visible.
+    """Labels of all tokens that a page may mention, with everything invisible made visible.
 
     Args:
         texts: texts of these tokens.

@@ -1,4 +1,4 @@
-"""The steps of a run in sections of a few steps each, so that the page inflates only what it shows."""
+"""The steps of a run in sections of :data:`CHUNK` steps, so that the page inflates only what it shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FILL = {"tokens": NO_TOKEN, "removed_tokens": NO_TOKEN, "chosen": NO_TOKEN, "sc
 
 
 class StepData:
-    """Turns steps into sections as they come.
+    """Turns steps into sections.
 
     Args:
         name: prefix of the sections' names.
@@ -43,7 +43,7 @@ class StepData:
         self._full: list[Section] = []
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step."""
         rows = [[card_json(card) for card in self._cards(step, row)] for row in range(step.rows)]
         metadata = {
             "number": step.number,
@@ -59,7 +59,7 @@ class StepData:
             self._flush()
 
     def sections(self) -> Iterator[Section]:
-        """All sections, the last one perhaps shorter."""
+        """All sections; the last one may hold fewer steps."""
         if self._waiting:
             self._flush()
         yield from self._full

@@ -16,7 +16,7 @@ _TOKEN_CELLS = 12
 
 
 def render_attention(view: AttentionView) -> RenderableType:
-    """What the last position looks at.
+    """The attention of the last position.
 
     Args:
         view: rows of layers or heads, or all positions for one head.

@@ -1,4 +1,4 @@
-"""Other settings on a recorded run, on a terminal."""
+"""What-if answers on a terminal: a recorded run under changed settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports.view.questions.whatif import GridView, WhatIfRow, WhatIfView
 
 
 def render_whatif(view: WhatIfView) -> RenderableType:
-    """A run under other settings.
+    """A run under changed settings.
 
     Args:
         view: the run.

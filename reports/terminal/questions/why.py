@@ -40,7 +40,7 @@ def render_why(view: WhyView) -> RenderableType:
 
 def _draw_stages(page: Page, view: WhyView) -> None:
     stages = view.stages
-    draw_title(page, "its way through the scores")
+    draw_title(page, "its scores through the pipeline")
     page.columns(
         [
             Column([_stage_name(stage) for stage in stages], "after"),

@@ -53,7 +53,7 @@ def draw_rule(page: Page, title: str, remark: str = "") -> None:
     Args:
         page: where to draw.
         title: the title.
-        remark: stands behind the title.
+        remark: follows the title.
     """
     line = Text.styled("━━ ", theme.RULE).append(title, theme.TITLE)
     if remark:

@@ -53,7 +53,7 @@ class RowsView:
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """Two runs beside one another.
+    """Two runs side by side.
 
     Attributes:
         runs: both in short.
@@ -73,7 +73,7 @@ class ComparisonView:
 
 
 def comparison_view(a: RunLike, b: RunLike, report: DiffReport, names: tuple[str, str]) -> ComparisonView:
-    """Put two compared runs beside one another.
+    """Put two compared runs side by side.
 
     Args:
         a: run A.

@@ -1,4 +1,4 @@
-"""A token's way through a step, put into words."""
+"""Why a token was chosen or not, in words: its scores through the pipeline of a step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOALS: dict[Goal, str] = {
 
 @dataclass(frozen=True)
 class WhyStage:
-    """One line of the token's way.
+    """The token's score after one processor.
 
     Attributes:
         number: the processor's number; None for the raw logits.
@@ -33,7 +33,7 @@ class WhyStage:
         score: the token's score after it, in words where there is no number.
         rank: its place, empty once removed.
         left: tokens of the row that are left.
-        remark: where the token stood to the line that a filter drew.
+        remark: on which side of a filter's cutoff the token was.
         removed: whether this stage removed it.
     """
 
@@ -108,10 +108,10 @@ class WhyView:
         token: the token asked for.
         verdict: the answer in a sentence.
         chosen: what was chosen instead; empty where it was this token.
-        stages: the token's way.
+        stages: the token's score after each processor.
         goals: changes of settings that reach a goal.
         draw: first places of the draw.
-        draw_note: what a reader must know about the draw; why it is not shown, or that it is another one.
+        draw_note: why the draw is not shown, or that it gave another token.
         notes: further sentences.
     """
 
@@ -211,7 +211,7 @@ def _chosen(report: WhyReport, tokens: Mapping[int, TokenText]) -> str:
 
 
 def _fate(cut: Cut, *, gone: bool, exact: bool) -> str:
-    """Where a token stands to a line."""
+    """On which side of the cutoff a token lies, and by how much."""
     about = "" if exact else "about "
     if cut.measure == "score":
         side = "below" if cut.margin < 0 else "above"

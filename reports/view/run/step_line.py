@@ -48,7 +48,7 @@ class StepLine:
         rows: one entry a row; empty when the scores were not recorded.
         cache_length: slots of the KV cache after the step.
         seconds: duration on the host.
-        alerts: what wants attention.
+        alerts: what needs attention.
     """
 
     number: int

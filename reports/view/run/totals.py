@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from reports.view.blocks import Note
-from reports.view.figures import count, plural
+from reports.view.figures import count
 from tracer.schema.step import CheckName, Step
 
 _CHECKS: dict[CheckName, str] = {
@@ -58,5 +58,7 @@ class RunTotals:
         if not names:
             return None
         return Note(
-            f"Checked and held, in so many of {plural(self.steps, 'step')}: {', '.join(names)}.", "ok"
+            f"Checks passed in every step they cover; steps covered, of {count(self.steps)}: "
+            f"{', '.join(names)}.",
+            "ok",
         )

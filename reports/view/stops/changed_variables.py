@@ -1,4 +1,4 @@
-"""What differs between the same stop of two steps."""
+"""Marks variables that differ from the same stop of the step before."""
 
 from __future__ import annotations
 

@@ -130,9 +130,9 @@ def _choice_row(context: Context, scores: ScoreColumns, row: int) -> ChoiceRow:
 
 
 def _draw_note(draw: Draw, step: int) -> Note:
-    origin = f"random state {draw.digest} on {draw.device}"
+    origin = f"RNG state {draw.digest} on {draw.device}"
     if draw.follows:
-        return Note(f"the draw: {origin}, left behind by the draw of step {step - 1}", "fact")
+        return Note(f"the draw: {origin}, the state after the draw of step {step - 1}", "fact")
     if step == 1:
         return Note(f"the draw: {origin}, the run's first", "fact")
     return Note(f"the draw: {origin}; other random numbers were drawn since step {step - 1}", "fact")

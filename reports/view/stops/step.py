@@ -45,7 +45,7 @@ class StepView:
         row: the row that is shown in full.
         rows: rows of the batch.
         cards: one card a stop, 1 to 11.
-        alerts: everything that wants attention; each also stands on its card.
+        alerts: everything that needs attention; each is also on its card.
         seconds: duration on the host.
     """
 

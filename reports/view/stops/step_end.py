@@ -1,4 +1,4 @@
-"""Stops 9 to 11: what the step leaves behind, and whether another one follows."""
+"""Stops 9 to 11: what the step appends and updates, and whether another one follows."""
 
 from __future__ import annotations
 

@@ -148,7 +148,8 @@ def test_the_draw_says_where_its_state_comes_from() -> None:
     first, second = steps(run, 2)
     assert "the run's first" in notes(step_view(run, first, TOKENS).card("choice"), "fact")[0]
     assert (
-        "left behind by the draw of step 1" in notes(step_view(run, second, TOKENS).card("choice"), "fact")[0]
+        "the state after the draw of step 1"
+        in notes(step_view(run, second, TOKENS).card("choice"), "fact")[0]
     )
     draw = second.head.draw
     assert draw is not None

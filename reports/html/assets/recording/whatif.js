@@ -1,4 +1,4 @@
-// Other settings for this step, recomputed in the page on the recorded tokens.
+// What-if settings for this step, recomputed in the page on the recorded tokens.
 
 import { h, section, table } from "../lib/dom.js";
 import { bits, percent, plural, probability } from "../lib/format.js";
