@@ -115,9 +115,9 @@ LISTENERS = (
 
 READING = Station("Step", "read and checked on demand", "tracer/tracefile/reading/steps.py")
 VIEW = Station("View", "stop cards, answers in words", "reports/view/stops/step.py")
-ANALYSIS = Station("Answers", "why, what-if, diff", "tracer/analysis/why/why.py")
+ANALYSIS = Station("Answers", "why, what-if, diff", "tracer/analysis/why/answer.py")
 TERMINAL = Station("Terminal", "cards laid out in lines", "reports/terminal/stops/card.py")
-SECTIONS = Station("Sections", "its data, compressed", "reports/html/payload.py")
+SECTIONS = Station("Sections", "its data, compressed", "reports/html/sections/page_sections.py")
 PAGE = Station("Page", "one file, works offline", "reports/html/assets/recording/stops.js")
 
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
+from tracer.schema.step import NO_TOKEN, CallShape, ModuleColumns, ScoreColumns, Step
 from tracer.tracefile import TraceRun
 
 Kind = Literal["int", "float", "text", "truth"]
@@ -126,25 +126,35 @@ def _modules(step: Step, header: RunHeader, _tokens: Mapping[int, TokenText]) ->
     modules, layout = step.modules, step.layout
     if modules is None or layout is None:
         return
-    taken = modules.nonfinite >= 0
     for call, module in enumerate(layout.modules):
-        shape = step.shapes.get(int(modules.shapes[call]))
-        output = shape.outputs[0] if shape is not None and shape.outputs else None
-        known = bool(taken[call])
         yield (
             step.head.run,
             step.number,
             call,
             header.modules[module].name,
             header.modules[module].class_name,
-            None if output is None else "x".join(map(str, output.shape)),
-            None if output is None else output.dtype,
-            float(modules.mean[call]) if known else None,
-            float(modules.std[call]) if known else None,
-            float(modules.low[call]) if known else None,
-            float(modules.high[call]) if known else None,
-            int(modules.nonfinite[call]) if known else None,
+            *_first_output(step.shapes.get(int(modules.shapes[call]))),
+            *_statistics(modules, call),
         )
+
+
+def _first_output(call_shape: CallShape | None) -> tuple[str | None, str | None]:
+    """Shape and dtype of a call's first output."""
+    if call_shape is None or not call_shape.outputs:
+        return None, None
+    output = call_shape.outputs[0]
+    return "x".join(map(str, output.shape)), output.dtype
+
+
+def _statistics(modules: ModuleColumns, call: int) -> Row:
+    """Statistics of a call's output; all None where none were taken."""
+    nonfinite = int(modules.nonfinite[call])
+    if nonfinite < 0:
+        return (None,) * 5
+    return (
+        *(float(column[call]) for column in (modules.mean, modules.std, modules.low, modules.high)),
+        nonfinite,
+    )
 
 
 def _cache(step: Step, _header: RunHeader, _tokens: Mapping[int, TokenText]) -> Iterator[Row]:

@@ -1,29 +1,27 @@
-"""The page of two runs beside one another."""
+"""The page that shows two runs side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reports.html.pack import Section
-from reports.html.payload import token_section
+from reports.html.pack import Json, Section
+from reports.html.sections.page_sections import token_section
 from reports.html.shell import PROGRAM, render_shell
 from reports.view.questions.comparison import ComparisonView, RowsView
 from reports.view.text import plain
 from tracer.analysis.diff.course import CourseStep, CourseToken
 from tracer.schema.step import NO_TOKEN
 
-Json = dict[str, Any]
-
 ENTRY, STYLE = "comparison/main.js", "comparison/comparison.css"
 
 
 def render_comparison(view: ComparisonView) -> str:
-    """A page that shows two runs beside one another, in one file that needs nothing else.
+    """A page that shows two runs side by side, in one self-contained file.
 
     Args:
         view: the runs.
@@ -50,7 +48,7 @@ def _sections(view: ComparisonView) -> Iterator[Section]:
                 "numbers": [asdict(number) for number in verdict.numbers],
                 "notes": list(verdict.notes),
             },
-            "heads": [asdict(group) for group in view.heads],
+            "headers": [asdict(group) for group in view.headers],
             "rows": [_row(rows) for rows in view.rows],
             "modules": [asdict(step) for step in view.modules],
         },
@@ -72,27 +70,26 @@ def _row(rows: RowsView) -> Json:
 
 def _columns(steps: tuple[CourseStep, ...]) -> dict[str, npt.NDArray[Any]]:
     """The steps in columns; NaN and :data:`NO_TOKEN` where something is not known or not there."""
-    found: dict[str, npt.NDArray[Any]] = {
+    return {
         "number": np.array([step.number for step in steps], dtype=np.int32),
         "shared": np.array([step.shared for step in steps], dtype=np.uint8),
         "over_all": np.array([step.over_all for step in steps], dtype=np.uint8),
         "divergence": _floats(step.divergence for step in steps),
         "largest": _floats(step.largest for step in steps),
+        **_token_columns("a", [step.a for step in steps]),
+        **_token_columns("b", [step.b for step in steps]),
     }
-    sides: dict[str, Callable[[CourseStep], CourseToken | None]] = {
-        "a": lambda step: step.a,
-        "b": lambda step: step.b,
-    }
-    for name, side in sides.items():
-        tokens = [side(step) for step in steps]
-        ids = [NO_TOKEN if token is None else token.token for token in tokens]
-        found[f"token_{name}"] = np.array(ids, dtype=np.int32)
-        found[f"probability_{name}"] = _floats(
-            None if token is None else token.probability for token in tokens
-        )
-        found[f"elsewhere_{name}"] = _floats(None if token is None else token.elsewhere for token in tokens)
-    return found
 
 
-def _floats(values: Any) -> npt.NDArray[np.float32]:
+def _token_columns(run: str, tokens: list[CourseToken | None]) -> dict[str, npt.NDArray[Any]]:
+    """What one run chose in each step."""
+    ids = [NO_TOKEN if token is None else token.token for token in tokens]
+    return {
+        f"token_{run}": np.array(ids, dtype=np.int32),
+        f"probability_{run}": _floats(None if token is None else token.probability for token in tokens),
+        f"elsewhere_{run}": _floats(None if token is None else token.elsewhere for token in tokens),
+    }
+
+
+def _floats(values: Iterable[float | None]) -> npt.NDArray[np.float32]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float32)

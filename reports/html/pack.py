@@ -12,12 +12,15 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tracer.json_values import json_ready
+
+Json: TypeAlias = "dict[str, Any]"
+"""A JSON object."""
 
 _KINDS = {"float32": "f4", "int32": "i4", "uint8": "u1"}
 _EFFORT = 8
@@ -29,14 +32,14 @@ class Section:
 
     Attributes:
         name: its name in the page, e.g. ``run1-overview``.
-        facts: anything that JSON can hold; numbers that are not finite become text.
+        metadata: anything that JSON can hold; numbers that are not finite become text.
         arrays: float32, int32 or uint8 arrays by name.
         differences: per name of an array the axis along which neighbours are nearly equal; each value is
             then stored as its bits exclusive-or those of the one before, without loss.
     """
 
     name: str
-    facts: Any
+    metadata: Any
     arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     differences: Mapping[str, int] = field(default_factory=dict)
 
@@ -47,7 +50,7 @@ class Section:
             axis = self.differences.get(name, -1)
             listed.append([name, _KINDS[array.dtype.name], list(array.shape), axis])
             blobs.append(_planes(array if axis < 0 else _differences(array, axis)))
-        head = json.dumps({"facts": json_ready(self.facts), "arrays": listed}, separators=(",", ":"))
+        head = json.dumps({"metadata": json_ready(self.metadata), "arrays": listed}, separators=(",", ":"))
         text = head.encode("ascii")
         whole = b"".join([len(text).to_bytes(4, "little"), text, *blobs])
         return base64.b64encode(zlib.compress(whole, _EFFORT)).decode("ascii")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.html.payload import page_sections
 from reports.html.redaction import Aliases, RedactedRun
-from reports.html.runs import Run
+from reports.html.sections.collector import Run
+from reports.html.sections.page_sections import page_sections
 from reports.html.shell import PROGRAM, render_shell
 from reports.view.text import plain
 from tracer.tracefile import TraceRun
@@ -15,7 +15,7 @@ ENTRY = "recording/main.js"
 
 
 def render_page(runs: Sequence[TraceRun], *, source: str, redact: bool = False) -> str:
-    """A page that shows runs, in one file that needs nothing else.
+    """A page that shows runs, in one self-contained file.
 
     Args:
         runs: the runs, at least one.

@@ -1,4 +1,4 @@
-"""A run without what it says: texts, token ids and absolute paths left out, all figures kept.
+"""A run without texts, token ids and absolute paths; all figures stay.
 
 Token ids would give the text away to anyone who has the tokenizer. Each token gets another number, counted
 from 1 in the order of appearance, so that the same token can still be followed.

@@ -1,4 +1,4 @@
-"""The shell of every page: its one style, its one script, and its data in inert blocks."""
+"""The HTML around every page: its one style sheet, its one script, and its data in inert blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = f"trace-generate {__version__}"
 def render_shell(
     sections: Iterable[Section], *, title: str, skip_to: str, entry: str, styles: tuple[str, ...] = ()
 ) -> str:
-    """A page in one file that needs nothing else.
+    """A page in one self-contained file.
 
     Args:
         sections: its data.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports.terminal.header import render_header
-from reports.terminal.line import render_line
 from reports.terminal.report import TerminalReport
+from reports.terminal.step_line import render_line
 from reports.terminal.stops.card import render_card, render_step
 from reports.terminal.summary import render_summary
 

@@ -1,4 +1,4 @@
-"""Where a run stands still: the place in the library, its source lines and its stack."""
+"""Where a run is halted: the place in the library, its source lines and its stack."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rich.text import Text
 
 from reports.terminal import theme
 from reports.terminal.page import INDENT, Page, PageRenderable
+from reports.terminal.stops.cache_and_criteria import draw_cache
 from reports.terminal.stops.card import draw_note, draw_rule
 from reports.terminal.stops.scores import draw_candidates
-from reports.terminal.stops.state import draw_cache
 from reports.view.blocks import CacheTable, CandidateList, Note
 from reports.view.text import plain
 
@@ -29,7 +29,7 @@ def render_halt(
         place: file and line.
         lines: source lines around it.
         current: number of the line that is about to run.
-        notes: why the run stands here.
+        notes: why the run is halted here.
     """
 
     def draw(page: Page) -> None:
@@ -53,7 +53,7 @@ def render_source(lines: Sequence[SourceLine], current: int) -> RenderableType:
 
 
 def render_stack(frames: Sequence[tuple[str, str, str]], hidden: int) -> RenderableType:
-    """The stack, the frame that stands still last.
+    """The stack, innermost frame last.
 
     Args:
         frames: place, function and source line of each frame.

@@ -12,7 +12,7 @@ from reports.terminal.page import INDENT, Page, PageRenderable
 from reports.terminal.stops.card import draw_heading, draw_rule
 from reports.terminal.stops.variables import draw_tokens
 from reports.view.figures import plural
-from reports.view.run.header import Fact, HeaderView, PromptView
+from reports.view.run.header import HeaderView, NamedValue, PromptView
 
 _TREE_LINES = 60
 _PROMPT_LINES = 24
@@ -40,7 +40,7 @@ def render_header(view: HeaderView, number: int = 1, *, same_model: bool = False
         draw_heading(page, 0, "run header")
         if not same_model:
             _draw_title(page, "what the configuration says")
-            _draw_facts(page, view.facts)
+            _draw_values(page, view.metadata)
             _draw_title(page, "module tree, as print(model) shows it")
             _draw_lines(page, view.tree, _TREE_LINES, theme.QUIET)
         _draw_generation(page, view)
@@ -48,7 +48,7 @@ def render_header(view: HeaderView, number: int = 1, *, same_model: bool = False
             _draw_prompt(page, prompt, batch=len(view.prompts))
         if len(view.prompts) > _ROWS:
             page.line(Text.styled(f"… {plural(len(view.prompts) - _ROWS, 'more row')}", theme.QUIET), INDENT)
-        versions = " · ".join(f"{fact.name} {fact.value}" for fact in view.versions)
+        versions = " · ".join(f"{each.name} {each.value}" for each in view.versions)
         page.blank()
         page.wrapped(Text.styled(f"{versions} · started {view.started_at}", theme.QUIET))
 
@@ -58,17 +58,17 @@ def render_header(view: HeaderView, number: int = 1, *, same_model: bool = False
 def _draw_generation(page: Page, view: HeaderView) -> None:
     if view.settings:
         _draw_title(page, "generation settings in force")
-        _draw_facts(page, view.settings)
+        _draw_values(page, view.settings)
     if view.pipeline:
         _draw_title(page, "the scores pass, in this order")
-        _draw_facts(page, [_numbered(number, fact) for number, fact in enumerate(view.pipeline, 1)])
+        _draw_values(page, [_numbered(number, each) for number, each in enumerate(view.pipeline, 1)])
     if view.criteria:
         _draw_title(page, "what can stop a row")
-        _draw_facts(page, view.criteria)
+        _draw_values(page, view.criteria)
 
 
-def _numbered(number: int, fact: Fact) -> Fact:
-    return Fact(f"{number} {fact.name}", fact.value)
+def _numbered(number: int, processor: NamedValue) -> NamedValue:
+    return NamedValue(f"{number} {processor.name}", processor.value)
 
 
 def _draw_title(page: Page, title: str) -> None:
@@ -76,20 +76,20 @@ def _draw_title(page: Page, title: str) -> None:
     page.line(Text.styled(title, theme.TITLE), INDENT)
 
 
-def _draw_facts(page: Page, facts: Sequence[Fact]) -> None:
-    names = max(len(fact.name) for fact in facts)
-    values = max((len(fact.value) for fact in facts if len(fact.value) <= _VALUE_CELLS), default=0)
-    for fact in facts:
-        line = Text.styled(fact.name.ljust(names + 2), theme.NAME).append(
-            fact.value.ljust(values), theme.VALUE
+def _draw_values(page: Page, values: Sequence[NamedValue]) -> None:
+    name_cells = max(len(each.name) for each in values)
+    value_cells = max((len(each.value) for each in values if len(each.value) <= _VALUE_CELLS), default=0)
+    for each in values:
+        line = Text.styled(each.name.ljust(name_cells + 2), theme.NAME).append(
+            each.value.ljust(value_cells), theme.VALUE
         )
-        if fact.meaning is None:
-            page.wrapped(line, INDENT, hanging=names + 2)
-        elif len(fact.value) <= values or line.cell_len + 2 + len(fact.meaning) <= page.width - INDENT:
-            page.hanging(line.append("  "), Text.styled(fact.meaning, theme.QUIET), INDENT)
+        if each.meaning is None:
+            page.wrapped(line, INDENT, hanging=name_cells + 2)
+        elif len(each.value) <= value_cells or line.cell_len + 2 + len(each.meaning) <= page.width - INDENT:
+            page.hanging(line.append("  "), Text.styled(each.meaning, theme.QUIET), INDENT)
         else:
-            page.wrapped(line, INDENT, hanging=names + 2)
-            page.wrapped(Text.styled(fact.meaning, theme.QUIET), INDENT + names + 2)
+            page.wrapped(line, INDENT, hanging=name_cells + 2)
+            page.wrapped(Text.styled(each.meaning, theme.QUIET), INDENT + name_cells + 2)
 
 
 def _draw_prompt(page: Page, prompt: PromptView, batch: int) -> None:

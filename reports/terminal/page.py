@@ -114,7 +114,7 @@ class Page:
         """Add a label and, at its right, a paragraph that keeps clear of it.
 
         Args:
-            label: stands before the first line.
+            label: precedes the first line.
             text: the paragraph.
             indent: cells to leave free at the left.
         """
@@ -140,7 +140,7 @@ class Page:
         Args:
             items: the items.
             indent: cells to leave free at the left.
-            separator: stands between two items of a line.
+            separator: goes between two items of a line.
         """
         room = self.width - indent
         line = Text()
@@ -161,12 +161,7 @@ class Page:
             columns: the columns, all of one length.
             indent: cells to leave free at the left.
         """
-        shown = [column for column in columns if any(cell.plain for cell in column.cells)]
-        while not self.fits(shown, indent):
-            last = max(shown, key=lambda column: column.rank)
-            if last.rank == 0:
-                break
-            shown.remove(last)
+        shown = self._fitting(columns, indent)
         if any(column.heading for column in shown):
             self._row([(Text.styled(column.heading or "", "dim"), column) for column in shown], indent)
         for cells in zip(*(column.cells for column in shown), strict=True):
@@ -180,6 +175,16 @@ class Page:
             indent: cells to leave free at the left.
         """
         return sum(column.width + _GAP for column in columns) - _GAP <= self.width - indent
+
+    def _fitting(self, columns: Sequence[Column], indent: int) -> list[Column]:
+        """The columns with any text, those of the highest rank left out until the others fit."""
+        shown = [column for column in columns if any(cell.plain for cell in column.cells)]
+        while not self.fits(shown, indent):
+            last = max(shown, key=lambda column: column.rank)
+            if last.rank == 0:
+                break
+            shown.remove(last)
+        return shown
 
     def _row(self, cells: Sequence[tuple[Text, Column]], indent: int) -> None:
         line = Text()

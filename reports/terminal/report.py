@@ -9,14 +9,14 @@ from typing import Literal, cast
 from rich.console import Console
 
 from reports.terminal.header import render_header
-from reports.terminal.line import render_line
 from reports.terminal.page import PageRenderable
+from reports.terminal.step_line import render_line
 from reports.terminal.stops.card import draw_note, render_step
 from reports.terminal.summary import render_summary
 from reports.view.blocks import Note
 from reports.view.run.header import header_view
-from reports.view.run.line import step_line
-from reports.view.run.outcome import summary
+from reports.view.run.step_line import step_line
+from reports.view.run.summary import summary
 from reports.view.stops.step import step_view
 from reports.view.text import plain
 from tracer.analysis.conditions.condition import Hit
@@ -40,7 +40,7 @@ class TerminalReport:
         path: str | None = None,
         row: int = 0,
     ) -> None:
-        """Prepare a report.
+        """Print nothing yet; the methods do.
 
         Args:
             console: where to print.

@@ -9,11 +9,11 @@ from reports.terminal import theme
 from reports.terminal.page import Page, PageRenderable
 from reports.terminal.stops.card import draw_note, draw_rule
 from reports.view.figures import duration, plural
-from reports.view.run.outcome import Answer, SummaryView
+from reports.view.run.summary import Answer, SummaryView
 
 
 def render_summary(view: SummaryView) -> RenderableType:
-    """The answer, the figures, and what wants attention.
+    """The answer, the figures, and what needs attention.
 
     Args:
         view: the end of the run.

@@ -36,7 +36,7 @@ def token_with_id(token: TokenView, limit: int = TOKEN_CELLS) -> Text:
     return text.append(" ").append_text(token_text(token, limit)) if token.label else text
 
 
-def settings_text(name: str, settings: Sequence[str]) -> Text:
+def class_with_settings(name: str, settings: Sequence[str]) -> Text:
     """A class with its settings: ``TopKLogitsWarper  top_k=20``.
 
     Args:
@@ -65,6 +65,6 @@ def joined(parts: Sequence[Text], separator: str = " · ") -> Text:
 
     Args:
         parts: the texts.
-        separator: what stands between them.
+        separator: what goes between them.
     """
     return Text.styled(separator, theme.QUIET).join(parts)

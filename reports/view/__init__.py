@@ -6,10 +6,10 @@ token texts, prompts, settings and messages have been made visible (:mod:`report
 
 from __future__ import annotations
 
-from reports.view.blocks import Block, StopCard
+from reports.view.card import Block, StopCard
 from reports.view.run.header import HeaderView, header_view
-from reports.view.run.line import RowLine, StepLine, step_line
-from reports.view.run.outcome import SummaryView, summary
+from reports.view.run.step_line import RowLine, StepLine, step_line
+from reports.view.run.summary import SummaryView, summary
 from reports.view.stops.step import StepView, step_view
 from reports.view.tokens import TokenView, token_view
 

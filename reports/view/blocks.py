@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.view.tokens import TokenView
-from tracer.schema.run import Anchor, StopName
 from tracer.schema.tensors import TensorInfo
 
 Level = Literal["explain", "fact", "ok", "warning", "error"]
@@ -18,8 +17,8 @@ class Note:
 
     Attributes:
         text: the line.
-        level: ``explain`` teaches, ``fact`` states, ``ok`` is a proof that held, ``warning`` and ``error``
-            want attention.
+        level: ``explain`` teaches, ``fact`` states, ``ok`` is a check that passed, ``warning`` and
+            ``error`` need attention.
     """
 
     text: str
@@ -102,12 +101,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One module call, or several that look the same.
+    """One module call, or several with equal signatures.
 
     Attributes:
         name: the module; ``model.layers.0-27`` for equal layers, ``*`` for any number inside a path.
         class_name: its class.
-        calls: how many calls the row stands for.
+        calls: how many calls the row represents.
         inputs: shape of the first input; a dimension that differs between calls is a range; None without.
         outputs: shape of the first output.
         dtype: of the first output.
@@ -194,7 +193,7 @@ class TokenPath:
 
 @dataclass(frozen=True)
 class StageTable:
-    """The processors of one list and the way of the top tokens through them.
+    """The processors of one list and the scores of the top tokens after each.
 
     Attributes:
         row: row of the batch.
@@ -283,7 +282,7 @@ class ChoiceTable:
 
 @dataclass(frozen=True)
 class CacheRow:
-    """Consecutive layers of the KV cache that look the same.
+    """Consecutive layers of the KV cache with equal specs.
 
     Attributes:
         layers: first to last index as text.
@@ -366,38 +365,3 @@ class OtherRows:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
-
-
-Block = (
-    Note
-    | VariableTable
-    | TokenStrip
-    | LayerTable
-    | StageTable
-    | CandidateList
-    | ChoiceTable
-    | CacheTable
-    | CriterionTable
-    | OtherRows
-)
-
-
-@dataclass(frozen=True)
-class StopCard:
-    """What one stop of a step shows.
-
-    Attributes:
-        stop: its name.
-        number: its number, 1 to 11.
-        title: its title.
-        anchor: the library's source line, None where there is none; its ``path`` alone is unchecked text.
-        blocks: what is shown, in order.
-        skipped: the run does not pass this stop; a note says why.
-    """
-
-    stop: StopName
-    number: int
-    title: str
-    anchor: Anchor | None
-    blocks: tuple[Block, ...]
-    skipped: bool = False

@@ -104,10 +104,15 @@ def _layer_rows(stack: str, calls: list[_Call]) -> Iterable[LayerRow]:
     layers = [(number, list(found)) for number, found in groupby(calls, key=lambda call: call.layer or 0)]
     for _, found in groupby(layers, key=lambda layer: _signature(layer[1])):
         group = list(found)
-        own = [call for _, members in group for call in members if not call.inside]
-        inner = [call for _, members in group for call in members if call.inside]
         name = f"{stack}{span(group[0][0], group[-1][0])}"
-        yield _row(name, own or inner, children=_children(inner) if own else ())
+        yield _equal_layers_row(name, [call for _, members in group for call in members])
+
+
+def _equal_layers_row(name: str, calls: list[_Call]) -> LayerRow:
+    """One row for the calls of equal layers, with the modules inside them below it."""
+    own = [call for call in calls if not call.inside]
+    inner = [call for call in calls if call.inside]
+    return _row(name, own or inner, children=_children(inner) if own else ())
 
 
 def _signature(layer: list[_Call]) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
-"""Whitespace that a token may consist of, and the sign that stands for it."""
+"""Whitespace that a token may consist of, and the mark that replaces it."""
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _COMBINING = frozenset({"Mn", "Me", "Mc"})

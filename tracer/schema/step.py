@@ -136,6 +136,12 @@ class Violation(Record):
     layer: int | None = None
 
 
+ProbedCapture = Literal["lens", "attention"]
+"""An optional capture that a probe of its own records."""
+
+_PROBED_CAPTURES: tuple[ProbedCapture, ...] = ("lens", "attention")
+
+
 class CaptureError(Record):
     """A fault in recording; the generation continued.
 
@@ -146,6 +152,11 @@ class CaptureError(Record):
 
     stop: StopName
     message: str
+
+    @property
+    def capture(self) -> ProbedCapture | None:
+        """The capture whose probe failed, read from the prefix of the message; None for any other fault."""
+        return next((name for name in _PROBED_CAPTURES if self.message.startswith(f"{name}: ")), None)
 
 
 class Intervention(Record):

@@ -9,14 +9,14 @@ from reports.terminal import theme
 from reports.terminal.page import Column, Page, PageRenderable
 from reports.terminal.stops.card import draw_rule
 from reports.terminal.words import bar, token_text
-from reports.view.questions.attention import TOP, AttentionRow, AttentionView, Seen
+from reports.view.questions.attention import TOP_POSITIONS, AttentionRow, AttentionView, Seen
 
 _BAR_CELLS = 40
 _TOKEN_CELLS = 12
 
 
 def render_attention(view: AttentionView) -> RenderableType:
-    """What the last position looks at.
+    """The attention of the last position.
 
     Args:
         view: rows of layers or heads, or all positions for one head.
@@ -40,14 +40,19 @@ def _draw_rows(page: Page, view: AttentionView) -> None:
     page.columns(
         [
             Column([Text(row.name) for row in view.rows], view.kind, "right"),
-            Column([Text.styled(row.entropy, theme.QUIET) for row in view.rows], "bits", "right", rank=TOP),
+            Column(
+                [Text.styled(row.entropy, theme.QUIET) for row in view.rows],
+                "bits",
+                "right",
+                rank=TOP_POSITIONS,
+            ),
             *(
                 Column(
                     [_place(row, place) for row in view.rows],
                     "" if place else "highest weights",
                     rank=place,
                 )
-                for place in range(TOP)
+                for place in range(TOP_POSITIONS)
             ),
         ]
     )

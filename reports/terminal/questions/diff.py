@@ -13,8 +13,8 @@ from reports.terminal.words import token_with_id
 from reports.view.figures import count
 from reports.view.questions.diff import DiffLogits, DiffNumber, DiffToken, DiffView
 
-SHOWN = 12
-"""Steps whose logit distances are listed."""
+_MAX_STEPS = 12
+"""How many steps are listed with the distance of their logits."""
 
 
 def render_diff(view: DiffView) -> RenderableType:
@@ -86,7 +86,7 @@ def _draw_logits(page: Page, logits: tuple[DiffLogits, ...]) -> None:
     if not logits:
         return
     draw_title(page, "distance of the raw logits")
-    shown = logits[:SHOWN]
+    shown = logits[:_MAX_STEPS]
     page.columns(
         [
             Column([Text(str(each.step)) for each in shown], "step", "right"),

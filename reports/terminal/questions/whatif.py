@@ -1,6 +1,8 @@
-"""Other settings on a recorded run, on a terminal."""
+"""What-if answers on a terminal: a recorded run under changed settings."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -15,7 +17,7 @@ from reports.view.questions.whatif import GridView, WhatIfRow, WhatIfView
 
 
 def render_whatif(view: WhatIfView) -> RenderableType:
-    """A run under other settings.
+    """A run under changed settings.
 
     Args:
         view: the run.
@@ -39,22 +41,27 @@ def _draw_steps(page: Page, view: WhatIfView) -> None:
     if not view.rows:
         return
     draw_title(page, "step by step, given the recorded text before")
-    rows = view.rows
-    several = len({row.row for row in rows}) > 1
-    page.columns(
-        [
-            Column([Text(str(row.step)) for row in rows], "step", "right"),
-            *([Column([Text(str(row.row)) for row in rows], "row", "right")] if several else []),
-            Column([token_with_id(row.recorded, 14) for row in rows], "recorded"),
-            Column([_outcome(row) for row in rows], "then", limit=30),
-            Column([Text(row.candidates) for row in rows], "candidates", "right"),
-            Column([Text(row.entropy) for row in rows], "entropy, bits", "right", rank=2),
-            Column([Text(row.probability) for row in rows], "recorded's p", "right", rank=1),
-            Column([Text.styled("estimate" if row.estimate else "", theme.CHANGED) for row in rows], rank=3),
-        ]
-    )
+    page.columns([*_place_columns(view.rows), *_result_columns(view.rows)])
     if view.hidden:
         page.line(Text.styled(f"and {count(view.hidden)} more (--steps all)", theme.QUIET), INDENT)
+
+
+def _place_columns(rows: Sequence[WhatIfRow]) -> list[Column]:
+    """Step, row where there are several, and the recorded token."""
+    columns = [Column([Text(str(row.step)) for row in rows], "step", "right")]
+    if len({row.row for row in rows}) > 1:
+        columns.append(Column([Text(str(row.row)) for row in rows], "row", "right"))
+    return [*columns, Column([token_with_id(row.recorded, 14) for row in rows], "recorded")]
+
+
+def _result_columns(rows: Sequence[WhatIfRow]) -> list[Column]:
+    return [
+        Column([_outcome(row) for row in rows], "then", limit=30),
+        Column([Text(row.candidates) for row in rows], "candidates", "right"),
+        Column([Text(row.entropy) for row in rows], "entropy, bits", "right", rank=2),
+        Column([Text(row.probability) for row in rows], "recorded's p", "right", rank=1),
+        Column([Text.styled("estimate" if row.estimate else "", theme.CHANGED) for row in rows], rank=3),
+    ]
 
 
 def _outcome(row: WhatIfRow) -> Text:

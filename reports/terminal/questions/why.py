@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -37,18 +39,22 @@ def render_why(view: WhyView) -> RenderableType:
 
 
 def _draw_stages(page: Page, view: WhyView) -> None:
-    draw_title(page, "its way through the scores")
+    stages = view.stages
+    draw_title(page, "its scores through the pipeline")
     page.columns(
         [
-            Column([_stage_name(stage) for stage in view.stages], "after"),
-            Column([Text("  ".join(stage.settings)) for stage in view.stages], "", rank=1),
-            Column([_score(stage) for stage in view.stages], "score", "right"),
-            Column([Text(stage.rank) for stage in view.stages], "rank", "right"),
-            Column([Text.styled(stage.left, theme.QUIET) for stage in view.stages], "tokens left", "right"),
+            Column([_stage_name(stage) for stage in stages], "after"),
+            Column([Text("  ".join(stage.settings)) for stage in stages], "", rank=1),
+            Column([_score(stage) for stage in stages], "score", "right"),
+            Column([Text(stage.rank) for stage in stages], "rank", "right"),
+            Column([Text.styled(stage.left, theme.QUIET) for stage in stages], "tokens left", "right"),
         ]
     )
-    remarks = [stage for stage in view.stages if stage.number is not None and stage.remark]
-    for stage in remarks:
+    _draw_stage_remarks(page, [stage for stage in stages if stage.number is not None and stage.remark])
+
+
+def _draw_stage_remarks(page: Page, stages: Sequence[WhyStage]) -> None:
+    for stage in stages:
         label = Text.styled(f"{stage.number} ", theme.NUMBER)
         page.hanging(label, Text.styled(stage.remark, theme.REMOVED if stage.removed else theme.QUIET))
 

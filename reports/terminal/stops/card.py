@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from reports.terminal import theme
 from reports.terminal.page import INDENT, Page, PageRenderable
+from reports.terminal.stops.cache_and_criteria import draw_cache, draw_criteria
 from reports.terminal.stops.layers import draw_layers
-from reports.terminal.stops.scores import draw_candidates, draw_choice, draw_stages
+from reports.terminal.stops.scores import draw_candidates, draw_choice, draw_other_rows, draw_stages
 from reports.terminal.stops.source import draw_source
-from reports.terminal.stops.state import draw_cache, draw_criteria, draw_other_rows
 from reports.terminal.stops.variables import draw_strip, draw_variables
 from reports.view import figures
-from reports.view.blocks import (
-    Block,
-    CacheTable,
-    CandidateList,
-    ChoiceTable,
-    CriterionTable,
-    LayerTable,
-    Note,
-    OtherRows,
-    StageTable,
-    StopCard,
-    TokenStrip,
-    VariableTable,
-)
+from reports.view.blocks import Note
+from reports.view.card import BlockRenderers, StopCard, render_block
 from reports.view.stops.step import StepView
 
 
@@ -66,7 +53,7 @@ def draw_rule(page: Page, title: str, remark: str = "") -> None:
     Args:
         page: where to draw.
         title: the title.
-        remark: stands behind the title.
+        remark: follows the title.
     """
     line = Text.styled("━━ ", theme.RULE).append(title, theme.TITLE)
     if remark:
@@ -108,20 +95,22 @@ def _draw_card(page: Page, card: StopCard) -> None:
     page.in_card = False
     if card.anchor is not None:
         draw_source(page, card.anchor)
+    renderers = _block_renderers(page)
     for block in card.blocks:
-        _DRAW[type(block)](page, block)
+        render_block(block, renderers)
         page.in_card = True
 
 
-_DRAW: dict[type[Block], Callable[[Page, Any], None]] = {
-    Note: draw_note,
-    VariableTable: draw_variables,
-    TokenStrip: draw_strip,
-    LayerTable: draw_layers,
-    StageTable: draw_stages,
-    CandidateList: draw_candidates,
-    ChoiceTable: draw_choice,
-    CacheTable: draw_cache,
-    CriterionTable: draw_criteria,
-    OtherRows: draw_other_rows,
-}
+def _block_renderers(page: Page) -> BlockRenderers[None]:
+    return BlockRenderers(
+        note=partial(draw_note, page),
+        variables=partial(draw_variables, page),
+        tokens=partial(draw_strip, page),
+        layers=partial(draw_layers, page),
+        stages=partial(draw_stages, page),
+        candidates=partial(draw_candidates, page),
+        choice=partial(draw_choice, page),
+        cache=partial(draw_cache, page),
+        criteria=partial(draw_criteria, page),
+        other_rows=partial(draw_other_rows, page),
+    )

@@ -1,4 +1,4 @@
-"""Candidates, processors and the choice."""
+"""Candidates, processors, the choice, and the same figures for the other rows of a batch."""
 
 from __future__ import annotations
 
@@ -9,65 +9,92 @@ from rich.text import Text
 
 from reports.terminal import theme
 from reports.terminal.page import INDENT, Column, Page
-from reports.terminal.words import bar, joined, settings_text, token_text, token_with_id
-from reports.view.blocks import CandidateList, ChoiceRow, ChoiceTable, Stage, StageTable, TokenPath
+from reports.terminal.words import bar, class_with_settings, joined, token_text, token_with_id
+from reports.view.blocks import (
+    CandidateList,
+    CandidateRow,
+    ChoiceRow,
+    ChoiceTable,
+    OtherRows,
+    Stage,
+    StageTable,
+    TokenPath,
+)
 from reports.view.figures import bits, count, plural, probability, score
 
-SHOWN = 10
+_MAX_LISTED = 10
 """How many candidates and removed tokens are listed."""
 
 _BAR_CELLS = 30
 _SCORE_CELLS = 13
 
 
-def draw_candidates(page: Page, found: CandidateList, shown: int = SHOWN) -> None:
+def draw_candidates(page: Page, found: CandidateList, max_listed: int = _MAX_LISTED) -> None:
     """A candidate list with bars, or the top of the raw logits.
 
     Args:
         page: where to draw.
         found: the list.
-        shown: how many are listed.
+        max_listed: how many tokens are listed at most.
     """
     page.gap()
-    with_probability = any(row.probability is not None for row in found.rows)
-    page.wrapped(_candidates_title(found, with_probability=with_probability))
-    rows = found.rows[:shown]
-    columns = [
-        Column([Text(str(row.rank)) for row in rows], "rank", "right"),
-        Column([Text.styled(str(row.token.id), theme.QUIET) for row in rows], "id", "right"),
-        Column([token_text(row.token) for row in rows], "token"),
-        Column([Text(score(row.raw)) for row in rows], "raw logit", "right"),
-    ]
-    if with_probability:
-        used = INDENT + sum(column.width + 2 for column in columns) + 13 + 13
-        room = min(_BAR_CELLS, max(8, page.width - used))
-        columns += [
-            Column([Text(score(row.score or 0.0)) for row in rows], "score", "right"),
-            Column([Text(probability(row.probability or 0.0)) for row in rows], "probability", "right"),
-            Column([bar(row.probability or 0.0, room) for row in rows], "", rank=1),
-        ]
-    page.columns(columns)
-    hidden = found.total - len(rows)
-    if with_probability and hidden > 0:
-        rest = max(0.0, 1 - math.fsum(row.probability or 0.0 for row in rows))
-        page.line(
-            Text.styled(
-                f"and {plural(hidden, 'more token')} with probability {probability(rest)} in all", theme.QUIET
-            ),
-            INDENT,
-        )
+    rows = found.rows[:max_listed]
+    columns = _logit_columns(rows)
+    if all(row.probability is None for row in found.rows):
+        page.wrapped(_raw_title(found))
+        page.columns(columns)
+        return
+    page.wrapped(_candidates_title(found))
+    page.columns([*columns, *_probability_columns(rows, _bar_cells(page, columns))])
+    _draw_remainder(page, found, rows)
 
 
-def _candidates_title(found: CandidateList, *, with_probability: bool) -> Text:
-    if not with_probability:
-        return Text.styled(f"{found.title}, row {found.row}", theme.TITLE).append(
-            f"  (entropy of their softmax: {bits(found.entropy)})", theme.QUIET
-        )
+def _raw_title(found: CandidateList) -> Text:
+    return Text.styled(f"{found.title}, row {found.row}", theme.TITLE).append(
+        f"  (entropy of their softmax: {bits(found.entropy)})", theme.QUIET
+    )
+
+
+def _candidates_title(found: CandidateList) -> Text:
     verb = "remains" if found.total == 1 else "remain"
     return Text.styled(
         f"{plural(found.total, 'candidate')} {verb} of {count(found.vocabulary)}, row {found.row}",
         theme.TITLE,
     ).append(f"  (entropy {bits(found.entropy)})", theme.QUIET)
+
+
+def _logit_columns(rows: Sequence[CandidateRow]) -> list[Column]:
+    return [
+        Column([Text(str(row.rank)) for row in rows], "rank", "right"),
+        Column([Text.styled(str(row.token.id), theme.QUIET) for row in rows], "id", "right"),
+        Column([token_text(row.token) for row in rows], "token"),
+        Column([Text(score(row.raw)) for row in rows], "raw logit", "right"),
+    ]
+
+
+def _bar_cells(page: Page, columns: Sequence[Column]) -> int:
+    """Cells of a full bar: what the other columns and the two columns of figures leave free."""
+    used = INDENT + sum(column.width + 2 for column in columns) + 2 * _SCORE_CELLS
+    return min(_BAR_CELLS, max(8, page.width - used))
+
+
+def _probability_columns(rows: Sequence[CandidateRow], bar_cells: int) -> list[Column]:
+    shares = [row.probability or 0.0 for row in rows]
+    return [
+        Column([Text(score(row.score or 0.0)) for row in rows], "score", "right"),
+        Column([Text(probability(share)) for share in shares], "probability", "right"),
+        Column([bar(share, bar_cells) for share in shares], "", rank=1),
+    ]
+
+
+def _draw_remainder(page: Page, found: CandidateList, rows: Sequence[CandidateRow]) -> None:
+    """How many candidates are not listed, and their probability together."""
+    hidden = found.total - len(rows)
+    if hidden <= 0:
+        return
+    rest = max(0.0, 1 - math.fsum(row.probability or 0.0 for row in rows))
+    text = f"and {plural(hidden, 'more token')} with probability {probability(rest)} in all"
+    page.line(Text.styled(text, theme.QUIET), INDENT)
 
 
 def draw_stages(page: Page, table: StageTable) -> None:
@@ -89,7 +116,7 @@ def draw_stages(page: Page, table: StageTable) -> None:
 
 def _draw_stage(page: Page, stage: Stage) -> None:
     title = Text.styled(f"{stage.number} ", theme.NUMBER).append_text(
-        settings_text(stage.class_name, stage.settings)
+        class_with_settings(stage.class_name, stage.settings)
     )
     page.wrapped(title, INDENT, hanging=2)
     if stage.meaning is not None:
@@ -108,7 +135,7 @@ def _draw_stage(page: Page, stage: Stage) -> None:
 
 
 def _draw_removed(page: Page, stage: Stage) -> None:
-    shown = stage.removed_tokens[:SHOWN]
+    shown = stage.removed_tokens[:_MAX_LISTED]
     items = [token_with_id(token, 16) for token in shown]
     hidden = stage.removed - len(shown)
     if hidden > 0:
@@ -203,3 +230,27 @@ def _runner_up(row: ChoiceRow) -> Text:
         return Text.styled("none", theme.QUIET)
     chance = Text.styled(probability(row.runner_up.probability or 0.0), theme.VALUE)
     return joined([token_with_id(row.runner_up.token, 16), chance], "  ")
+
+
+def draw_other_rows(page: Page, table: OtherRows) -> None:
+    """The other rows of the batch, a line each.
+
+    Args:
+        page: where to draw.
+        table: their figures.
+    """
+    page.gap()
+    page.line(Text.styled("the other rows of the batch", theme.TITLE), INDENT)
+    columns = [Column([Text(str(row)) for row, _ in table.rows], "row", "right")]
+    for place, heading in enumerate(table.columns):
+        columns.append(Column([Text(cells[place]) for _, cells in table.rows], heading))
+    if page.fits(columns, INDENT):
+        page.columns(columns, INDENT)
+        return
+    for row, cells in table.rows:
+        page.line(Text.styled(f"row {row}", theme.LABEL), INDENT)
+        parts = [
+            Text.styled(heading, theme.QUIET).append(f" {cell}", theme.VALUE)
+            for heading, cell in zip(table.columns, cells, strict=True)
+        ]
+        page.flow(parts, INDENT + 2, " · ")

@@ -1,4 +1,4 @@
-"""Attention of a step, put into rows: what each layer or head looks at."""
+"""Attention of a step in rows: the positions that each layer or head attends to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from reports.view.tokens import TokenView, token_view
 from tracer.analysis.attention import Attention, AttentionWeights
 from tracer.schema.run import TokenText
 
-TOP = 5
+TOP_POSITIONS = 5
 """Positions listed for a layer or head."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One position that is looked at.
+    """One position of the context.
 
     Attributes:
         position: its place in the sequence, from 0.
@@ -40,7 +40,7 @@ class AttentionRow:
     Attributes:
         name: its number.
         top: positions with the highest weights, highest first.
-        entropy: in bits; how widely it looks.
+        entropy: of the weights, in bits.
     """
 
     name: str
@@ -50,7 +50,7 @@ class AttentionRow:
 
 @dataclass(frozen=True)
 class AttentionView:
-    """What the last position looks at.
+    """The attention of the last position.
 
     Attributes:
         title: what it is.
@@ -82,7 +82,7 @@ def attention_view(
         layer: show the heads of this layer; all layers, averaged over heads, without it.
         head: show all positions for this head of the layer.
     """
-    where = f"step {attention.step}, row {attention.row}: what the last position looks at"
+    where = f"step {attention.step}, row {attention.row}, last position"
     if layer is None:
         rows = tuple(
             _row(str(each.layer), each.mean, float(each.entropy.mean()), attention, tokens)
@@ -111,7 +111,7 @@ def _row(
     attention: Attention,
     tokens: Mapping[int, TokenText],
 ) -> AttentionRow:
-    order = np.argsort(-weights, kind="stable")[:TOP].tolist()
+    order = np.argsort(-weights, kind="stable")[:TOP_POSITIONS].tolist()
     return AttentionRow(
         name=name,
         top=tuple(_seen(place, weights, attention, tokens) for place in order if weights[place] > 0),

@@ -1,4 +1,4 @@
-"""Two runs beside one another: heads, verdict, texts, steps and modules."""
+"""Two runs side by side: headers, verdict, texts, steps and modules."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.view.figures import count, duration, plural
-from reports.view.questions.comparison_heads import HeadGroup, head_groups
+from reports.view.questions.comparison_headers import HeaderGroup, header_groups
 from reports.view.questions.comparison_modules import ModuleStepView, module_step_view
 from reports.view.questions.diff import DiffView, both_texts, diff_view, rows_text
 from reports.view.run.header import HeaderView, header_view
-from reports.view.run.outcome import SummaryView, summary
+from reports.view.run.summary import SummaryView, summary
 from reports.view.text import plain
 from tracer.analysis.diff.course import Course, courses
 from tracer.analysis.diff.modules import module_steps
@@ -53,12 +53,12 @@ class RowsView:
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """Two runs beside one another.
+    """Two runs side by side.
 
     Attributes:
         runs: both in short.
         verdict: what the comparison says.
-        heads: their heads, fact by fact.
+        headers: their headers, value by value.
         rows: the rows that are compared.
         modules: the modules in the steps in which the runs begin to differ.
         texts: texts of the tokens that were chosen.
@@ -66,7 +66,7 @@ class ComparisonView:
 
     runs: tuple[RunView, RunView]
     verdict: DiffView
-    heads: tuple[HeadGroup, ...]
+    headers: tuple[HeaderGroup, ...]
     rows: tuple[RowsView, ...]
     modules: tuple[ModuleStepView, ...]
     texts: Mapping[int, TokenText]
@@ -75,7 +75,7 @@ class ComparisonView:
 def comparison_view(
     a: RecordedRun, b: RecordedRun, report: DiffReport, names: tuple[str, str]
 ) -> ComparisonView:
-    """Put two compared runs beside one another.
+    """Put two compared runs side by side.
 
     Args:
         a: run A.
@@ -85,17 +85,17 @@ def comparison_view(
     """
     found = courses(a, b, report)
     texts = both_texts(a.tokens, b.tokens, ids=_chosen(found))
-    heads = header_view(a.header, texts), header_view(b.header, texts)
-    ends = _outcome(a), _outcome(b)
+    headers = header_view(a.header, texts), header_view(b.header, texts)
+    ends = _end(a), _end(b)
     ours, theirs = (
-        RunView(plain(name), head.model, _figures(run, head, end))
-        for name, run, head, end in zip(names, (a, b), heads, ends, strict=True)
+        RunView(plain(name), header.model, _figures(run, header, end))
+        for name, run, header, end in zip(names, (a, b), headers, ends, strict=True)
     )
     return ComparisonView(
         runs=(ours, theirs),
         verdict=diff_view(report, names, texts),
-        heads=head_groups(*heads, (a.header.capture, b.header.capture)),
-        rows=tuple(_rows(course, heads, ends) for course in found),
+        headers=header_groups(*headers, (a.header.capture, b.header.capture)),
+        rows=tuple(_rows(course, headers, ends) for course in found),
         modules=tuple(module_step_view(step, report) for step in module_steps(a, b, report)),
         texts=texts,
     )
@@ -106,26 +106,26 @@ def _chosen(found: Sequence[Course]) -> list[int]:
     return list(dict.fromkeys(side.token for side in sides if side is not None))
 
 
-def _outcome(run: RecordedRun) -> SummaryView:
+def _end(run: RecordedRun) -> SummaryView:
     return summary(run.end, header=run.header, steps=len(run.steps))
 
 
-def _figures(run: RecordedRun, head: HeaderView, end: SummaryView) -> tuple[str, ...]:
+def _figures(run: RecordedRun, header: HeaderView, end: SummaryView) -> tuple[str, ...]:
     found = (
         plural(end.steps, "step") if end.status == "complete" else f"{count(end.steps)} steps, {end.status}",
         None if end.seconds is None else duration(end.seconds),
         "sampling" if run.header.do_sample else "greedy",
         plain(run.header.model.dtype),
-        head.started_at,
+        header.started_at,
     )
     return tuple(text for text in found if text)
 
 
 def _rows(
-    course: Course, heads: tuple[HeaderView, HeaderView], ends: tuple[SummaryView, SummaryView]
+    course: Course, headers: tuple[HeaderView, HeaderView], ends: tuple[SummaryView, SummaryView]
 ) -> RowsView:
     numbers = course.rows.a, course.rows.b
-    prompts = [head.prompts[row].text for head, row in zip(heads, numbers, strict=True)]
+    prompts = [header.prompts[row].text for header, row in zip(headers, numbers, strict=True)]
     answers = [_answer(end, row) for end, row in zip(ends, numbers, strict=True)]
     return RowsView(rows_text(course.rows), (prompts[0], prompts[1]), (answers[0], answers[1]), course)
 

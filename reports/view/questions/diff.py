@@ -134,7 +134,7 @@ class DiffView:
         tokens: first differing tokens.
         numbers: the numbers that tell where the difference begins.
         logits: distance of the raw logits per step.
-        notes: what a reader must know.
+        notes: caveats.
     """
 
     names: tuple[str, str]
@@ -256,7 +256,7 @@ def _allowed(found: NumberDifference, *, fixed: bool) -> str:
         return "which rounding at the line explains"
     if fixed:
         return f"the tolerance is {found.allowed:.2g}"
-    return f"rounding explains {'no more than ' if found.beyond else ''}{found.allowed:.2g}"
+    return f"rounding explains {'at most ' if found.beyond else ''}{found.allowed:.2g}"
 
 
 def _logits(each: LogitDistance, *, several: bool) -> DiffLogits:

@@ -1,4 +1,4 @@
-"""Other settings on a recorded run, put into words."""
+"""What-if answers in words: a recorded run under changed settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tracer.schema.run import TokenText
 
 EXACT = "Exact: candidates and probabilities are what transformers gives."
 ESTIMATE = (
-    "An estimate: tokens that were not recorded have a say in it. "
-    "`--capture tensors --save logits` makes it exact."
+    "An estimate: tokens that were not recorded affect it. `--capture tensors --save logits` makes it exact."
 )
 
 
@@ -48,7 +47,7 @@ class WhatIfRow:
 
 @dataclass(frozen=True)
 class WhatIfView:
-    """A run under other settings.
+    """A run under changed settings.
 
     Attributes:
         title: the changed settings.
@@ -59,7 +58,7 @@ class WhatIfView:
         first: where each row's text would first be another.
         rows: the steps asked for.
         hidden: how many rows of steps are not among them.
-        notes: what a reader must know.
+        notes: caveats.
     """
 
     title: str
@@ -174,7 +173,7 @@ class GridView:
     Attributes:
         names: the settings that vary.
         rows: one a combination.
-        notes: what a reader must know.
+        notes: caveats.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A token's way through a step, put into words."""
+"""Why a token was chosen or not, in words: its scores through the pipeline of a step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOALS: dict[Goal, str] = {
 
 @dataclass(frozen=True)
 class WhyStage:
-    """One line of the token's way.
+    """The token's score after one processor.
 
     Attributes:
         number: the processor's number; None for the raw logits.
@@ -33,7 +33,7 @@ class WhyStage:
         score: the token's score after it, in words where there is no number.
         rank: its place, empty once removed.
         left: tokens of the row that are left.
-        remark: where the token stood to the line that a filter drew.
+        remark: on which side of a filter's cutoff the token was.
         removed: whether this stage removed it.
     """
 
@@ -108,10 +108,10 @@ class WhyView:
         token: the token asked for.
         verdict: the answer in a sentence.
         chosen: what was chosen instead; empty where it was this token.
-        stages: the token's way.
+        stages: the token's score after each processor.
         goals: changes of settings that reach a goal.
         draw: first places of the draw.
-        draw_note: what a reader must know about the draw; why it is not shown, or that it is another one.
+        draw_note: why the draw is not shown, or that it gave another token.
         notes: further sentences.
     """
 
@@ -144,24 +144,22 @@ def why_view(
     """
     token = token_view(report.token, tokens)
     if draw is not None and not draw.reproduced:
-        draw_note = (
-            "The repeated draw gave another token, so these places say nothing about the recorded one."
-        )
+        draw_note = _OTHER_DRAW
     return WhyView(
         title=f"Why {'' if report.verdict == 'chosen' else 'not '}{_named(token)}?",
         where=f"step {report.step}, row {report.row}, from {_SOURCES[report.source]}",
         token=token,
         verdict=_verdict(report),
-        chosen=""
-        if report.verdict in ("chosen", "padding") or report.chosen == NO_TOKEN
-        else _chosen(report, tokens),
+        chosen=_chosen(report, tokens),
         stages=tuple(_stage(stage) for stage in report.stages),
         goals=tuple(_goal(report, goal) for goal in GOALS if report.changes_for(goal)),
-        draw=() if draw is None else tuple(_place(draw, place, tokens) for place in range(len(draw.places))),
+        draw=() if draw is None else _places(draw, tokens),
         draw_note=draw_note,
         notes=tuple(plain(note) for note in report.notes),
     )
 
+
+_OTHER_DRAW = "The repeated draw gave another token, so these places say nothing about the recorded one."
 
 _SOURCES = {
     "saved logits": "saved logits",
@@ -205,12 +203,15 @@ def _removal(report: WhyReport) -> str:
 
 
 def _chosen(report: WhyReport, tokens: Mapping[int, TokenText]) -> str:
+    """What was chosen instead; empty where it was this token or nothing is known."""
+    if report.verdict in ("chosen", "padding") or report.chosen == NO_TOKEN:
+        return ""
     chosen = _named(token_view(report.chosen, tokens))
     return f"Chosen was {chosen}, with probability {figures.probability(report.chosen_probability)}."
 
 
 def _fate(cut: Cutoff, *, gone: bool, exact: bool) -> str:
-    """Where a token stands to a line."""
+    """On which side of the cutoff a token lies, and by how much."""
     about = "" if exact else "about "
     if cut.measure == "score":
         side = "below" if cut.margin < 0 else "above"
@@ -309,12 +310,13 @@ def _change(change: Change) -> WhyChange:
     )
 
 
-def _place(draw: NearMisses, place: int, tokens: Mapping[int, TokenText]) -> DrawPlace:
-    found = draw.places[place]
-    behind = "won" if found.place == 1 else f"{found.behind:.3g} times behind"
-    return DrawPlace(
-        place=found.place,
-        token=token_view(found.token, tokens),
-        probability=figures.probability(found.probability),
-        behind=behind,
+def _places(draw: NearMisses, tokens: Mapping[int, TokenText]) -> tuple[DrawPlace, ...]:
+    return tuple(
+        DrawPlace(
+            place=found.place,
+            token=token_view(found.token, tokens),
+            probability=figures.probability(found.probability),
+            behind="won" if found.place == 1 else f"{found.behind:.3g} times behind",
+        )
+        for found in draw.places
     )

@@ -12,11 +12,11 @@ from tracer.schema.step import Step
 
 @dataclass(frozen=True, eq=False)
 class CacheHistory:
-    """Norms of P kept slots, L layers, B rows, H KV heads.
+    """Norms of P slots, L layers, B rows, H KV heads.
 
     Attributes:
-        slots: ``[P]`` the slots that are kept, rising.
-        stride: every ``stride``-th slot is kept.
+        slots: ``[P]`` numbers of the collected slots, ascending.
+        stride: every ``stride``-th slot is collected.
         key: ``[P, L, B, H]`` Euclidean norms of the keys.
         value: ``[P, L, B, H]`` and of the values.
     """
@@ -31,7 +31,7 @@ class CacheHistoryBuilder:
     """Collects norms step by step.
 
     Args:
-        stride: keep every ``stride``-th slot.
+        stride: collect every ``stride``-th slot.
     """
 
     def __init__(self, stride: int = 1) -> None:
@@ -39,7 +39,7 @@ class CacheHistoryBuilder:
         self._parts: list[tuple[I32, F32, F32]] = []
 
     def add(self, step: Step) -> None:
-        """Note the slots that a step wrote; those of another layout than the first step's are left out."""
+        """Collect the slots that a step wrote, unless their layout differs from that of the first step."""
         if step.cache is None:
             return
         start, count = step.head.inputs.new_start, step.cache.key_norm.shape[-1]
@@ -53,7 +53,7 @@ class CacheHistoryBuilder:
         self._parts.append((slots[kept], key, value))
 
     def result(self) -> CacheHistory | None:
-        """All slots so far; None where no norms were recorded."""
+        """The slots collected so far; None where no norms were recorded."""
         if not self._parts:
             return None
         slots, key, value = (np.concatenate(part) for part in zip(*self._parts, strict=True))

@@ -13,7 +13,7 @@ from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText
 
 
 @dataclass(frozen=True)
-class Fact:
+class NamedValue:
     """A named figure and what it means.
 
     Attributes:
@@ -52,7 +52,7 @@ class HeaderView:
         model: name of the model.
         class_name: its class.
         tree: the module tree as ``print(model)`` gives it.
-        facts: what the configuration says.
+        metadata: what the configuration says.
         settings: generation settings in force.
         pipeline: processors, then warpers, in order.
         criteria: stopping criteria in order.
@@ -64,12 +64,12 @@ class HeaderView:
     model: str
     class_name: str
     tree: str
-    facts: tuple[Fact, ...]
-    settings: tuple[Fact, ...]
-    pipeline: tuple[Fact, ...]
-    criteria: tuple[Fact, ...]
+    metadata: tuple[NamedValue, ...]
+    settings: tuple[NamedValue, ...]
+    pipeline: tuple[NamedValue, ...]
+    criteria: tuple[NamedValue, ...]
     prompts: tuple[PromptView, ...]
-    versions: tuple[Fact, ...]
+    versions: tuple[NamedValue, ...]
     started_at: str
 
 
@@ -84,21 +84,21 @@ def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderVie
         model=plain(header.model.name),
         class_name=plain(header.model.class_name),
         tree=plain_lines(header.model.tree),
-        facts=tuple(_model_facts(header.model)) + tuple(_run_facts(header)),
+        metadata=tuple(_model_metadata(header.model)) + tuple(_run_metadata(header)),
         settings=tuple(
-            Fact(plain(name), plain(value), SETTINGS.get(name))
+            NamedValue(plain(name), plain(value), SETTINGS.get(name))
             for name, value in header.generation_config.items()
         ),
         pipeline=tuple(
-            Fact(plain(item.class_name), _settings(item.settings), PROCESSORS.get(item.class_name))
+            NamedValue(plain(item.class_name), _settings(item.settings), PROCESSORS.get(item.class_name))
             for item in header.processors
         ),
         criteria=tuple(
-            Fact(plain(item.class_name), _settings(item.settings), CRITERIA.get(item.class_name))
+            NamedValue(plain(item.class_name), _settings(item.settings), CRITERIA.get(item.class_name))
             for item in header.criteria
         ),
         prompts=tuple(_prompt(row, prompt, tokens) for row, prompt in enumerate(header.prompt)),
-        versions=tuple(Fact(plain(name), plain(value)) for name, value in header.versions.items()),
+        versions=tuple(NamedValue(plain(name), plain(value)) for name, value in header.versions.items()),
         started_at=plain(header.started_at),
     )
 
@@ -116,16 +116,16 @@ def _prompt(row: int, prompt: PromptRow, tokens: Mapping[int, TokenText]) -> Pro
     )
 
 
-def _model_facts(model: ModelInfo) -> Iterator[Fact]:
-    yield Fact("parameters", count(model.parameters))
+def _model_metadata(model: ModelInfo) -> Iterator[NamedValue]:
+    yield NamedValue("parameters", count(model.parameters))
     yield from _sizes(model)
-    yield Fact("dtype", plain(model.dtype), "of the parameters")
+    yield NamedValue("dtype", plain(model.dtype), "of the parameters")
     if model.attention is not None:
-        yield Fact("attention", plain(model.attention), "implementation in use")
-    yield Fact("devices", _devices(model.devices), "where the modules are")
+        yield NamedValue("attention", plain(model.attention), "implementation in use")
+    yield NamedValue("devices", _devices(model.devices), "where the modules are")
 
 
-def _sizes(model: ModelInfo) -> Iterator[Fact]:
+def _sizes(model: ModelInfo) -> Iterator[NamedValue]:
     sizes = (
         ("layers", model.layers, "decoder layers, each with its own part of the KV cache"),
         ("hidden size", model.hidden_size, "width of a token's vector between the layers"),
@@ -138,7 +138,7 @@ def _sizes(model: ModelInfo) -> Iterator[Fact]:
     )
     for name, size, meaning in sizes:
         if size is not None:
-            yield Fact(name, str(size), meaning)
+            yield NamedValue(name, str(size), meaning)
 
 
 def _sharing(model: ModelInfo) -> str:
@@ -148,19 +148,19 @@ def _sharing(model: ModelInfo) -> str:
     return f"{plural(shared, 'query head')} share one KV head; keys and values are cached only for these"
 
 
-def _run_facts(header: RunHeader) -> Iterator[Fact]:
+def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
     cache = header.generation_config.get("use_cache", "True")
-    yield Fact("KV cache", "off" if cache == "False" else "on", SETTINGS["use_cache"])
+    yield NamedValue("KV cache", "off" if cache == "False" else "on", SETTINGS["use_cache"])
     if header.do_sample:
-        yield Fact("decoding", "sampling", "each token is drawn at random, as its probability says")
+        yield NamedValue("decoding", "sampling", "each token is drawn at random, as its probability says")
     else:
-        yield Fact("decoding", "greedy", "the token with the highest score is taken")
+        yield NamedValue("decoding", "greedy", "the token with the highest score is taken")
     if header.seed is not None:
-        yield Fact("seed", str(header.seed), "of the random number generators")
+        yield NamedValue("seed", str(header.seed), "of the random number generators")
     elif header.do_sample:
-        yield Fact("seed", "none set", "another run may choose other tokens")
+        yield NamedValue("seed", "none set", "another run may choose other tokens")
     if header.max_length is not None:
-        yield Fact("max length", str(header.max_length), "longest row, prompt included")
+        yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
 
 
 def _devices(devices: dict[str, str]) -> str:

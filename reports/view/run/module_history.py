@@ -14,11 +14,11 @@ from tracer.schema.step import CallLayout, CallShape, ModuleColumns, Step
 
 @dataclass(frozen=True, eq=False)
 class ModuleHistory:
-    """Module calls of N kept steps, at most C calls each, in the order of each step's layout.
+    """Module calls of N steps, at most C calls each, in the order of each step's layout.
 
     Attributes:
-        steps: ``[N]`` numbers of the steps that are kept.
-        stride: every ``stride``-th step is kept.
+        steps: ``[N]`` numbers of the collected steps.
+        stride: every ``stride``-th step is collected.
         layouts: the different layouts.
         layout: ``[N]`` index into ``layouts``.
         shapes: the call shapes by number.
@@ -49,7 +49,7 @@ class ModuleHistoryBuilder:
     """Collects module calls step by step.
 
     Args:
-        stride: keep every ``stride``-th step.
+        stride: collect every ``stride``-th step.
     """
 
     def __init__(self, stride: int = 1) -> None:
@@ -61,7 +61,7 @@ class ModuleHistoryBuilder:
         self._sets: dict[bytes, int] = {}
 
     def add(self, step: Step) -> None:
-        """Note a step."""
+        """Collect a step if the stride asks for it."""
         self._seen += 1
         if (self._seen - 1) % self._stride or step.modules is None or step.layout is None:
             return
@@ -71,7 +71,7 @@ class ModuleHistoryBuilder:
         self._sets.setdefault(step.modules.shapes.tobytes(), len(self._sets))
 
     def result(self) -> ModuleHistory:
-        """All kept steps so far."""
+        """The steps collected so far."""
         found = self._found
         sets = [np.frombuffer(key, dtype=np.int32) for key in self._sets]
         width = max((one.size for one in sets), default=0)

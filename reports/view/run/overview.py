@@ -59,7 +59,7 @@ class OverviewBuilder:
         self._per_step: list[tuple[float, ...]] = []
 
     def add(self, step: Step) -> None:
-        """Note a step."""
+        """Collect a step."""
         head, scores = step.head, step.scores
         troubled = bool(head.violations or head.errors or any(not check.ok for check in head.checks))
         trouble = 2 if troubled else 1 if head.interventions else 0
@@ -91,7 +91,7 @@ class OverviewBuilder:
         )
 
     def result(self) -> Overview:
-        """All steps so far."""
+        """The steps collected so far."""
         count = len(self._per_step)
         step = np.array(self._per_step, dtype=np.float64).reshape(count, 6).T
         row = [

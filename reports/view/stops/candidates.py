@@ -8,8 +8,8 @@ from reports.view.blocks import CandidateList, CandidateRow
 from reports.view.stops.context import Context
 from tracer.schema.step import NO_TOKEN, ScoreColumns
 
-TOP = 10
-"""Length of the list of raw logits."""
+_RAW_LOGITS = 10
+"""How many of the highest raw logits are listed."""
 
 
 def candidate_list(context: Context, scores: ScoreColumns) -> CandidateList:
@@ -66,7 +66,7 @@ def raw_list(context: Context, scores: ScoreColumns) -> CandidateList:
         title="highest raw logits",
         rows=tuple(
             CandidateRow(rank, context.token(int(scores.tokens[row, index])), float(raw[index]))
-            for rank, index in enumerate(highest(scores, 0, row, TOP), 1)
+            for rank, index in enumerate(highest(scores, 0, row, _RAW_LOGITS), 1)
         ),
         total=int(scores.kept[0, row]),
         vocabulary=context.step.head.vocab_size,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.view.blocks import Block, Note, OtherRows, TokenStrip, Variable, VariableTable
+from reports.view.blocks import Note, OtherRows, TokenStrip, Variable, VariableTable
+from reports.view.card import Block
 from reports.view.figures import bits, count, duration, plural, score, span
 from reports.view.glossary import MODEL_INPUTS
 from reports.view.layers import layer_table
 from reports.view.stops.cache import cache_table
 from reports.view.stops.candidates import highest, raw_list
+from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
-from reports.view.stops.findings import NOT_RECORDED
 from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
 from tracer.schema.step import NO_TOKEN, ForwardResult
@@ -51,7 +52,7 @@ def layers(context: Context) -> Iterator[Block]:
         return
     yield Note(
         f"{plural(table.calls, 'module call')}; equal layers share a line, "
-        "the modules inside them stand below it."
+        "with the modules inside them below it."
     )
     yield table
     if all(row.statistics is None for row in table.rows):
@@ -67,7 +68,7 @@ def forward_result(context: Context) -> Iterator[Block]:
         return
     yield VariableTable(tuple(_results(result)))
     yield _last_position(context, result)
-    if head.forward_seconds:  # not known while the run stands still inside the forward pass
+    if head.forward_seconds:  # not known while the run is halted inside the forward pass
         yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
     if head.extra_forwards:
         yield Note(
@@ -146,7 +147,7 @@ def _last_position(context: Context, result: ForwardResult) -> Note:
         return Note(
             f"One position went in, so one comes out: its logits say what may follow position {last}."
         )
-    # While the forward pass stands still, only its arguments tell that there is a cache.
+    # While the run is halted inside the forward pass, only its arguments tell that there is a cache.
     cached = head.cache_after.length or head.inputs.others.get("use_cache") == "True"
     kept = "leave their keys and values in the KV cache; " if cached else "have no use: "
     return Note(

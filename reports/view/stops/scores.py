@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.view.blocks import Block, ChoiceRow, ChoiceTable, Note, OtherRows
+from reports.view.blocks import ChoiceRow, ChoiceTable, Note, OtherRows
+from reports.view.card import Block
 from reports.view.figures import bits, count, plural, probability
 from reports.view.stops.candidates import candidate_list, candidate_rows
+from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
-from reports.view.stops.findings import NOT_RECORDED
 from reports.view.stops.stages import ListName, stage_table
 from tracer.schema.step import Draw, ScoreColumns
 
@@ -129,9 +130,9 @@ def _choice_row(context: Context, scores: ScoreColumns, row: int) -> ChoiceRow:
 
 
 def _draw_note(draw: Draw, step: int) -> Note:
-    origin = f"random state {draw.digest} on {draw.device}"
+    origin = f"RNG state {draw.digest} on {draw.device}"
     if draw.follows:
-        return Note(f"the draw: {origin}, left behind by the draw of step {step - 1}", "fact")
+        return Note(f"the draw: {origin}, the state after the draw of step {step - 1}", "fact")
     if step == 1:
         return Note(f"the draw: {origin}, the run's first", "fact")
     return Note(f"the draw: {origin}; other random numbers were drawn since step {step - 1}", "fact")

@@ -15,10 +15,10 @@ from reports.view.tokens import TokenView
 from tracer.schema.run import ProcessorInfo
 from tracer.schema.step import NO_TOKEN, ScoreColumns
 
-TOP = 6
+_TOP_TOKENS = 6
 """How many of the top tokens are followed through a list."""
 
-MOVED = 3
+_MOVED_TOKENS = 3
 """How many tokens are added that a processor moved most: warpers move all, processors only some."""
 
 ListName = Literal["logits_processor", "logits_warper"]
@@ -89,7 +89,7 @@ def _paths(
 ) -> tuple[TokenPath, ...]:
     row = context.row
     chosen = int(scores.chosen[row])
-    columns = highest(scores, before, row, TOP)
+    columns = highest(scores, before, row, _TOP_TOKENS)
     if list_name == "logits_processor":
         columns += _moved(scores, row, before, last, columns)
     columns += [
@@ -110,4 +110,4 @@ def _moved(scores: ScoreColumns, row: int, before: int, last: int, known: list[i
     start, end = scores.scores[before, row], scores.scores[last, row]
     found = np.flatnonzero((scores.tokens[row] != NO_TOKEN) & np.isfinite(start) & (start != end))
     far = found[np.argsort(-np.abs(end[found] - start[found]), kind="stable")]
-    return [int(column) for column in far if column not in known][:MOVED]
+    return [int(column) for column in far if column not in known][:_MOVED_TOKENS]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reports.view.blocks import Block, Note, StopCard
+from reports.view.blocks import Note
+from reports.view.card import Block, StopCard
 from reports.view.figures import plural
-from reports.view.stops.changes import mark_changes
+from reports.view.stops.changed_variables import mark_changes
+from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.context import Context
-from reports.view.stops.findings import alerts, findings
 from reports.view.stops.forward import forward_result, layers, model_call, next_logits
 from reports.view.stops.scores import choice, processors, softmax, warpers
-from reports.view.stops.state import append, stopping, update
+from reports.view.stops.step_end import append, stopping, update
 from reports.view.text import plain
 from tracer.schema.run import STOPS, Anchor, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
@@ -44,7 +45,7 @@ class StepView:
         row: the row that is shown in full.
         rows: rows of the batch.
         cards: one card a stop, 1 to 11.
-        alerts: everything that wants attention; each also stands on its card.
+        alerts: everything that needs attention; each is also on its card.
         seconds: duration on the host.
     """
 
@@ -154,7 +155,7 @@ def safe_anchor(anchor: Anchor | None) -> Anchor | None:
 
 def _card(context: Context, stop: StopName) -> StopCard:
     title, build = _STOPS[stop]
-    blocks = (*build(context), *findings(context.step, stop, context.header.modules))
+    blocks = (*build(context), *stop_notes(context.step, stop, context.header.modules))
     return StopCard(
         stop=stop,
         number=STOPS.index(stop),

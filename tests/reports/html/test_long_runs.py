@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from reports.html import columns
+from reports.html.sections import histories
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import make_trace, page_of
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
@@ -24,7 +24,7 @@ def test_a_run_beyond_the_bound_says_what_was_left_out(
 ) -> None:
     trace = make_trace(tmp_path / "run.trace", count=12)
     whole = page_of(trace).stat().st_size
-    monkeypatch.setattr(columns, "CALLS_BUDGET", 60)
+    monkeypatch.setattr(histories, "CALLS_BUDGET", 60)
     with open_trace(trace) as recording:
         page = tmp_path / "thin.html"
         page.write_text(recording.to_html(), encoding="utf-8")

@@ -43,7 +43,7 @@ def unpacked(text: str) -> tuple[Any, dict[str, Any]]:
         arrays[name] = bits.view(dtype)
         offset += length * dtype.itemsize
     assert offset == len(whole)
-    return head["facts"], arrays
+    return head["metadata"], arrays
 
 
 def sections(page: Path) -> dict[str, str]:
@@ -62,8 +62,8 @@ def test_arrays_come_back_bit_for_bit(array: Any, axis: int) -> None:
 
 
 def test_facts_may_hold_any_text_and_number() -> None:
-    facts = {"text": "</script>\ud800\u2028", "numbers": [float("nan"), float("-inf"), 1.5]}
-    found, _ = unpacked(Section("s", facts).packed())
+    metadata = {"text": "</script>\ud800\u2028", "numbers": [float("nan"), float("-inf"), 1.5]}
+    found, _ = unpacked(Section("s", metadata).packed())
     assert found == {"text": "</script>\ud800\u2028", "numbers": ["NaN", "-Infinity", 1.5]}
 
 
@@ -101,8 +101,8 @@ def test_overview_and_histories_are_those_of_the_steps(tmp_path: Path) -> None:
     assert cache["slots"].tolist() == list(range(33))
     assert steps[1].cache is not None
     np.testing.assert_allclose(cache["key"][29], steps[1].cache.key_norm[..., 0], rtol=1.3e-4)
-    facts, modules = unpacked(found["run1-modules"])
-    assert facts["layouts"][0][0] == list(steps[0].layout.modules)  # type: ignore[union-attr]
+    metadata, modules = unpacked(found["run1-modules"])
+    assert metadata["layouts"][0][0] == list(steps[0].layout.modules)  # type: ignore[union-attr]
     assert steps[2].modules is not None
     np.testing.assert_allclose(modules["std"][2], steps[2].modules.std, rtol=1.3e-4)
 

@@ -14,7 +14,7 @@ import numpy as np
 import playwright
 import pytest
 
-from reports.html.facts import _processor
+from reports.html.sections.index_entry import _processor
 from tests.tracer.analysis.library import Case
 from tests.tracer.analysis.vectors import VECTORS
 from tracer.analysis.processors.parsing import describe

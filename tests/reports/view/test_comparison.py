@@ -35,7 +35,7 @@ def test_heads_are_paired_by_name_and_what_differs_is_marked() -> None:
     )
     a = run_of(ours.model_copy(update={"processors": (info, *ours.processors[1:])}))
     b = run_of(theirs)
-    groups = {group.title: group.facts for group in comparison_view(a, b, diff(a, b), ("a", "b")).heads}
+    groups = {group.title: group.values for group in comparison_view(a, b, diff(a, b), ("a", "b")).headers}
     settings = {fact.name: (fact.a, fact.b, fact.differs) for fact in groups["Generation settings"]}
     assert settings["temperature"] == ("0.7", "0.9", True)
     assert settings["min_p"] == ("-", "0.1", True)
@@ -51,7 +51,7 @@ def test_hostile_names_and_texts_are_made_visible() -> None:
     model = header.model.model_copy(update={"name": HOSTILE})
     a = run_of(header.model_copy(update={"model": model, "generation_config": {HOSTILE: HOSTILE}}))
     view = comparison_view(a, a, diff(a, a), (HOSTILE, HOSTILE))
-    assert "\x1b" not in repr((view.runs, view.heads, view.rows[0].prompts))
+    assert "\x1b" not in repr((view.runs, view.headers, view.rows[0].prompts))
     assert view.runs[0].name.startswith("\\x1b")
 
 

@@ -5,12 +5,12 @@ from tests.reports.records import TOKENS, header
 from tracer.schema.run import RunHeader
 
 
-def facts(run: RunHeader) -> dict[str, tuple[str, str | None]]:
-    return {fact.name: (fact.value, fact.meaning) for fact in header_view(run, TOKENS).facts}
+def metadata(run: RunHeader) -> dict[str, tuple[str, str | None]]:
+    return {each.name: (each.value, each.meaning) for each in header_view(run, TOKENS).metadata}
 
 
 def test_query_heads_that_share_a_kv_head() -> None:
-    found = facts(header())
+    found = metadata(header())
     assert found["query heads"][0] == "28"
     assert found["KV heads"][0] == "4"
     assert "7 query heads share one KV head" in (found["KV heads"][1] or "")
@@ -21,22 +21,22 @@ def test_what_an_architecture_lacks_is_left_out() -> None:
     bare = run.model_copy(
         update={"model": run.model.model_copy(update={"kv_heads": None, "attention": None})}
     )
-    assert not {"KV heads", "attention"} & set(facts(bare))
+    assert not {"KV heads", "attention"} & set(metadata(bare))
 
 
 def test_cache_decoding_and_seed() -> None:
-    assert facts(header())["KV cache"][0] == "on"
-    assert facts(header(generation_config={"use_cache": "False"}))["KV cache"][0] == "off"
-    assert facts(header(do_sample=False))["decoding"][0] == "greedy"
-    assert facts(header(seed=None))["seed"][0] == "none set"
+    assert metadata(header())["KV cache"][0] == "on"
+    assert metadata(header(generation_config={"use_cache": "False"}))["KV cache"][0] == "off"
+    assert metadata(header(do_sample=False))["decoding"][0] == "greedy"
+    assert metadata(header(seed=None))["seed"][0] == "none set"
 
 
 def test_devices() -> None:
     run = header()
     devices = {"model.embed_tokens": "cuda:0", "model.layers.0": "cuda:0", "lm_head": "cpu"}
     spread = run.model_copy(update={"model": run.model.model_copy(update={"devices": devices})})
-    assert facts(run)["devices"][0] == "cuda:0"
-    assert facts(spread)["devices"][0] == "cuda:0 (model.embed_tokens … model.layers.0), cpu (lm_head)"
+    assert metadata(run)["devices"][0] == "cuda:0"
+    assert metadata(spread)["devices"][0] == "cuda:0 (model.embed_tokens … model.layers.0), cpu (lm_head)"
 
 
 def test_prompts_pipeline_and_settings() -> None:

@@ -15,11 +15,11 @@ from reports.view.blocks import (
     Note,
     OtherRows,
     StageTable,
-    StopCard,
     TokenStrip,
     Variable,
     VariableTable,
 )
+from reports.view.card import StopCard
 from tests.reports.records import TOKENS, header, steps, with_head
 from tracer.schema.cache import CacheState
 from tracer.schema.run import STOPS
@@ -148,7 +148,8 @@ def test_the_draw_says_where_its_state_comes_from() -> None:
     first, second = steps(run, 2)
     assert "the run's first" in notes(step_view(run, first, TOKENS).card("choice"), "fact")[0]
     assert (
-        "left behind by the draw of step 1" in notes(step_view(run, second, TOKENS).card("choice"), "fact")[0]
+        "the state after the draw of step 1"
+        in notes(step_view(run, second, TOKENS).card("choice"), "fact")[0]
     )
     draw = second.head.draw
     assert draw is not None

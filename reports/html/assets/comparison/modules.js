@@ -3,7 +3,7 @@
 import { h, section, table } from "../lib/dom.js";
 import { fold } from "../lib/fold.js";
 
-export const gaps = {
+export const moduleDifferences = {
   mount(main, state) {
     const { element, body } = section("modules", "Modules", "Statistics of what the modules gave, in relation to the size of the values, in the order in which they returned.");
     main.append(element);

@@ -1,28 +1,26 @@
-// The two runs, which rows and which step of them are looked at, and the address that says so.
+// Two compared runs, and where their reader is: which rows, and which step of them.
 
 import { openSection } from "../lib/data.js";
 import { Tokens } from "../lib/labels.js";
+import { PageState, nearestStep } from "../lib/state.js";
 
 const NO_TOKEN = -1;
 
 /** Open the index, the labels and the steps of all rows. */
 export async function openComparison() {
-  const [{ facts: index }, { facts: tokens }] = await Promise.all([openSection("index"), openSection("tokens")]);
-  const rows = await Promise.all(index.rows.map(async (facts, place) => new Rows(facts, (await openSection(`rows${place}`)).arrays)));
+  const [{ metadata: index }, { metadata: tokens }] = await Promise.all([openSection("index"), openSection("tokens")]);
+  const rows = await Promise.all(index.rows.map(async (entry, place) => new Rows(entry, (await openSection(`rows${place}`)).arrays)));
   return { ...index, rows, tokens: new Tokens(tokens) };
 }
 
 /** Two rows that are compared, their steps in columns. */
 export class Rows {
-  constructor(facts, columns) {
-    Object.assign(this, facts);
+  constructor(entry, columns) {
+    Object.assign(this, entry);
     this.columns = columns;
-    this.length = columns.number.data.length;
-    this.places = new Map(Array.from(columns.number.data, (number, place) => [number, place]));
-  }
-
-  number(place) {
-    return this.columns.number.data[place];
+    this.steps = columns.number.data;
+    this.length = this.steps.length;
+    this.places = new Map(Array.from(this.steps, (number, place) => [number, place]));
   }
 
   /** A figure of a step; NaN where it is not known. */
@@ -41,37 +39,22 @@ export class Rows {
   }
 }
 
-/** Where the reader is; views are told about every change. */
-export class State {
+export class State extends PageState {
   constructor(comparison) {
+    super(comparison.tokens, { row: firstToPart(comparison.rows), step: 1 });
     this.comparison = comparison;
-    this.recording = comparison; // what shows a token looks for its labels here
-    this.listeners = [];
-    this.at = { row: firstToPart(comparison.rows), step: 1 };
   }
 
   get rows() {
     return this.comparison.rows[this.at.row];
   }
 
-  /** Place of the step among the steps of the rows. */
-  get place() {
-    return this.rows.places.get(this.at.step) ?? 0;
+  get steps() {
+    return this.rows.steps;
   }
 
-  onChange(listener) {
-    this.listeners.push(listener);
-  }
-
-  /** Go somewhere; what is not named stays. Impossible places become the nearest possible ones. */
-  go(to) {
-    const wanted = { ...this.at, ...to };
-    const row = Math.min(wanted.row, this.comparison.rows.length - 1);
-    const { columns, places, length } = this.comparison.rows[row];
-    const last = columns.number.data[length - 1] ?? 1;
-    this.at = { row, step: places.has(wanted.step) ? wanted.step : wanted.step > last ? last : columns.number.data[0] ?? 1 };
-    showAddress(`#row=${this.at.row}&step=${this.at.step}`);
-    for (const listener of this.listeners) listener(this);
+  get places() {
+    return this.rows.places;
   }
 
   /** Go to the first differing token of the rows, else to their first step. */
@@ -79,25 +62,14 @@ export class State {
     this.go({ step: this.rows.parted ?? 1 });
   }
 
-  /** Go where the address says. */
-  read(hash) {
-    const given = new URLSearchParams(hash.replace(/^#/, ""));
-    const to = {};
-    for (const name of ["row", "step"]) if (/^\d+$/.test(given.get(name) ?? "")) to[name] = Number(given.get(name));
-    if (Object.keys(to).length) this.go(to);
+  nearest(at) {
+    const row = Math.min(at.row, this.comparison.rows.length - 1);
+    return { row, step: nearestStep(at.step, this.comparison.rows[row]) ?? 1 };
   }
 }
 
-/** The rows that part first; the first ones where none do. */
+/** Index of the rows that part first; 0 where none do. */
 function firstToPart(rows) {
   const steps = rows.map((each) => each.parted ?? Infinity);
   return Math.max(steps.indexOf(Math.min(...steps)), 0);
-}
-
-function showAddress(hash) {
-  try {
-    history.replaceState(null, "", hash);
-  } catch {
-    // Inside a notebook's frame the address is not ours to change.
-  }
 }

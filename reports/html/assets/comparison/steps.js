@@ -42,7 +42,7 @@ function around(state) {
 
 function line(state, place) {
   const { rows } = state;
-  const number = rows.number(place);
+  const number = rows.steps[place];
   const kind = [place === state.place ? "current" : "", number === rows.parted ? "parted" : "", rows.same(place) ? "same" : ""].filter(Boolean).join(" ");
   return h("tr", { class: kind, "data-step": number },
     h("td", {}, h("button", { type: "button", class: "jump", text: number, on: { click: () => state.go({ step: number }) } })),
@@ -75,7 +75,7 @@ function about(rows) {
 
 function allCharts(state) {
   const { columns } = state.rows;
-  const pick = (place) => state.go({ step: state.rows.number(place) });
+  const pick = (place) => state.go({ step: state.rows.steps[place] });
   return [
     chart({ title: "Probability of the chosen token: A, B dashed", values: columns.probability_a.data, second: columns.probability_b.data, format: probability, from: 0, pick }),
     chart({ title: "KL divergence of the raw logits, nats", values: columns.divergence.data, format: statistic, from: 0, pick }),

@@ -1,9 +1,36 @@
-// Parts of the bar that stays in sight.
+// The bar that stays in sight: buttons, the place of the reader, links, and a strip with one item for each step.
 
 import { h } from "./dom.js";
+import { count } from "./format.js";
 
-/** Links to the sections of the page: `[[id, text], …]`. */
-export function links(sections) {
+/** Fill the bar; `strip` is the element that holds the items, `sections` are the links: `[[id, text], …]`. */
+export function fillBar(strip, sections) {
+  const parts = {
+    strip,
+    where: h("p", { class: "where", role: "status", "aria-live": "polite" }),
+    controls: h("div", { class: "controls" }),
+  };
+  document.getElementById("bar").append(h("div", { class: "line" }, parts.controls, parts.where, links(sections)), strip);
+  return parts;
+}
+
+/** Show in the parts of a filled bar where the reader is; each item of the strip names its `data-place`. */
+export function markPlace({ strip, where, controls }, { steps, place }) {
+  strip.querySelector("[aria-current]")?.removeAttribute("aria-current");
+  for (const other of strip.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
+  const current = strip.querySelector(`[data-place="${place}"]`);
+  if (current) {
+    current.setAttribute("aria-current", "step");
+    current.tabIndex = 0;
+    strip.scrollTop = current.offsetTop - strip.clientHeight / 2 + current.offsetHeight / 2;
+  }
+  const last = steps.length - 1;
+  controls.querySelector(".previous").disabled = place <= 0;
+  controls.querySelector(".next").disabled = place >= last;
+  where.textContent = steps.length ? `Step ${count(steps[place])} of ${count(steps[last])}` : "No step was recorded";
+}
+
+function links(sections) {
   return h("div", { class: "links" }, sections.map(([id, text]) => h("a", { href: `#${id}`, text, on: { click: (event) => jump(event, id) } })));
 }
 
@@ -16,16 +43,15 @@ function jump(event, id) {
 }
 
 /** Buttons to the step before and the one after. */
-export function arrows(back, forth) {
+export function arrows(state) {
   return [
-    h("button", { type: "button", class: "previous", "aria-label": "Previous step", title: "Previous step (←)", text: "←", on: { click: back } }),
-    h("button", { type: "button", class: "next", "aria-label": "Next step", title: "Next step (→)", text: "→", on: { click: forth } }),
+    h("button", { type: "button", class: "previous", "aria-label": "Previous step", title: "Previous step (←)", text: "←", on: { click: () => state.moveBy(-1) } }),
+    h("button", { type: "button", class: "next", "aria-label": "Next step", title: "Next step (→)", text: "→", on: { click: () => state.moveBy(1) } }),
   ];
 }
 
 /** A choice among numbers. */
 export function picker(name, values, chosen, choose, text = (value) => `${name} ${value}`) {
-  const select = h("select", { "aria-label": name, on: { change: (event) => choose(Number(event.target.value)) } },
+  return h("select", { "aria-label": name, on: { change: (event) => choose(Number(event.target.value)) } },
     values.map((value) => h("option", { value, text: text(value), selected: value === chosen })));
-  return select;
 }

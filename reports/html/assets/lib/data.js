@@ -8,7 +8,7 @@ export function hasSection(name) {
   return block(name) !== null;
 }
 
-/** A section: `{facts, arrays}`, each array `{shape, data}`. */
+/** A section: `{metadata, arrays}`, each array `{shape, data}`. */
 export function openSection(name) {
   if (!opened.has(name)) opened.set(name, inflated(block(name).textContent).then(unpacked));
   return opened.get(name);
@@ -39,7 +39,7 @@ function unpacked(bytes) {
     arrays[name] = { shape, data: new KINDS[kind](words.buffer) };
     offset += length * width;
   }
-  return { facts: head.facts, arrays };
+  return { metadata: head.metadata, arrays };
 }
 
 function joined(planes, length, width) {

@@ -38,6 +38,12 @@ function withScope(element, scope) {
   return element;
 }
 
+/** A titled text of several lines: a prompt or an answer; null where it is not recorded. */
+export function passage(title, text, kind) {
+  return h("div", { class: kind }, h("h2", { text: title }),
+    h("pre", { tabindex: "0", "aria-label": title, text: text ?? "The text is not in this report." }));
+}
+
 /** A section of the page with its heading; `body` is what a view fills. */
 export function section(id, title, hint) {
   const body = h("div", { class: "body" });

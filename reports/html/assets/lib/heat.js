@@ -3,73 +3,93 @@
 import { h } from "./dom.js";
 import { legend, usual } from "./legend.js";
 
-const WAYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] };
+const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] };
 const HINT = "Arrow keys go from cell to cell, Home and End to the ends of a line";
 
-/** A heat map. `describe(row, column)` names a cell, `pick(row, column)` is told about a click or Enter, `outlined` says what is outlined. */
-export function heatMap({ label, describe, pick, outlined }) {
-  const canvas = h("canvas", { role: "img", "aria-label": label });
-  const marks = h("div", { class: "marks", "aria-hidden": "true" });
-  const cursor = h("div", { class: "cell", "aria-hidden": "true", hidden: true });
-  const readout = h("p", { class: "readout", "aria-live": "polite", text: " " });
-  const key = legend(outlined);
-  const grid = h("div", { class: "grid" }, canvas, marks, cursor);
-  const frame = h("div", { class: "heat", tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-label": `${label}. ${HINT}${pick ? ", Enter goes to a step" : ""}.` }, grid);
-  let drawn = { rows: 0, columns: 0, cells: new Float64Array(0), scale: null };
-  let place = [0, 0];
-  let read = null;
-  const show = (cell) => {
-    read = cell;
-    readout.textContent = cell ? describe(...cell) : " ";
-  };
-  const cellAt = (event) => {
-    const box = canvas.getBoundingClientRect();
-    const row = Math.floor(((event.clientY - box.top) / box.height) * drawn.rows);
-    const column = Math.floor(((event.clientX - box.left) / box.width) * drawn.columns);
-    return row >= 0 && row < drawn.rows && column >= 0 && column < drawn.columns ? [row, column] : null;
-  };
-  const goTo = (row, column) => {
-    place = [within(row, drawn.rows), within(column, drawn.columns)];
-    for (const [name, share] of [["--left", place[1] / drawn.columns], ["--top", place[0] / drawn.rows], ["--width", 1 / drawn.columns], ["--height", 1 / drawn.rows]]) cursor.style.setProperty(name, share);
-    cursor.hidden = false;
-    show(place);
-  };
-  frame.addEventListener("pointermove", (event) => show(cellAt(event)));
-  frame.addEventListener("pointerleave", () => show(null));
-  frame.addEventListener("focus", () => { if (frame.matches(":focus-visible") && drawn.columns) goTo(...place); });
-  frame.addEventListener("blur", () => { cursor.hidden = true; show(null); });
-  frame.addEventListener("keydown", (event) => {
-    const way = WAYS[event.key];
-    if (event.altKey || event.ctrlKey || event.metaKey || !drawn.columns || !(way || (event.key === "Enter" && pick))) return;
+export class HeatMap {
+  /** `describe(row, column)` names a cell, `pick(row, column)` is called for a click or Enter, `outlined` says what is outlined. */
+  constructor({ label, describe, pick, outlined }) {
+    this.describe = describe;
+    this.pick = pick;
+    this.canvas = h("canvas", { role: "img", "aria-label": label });
+    this.marks = h("div", { class: "marks", "aria-hidden": "true" });
+    this.cursor = h("div", { class: "cell", "aria-hidden": "true", hidden: true });
+    this.readout = h("p", { class: "readout", "aria-live": "polite", text: " " });
+    this.legend = legend(outlined);
+    this.frame = h("div", { class: "heat", tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-label": `${label}. ${HINT}${pick ? ", Enter goes to a step" : ""}.` },
+      h("div", { class: "grid" }, this.canvas, this.marks, this.cursor));
+    this.element = h("div", {}, this.frame, this.readout, this.legend.element);
+    this.drawn = { rows: 0, columns: 0, cells: new Float64Array(0), scale: null };
+    this.place = [0, 0];
+    this.read = null;
+    this.listen();
+  }
+
+  listen() {
+    const { frame, cursor } = this;
+    frame.addEventListener("pointermove", (event) => this.show(this.cellAt(event)));
+    frame.addEventListener("pointerleave", () => this.show(null));
+    frame.addEventListener("focus", () => { if (frame.matches(":focus-visible") && this.drawn.columns) this.goTo(...this.place); });
+    frame.addEventListener("blur", () => { cursor.hidden = true; this.show(null); });
+    frame.addEventListener("keydown", (event) => this.pressed(event));
+    if (this.pick) frame.addEventListener("click", (event) => { const cell = this.cellAt(event); if (cell) this.pick(...cell); });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint(this.canvas, this.drawn));
+  }
+
+  /** Draw `value(row, column)`; NaN is a hole, infinite values are red. `name` says what the values are. */
+  draw(rows, columns, value, { name, scale }) {
+    const cells = Float64Array.from({ length: rows * columns }, (_, index) => value(Math.floor(index / columns), index % columns));
+    this.drawn = { rows, columns, cells, scale: scale ?? usual(cells) };
+    paint(this.canvas, this.drawn);
+    for (const [property, size] of [["--rows", rows], ["--columns", columns]]) this.frame.style.setProperty(property, size);
+    this.legend.draw(name, this.drawn.scale, { bad: cells.some((cell) => Math.abs(cell) === Infinity), hole: cells.some(Number.isNaN) });
+    if (this.read) this.show(this.read[0] < rows && this.read[1] < columns ? this.read : null);
+    if (!this.cursor.hidden) this.goTo(...this.place);
+  }
+
+  /** Outline columns from `first` to `last`; `text` describes the map to readers who cannot see it. */
+  mark(first, last, text) {
+    this.marks.style.setProperty("--left", first / this.drawn.columns);
+    this.marks.style.setProperty("--width", (last - first + 1) / this.drawn.columns);
+    this.marks.hidden = last < first;
+    this.legend.marked(!this.marks.hidden);
+    this.canvas.setAttribute("aria-label", text);
+  }
+
+  /** Describe a cell below the map; nothing for null. */
+  show(cell) {
+    this.read = cell;
+    this.readout.textContent = cell ? this.describe(...cell) : " ";
+  }
+
+  /** Row and column under the pointer; null outside the cells. */
+  cellAt(event) {
+    const { rows, columns } = this.drawn;
+    const box = this.canvas.getBoundingClientRect();
+    const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
+    const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
+    return row >= 0 && row < rows && column >= 0 && column < columns ? [row, column] : null;
+  }
+
+  /** Put the cursor on a cell, the nearest one to an impossible place. */
+  goTo(row, column) {
+    const { rows, columns } = this.drawn;
+    this.place = [within(row, rows), within(column, columns)];
+    for (const [name, share] of [["--left", this.place[1] / columns], ["--top", this.place[0] / rows], ["--width", 1 / columns], ["--height", 1 / rows]]) this.cursor.style.setProperty(name, share);
+    this.cursor.hidden = false;
+    this.show(this.place);
+  }
+
+  pressed(event) {
+    const move = MOVES[event.key];
+    if (event.altKey || event.ctrlKey || event.metaKey || !this.drawn.columns || !(move || (event.key === "Enter" && this.pick))) return;
     event.preventDefault();
     event.stopPropagation(); // the page's own keys move through the steps
-    if (!way) return pick(...place);
-    goTo(place[0] + way[0], place[1] + way[1]);
-    cursor.scrollIntoView({ block: "nearest", inline: "nearest" });
-  });
-  if (pick) frame.addEventListener("click", (event) => { const cell = cellAt(event); if (cell) pick(...cell); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint(canvas, drawn));
-  return {
-    element: h("div", {}, frame, readout, key.element),
-    /** Draw `value(row, column)`; NaN is a hole, infinite values are red. `name` says what the values are. */
-    draw(rows, columns, value, { name, scale }) {
-      const cells = Float64Array.from({ length: rows * columns }, (_, index) => value(Math.floor(index / columns), index % columns));
-      drawn = { rows, columns, cells, scale: scale ?? usual(cells) };
-      paint(canvas, drawn);
-      for (const [property, size] of [["--rows", rows], ["--columns", columns]]) frame.style.setProperty(property, size);
-      key.draw(name, drawn.scale, { bad: cells.some((cell) => Math.abs(cell) === Infinity), hole: cells.some(Number.isNaN) });
-      if (read) show(read[0] < rows && read[1] < columns ? read : null);
-      if (!cursor.hidden) goTo(...place);
-    },
-    /** Outline columns from `first` to `last`, and name the cells for who cannot see them. */
-    mark(first, last, text) {
-      marks.style.setProperty("--left", first / drawn.columns);
-      marks.style.setProperty("--width", (last - first + 1) / drawn.columns);
-      marks.hidden = last < first;
-      key.marked(!marks.hidden);
-      canvas.setAttribute("aria-label", text);
-    },
-  };
+    if (move) {
+      this.goTo(this.place[0] + move[0], this.place[1] + move[1]);
+      this.cursor.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else this.pick(...this.place);
+  }
 }
 
 function within(index, size) {

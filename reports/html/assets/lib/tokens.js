@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 /** A token's text; hover or focus follows it, a click keeps following it. */
 export function tokenButton(state, id, extra = "") {
-  const { tokens } = state.recording;
+  const { tokens } = state;
   return h("button", {
     type: "button",
     class: `token ${tokens.special(id) ? "special" : ""} ${extra}`,
@@ -23,6 +23,6 @@ export function tokenButton(state, id, extra = "") {
 
 /** A token's text with its number, to read only. */
 export function tokenText(state, id) {
-  const { tokens } = state.recording;
+  const { tokens } = state;
   return h("span", { class: tokens.special(id) ? "token special" : "token", "data-token": id, title: `token ${id}`, text: tokens.label(id) });
 }

@@ -3,77 +3,102 @@
 import { chart } from "../lib/chart.js";
 import { h, section, table } from "../lib/dom.js";
 import { byteSize, count, plural, statistic } from "../lib/format.js";
-import { heatMap } from "../lib/heat.js";
+import { HeatMap } from "../lib/heat.js";
 
-export const cache = {
-  id: "cache",
-  mount(main, state) {
+export const cache = { mount: (main, state) => new CacheView(main, state) };
+
+class CacheView {
+  constructor(main, state) {
     const { element, body } = section("cache", "KV cache", "Euclidean norms of the cached keys or values, one line a layer and KV head, one column a position.");
     main.append(element);
-    let which = "key";
-    let shown = null;
-    const facts = h("p", { class: "note fact" });
-    const choose = h("select", { "aria-label": "Keys or values", on: { change: (event) => { which = event.target.value; draw(); } } },
+    this.state = state;
+    this.summary = h("p", { class: "note fact" });
+    this.which = h("select", { "aria-label": "Keys or values", on: { change: () => this.draw() } },
       h("option", { value: "key", text: "Keys" }), h("option", { value: "value", text: "Values" }));
-    const map = heatMap({ label: "KV cache", outlined: "new in this step", describe: (line, column) => describe(state, shown, which, line, column) });
-    const growth = h("div", { class: "charts" });
-    const details = h("details", {}, h("summary", { text: "Norms of the newest slot as a table" }));
-    body.append(h("div", { class: "row" }, choose, facts), map.element, growth, details);
-    let drawn = null;
-    let line = null;
-    const draw = async () => {
-      const step = shown.step;
-      const found = await state.run.section("cache");
-      if (shown.step !== step) return;
-      shown.data = found;
-      map.element.hidden = choose.hidden = details.hidden = !found;
-      facts.textContent = summary(state, step, found);
-      if (found) paint(map, details, state, shown, which);
-    };
-    return {
-      update(step) {
-        shown = { step };
-        if (drawn !== state.run.number) {
-          drawn = state.run.number;
-          line = chart({ title: "Memory of the cache", format: byteSize, from: 0, values: Float64Array.from(state.run.steps, (_, place) => state.run.figure("cache_bytes", place)), pick: (place) => state.go({ step: state.run.steps[place] }) });
-          growth.replaceChildren(line.element);
-        }
-        line.at(step.place);
-        return draw();
-      },
-    };
-  },
-};
+    this.map = new HeatMap({ label: "KV cache", outlined: "new in this step", describe: (line, column) => describe(state, this.shown.step, this.norms, line, column) });
+    this.growth = h("div", { class: "charts" });
+    this.newest = h("details", {}, h("summary", { text: "Norms of the newest slot as a table" }));
+    body.append(h("div", { class: "row" }, this.which, this.summary), this.map.element, this.growth, this.newest);
+  }
 
-function paint(map, details, state, { step, data }, which) {
-  const { slots, [which]: norms } = data.arrays;
-  const [, layers, rows, heads] = norms.shape;
-  const used = slots.data.findIndex((slot) => slot >= step.new[1]);
-  const columns = used < 0 ? slots.data.length : used;
-  const at = (slot, layer, head) => norms.data[((slot * layers + layer) * rows + step.row) * heads + head];
-  map.draw(layers * heads, columns, (line, column) => at(column, Math.floor(line / heads), line % heads), { name: `${which} norm` });
-  const first = slots.data.findIndex((slot) => slot >= step.new[0]);
-  map.mark(first < 0 ? columns : first, columns - 1, `${which} norms of ${layers} layers with ${plural(heads, "KV head")} at ${plural(columns, "position")}; the new ones are outlined`);
-  details.querySelector(".scroll")?.remove();
-  const recorded = first >= 0 && first < columns;
-  if (recorded) details.append(table("Norms of the newest slot", ["layer", ...Array.from({ length: heads }, (_, head) => `${which} head ${head}`)], Array.from({ length: layers }, (_, layer) =>
-    [layer, ...Array.from({ length: heads }, (_, head) => statistic(at(columns - 1, layer, head)))])));
+  async update(step) {
+    const { state } = this;
+    const { run } = state;
+    this.drawGrowth(step.place);
+    const data = await run.section("cache");
+    if (!state.shows(run, step)) return;
+    this.shown = { step, data };
+    this.map.element.hidden = this.which.hidden = this.newest.hidden = !data;
+    this.summary.textContent = summary(run, step, data);
+    if (data) this.draw();
+  }
+
+  /** The chosen norms of the shown step. */
+  get norms() {
+    return new Norms(this.which.value, this.shown.step.row, this.shown.data.arrays);
+  }
+
+  drawGrowth(place) {
+    const { run } = this.state;
+    if (this.run !== run) {
+      this.run = run;
+      this.memory = chart({ title: "Memory of the cache", format: byteSize, from: 0, values: Float64Array.from(run.steps, (_, index) => run.figure("cache_bytes", index)), pick: (index) => this.state.go({ step: run.steps[index] }) });
+      this.growth.replaceChildren(this.memory.element);
+    }
+    this.memory.at(place);
+  }
+
+  draw() {
+    const { step } = this.shown;
+    const { norms } = this;
+    const { layers, heads, which } = norms;
+    const columns = norms.columnOf(step.new[1]);
+    const first = Math.min(norms.columnOf(step.new[0]), columns);
+    this.map.draw(layers * heads, columns, (line, column) => norms.at(column, line), { name: `${which} norm` });
+    this.map.mark(first, columns - 1, `${which} norms of ${layers} layers with ${plural(heads, "KV head")} at ${plural(columns, "position")}; the new ones are outlined`);
+    this.newest.querySelector(".scroll")?.remove();
+    if (first < columns) this.newest.append(newestTable(norms, columns - 1));
+  }
 }
 
-function describe(state, { step, data }, which, line, column) {
-  const norms = data.arrays[which];
-  const [, layers, rows, heads] = norms.shape;
-  const slot = data.arrays.slots.data[column];
+/** Norms of the keys or values of one row, `which` of them; a line is a layer and KV head. */
+class Norms {
+  constructor(which, row, { slots, [which]: norms }) {
+    this.which = which;
+    this.slots = slots.data;
+    this.data = norms.data;
+    this.row = row;
+    [, this.layers, this.rows, this.heads] = norms.shape;
+  }
+
+  /** The first column whose slot is at or after a position; their number where there is none. */
+  columnOf(position) {
+    const column = this.slots.findIndex((slot) => slot >= position);
+    return column < 0 ? this.slots.length : column;
+  }
+
+  at(column, line) {
+    const [layer, head] = [Math.floor(line / this.heads), line % this.heads];
+    return this.data[((column * this.layers + layer) * this.rows + this.row) * this.heads + head];
+  }
+}
+
+function newestTable(norms, column) {
+  const heads = Array.from({ length: norms.heads }, (_, head) => head);
+  const rows = Array.from({ length: norms.layers }, (_, layer) => [layer, ...heads.map((head) => statistic(norms.at(column, layer * norms.heads + head)))]);
+  return table("Norms of the newest slot", ["layer", ...heads.map((head) => `${norms.which} head ${head}`)], rows);
+}
+
+function describe(state, step, norms, line, column) {
+  const slot = norms.slots[column];
   const id = state.run.history(step.place, step.row)[slot];
-  const value = norms.data[((column * layers + Math.floor(line / heads)) * rows + step.row) * heads + (line % heads)];
-  return `position ${slot} ${id === undefined ? "" : state.recording.tokens.label(id)} · layer ${Math.floor(line / heads)}, KV head ${line % heads} · ${which} norm ${statistic(value)}`;
+  return `position ${slot} ${id === undefined ? "" : state.tokens.label(id)} · layer ${Math.floor(line / norms.heads)}, KV head ${line % norms.heads} · ${norms.which} norm ${statistic(norms.at(column, line))}`;
 }
 
-function summary(state, step, found) {
-  const { run } = state;
+function summary(run, step, data) {
   const [from, to] = step.new;
   const size = `${plural(run.figure("slots", step.place), "slot")} a layer, ${byteSize(run.figure("cache_bytes", step.place))} in all after this step`;
   const written = `cache_position ${to - from === 1 ? from : `${from}–${to - 1}`} is written`;
-  const thinned = found && found.facts.stride > 1 ? `; to keep the page small, it holds the norms of one position in ${count(found.facts.stride)} only` : "";
-  return `${size}; ${written}${found ? thinned : "; no norms were recorded"}`;
+  const coverage = data && data.metadata.stride > 1 ? `; to keep the page small, it holds the norms of one position in ${count(data.metadata.stride)} only` : "";
+  return `${size}; ${written}${data ? coverage : "; no norms were recorded"}`;
 }

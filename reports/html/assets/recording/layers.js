@@ -3,65 +3,77 @@
 import { h, section, table } from "../lib/dom.js";
 import { fold } from "../lib/fold.js";
 import { count, plural, statistic } from "../lib/format.js";
-import { heatMap } from "../lib/heat.js";
-import { thinned } from "./kept.js";
+import { HeatMap } from "../lib/heat.js";
+import { coverage } from "./coverage.js";
 
 const LAYER = /^((?:[^.\d][^.]*\.)*)(\d+)(?:\.(.+))?$/;
 const STATISTICS = { mean: "mean", std: "standard deviation", low: "minimum", high: "maximum", largest: "largest magnitude", nonfinite: "not finite" };
 
-export const layers = {
-  id: "layers",
-  mount(main, state) {
+export const layers = { mount: (main, state) => new LayersView(main, state) };
+
+class LayersView {
+  constructor(main, state) {
     const { element, body } = section("layers", "Layers", "Every module call with the shape and statistics of its output.");
     main.append(element);
-    const note = h("p", { class: "note fact" });
-    const what = h("select", { "aria-label": "Module", on: { change: () => drawMap() } });
-    const which = h("select", { "aria-label": "Statistic", on: { change: () => drawMap() } }, Object.entries(STATISTICS).map(([value, text]) => h("option", { value, text, selected: value === "std" })));
-    const list = h("div", {});
-    let shown = null;
-    const map = heatMap({ label: "Layers over steps", outlined: "this step", describe: (line, column) => describe(shown, what.value, which.value, line, column), pick: (_, column) => state.go({ step: shown.data.arrays.steps.data[column] }) });
-    const figure = h("div", {}, h("div", { class: "row" }, what, which, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), map.element);
-    body.append(note, figure, list);
-    let painted = null;
-    const drawMap = () => {
-      const { data, roles } = shown;
-      const found = roles.get(what.value) ?? [];
-      const steps = data.arrays.steps.data;
-      const wanted = `${shown.run.number}/${what.value}/${which.value}`;
-      if (painted !== wanted) map.draw(found.length, steps.length, (line, column) => valueOf(data, which.value, column, found[line].module), { name: STATISTICS[which.value] });
-      painted = wanted;
-      const at = steps.indexOf(shown.step.number);
-      map.mark(Math.max(at, 0), at, `${STATISTICS[which.value]} of ${what.value} in ${found.length} layers over ${steps.length} steps`);
-    };
-    return {
-      async update(step) {
-        const run = state.run;
-        const data = await run.section("modules");
-        if (state.run !== run || state.at.step !== step.number) return;
-        figure.hidden = !data;
-        if (!data) {
-          note.textContent = "The module calls of this run were not recorded.";
-          list.replaceChildren();
-          return;
-        }
-        if (shown?.run !== run) {
-          shown = { run, data, roles: rolesOf(run) };
-          what.replaceChildren(...Array.from(shown.roles.keys(), (role) => h("option", { value: role, text: role })));
-        }
-        shown.step = step;
-        drawMap();
-        const place = data.arrays.steps.data.indexOf(step.number);
-        const { stride } = data.facts;
-        note.replaceChildren(...thinned(state, "the module calls", stride, data.arrays.steps.data, step.number));
-        if (place >= 0) note.append(summary(run, data, place));
-        else if (stride <= 1) note.append("The module calls of this step were not recorded.");
-        list.replaceChildren(...(place < 0 ? [] : [calls(run, data, place)]));
-      },
-    };
-  },
-};
+    this.state = state;
+    this.note = h("p", { class: "note fact" });
+    this.role = h("select", { "aria-label": "Module", on: { change: () => this.drawMap() } });
+    this.statistic = h("select", { "aria-label": "Statistic", on: { change: () => this.drawMap() } }, Object.entries(STATISTICS).map(([value, text]) => h("option", { value, text, selected: value === "std" })));
+    this.map = new HeatMap({ label: "Layers over steps", outlined: "this step", describe: (line, column) => describe(this.shown, this.role.value, this.statistic.value, line, column), pick: (_, column) => state.go({ step: this.shown.data.arrays.steps.data[column] }) });
+    this.figure = h("div", {}, h("div", { class: "row" }, this.role, this.statistic, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), this.map.element);
+    this.calls = h("div", {});
+    body.append(this.note, this.figure, this.calls);
+  }
 
-/** Modules by what they are in their layer, in the order of the layers. */
+  async update(step) {
+    const { state } = this;
+    const { run } = state;
+    const data = await run.section("modules");
+    if (!state.shows(run, step)) return;
+    this.figure.hidden = !data;
+    if (!data) {
+      this.note.textContent = "The module calls of this run were not recorded.";
+      this.calls.replaceChildren();
+      return;
+    }
+    if (this.shown?.run !== run) this.open(run, data);
+    this.shown.number = step.number;
+    this.drawMap();
+    this.list(step.number);
+  }
+
+  open(run, data) {
+    this.shown = { run, data, roles: rolesOf(run) };
+    this.role.replaceChildren(...Array.from(this.shown.roles.keys(), (role) => h("option", { value: role, text: role })));
+  }
+
+  /** Draw the map where run, role or statistic changed, and mark the step. */
+  drawMap() {
+    const { run, data, roles, number } = this.shown;
+    const [role, name] = [this.role.value, this.statistic.value];
+    const found = roles.get(role) ?? [];
+    const steps = data.arrays.steps.data;
+    const wanted = `${run.number}/${role}/${name}`;
+    if (this.drawn !== wanted) this.map.draw(found.length, steps.length, (line, column) => valueOf(data, name, column, found[line].module), { name: STATISTICS[name] });
+    this.drawn = wanted;
+    const place = steps.indexOf(number);
+    this.map.mark(Math.max(place, 0), place, `${STATISTICS[name]} of ${role} in ${found.length} layers over ${steps.length} steps`);
+  }
+
+  /** List the module calls of a step, or say why there are none. */
+  list(number) {
+    const { run, data } = this.shown;
+    const { stride } = data.metadata;
+    const steps = data.arrays.steps.data;
+    const place = steps.indexOf(number);
+    this.note.replaceChildren(...coverage(this.state, "the module calls", stride, steps, number));
+    if (place >= 0) this.note.append(summary(run, data, place));
+    else if (stride <= 1) this.note.append("The module calls of this step were not recorded.");
+    this.calls.replaceChildren(...(place < 0 ? [] : [calls(run, data, place)]));
+  }
+}
+
+/** Modules by their role (their path with the layer's number as `*`), in the order of the layers. */
 function rolesOf(run) {
   const roles = new Map();
   run.modules.forEach(([name], module) => {
@@ -74,7 +86,7 @@ function rolesOf(run) {
   return roles;
 }
 
-/** A statistic of a module's call in a kept step; NaN where it was not called or not measured. */
+/** A statistic of a module's call in a step of the section; NaN where it was not called or not measured. */
 function valueOf(data, name, place, module) {
   const call = layoutOf(data, place)[0].indexOf(module);
   if (call < 0) return NaN;
@@ -90,8 +102,8 @@ function statisticOf({ arrays }, name, place, call) {
   return name === "largest" ? Math.max(Math.abs(at("low")), Math.abs(at("high"))) : at(name);
 }
 
-function layoutOf({ arrays, facts }, place) {
-  return facts.layouts[arrays.layout.data[place]];
+function layoutOf({ arrays, metadata }, place) {
+  return metadata.layouts[arrays.layout.data[place]];
 }
 
 function describe({ data, roles }, role, name, line, column) {
@@ -125,7 +137,7 @@ function calls(run, data, place) {
 
 function callRow(run, data, place, module, call, classes) {
   const { shape_sets: sets, shape_set: set, nonfinite } = data.arrays;
-  const [inputs, outputs] = data.facts.shapes[sets.data[set.data[place] * sets.shape[1] + call]] ?? [[], []];
+  const [inputs, outputs] = data.metadata.shapes[sets.data[set.data[place] * sets.shape[1] + call]] ?? [[], []];
   const bad = nonfinite.data[place * nonfinite.shape[1] + call];
   const [name, kind] = run.modules[module];
   const figure = (column) => (bad < 0 ? "" : statistic(data.arrays[column].data[place * data.arrays[column].shape[1] + call]));

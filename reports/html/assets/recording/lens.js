@@ -1,66 +1,75 @@
-// The logit lens: what each layer would have predicted, and the chosen token's way through the layers.
+// The logit lens: what each layer would have predicted, and the rank of the chosen token in each layer.
 
 import { h, section, table } from "../lib/dom.js";
 import { count, plural, probability } from "../lib/format.js";
-import { banner } from "../lib/header.js";
-import { heatMap } from "../lib/heat.js";
-import { thinned, unrecorded } from "./kept.js";
+import { banner } from "../lib/banner.js";
+import { HeatMap } from "../lib/heat.js";
+import { coverage, notRecorded } from "./coverage.js";
 import { SHARES, ranks } from "../lib/legend.js";
 import { bar } from "./scores.js";
 import { tokenButton } from "../lib/tokens.js";
 
 const FIGURES = { probability: "probability of the chosen token", rank: "rank of the chosen token" };
 
-export const lens = {
-  id: "lens",
-  mount(main, state) {
+export const lens = { mount: (main, state) => new LensView(main, state) };
+
+class LensView {
+  constructor(main, state) {
     const { element, body } = section("lens", "Logit lens", "What each layer would have predicted, had it been the last: its output at the last position, put through the final norm and the output head.");
     main.append(element);
-    const note = h("p", { class: "note fact" });
-    const faults = h("div", { class: "banners" });
-    const said = h("p", { class: "row" });
-    const rows = h("div", {});
-    const which = h("select", { "aria-label": "Figure of the lens", on: { change: () => draw() } }, Object.entries(FIGURES).map(([value, text]) => h("option", { value, text })));
-    let shown = null;
-    const map = heatMap({ label: "Lens: layers over steps", outlined: "this step", describe: (layer, column) => describe(state, shown, layer, column), pick: (_, column) => state.go({ step: shown.steps[column] }) });
-    const figure = h("div", {}, h("div", { class: "row" }, which, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), map.element);
-    body.append(note, faults, said, rows, figure);
-    let painted = null;
-    const draw = () => {
-      const { run, row, found, steps, number } = shown;
-      const layers = found.arrays.rank.shape[1];
-      const wanted = `${run.number}/${row}/${which.value}`;
-      const scale = which.value === "rank" ? ranks(run.vocabulary ?? 1) : SHARES;
-      if (painted !== wanted) map.draw(layers, steps.length, (layer, column) => at(found.arrays[which.value], column, layer, row)[0], { name: FIGURES[which.value], scale });
-      painted = wanted;
-      const place = steps.indexOf(number);
-      map.mark(Math.max(place, 0), place, `${FIGURES[which.value]} in ${plural(layers, "layer")} over ${plural(steps.length, "step")}`);
-    };
-    return {
-      async update(step) {
-        const { run } = state;
-        const found = await run.section("lens");
-        if (state.run !== run || state.at.step !== step.number || state.at.row !== step.row) return;
-        const steps = found?.arrays.steps.data ?? [];
-        const place = steps.indexOf(step.number);
-        shown = { run, row: step.row, found, steps, number: step.number };
-        note.replaceChildren(...(found ? thinned(state, "the lens", found.facts.stride, steps, step.number) : unrecorded("The lens", "--lens")));
-        if (found && place < 0 && found.facts.stride <= 1) note.append("The lens of this step was not recorded.");
-        faults.replaceChildren(...(found?.facts.faults[step.number] ?? []).map((text) => banner({ text, level: "error" })));
-        figure.hidden = !steps.length;
-        said.hidden = rows.hidden = place < 0;
-        if (steps.length) draw();
-        if (place < 0) return;
-        const layers = layersOf(found.arrays, place, step.row);
-        said.replaceChildren(...sentence(state, step, layers));
-        rows.replaceChildren(grid(state, step, layers));
-      },
-    };
-  },
-};
+    this.state = state;
+    this.note = h("p", { class: "note fact" });
+    this.faults = h("div", { class: "banners" });
+    this.sentence = h("p", { class: "row" });
+    this.rows = h("div", {});
+    this.figureName = h("select", { "aria-label": "Figure of the lens", on: { change: () => this.drawMap() } }, Object.entries(FIGURES).map(([value, text]) => h("option", { value, text })));
+    this.map = new HeatMap({ label: "Lens: layers over steps", outlined: "this step", describe: (layer, column) => describe(state, this.shown, layer, column), pick: (_, column) => state.go({ step: this.shown.steps[column] }) });
+    this.figure = h("div", {}, h("div", { class: "row" }, this.figureName, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), this.map.element);
+    body.append(this.note, this.faults, this.sentence, this.rows, this.figure);
+  }
 
-/** The values of a kept step's layer and row in an array `[steps, layers, rows, …]`. */
-function at({ shape, data }, place, layer, row) {
+  async update(step) {
+    const { state } = this;
+    const { run } = state;
+    const found = await run.section("lens");
+    if (!state.shows(run, step)) return;
+    const steps = found?.arrays.steps.data ?? [];
+    const place = steps.indexOf(step.number);
+    this.shown = { run, row: step.row, found, steps, number: step.number };
+    this.explain(step, place);
+    this.figure.hidden = !steps.length;
+    this.sentence.hidden = this.rows.hidden = place < 0;
+    if (steps.length) this.drawMap();
+    if (place < 0) return;
+    const layers = layersOf(found.arrays, place, step.row);
+    this.sentence.replaceChildren(...sentence(state, step, layers));
+    this.rows.replaceChildren(grid(state, step, layers));
+  }
+
+  /** Say which steps there are, and why this one has no lens. */
+  explain(step, place) {
+    const { found, steps } = this.shown;
+    this.note.replaceChildren(...(found ? coverage(this.state, "the lens", found.metadata.stride, steps, step.number) : notRecorded("The lens", "--lens")));
+    if (found && place < 0 && found.metadata.stride <= 1) this.note.append("The lens of this step was not recorded.");
+    this.faults.replaceChildren(...(found?.metadata.faults[step.number] ?? []).map((text) => banner({ text, level: "error" })));
+  }
+
+  /** Draw the map where run, row or figure changed, and mark the step. */
+  drawMap() {
+    const { run, row, found, steps, number } = this.shown;
+    const name = this.figureName.value;
+    const layers = found.arrays.rank.shape[1];
+    const wanted = `${run.number}/${row}/${name}`;
+    const scale = name === "rank" ? ranks(run.vocabulary ?? 1) : SHARES;
+    if (this.drawn !== wanted) this.map.draw(layers, steps.length, (layer, column) => valuesAt(found.arrays[name], column, layer, row)[0], { name: FIGURES[name], scale });
+    this.drawn = wanted;
+    const place = steps.indexOf(number);
+    this.map.mark(Math.max(place, 0), place, `${FIGURES[name]} in ${plural(layers, "layer")} over ${plural(steps.length, "step")}`);
+  }
+}
+
+/** The values of one step, layer and row in an array `[steps, layers, rows, …]`. */
+function valuesAt({ shape, data }, place, layer, row) {
   const size = shape.slice(3).reduce((a, b) => a * b, 1);
   const start = ((place * shape[1] + layer) * shape[2] + row) * size;
   return data.subarray(start, start + size);
@@ -69,14 +78,14 @@ function at({ shape, data }, place, layer, row) {
 function layersOf(arrays, place, row) {
   return Array.from({ length: arrays.rank.shape[1] }, (_, layer) => ({
     layer,
-    tokens: at(arrays.tokens, place, layer, row),
-    shares: at(arrays.probabilities, place, layer, row),
-    rank: at(arrays.rank, place, layer, row)[0],
-    share: at(arrays.probability, place, layer, row)[0],
+    tokens: valuesAt(arrays.tokens, place, layer, row),
+    shares: valuesAt(arrays.probabilities, place, layer, row),
+    rank: valuesAt(arrays.rank, place, layer, row)[0],
+    share: valuesAt(arrays.probability, place, layer, row)[0],
   }));
 }
 
-/** First layer from which on the chosen token ranks first; undefined if it does not in the last. */
+/** First layer from which the chosen token ranks first in all later ones; undefined if it does not in the last. */
 export function settled(layers) {
   let found;
   for (const { layer, rank } of [...layers].reverse()) {
@@ -126,5 +135,5 @@ function tag(layer, first, from) {
 function describe(state, { run, row, found, steps }, layer, column) {
   const number = steps[column];
   const id = run.figure("chosen", run.places.get(number), row);
-  return `step ${number} ${id < 0 ? "" : state.recording.tokens.label(id)} · layer ${layer} · rank ${count(at(found.arrays.rank, column, layer, row)[0])}, probability ${probability(at(found.arrays.probability, column, layer, row)[0])}`;
+  return `step ${number} ${id < 0 ? "" : state.tokens.label(id)} · layer ${layer} · rank ${count(valuesAt(found.arrays.rank, column, layer, row)[0])}, probability ${probability(valuesAt(found.arrays.probability, column, layer, row)[0])}`;
 }

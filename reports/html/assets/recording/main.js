@@ -1,15 +1,15 @@
-// Open the recording, put up the views, and listen to keys and addresses.
+// Open the recording, mount the views, and listen to keys and addresses.
 
 import { attention } from "./attention.js";
-import { bar, move } from "./bar.js";
+import { bar } from "./bar.js";
 import { cache } from "./cache.js";
-import { h } from "../lib/dom.js";
-import { header } from "../lib/header.js";
+import { header } from "./header.js";
 import { layers } from "./layers.js";
 import { lens } from "./lens.js";
 import { overview } from "./overview.js";
 import { pipeline } from "./pipeline.js";
 import { openRecording } from "./recording.js";
+import { listen, startPage } from "../lib/start.js";
 import { State } from "./state.js";
 import { moveStop, stops } from "./stops.js";
 import { whatif } from "./whatif.js";
@@ -17,12 +17,13 @@ import { whatif } from "./whatif.js";
 const VIEWS = [stops, pipeline, whatif, cache, layers, lens, attention, overview];
 
 const KEYS = {
-  ArrowLeft: (state) => move(state, -1),
-  ArrowRight: (state) => move(state, 1),
-  Home: (state) => move(state, -Infinity),
-  End: (state) => move(state, Infinity),
+  ArrowLeft: (state) => state.moveBy(-1),
+  ArrowRight: (state) => state.moveBy(1),
+  Home: (state) => state.moveBy(-Infinity),
+  End: (state) => state.moveBy(Infinity),
   j: (state) => moveStop(state, 1),
   k: (state) => moveStop(state, -1),
+  "/": () => document.getElementById("why-search")?.focus(),
 };
 
 async function start() {
@@ -36,33 +37,16 @@ async function start() {
   const wanted = location.hash;
   state.go({});
   state.read(wanted);
-  addEventListener("hashchange", () => state.read(location.hash));
-  addEventListener("keydown", (event) => pressed(event, state));
-  document.documentElement.dataset.ready = "true";
+  listen(state, KEYS);
 }
 
 async function show(state, views) {
   const { place, run, at } = state;
   if (!run.steps.length) return;
   const step = await run.step(place, at.row);
-  if (state.run !== run || state.place !== place || state.at.row !== at.row) return; // the reader has gone on
+  if (!state.shows(run, step)) return;
   await Promise.all(views.map((view) => view.update(step)));
   document.documentElement.dataset.shown = `${run.number}/${step.number}/${at.row}/${state.at.stop}`;
 }
 
-function pressed(event, state) {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest?.("input, select, textarea")) return;
-  if (event.key === "/") {
-    event.preventDefault();
-    document.getElementById("why-search")?.focus();
-    return;
-  }
-  const act = KEYS[event.key];
-  if (!act || event.shiftKey) return;
-  event.preventDefault();
-  act(state);
-}
-
-start().catch((error) => {
-  document.getElementById("main").replaceChildren(h("p", { class: "banner error", text: `This report cannot be opened: ${error.message}` }));
-});
+startPage(start, "This report");

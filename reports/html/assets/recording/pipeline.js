@@ -1,4 +1,4 @@
-// The way of the top tokens from raw logits to probabilities, stage by stage.
+// The score pipeline: the top tokens from raw logits to probabilities, stage by stage.
 
 import { h, section } from "../lib/dom.js";
 import { bits, count, percent, plural, probability, score, shortName } from "../lib/format.js";

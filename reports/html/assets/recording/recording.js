@@ -7,25 +7,23 @@ const NO_TOKEN = -1;
 
 /** Open the index, the labels and the overview of every run. */
 export async function openRecording() {
-  const [{ facts: index }, { facts: tokens }] = await Promise.all([openSection("index"), openSection("tokens")]);
-  const labels = new Tokens(tokens);
-  const runs = await Promise.all(index.runs.map((run) => openRun(run, labels)));
-  return { ...index, runs, tokens: labels };
+  const [{ metadata: index }, { metadata: tokens }] = await Promise.all([openSection("index"), openSection("tokens")]);
+  const runs = await Promise.all(index.runs.map(openRun));
+  return { ...index, runs, tokens: new Tokens(tokens) };
 }
 
-async function openRun(facts, tokens) {
-  const { arrays } = await openSection(`run${facts.number}-overview`);
-  return new Run(facts, arrays, tokens);
+async function openRun(entry) {
+  const { arrays } = await openSection(`run${entry.number}-overview`);
+  return new Run(entry, arrays);
 }
 
-/** One run: its facts, its overview in columns, and its steps on demand. */
+/** One run: its entry in the index, its overview in columns, and its steps on demand. */
 export class Run {
-  constructor(facts, overview, tokens) {
-    Object.assign(this, facts);
-    this.tokens = tokens;
+  constructor(entry, overview) {
+    Object.assign(this, entry);
     this.overview = overview;
     this.steps = overview.steps.data;
-    this.rows = facts.prompts.length;
+    this.rows = entry.prompts.length;
     this.places = new Map(Array.from(this.steps, (number, place) => [number, place]));
   }
 
@@ -39,9 +37,9 @@ export class Run {
   async step(place, row) {
     const chunk = Math.floor(place / this.chunk);
     const name = `run${this.number}-steps${chunk}`;
-    const { facts, arrays } = await openSection(name);
+    const { metadata, arrays } = await openSection(name);
     const index = place - chunk * this.chunk;
-    return new Step(facts[index], arrays, index, row, place);
+    return new Step(metadata[index], arrays, index, row, place);
   }
 
   /** Ids of a row up to a step, the prompt and its padding included. */
@@ -51,6 +49,7 @@ export class Run {
     return ids;
   }
 
+  /** A section of the run's data; null where the run has none of this name. */
   section(name) {
     return hasSection(`run${this.number}-${name}`) ? openSection(`run${this.number}-${name}`) : null;
   }
@@ -58,16 +57,16 @@ export class Run {
 
 /** One step, seen for one row of the batch. */
 export class Step {
-  constructor(facts, arrays, index, row, place) {
-    Object.assign(this, facts);
+  constructor(entry, arrays, index, row, place) {
+    Object.assign(this, entry);
     this.row = row;
     this.place = place;
-    this.cards = facts.rows[row];
+    this.cards = entry.rows[row];
     this.scores = arrays.recorded.data[index] ? new Scores(arrays, index, row) : null;
   }
 }
 
-/** The way of one row's scores: `scores[stage][column]`, columns in the order of final probability. */
+/** The score pipeline of one row: `scores[stage][column]`, columns in the order of final probability. */
 export class Scores {
   constructor(arrays, index, row) {
     const line = (name, ...at) => slice(arrays[name], index, ...at);

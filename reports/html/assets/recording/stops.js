@@ -2,7 +2,7 @@
 
 import { h, section, table } from "../lib/dom.js";
 import { count, plural, probability, score } from "../lib/format.js";
-import { banner } from "../lib/header.js";
+import { banner } from "../lib/banner.js";
 import { candidateTable, stageCards } from "./scores.js";
 import { tokenText } from "../lib/tokens.js";
 
@@ -91,8 +91,8 @@ function variable({ name, tensor, value, meaning, changed }) {
 }
 
 function cache({ title, cache: kind, slots, bytes, rows }) {
-  const facts = h("p", { class: "note fact", text: slots ? `${kind}: ${plural(slots, "slot")} a layer, ${bytes} in all` : `${kind}: empty` });
-  return h("div", {}, h("h4", { text: title }), facts, rows.length ? table(title, ["layers", "keys", "values", "dtype", "device", "a layer"],
+  const size = h("p", { class: "note fact", text: slots ? `${kind}: ${plural(slots, "slot")} a layer, ${bytes} in all` : `${kind}: empty` });
+  return h("div", {}, h("h4", { text: title }), size, rows.length ? table(title, ["layers", "keys", "values", "dtype", "device", "a layer"],
     rows.map(({ layers, key, value, bytes: size }) => [layers, h("code", { text: key[0] }), h("code", { text: value[0] }), key[1], key[2], size])) : null);
 }
 
@@ -113,7 +113,7 @@ function choice(state, step) {
       h("td", { text: ended ? "" : count(run.figure("candidates", step.place, row)) }));
   });
   const chosen = step.scores;
-  const way = chosen ? h("p", { class: "note fact", text: `score ${chosen.chosenScores.map((value) => score(value)).join(" → ")}; rank ${chosen.chosenRank.map(count).join(" → ")}` }) : null;
-  return h("div", {}, table("Choice", ["row", "token", "id", "probability", "rank", "candidates"], rows), way);
+  const pipeline = chosen ? h("p", { class: "note fact", text: `score ${chosen.chosenScores.map((value) => score(value)).join(" → ")}; rank ${chosen.chosenRank.map(count).join(" → ")}` }) : null;
+  return h("div", {}, table("Choice", ["row", "token", "id", "probability", "rank", "candidates"], rows), pipeline);
 }
 

@@ -2,7 +2,7 @@
 //
 // A row is `{scores, bound, estimate}`: scores of the recorded tokens (-Infinity once removed), the most that any
 // other token can score (-Infinity where none is left), and why the result is an estimate ("" where it is exact).
-// The rules are those of tracer/analysis/processors*.py.
+// The rules are those of tracer/analysis/processors/.
 
 const f = Math.fround;
 const UNIT = 2 ** -24;
@@ -126,7 +126,7 @@ function minP(row, share, least) {
 }
 
 function cut(row, removes, { bound, blind, doubt }) {
-  const estimate = row.estimate || (blind ? "tokens that were not recorded have a say in which are left" : doubt ? "rounding decides about a token at the line" : "");
+  const estimate = row.estimate || (blind ? "tokens that were not recorded affect which are left" : doubt ? "rounding decides about a token at the line" : "");
   return { scores: row.scores.map((score, column) => (removes(score, column) ? -Infinity : score)), bound, estimate };
 }
 

@@ -1,8 +1,8 @@
-// Other settings for this step, recomputed in the page on the recorded tokens.
+// What-if settings for this step, recomputed in the page on the recorded tokens.
 
 import { h, section, table } from "../lib/dom.js";
 import { bits, percent, plural, probability } from "../lib/format.js";
-import { banner } from "../lib/header.js";
+import { banner } from "../lib/banner.js";
 import { bar } from "./scores.js";
 import { tokenButton } from "../lib/tokens.js";
 import { applied, changedProcessors, entropy, rawRow, settingsOf, softmax, verdict } from "./warp.js";

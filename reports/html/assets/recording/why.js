@@ -20,7 +20,7 @@ export function whySearch(state) {
 }
 
 function answers(state, step, text) {
-  const { tokens } = state.recording;
+  const { tokens } = state;
   const { scores } = step;
   const here = scores ? tokens.find(text, scores.tokens) : [];
   const removed = scores ? tokens.find(text, new Set(scores.removedTokens.flatMap((ids) => Array.from(ids)))).filter((id) => !here.includes(id)) : [];

@@ -40,7 +40,7 @@ class SummaryView:
         generated: tokens generated, all rows, padding of ended rows left out.
         seconds: duration, None when the run has no end.
         path: where the trace is, None when there is none.
-        notes: what went wrong, and what to know.
+        notes: what went wrong, and caveats.
     """
 
     run: int
@@ -86,8 +86,8 @@ def summary(
         run: number of the run in the file.
         steps: steps seen, where there is no end record.
         generated: tokens generated, if they were counted; otherwise steps times rows.
-        violations: proofs that failed.
-        errors: faults in recording.
+        violations: checks that failed.
+        errors: capture faults.
         interventions: what the user changed.
         path: where the trace is.
         stamps: results of verifications.

@@ -1,4 +1,4 @@
-"""Attention of a run: a section a step with all weights in 8 bits, and the highest ones exactly."""
+"""Attention of a run: one section for each step, with all weights in 8 bits and the highest ones exactly."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.html.captured import CapturedData
 from reports.html.pack import Section
-from reports.html.runs import Run
-from reports.view.questions.attention import TOP
+from reports.html.sections.collector import Run
+from reports.html.sections.probed_capture import CapturedData
+from reports.view.questions.attention import TOP_POSITIONS
 from tracer.analysis.attention import AttentionWeights, LayerAttention, first_position, last_weights
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 
 ATTENTION_BUDGET = 1 << 22
-"""Bytes of attention that a page keeps of a run, before compression; beyond it, every n-th step's."""
+"""Most bytes of attention of a run in a page, uncompressed; beyond it, the page has every n-th step's."""
 
 COLUMNS = 512
-"""Columns of a heat map; in a longer context several positions share one, which holds their sum."""
+"""Most columns of a heat map; in a longer context a column holds the sum of several positions."""
 
 NOT_FINITE = 255
 """Stands for NaN in 8 bits."""
 
-_EXACT = 8 * (TOP + 1)
-"""Bytes that the exact figures of a layer and head take, about."""
+_EXACT = 8 * (TOP_POSITIONS + 1)
+"""Approximate bytes of the exact figures of one layer and head."""
 
 
 class AttentionData(CapturedData):
-    """What the last position of every step looks at."""
+    """The attention of the last position of every step."""
 
     capture = "attention"
 
     def __init__(self, prefix: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
         super().__init__(prefix, run, tokens)
-        self._kept: dict[int, Section] = {}
+        self._collected: dict[int, Section] = {}
 
     def sections(self) -> Iterator[Section]:
-        """What there is, then a section a kept step; nothing where no attention was asked for."""
+        """An index section, then one for each collected step; none where no attention was asked for."""
         if not self.asked:
             return
-        facts = {"stride": self.stride, "faults": self.faults}
-        yield Section(self.name, facts, {"steps": np.array(list(self._kept), dtype=np.int32)})
-        yield from self._kept.values()
+        metadata = {"stride": self.stride, "faults": self.faults}
+        yield Section(self.name, metadata, {"steps": np.array(list(self._collected), dtype=np.int32)})
+        yield from self._collected.values()
 
-    def keep(self, step: Step) -> None:
-        """Keep the attention of a step."""
+    def collect(self, step: Step) -> None:
+        """Collect the attention of a step."""
         weights = last_weights(self.run, step.number, step.rows)
         if len({found.shape for found in weights.values()}) > 1:
             raise UsageError(f"the layers of step {step.number} have different numbers of heads")
@@ -57,13 +57,13 @@ class AttentionData(CapturedData):
         lines, context = whole[..., 0].size, whole.shape[-1]
         columns = min(COLUMNS, max(1, ATTENTION_BUDGET // lines))
         steps = len(self.run.steps)
-        if not self._kept:
+        if not self._collected:
             size = lines * (min(context + steps, columns) + _EXACT)
             self.stride = max(1, ceil(steps * size / ATTENTION_BUDGET))
         width = ceil(context / columns)
-        facts = {"start": start, "context": context, "width": width, "layers": list(weights)}
+        metadata = {"start": start, "context": context, "width": width, "layers": list(weights)}
         arrays = {"weights": in_8_bits(binned(whole, width)), **_exact(weights, start)}
-        self._kept[step.number] = Section(f"{self.name}-{step.number}", facts, arrays)
+        self._collected[step.number] = Section(f"{self.name}-{step.number}", metadata, arrays)
 
 
 def used(weights: AttentionWeights, length: int) -> tuple[AttentionWeights, int]:
@@ -71,7 +71,7 @@ def used(weights: AttentionWeights, length: int) -> tuple[AttentionWeights, int]
 
     Args:
         weights: ``[…, context]``.
-        length: of the sequence; slots beyond it stay if anything looks at them.
+        length: length of the sequence; slots beyond it stay if any weight on them is not 0.
     """
     start = first_position(length, weights.shape[-1])
     beyond = weights[..., length - start :]
@@ -79,11 +79,11 @@ def used(weights: AttentionWeights, length: int) -> tuple[AttentionWeights, int]
 
 
 def binned(weights: AttentionWeights, width: int) -> AttentionWeights:
-    """Sums over so many neighbouring positions each, ``[…, ceil(context / width)]``.
+    """Sums over ``width`` neighbouring positions each, ``[…, ceil(context / width)]``.
 
     Args:
         weights: ``[…, context]``.
-        width: positions in a sum; the last one may have fewer.
+        width: positions in a sum; the last sum may have fewer.
     """
     if width == 1:
         return weights
@@ -105,7 +105,7 @@ def in_8_bits(weights: AttentionWeights) -> npt.NDArray[np.uint8]:
 
 
 def _exact(weights: Mapping[int, AttentionWeights], start: int) -> dict[str, npt.NDArray[Any]]:
-    """What ``trace-generate attention`` prints, of the mean over heads and then of each head.
+    """The figures that ``trace-generate attention`` prints: for the mean over heads, then for each head.
 
     ``positions`` and ``highest`` are ``[layers, rows, 1 + heads, top]``, ``entropy``
     ``[layers, rows, 1 + heads]`` in bits, that of the mean being the mean of the heads'.
@@ -113,7 +113,7 @@ def _exact(weights: Mapping[int, AttentionWeights], start: int) -> dict[str, npt
     seen = [[LayerAttention(layer, row) for row in rows] for layer, rows in weights.items()]
     lines = np.array([[np.vstack([each.mean, each.weights]) for each in rows] for rows in seen])
     entropy = [[[each.entropy.mean(), *each.entropy] for each in rows] for rows in seen]
-    order = np.argsort(-lines, axis=-1, kind="stable")[..., :TOP]
+    order = np.argsort(-lines, axis=-1, kind="stable")[..., :TOP_POSITIONS]
     return {
         "positions": (order + start).astype(np.int32),
         "highest": np.take_along_axis(lines, order, axis=-1),

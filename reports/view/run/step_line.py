@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.view.blocks import Note
-from reports.view.stops.findings import alerts
+from reports.view.stops.checks import alerts
 from reports.view.tokens import TokenView, token_view
 from tracer.schema.run import ModuleInfo, TokenText
 from tracer.schema.step import Step
@@ -48,7 +48,7 @@ class StepLine:
         rows: one entry a row; empty when the scores were not recorded.
         cache_length: slots of the KV cache after the step.
         seconds: duration on the host.
-        alerts: what wants attention.
+        alerts: what needs attention.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The KV cache, the stopping criteria, and the rows that are not shown in full."""
+"""The KV cache and the stopping criteria."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from rich.text import Text
 
 from reports.terminal import theme
 from reports.terminal.page import INDENT, Column, Page
-from reports.terminal.words import settings_text
-from reports.view.blocks import CacheTable, CriterionRow, CriterionTable, OtherRows, Range
+from reports.terminal.words import class_with_settings
+from reports.view.blocks import CacheTable, CriterionRow, CriterionTable, Range
 from reports.view.figures import byte_size, plural, shape, statistic
 
 
@@ -77,7 +77,7 @@ def draw_criteria(page: Page, table: CriterionTable) -> None:
     """
     for row in table.rows:
         answer, style = _answer(row, table.batch)
-        line = settings_text(row.class_name, row.settings).append("  ").append(answer, style)
+        line = class_with_settings(row.class_name, row.settings).append("  ").append(answer, style)
         page.wrapped(line, INDENT, hanging=2)
         if row.meaning is not None:
             page.wrapped(Text.styled(row.meaning, theme.QUIET), INDENT + 2)
@@ -90,27 +90,3 @@ def _answer(row: CriterionRow, batch: int) -> tuple[str, str]:
         return "fired", theme.CHOSEN
     which = "row" if len(row.fired) == 1 else "rows"
     return f"fired for {which} {', '.join(str(number) for number in row.fired)}", theme.CHOSEN
-
-
-def draw_other_rows(page: Page, table: OtherRows) -> None:
-    """The other rows of the batch, a line each.
-
-    Args:
-        page: where to draw.
-        table: their figures.
-    """
-    page.gap()
-    page.line(Text.styled("the other rows of the batch", theme.TITLE), INDENT)
-    columns = [Column([Text(str(row)) for row, _ in table.rows], "row", "right")]
-    for place, heading in enumerate(table.columns):
-        columns.append(Column([Text(cells[place]) for _, cells in table.rows], heading))
-    if page.fits(columns, INDENT):
-        page.columns(columns, INDENT)
-        return
-    for row, cells in table.rows:
-        page.line(Text.styled(f"row {row}", theme.LABEL), INDENT)
-        parts = [
-            Text.styled(heading, theme.QUIET).append(f" {cell}", theme.VALUE)
-            for heading, cell in zip(table.columns, cells, strict=True)
-        ]
-        page.flow(parts, INDENT + 2, " · ")

@@ -1,4 +1,4 @@
-"""Of an optional capture what a page keeps: every step's, or every n-th where all would be too much."""
+"""The sections of an optional capture: every step of it, or every n-th where all would be too large."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from reports.html.runs import Run
-from reports.view.stops.findings import faults_of
+from reports.html.sections.collector import Run
 from reports.view.text import plain
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText
-from tracer.schema.step import Step
+from tracer.schema.step import ProbedCapture, Step
 
 
 class CapturedData(ABC):
-    """Collects a capture, and the reasons where a step has none.
+    """Collects a capture from the steps of a run, and the reasons for steps without it.
 
     Attributes:
-        capture: what ``--save`` calls it; names of its tensors begin with this and a slash.
-        name: of its section.
+        capture: its name in ``--save``; the names of its tensors begin with this and a slash.
+        name: name of its section.
         run: the run.
-        asked: whether it was asked for in this run.
-        stride: of how many steps one is kept; the first that is kept may raise it.
-        faults: why a step has none, by number.
+        asked: whether this run was to record it.
+        stride: every ``stride``-th step is collected; the first one collected may raise it.
+        faults: why a step has no such data, by the step's number.
     """
 
-    capture: ClassVar[str]
+    capture: ClassVar[ProbedCapture]
 
     def __init__(self, prefix: str, run: Run, _tokens: Mapping[int, TokenText]) -> None:
         self.name = f"{prefix}-{self.capture}"
@@ -37,23 +36,23 @@ class CapturedData(ABC):
         self._seen = 0
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step if the stride asks for it."""
         self._seen += 1
         if not self.asked or (self._seen - 1) % self.stride:
             return
-        faults = [plain(message) for message in faults_of(step, self.capture)]
+        faults = [plain(error.message) for error in step.head.errors if error.capture == self.capture]
         if any(name.startswith(f"{self.capture}/") for name in self.run.tensor_names(step.number)):
             try:
-                self.keep(step)
+                self.collect(step)
             except UsageError as error:
                 faults.append(plain(str(error)))
         if faults:
             self.faults[step.number] = faults
 
     @abstractmethod
-    def keep(self, step: Step) -> None:
-        """Keep what a step has.
+    def collect(self, step: Step) -> None:
+        """Collect what a step has saved.
 
         Raises:
-            UsageError: what is saved does not fit together.
+            UsageError: its tensors do not fit together.
         """

@@ -1,4 +1,4 @@
-"""Proofs, violations, faults and interventions as notes, each at the stop where it belongs."""
+"""Checks, violations, capture faults and interventions as notes, each at the stop where it belongs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reports.view.blocks import Note
 from reports.view.figures import count, plural
 from reports.view.text import plain
 from tracer.schema.run import ModuleInfo, StopName
-from tracer.schema.step import Check, CheckName, Intervention, Step, Violation
+from tracer.schema.step import CaptureError, Check, CheckName, Intervention, Step, Violation
 
 NOT_RECORDED = Note("The scores of this step were not recorded.", "warning")
 
@@ -19,7 +19,7 @@ _STOP_OF_CHECK: dict[CheckName, StopName] = {
     "cache": "update",
 }
 _STOP_OF_INTERVENTION: dict[str, StopName] = {"force": "choice", "ban": "choice", "set": "warpers"}
-_PROOF: dict[CheckName, tuple[str, str]] = {
+_CHECKED: dict[CheckName, tuple[str, str]] = {
     "positions": ("cache_position, position_ids, attention mask and cache length agree", "rows"),
     "modules": ("every module is called or listed as not called", "modules"),
     "finite": ("no NaN and no infinite value", "module calls"),
@@ -27,19 +27,24 @@ _PROOF: dict[CheckName, tuple[str, str]] = {
 }
 
 
-def findings(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tuple[Note, ...]:
-    """Everything that was found at one stop of a step.
+def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tuple[Note, ...]:
+    """Notes for one stop of a step: interventions, then checks and violations, then capture faults.
 
     Args:
         step: the step.
         stop: the stop.
         modules: all modules of the run, to name those concerned.
     """
-    return tuple(_findings(step, stop, modules))
+    head = step.head
+    return (
+        *(_intervention(each) for each in head.interventions if _STOP_OF_INTERVENTION[each.kind] == stop),
+        *_check_notes(step, stop, modules),
+        *(_fault(error) for error in head.errors if error.stop == stop),
+    )
 
 
 def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
-    """Everything of a step that wants attention: violations, faults in recording, interventions.
+    """Everything in a step that needs attention: violations, capture faults, interventions.
 
     Args:
         step: the step.
@@ -49,38 +54,23 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
     return (
         *(_violation(violation, modules) for violation in head.violations),
         *(_failed(check) for check in _unexplained(step)),
-        *(_error(error.stop, error.message) for error in head.errors),
+        *(_fault(error) for error in head.errors),
         *(_intervention(intervention) for intervention in head.interventions),
     )
 
 
-def faults_of(step: Step, what: str) -> tuple[str, ...]:
-    """Faults in recording one thing in a step.
-
-    Args:
-        step: the step.
-        what: ``lens`` or ``attention``, with which the messages of its probe begin.
-    """
-    return tuple(error.message for error in step.head.errors if error.message.startswith(f"{what}: "))
-
-
-def _findings(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
-    head = step.head
-    for intervention in head.interventions:
-        if _STOP_OF_INTERVENTION[intervention.kind] == stop:
-            yield _intervention(intervention)
-    yield from (_proof(check) for check in head.checks if check.ok and _STOP_OF_CHECK[check.name] == stop)
-    yield from (_failed(check) for check in _unexplained(step) if _STOP_OF_CHECK[check.name] == stop)
-    for violation in head.violations:
-        if _STOP_OF_CHECK[violation.check] == stop:
-            yield _violation(violation, modules)
-    for error in head.errors:
-        if error.stop == stop:
-            yield _error(error.stop, error.message)
+def _check_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
+    """Checks that belong to a stop: those that passed, those that failed again, new violations."""
+    checks = [check for check in step.head.checks if _STOP_OF_CHECK[check.name] == stop]
+    violations = [each for each in step.head.violations if _STOP_OF_CHECK[each.check] == stop]
+    unexplained = _unexplained(step)
+    yield from (_passed(check) for check in checks if check.ok)
+    yield from (_failed(check) for check in checks if check in unexplained)
+    yield from (_violation(violation, modules) for violation in violations)
 
 
-def _proof(check: Check) -> Note:
-    text, what = _PROOF[check.name]
+def _passed(check: Check) -> Note:
+    text, what = _CHECKED[check.name]
     if check.name == "modules":
         others = ", the others are listed as not called" if check.checked < check.total else ""
         return Note(
@@ -90,13 +80,13 @@ def _proof(check: Check) -> Note:
 
 
 def _unexplained(step: Step) -> list[Check]:
-    """Checks that did not hold and whose violation was described in an earlier step."""
+    """Checks that failed without a violation in this step: an earlier step has described it."""
     described = {violation.check for violation in step.head.violations}
     return [check for check in step.head.checks if not check.ok and check.name not in described]
 
 
 def _failed(check: Check) -> Note:
-    return Note(f"check failed again ({check.name}): {_PROOF[check.name][0]}", "error")
+    return Note(f"check failed again ({check.name}): {_CHECKED[check.name][0]}", "error")
 
 
 def _violation(violation: Violation, modules: Sequence[ModuleInfo]) -> Note:
@@ -112,8 +102,8 @@ def _violation(violation: Violation, modules: Sequence[ModuleInfo]) -> Note:
     return Note(f"violation ({violation.check}{where}): {plain(violation.message)}", "error")
 
 
-def _error(stop: StopName, message: str) -> Note:
-    return Note(f"recording failed at {stop}, the generation went on: {plain(message)}", "error")
+def _fault(error: CaptureError) -> Note:
+    return Note(f"recording failed at {error.stop}, the generation went on: {plain(error.message)}", "error")
 
 
 def _intervention(intervention: Intervention) -> Note:

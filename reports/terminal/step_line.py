@@ -10,7 +10,7 @@ from reports.terminal.page import Page, PageRenderable
 from reports.terminal.stops.card import draw_note
 from reports.terminal.words import token_with_id
 from reports.view.figures import count, probability
-from reports.view.run.line import RowLine, StepLine
+from reports.view.run.step_line import RowLine, StepLine
 
 _FIXED = 4 + 2 + 2 + 11 + 2 + 4 + 2 + 2 + 7 + 2 + 5
 """Cells of everything but the two tokens: step, probability, rank, runner-up's probability, cache."""

@@ -4,92 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from reports.html.steps import CHUNK
+from reports.html.pack import Json
+from reports.html.sections.collector import Run
+from reports.html.sections.steps import CHUNK
 from reports.view.blocks import Note
-from reports.view.run.header import header_view
-from reports.view.run.outcome import summary
-from reports.view.run.tally import Tally
+from reports.view.run.header import HeaderView, header_view
+from reports.view.run.summary import summary
+from reports.view.run.totals import RunTotals
 from reports.view.stops.step import safe_anchor, stop_title
 from reports.view.text import plain
 from tracer.analysis.processors.edits import Banning
 from tracer.analysis.processors.parsing import parse_processor, settings_of
 from tracer.analysis.processors.processor import Opaque
-from tracer.schema.run import STOPS, Anchor, ProcessorInfo, RunEnd, RunHeader, TokenText
+from tracer.schema.run import STOPS, Anchor, ProcessorInfo, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 
-Json = dict[str, Any]
 
-
-def index_entry(
-    number: int,
-    header: RunHeader,
-    end: RunEnd | None,
-    stamps: Sequence[Stamp],
-    tally: Tally,
-    tokens: Mapping[int, TokenText],
-) -> Json:
+def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) -> Json:
     """One run in the page's index.
 
     Args:
-        number: of the run.
-        header: its header.
-        end: its end record, None if it is incomplete.
-        stamps: results of verifications.
-        tally: counts over its steps.
+        run: the run; its steps have been read.
+        totals: counts over its steps.
         tokens: the token texts that are known.
     """
-    view = header_view(header, tokens)
-    outcome = summary(
-        end,
+    header = run.header
+    view = summary(
+        run.end,
         header=header,
-        run=number,
-        steps=tally.steps,
-        violations=tally.violations,
-        errors=tally.errors,
-        interventions=tally.interventions,
+        run=run.number,
+        steps=totals.steps,
+        violations=totals.violations,
+        errors=totals.errors,
+        interventions=totals.interventions,
     )
     return {
-        "number": number,
-        "model": view.model,
-        "class": view.class_name,
-        "tree": view.tree,
-        "facts": [asdict(fact) for fact in view.facts],
-        "settings": [asdict(fact) for fact in view.settings],
-        "criteria": [asdict(fact) for fact in view.criteria],
-        "versions": [asdict(fact) for fact in view.versions],
-        "started": view.started_at,
+        "number": run.number,
         "sampling": header.do_sample,
         "cap": header.capture.candidates,
         "vocabulary": header.model.vocab_size,
         "capture": " ".join((header.capture.level, *map(plain, header.capture.save))),
-        "prompts": [
-            {"text": prompt.text, "padding": prompt.padding, "ids": list(row.token_ids)}
-            for prompt, row in zip(view.prompts, header.prompt, strict=True)
-        ],
-        "answers": [answer.text for answer in outcome.answers],
-        "status": outcome.status,
-        "seconds": outcome.seconds,
-        "chunk": CHUNK,
-        "banners": list(_banners(outcome.notes, stamps, tally)),
-        "processors": [
-            {**asdict(fact), **_processor(info)}
-            for fact, info in zip(view.pipeline, header.processors, strict=True)
-        ],
         "modules": [[plain(module.name), plain(module.class_name)] for module in header.modules],
         "stops": [
             {"name": stop, "title": stop_title(stop), "anchor": _anchor(header.anchor(stop))}
             for stop in STOPS[1:]
         ],
+        **_header_entry(header, header_view(header, tokens)),
+        "answers": [answer.text for answer in view.answers],
+        "status": view.status,
+        "seconds": view.seconds,
+        "banners": list(_banners(view.notes, run.stamps, totals)),
+        "chunk": CHUNK,
     }
 
 
-def _banners(notes: Sequence[Note], stamps: Sequence[Stamp], tally: Tally) -> Iterator[Json]:
-    """What a reader has to know before anything else, most serious first."""
+def _header_entry(header: RunHeader, view: HeaderView) -> Json:
+    """What the page's header shows of a run header."""
+    return {
+        "model": view.model,
+        "class": view.class_name,
+        "tree": view.tree,
+        "metadata": list(map(asdict, view.metadata)),
+        "settings": list(map(asdict, view.settings)),
+        "criteria": list(map(asdict, view.criteria)),
+        "versions": list(map(asdict, view.versions)),
+        "started": view.started_at,
+        "prompts": [
+            {"text": prompt.text, "padding": prompt.padding, "ids": list(row.token_ids)}
+            for prompt, row in zip(view.prompts, header.prompt, strict=True)
+        ],
+        "processors": [
+            {**asdict(value), **_processor(info)}
+            for value, info in zip(view.pipeline, header.processors, strict=True)
+        ],
+    }
+
+
+def _banners(notes: Sequence[Note], stamps: Sequence[Stamp], totals: RunTotals) -> Iterator[Json]:
+    """What a reader has to know first, most serious first."""
     ranks = {"error": 0, "warning": 1, "ok": 2}
-    proof = tally.proof()
-    found = [*notes, *map(_verification, stamps), *([proof] if proof else [])]
+    checks = totals.checks_note()
+    found = [*notes, *map(_verification, stamps), *([checks] if checks else [])]
     for note in sorted(found, key=lambda note: ranks.get(note.level, 3)):
         yield {"text": note.text, "level": note.level}
 

@@ -1,10 +1,11 @@
-"""What differs between the same stop of two steps."""
+"""Marks variables that differ from the same stop of the step before."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from reports.view.blocks import Block, StopCard, Variable, VariableTable
+from reports.view.blocks import Variable, VariableTable
+from reports.view.card import Block, StopCard
 
 
 def mark_changes(cards: tuple[StopCard, ...], before: tuple[StopCard, ...]) -> tuple[StopCard, ...]:

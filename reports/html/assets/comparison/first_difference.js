@@ -3,7 +3,7 @@
 import { h, section, table } from "../lib/dom.js";
 import { tokenText } from "../lib/tokens.js";
 
-export const begins = {
+export const firstDifference = {
   mount(main, state) {
     const { tokens, numbers, same } = state.comparison.verdict;
     const { element, body } = section("begins", "Where they part", "The first token and the first number that differ, and what explains them.");

@@ -1,4 +1,4 @@
-"""The steps of a run in sections of a few steps each, so that the page inflates only what it shows."""
+"""The steps of a run in sections of :data:`CHUNK` steps, so that the page inflates only what it shows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.html.cards import Json, card_json
-from reports.html.pack import Section
-from reports.html.runs import Run
-from reports.view.blocks import StopCard
-from reports.view.stops.changes import mark_changes
-from reports.view.stops.findings import alerts, findings
+from reports.html.pack import Json, Section
+from reports.html.sections.cards import card_json
+from reports.html.sections.collector import Run
+from reports.view.card import StopCard
+from reports.view.stops.changed_variables import mark_changes
+from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.step import stop_card
 from tracer.schema.run import STOPS, StopName, TokenText
 from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
@@ -26,7 +26,7 @@ _FILL = {"tokens": NO_TOKEN, "removed_tokens": NO_TOKEN, "chosen": NO_TOKEN, "sc
 
 
 class StepData:
-    """Turns steps into sections as they come.
+    """Turns steps into sections.
 
     Args:
         name: prefix of the sections' names.
@@ -43,9 +43,9 @@ class StepData:
         self._full: list[Section] = []
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step."""
         rows = [[card_json(card) for card in self._cards(step, row)] for row in range(step.rows)]
-        facts = {
+        metadata = {
             "number": step.number,
             "rows": rows,
             "alerts": [
@@ -54,12 +54,12 @@ class StepData:
             "new": [step.head.inputs.new_start, step.head.inputs.sequence_length],
             "seconds": step.head.seconds,
         }
-        self._waiting.append((facts, step.scores))
+        self._waiting.append((metadata, step.scores))
         if len(self._waiting) == CHUNK:
             self._flush()
 
     def sections(self) -> Iterator[Section]:
-        """All sections, the last one perhaps shorter."""
+        """All sections; the last one may hold fewer steps."""
         if self._waiting:
             self._flush()
         yield from self._full
@@ -71,15 +71,15 @@ class StepData:
 
     def _card(self, step: Step, stop: StopName, row: int) -> StopCard:
         if stop == "layers":  # drawn from the columns of the run; folding every step's calls takes long
-            found = findings(step, stop, self._header.modules)
+            found = stop_notes(step, stop, self._header.modules)
             return StopCard("layers", STOPS.index("layers"), "layers", None, found)
         return stop_card(self._header, step, self._tokens, stop, row=row)
 
     def _flush(self) -> None:
-        facts = [fact for fact, _ in self._waiting]
+        metadata = [each for each, _ in self._waiting]
         name = f"{self._name}-steps{len(self._full)}"
         arrays = _stacked([scores for _, scores in self._waiting])
-        self._full.append(Section(name, facts, arrays, {"scores": 1, "tokens": 0, "removed_tokens": 0}))
+        self._full.append(Section(name, metadata, arrays, {"scores": 1, "tokens": 0, "removed_tokens": 0}))
         self._waiting = []
 
 
@@ -88,21 +88,24 @@ def _stacked(steps: Sequence[ScoreColumns | None]) -> dict[str, npt.NDArray[Any]
 
     ``recorded`` says which steps have scores at all.
     """
-    known = [columns for columns in steps if columns is not None]
     found: dict[str, npt.NDArray[Any]] = {
         "recorded": np.array([columns is not None for columns in steps], dtype=np.uint8)
     }
-    if not known:
+    if not any(found["recorded"]):
         return found
-    for field in fields(ScoreColumns):
-        name = field.name
-        arrays = [getattr(columns, name) for columns in known]
-        kind = np.uint8 if arrays[0].dtype == np.bool_ else arrays[0].dtype
-        sizes = [max(axis) for axis in zip(*(array.shape for array in arrays), strict=True)]
-        whole = np.full((len(steps), *sizes), _FILL.get(name, 0), dtype=kind)
-        for line, columns in zip(whole, steps, strict=True):
-            if columns is not None:
-                values = getattr(columns, name)
-                line[tuple(slice(size) for size in values.shape)] = values
-        found[name] = whole
+    for name in (field.name for field in fields(ScoreColumns)):
+        arrays = [None if columns is None else getattr(columns, name) for columns in steps]
+        found[name] = _padded(arrays, _FILL.get(name, 0))
     return found
+
+
+def _padded(arrays: Sequence[npt.NDArray[Any] | None], fill: float) -> npt.NDArray[Any]:
+    """Arrays of one rank stacked, each filled up to the largest size of every axis."""
+    known = [array for array in arrays if array is not None]
+    kind = np.uint8 if known[0].dtype == np.bool_ else known[0].dtype
+    sizes = [max(axis) for axis in zip(*(array.shape for array in known), strict=True)]
+    whole = np.full((len(arrays), *sizes), fill, dtype=kind)
+    for line, array in zip(whole, arrays, strict=True):
+        if array is not None:
+            line[tuple(slice(size) for size in array.shape)] = array
+    return whole

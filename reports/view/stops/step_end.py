@@ -1,10 +1,11 @@
-"""Stops 9 to 11: what the step leaves behind, and whether another one follows."""
+"""Stops 9 to 11: what the step appends and updates, and whether another one follows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.view.blocks import Block, CriterionRow, CriterionTable, Note, Variable, VariableTable
+from reports.view.blocks import CriterionRow, CriterionTable, Note, Variable, VariableTable
+from reports.view.card import Block
 from reports.view.figures import byte_size, count, plural
 from reports.view.glossary import CRITERIA, settings_text
 from reports.view.stops.cache import cache_table

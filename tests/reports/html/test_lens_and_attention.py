@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from reports.html import attention, lens
-from reports.html.attention import NOT_FINITE, AttentionData, binned, in_8_bits, used
-from reports.html.lens import LensData
 from reports.html.pack import Section
 from reports.html.redaction import Aliases, RedactedRun
-from reports.view.questions.attention import TOP, attention_view
+from reports.html.sections import attention, lens
+from reports.html.sections.attention import NOT_FINITE, AttentionData, binned, in_8_bits, used
+from reports.html.sections.lens import LensData
+from reports.view.questions.attention import TOP_POSITIONS, attention_view
 from tests.reports.html.samples import page_of, trace_of, with_tensors
 from tests.reports.html.test_sections import sections, unpacked
 from tests.support.models import batch
@@ -45,8 +45,8 @@ def collected(kind: type[LensData | AttentionData], run: Any) -> list[Section]:
 
 
 def test_the_lens_is_stored_exactly(run: MemoryRun, tmp_path: Path) -> None:
-    facts, arrays = unpacked(sections(page_of(trace_of(tmp_path / "run.trace", run)))["run1-lens"])
-    assert facts == {"stride": 1, "faults": {}}
+    metadata, arrays = unpacked(sections(page_of(trace_of(tmp_path / "run.trace", run)))["run1-lens"])
+    assert metadata == {"stride": 1, "faults": {}}
     assert arrays["steps"].tolist() == [step.number for step in run.steps]
     for place, number in enumerate(arrays["steps"].tolist()):
         for row in range(ROWS):
@@ -65,11 +65,11 @@ def test_the_highest_weights_are_stored_exactly_and_all_in_8_bits(run: MemoryRun
     _, index = unpacked(found["run1-attention"])
     assert index["steps"].tolist() == [step.number for step in run.steps]
     for number in index["steps"].tolist():
-        facts, arrays = unpacked(found[f"run1-attention-{number}"])
-        assert (facts["start"], facts["width"], facts["layers"]) == (0, 1, [0, 1])
+        metadata, arrays = unpacked(found[f"run1-attention-{number}"])
+        assert (metadata["start"], metadata["width"], metadata["layers"]) == (0, 1, [0, 1])
         for row in range(ROWS):
             expected = read_attention(run, number, row)
-            assert facts["context"] == len(expected.context)
+            assert metadata["context"] == len(expected.context)
             for place, layer in enumerate(expected.layers):
                 stored = (arrays["weights"][place, row].astype(np.float64) / 254) ** 2
                 assert (abs(stored - layer.weights) <= 0.004 * np.sqrt(layer.weights) + 4e-6).all()
@@ -121,8 +121,8 @@ def test_unused_slots_are_left_out_unless_something_looks_at_them() -> None:
 def test_beyond_the_budget_every_nth_step_is_kept(run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lens, "LENS_BUDGET", 10)
     monkeypatch.setattr(attention, "ATTENTION_BUDGET", 2500)
-    facts, arrays = unpacked(collected(LensData, run)[0].packed())
-    assert (facts["stride"], arrays["steps"].tolist()) == (3, [1, 4])
+    metadata, arrays = unpacked(collected(LensData, run)[0].packed())
+    assert (metadata["stride"], arrays["steps"].tolist()) == (3, [1, 4])
     index, *kept = collected(AttentionData, run)
     assert index.arrays["steps"].tolist() == [1, 4]
     assert [section.name for section in kept] == ["run1-attention-1", "run1-attention-4"]
@@ -131,7 +131,7 @@ def test_beyond_the_budget_every_nth_step_is_kept(run: MemoryRun, monkeypatch: p
 def test_a_long_context_shares_columns(run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "COLUMNS", 4)
     _, first, *_ = collected(AttentionData, run)
-    assert (first.facts["width"], first.facts["context"]) == (2, 6)
+    assert (first.metadata["width"], first.metadata["context"]) == (2, 6)
     whole = read_attention(run, 1, 1).layers[1].weights
     stored = (first.arrays["weights"][1, 1].astype(np.float64) / 254) ** 2
     np.testing.assert_allclose(stored, whole[:, ::2] + whole[:, 1::2], atol=0.004)
@@ -148,21 +148,21 @@ def test_the_reason_of_a_gap_is_kept(run: MemoryRun) -> None:
     head = first.head.model_copy(update={"errors": (CaptureError(stop="layers", message=message),)})
     gone = with_tensors(run, {1: {"attention/1": None}, 2: {"attention/0": None, "attention/1": None}})
     index, *kept = collected(AttentionData, replace(gone, steps=[replace(first, head=head), *run.steps[1:]]))
-    assert index.facts["faults"] == {1: [message]}
+    assert index.metadata["faults"] == {1: [message]}
     assert index.arrays["steps"].tolist() == [1, 3, 4, 5, 6]
-    assert kept[0].facts["layers"] == [0]
+    assert kept[0].metadata["layers"] == [0]
 
 
 def test_what_is_no_lens_and_no_attention_is_said(run: MemoryRun) -> None:
     half = run.saved[2]["attention/1"][:, :2]
     odd = with_tensors(run, {1: {"lens/rank": np.zeros((1, 2), dtype=np.int32)}, 2: {"attention/1": half}})
     (found,) = collected(LensData, odd)
-    assert found.facts["faults"] == {1: ["the lens of step 1 is none: its tensors do not fit together"]}
+    assert found.metadata["faults"] == {1: ["the lens of step 1 is none: its tensors do not fit together"]}
     index, *_ = collected(AttentionData, odd)
-    assert index.facts["faults"] == {2: ["the layers of step 2 have different numbers of heads"]}
+    assert index.metadata["faults"] == {2: ["the layers of step 2 have different numbers of heads"]}
     fewer = {name: array[:1] for name, array in run.saved[2].items() if name.startswith("lens/")}
     (found,) = collected(LensData, with_tensors(run, {2: fewer}))
-    assert found.facts["faults"] == {2: ["the lens of step 2 has other layers than the first"]}
+    assert found.metadata["faults"] == {2: ["the lens of step 2 has other layers than the first"]}
 
 
 def test_a_redacted_lens_has_no_token_ids(run: MemoryRun, tmp_path: Path) -> None:
@@ -219,6 +219,6 @@ def test_500_steps_with_2000_positions_stay_small() -> None:
     assert len(looked) > 10
     assert sum(len(section.packed()) for section in looked) < 6_000_000
     assert sum(len(section.packed()) for section in collected(LensData, long)) < 1_200_000
-    assert looked[0].arrays["steps"].tolist() == list(range(1, 501, looked[0].facts["stride"]))
-    assert looked[1].arrays["positions"].shape == (24, 1, 15, TOP)
-    assert (looked[1].facts["context"], looked[1].facts["width"]) == (2000, 4)
+    assert looked[0].arrays["steps"].tolist() == list(range(1, 501, looked[0].metadata["stride"]))
+    assert looked[1].arrays["positions"].shape == (24, 1, 15, TOP_POSITIONS)
+    assert (looked[1].metadata["context"], looked[1].metadata["width"]) == (2000, 4)

@@ -1,4 +1,4 @@
-"""What a page reads of a run, and what a view of the page makes of it."""
+"""What a page reads of a run, and the protocol of what collects its sections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Steps(Protocol):
 
 
 class Run(Protocol):
-    """What is read of a run: a :class:`tracer.tracefile.TraceRun`, or anything like it."""
+    """What a page reads of a run: a :class:`tracer.tracefile.TraceRun`, or a redacted one."""
 
     number: int
 
@@ -31,7 +31,7 @@ class Run(Protocol):
 
     @property
     def header(self) -> RunHeader:
-        """What was known before the first step."""
+        """The run header, written before the first step."""
 
     @property
     def end(self) -> RunEnd | None:
@@ -53,10 +53,10 @@ class Run(Protocol):
 
 
 class Collector(Protocol):
-    """Takes the steps of a run, one by one, and makes sections of them."""
+    """Makes sections of the steps of a run, which it is given one by one."""
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step; steps come in order."""
 
     def sections(self) -> Iterator[Section]:
-        """The sections; asked for once, after the last step."""
+        """The sections; called once, after the last step."""

@@ -1,4 +1,4 @@
-"""Sections with one figure a step, a module call or a cache slot, for the charts and heat maps."""
+"""Sections with one figure for each step, module call or cache slot, for the charts and heat maps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from math import ceil
 
-from reports.html.cards import tensor_text
 from reports.html.pack import Section, rounded
-from reports.html.runs import Run
+from reports.html.sections.cards import tensor_text
+from reports.html.sections.collector import Run
 from reports.view.run.cache_history import CacheHistoryBuilder
 from reports.view.run.module_history import ModuleHistoryBuilder
 from reports.view.run.overview import OverviewBuilder
@@ -16,21 +16,21 @@ from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 
 CALLS_BUDGET = 1 << 18
-"""Module calls of a run whose statistics a page keeps; beyond it, those of every n-th step."""
+"""At most this many module calls of a run are in a page; beyond it, those of every n-th step."""
 
 NORMS_BUDGET = 1 << 20
-"""Norms of keys and values of a run that a page keeps; beyond it, those of every n-th slot."""
+"""At most this many norms of keys and values of a run are in a page; beyond it, those of every n-th slot."""
 
 
 class OverviewData:
-    """The run in columns."""
+    """Figures of each step."""
 
     def __init__(self, name: str, run: Run, tokens: Mapping[int, TokenText]) -> None:
         self._name = f"{name}-overview"
         self._builder = OverviewBuilder(len(run.header.prompt))
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step."""
         self._builder.add(step)
 
     def sections(self) -> Iterator[Section]:
@@ -50,7 +50,7 @@ class ModuleData:
         self._builder = ModuleHistoryBuilder(stride)
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step."""
         self._builder.add(step)
 
     def sections(self) -> Iterator[Section]:
@@ -58,7 +58,7 @@ class ModuleData:
         history = self._builder.result()
         if not history.steps.size:
             return
-        facts = {
+        metadata = {
             "stride": history.stride,
             "layouts": [[list(layout.modules), list(layout.not_called)] for layout in history.layouts],
             "shapes": {
@@ -71,7 +71,7 @@ class ModuleData:
             for name in ("steps", "layout", "shape_sets", "shape_set", "nonfinite")
         }
         arrays |= {name: rounded(getattr(history, name)) for name in ("mean", "std", "low", "high")}
-        yield Section(self._name, facts, arrays)
+        yield Section(self._name, metadata, arrays)
 
 
 class CacheData:
@@ -86,7 +86,7 @@ class CacheData:
         self._builder = CacheHistoryBuilder(max(1, ceil(norms / NORMS_BUDGET)))
 
     def add(self, step: Step) -> None:
-        """Take a step."""
+        """Collect a step."""
         self._builder.add(step)
 
     def sections(self) -> Iterator[Section]:

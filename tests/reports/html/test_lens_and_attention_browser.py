@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from reports.html import attention, lens
+from reports.html.sections import attention, lens
 from reports.view.figures import probability
 from reports.view.questions.attention import AttentionRow, attention_view
 from reports.view.questions.lens import lens_view

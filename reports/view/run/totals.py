@@ -1,4 +1,4 @@
-"""How many proofs, violations, faults and interventions the steps of a run hold."""
+"""Counts over the steps of a run: checks, violations, capture faults and interventions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from reports.view.blocks import Note
-from reports.view.figures import count, plural
+from reports.view.figures import count
 from tracer.schema.step import CheckName, Step
 
-_PROVEN: dict[CheckName, str] = {
+_CHECKS: dict[CheckName, str] = {
     "cache": "KV cache",
     "positions": "positions and mask",
     "modules": "module calls",
@@ -18,23 +18,23 @@ _PROVEN: dict[CheckName, str] = {
 
 
 @dataclass
-class Tally:
-    """Counts over the steps seen so far.
+class RunTotals:
+    """Counts over the steps added so far.
 
     Attributes:
         steps: steps.
-        violations: proofs that did not hold.
-        errors: faults in recording.
+        violations: checks that failed.
+        errors: capture faults.
         interventions: changes by the user.
-        held: per kind of check the steps in which it was made and held.
-        made: and in which it was made.
+        passed: per kind of check, the steps in which it passed.
+        made: per kind of check, the steps in which it was made.
     """
 
     steps: int = 0
     violations: int = 0
     errors: int = 0
     interventions: int = 0
-    held: Counter[CheckName] = field(default_factory=Counter)
+    passed: Counter[CheckName] = field(default_factory=Counter)
     made: Counter[CheckName] = field(default_factory=Counter)
 
     def add(self, step: Step) -> None:
@@ -46,17 +46,19 @@ class Tally:
         self.interventions += len(head.interventions)
         for check in head.checks:
             self.made[check.name] += 1
-            self.held[check.name] += check.ok
+            self.passed[check.name] += check.ok
 
-    def proof(self) -> Note | None:
-        """What was proven in every step in which it was looked at; None where nothing was."""
+    def checks_note(self) -> Note | None:
+        """The checks that passed in every step in which they were made; None if there is none."""
         names = [
             f"{text} ({count(self.made[name])})"
-            for name, text in _PROVEN.items()
-            if self.made[name] and self.held[name] == self.made[name]
+            for name, text in _CHECKS.items()
+            if self.made[name] and self.passed[name] == self.made[name]
         ]
         if not names:
             return None
         return Note(
-            f"Checked and held, in so many of {plural(self.steps, 'step')}: {', '.join(names)}.", "ok"
+            f"Checks passed in every step they cover; steps covered, of {count(self.steps)}: "
+            f"{', '.join(names)}.",
+            "ok",
         )

@@ -1,10 +1,10 @@
-// Which runs, what the comparison says, and in what their heads differ.
+// The header of a comparison: which runs, the verdict, and what differs in their headers.
 
-import { h, table } from "../lib/dom.js";
+import { banner } from "../lib/banner.js";
+import { h, passage, table } from "../lib/dom.js";
 import { plural } from "../lib/format.js";
-import { banner, spoken } from "../lib/header.js";
 
-export const head = {
+export const header = {
   mount(state) {
     const { comparison } = state;
     const talk = h("div", { class: "texts" });
@@ -13,7 +13,7 @@ export const head = {
       ...verdict(comparison.verdict),
       facts(comparison.verdict.facts),
       talk,
-      heads(comparison.heads));
+      headers(comparison.headers));
     let shown = null;
     state.onChange(({ rows, at }) => {
       if (shown === at.row) return;
@@ -47,16 +47,16 @@ function facts(found) {
 /** One prompt where both are the same, and both answers. */
 function texts({ prompts, answers, padding }) {
   const [ours, theirs] = prompts;
-  const prompt = ours === theirs ? [spoken("Prompt of both", ours, "prompt whole")] : [spoken("Prompt of A", ours, "prompt"), spoken("Prompt of B", theirs, "prompt")];
+  const prompt = ours === theirs ? [passage("Prompt of both", ours, "prompt whole")] : [passage("Prompt of A", ours, "prompt"), passage("Prompt of B", theirs, "prompt")];
   const padded = padding.some((each) => each) ? h("p", { class: "note fact whole", text: `Padding at the left: ${plural(padding[0], "token")} in A, ${plural(padding[1], "token")} in B.` }) : null;
-  return [...prompt, padded, spoken("Answer of A", answers[0], "answer"), spoken("Answer of B", answers[1], "answer")].filter(Boolean);
+  return [...prompt, padded, passage("Answer of A", answers[0], "answer"), passage("Answer of B", answers[1], "answer")].filter(Boolean);
 }
 
-function heads(groups) {
-  const all = groups.flatMap((group) => group.facts);
-  const differing = all.filter((fact) => fact.differs).length;
+function headers(groups) {
+  const all = groups.flatMap((group) => group.values);
+  const differing = all.filter((each) => each.differs).length;
   return h("details", {}, h("summary", { text: `Model, settings, versions of both (${differing ? `different in ${differing} of ${plural(all.length, "fact")}` : "all the same"})` }),
-    h("div", { class: "heads" }, groups.map(({ title, facts: found }) => h("div", {}, h("h3", { text: title }),
-      table(title, ["", "A", "B"], found.map(({ name, a, b, differs }) => h("tr", { class: differs ? "differs" : null },
+    h("div", { class: "heads" }, groups.map(({ title, values }) => h("div", {}, h("h3", { text: title }),
+      table(title, ["", "A", "B"], values.map(({ name, a, b, differs }) => h("tr", { class: differs ? "differs" : null },
         h("th", { scope: "row" }, differs ? h("span", { class: "flag", title: "differs", "aria-label": "differs", role: "img", text: "≠" }) : null, name), h("td", { text: a }), h("td", { text: b }))))))));
 }

@@ -1,22 +1,21 @@
-"""What a page holds: an index of its runs, token texts, and for each run the sections of its views.
+"""The data of a recording's page: an index of its runs, token texts, and the sections of each run's views.
 
-A view of the page is one module of ``assets/`` and one class here or beside here that collects its data from
-the steps (:class:`reports.html.runs.Collector`). :data:`COLLECTORS` lists them.
+A view of the page is one module of ``assets/recording/`` and one class of this folder that collects its data
+from the steps (:class:`reports.html.sections.collector.Collector`). :data:`COLLECTORS` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
-from reports.html.attention import AttentionData
-from reports.html.columns import CacheData, ModuleData, OverviewData
-from reports.html.facts import index_entry
-from reports.html.lens import LensData
-from reports.html.pack import Section
-from reports.html.runs import Collector, Run
-from reports.html.steps import StepData
-from reports.view.run.tally import Tally
+from reports.html.pack import Json, Section
+from reports.html.sections.attention import AttentionData
+from reports.html.sections.collector import Collector, Run
+from reports.html.sections.histories import CacheData, ModuleData, OverviewData
+from reports.html.sections.index_entry import index_entry
+from reports.html.sections.lens import LensData
+from reports.html.sections.steps import StepData
+from reports.view.run.totals import RunTotals
 from reports.view.text import plain
 from reports.view.tokens import token_view
 from tracer.schema.run import TokenText
@@ -39,15 +38,15 @@ def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: b
         runs: the runs to show.
         source: what the trace is called.
         program: name and version of the program that makes the page.
-        redacted: the runs are without texts, which the page has to say.
+        redacted: whether the runs are redacted; the page says so.
     """
     texts: dict[int, TokenText] = {}
-    index: list[dict[str, Any]] = []
+    index: list[Json] = []
     sections: list[Section] = []
     for run in runs:
         texts.update(run.tokens)
-        facts, found = _run_sections(run, texts)
-        index.append(facts)
+        entry, found = _run_sections(run, texts)
+        index.append(entry)
         sections += found
         texts.update(run.tokens)  # a redacted run numbers its tokens as they appear
     yield Section("index", {"source": plain(source), "program": program, "redacted": redacted, "runs": index})
@@ -55,21 +54,19 @@ def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: b
     yield from sections
 
 
-def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[dict[str, Any], list[Section]]:
-    header, steps = run.header, run.steps
-    prefix = f"run{run.number}"
-    collectors = [make(prefix, run, texts) for make in COLLECTORS]
-    tally = Tally()
-    for step in steps:
-        tally.add(step)
+def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[Json, list[Section]]:
+    collectors = [make(f"run{run.number}", run, texts) for make in COLLECTORS]
+    totals = RunTotals()
+    for step in run.steps:
+        totals.add(step)
         for collector in collectors:
             collector.add(step)
     sections = [section for collector in collectors for section in collector.sections()]
-    return index_entry(run.number, header, run.end, run.stamps, tally, texts), sections
+    return index_entry(run, totals, texts), sections
 
 
 def token_section(texts: Mapping[int, TokenText]) -> Section:
-    """Labels of all tokens that a page may mention; everything invisible in them has been made visible.
+    """Labels of all tokens that a page may mention, with everything invisible made visible.
 
     Args:
         texts: texts of these tokens.

@@ -1,0 +1,56 @@
+// The header of a recording: what was run, what came of it, and what a reader has to know about the trace.
+
+import { banner } from "../lib/banner.js";
+import { h, passage } from "../lib/dom.js";
+import { duration, plural } from "../lib/format.js";
+
+const REDACTED = { text: "Texts, token ids and absolute paths are left out of this report; tokens are numbered as they appear.", level: "warning" };
+
+export const header = {
+  mount(state) {
+    const top = document.getElementById("top");
+    let shown = null;
+    state.onChange(({ run, at }) => {
+      if (shown === `${run.number}/${at.row}`) return;
+      shown = `${run.number}/${at.row}`;
+      top.replaceChildren(...content(state, run, at.row));
+    });
+  },
+};
+
+function content(state, run, row) {
+  const figures = [
+    run.class, plural(run.steps.length, "step"), run.seconds === null ? null : duration(run.seconds),
+    run.sampling ? "sampling" : "greedy", metadata(run, "dtype"), metadata(run, "devices"), seed(run),
+  ];
+  return [
+    h("p", { class: "source", text: state.recording.source }),
+    h("h1", { text: run.model }),
+    h("p", { class: "figures" }, figures.filter(Boolean).map((text) => h("span", { text }))),
+    h("div", { class: "banners" }, [...(state.recording.redacted ? [REDACTED] : []), ...run.banners].map(banner)),
+    h("div", { class: "talk" },
+      passage("Prompt", run.prompts[row].text, "prompt"),
+      passage(run.status === "complete" ? "Answer" : `Answer (${run.status})`, run.answers[row], "answer")),
+    h("details", {}, h("summary", { text: "Model, settings, versions" }), h("div", { class: "metadata" },
+      values("Model", run.metadata), values("Generation settings", run.settings), values("Logits pipeline", run.processors),
+      values("Stopping criteria", run.criteria),
+      values("Versions", [...run.versions, { name: "recorded", value: run.started }, { name: "capture", value: run.capture }]),
+      h("div", { class: "tree" }, h("h3", { text: "Modules" }), h("pre", { tabindex: "0", "aria-label": "Module tree", text: run.tree })))),
+  ];
+}
+
+function values(title, found) {
+  if (!found.length) return null;
+  return h("div", {}, h("h3", { text: title }), h("dl", {}, found.map(({ name, value, meaning }) => [
+    h("dt", { text: name }), h("dd", {}, h("span", { class: "value", text: value }), meaning ? h("span", { class: "meaning", text: meaning }) : null),
+  ])));
+}
+
+function metadata(run, name) {
+  return run.metadata.find((each) => each.name === name)?.value;
+}
+
+function seed(run) {
+  const value = metadata(run, "seed");
+  return value === undefined ? null : `seed ${value}`;
+}
