@@ -77,6 +77,7 @@ def export_command(
     if out is None:
         out = path.with_suffix(f".{kind}")
     from tracer.output_files import new_file
+    from tracer.tracefile import TraceFile
 
     with TraceFile(path) as recording:
         runs = recording.runs if run_number is None else (recording.run(run_number),)
