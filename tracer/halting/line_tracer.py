@@ -18,8 +18,8 @@ class LineTracer:
     """Calls back before the lines of anchors run, in the thread that started it.
 
     Only frames of the code that holds an anchor are watched line by line; of any other, nothing but its
-    call is seen. A trace function that was there before (a debugger, a coverage tool) is suspended meanwhile
-    and restored by :meth:`stop`, unless yet another one has taken its place.
+    call is seen. A trace function that was there before (a debugger, a coverage tool) goes on seeing what it
+    would see, and is back alone after :meth:`stop`, unless yet another one has taken its place.
 
     Args:
         anchors: where to call back.
@@ -51,11 +51,36 @@ class LineTracer:
             sys.settrace(self._before)
         self._ours = self._before = self._at_end = None
 
-    def _call(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        theirs = self._ask(frame, event, argument)
         lines = self._places.get(frame.f_code.co_filename)
         if lines is None or not self._lines_of(frame.f_code, lines):
+            return theirs
+        return self._line if theirs is None else self._both(theirs)
+
+    def _ask(self, frame: FrameType, event: str, argument: Any) -> Any:
+        """What the trace function from before wants to be called with in a frame."""
+        if self._before is None or self._ours is None:
             return None
-        return self._line
+        theirs = self._before(frame, event, argument)
+        # Some (coverage's compiled one) put themselves in place again when they are called.
+        if sys.gettrace() is not self._ours:
+            sys.settrace(self._ours)
+        return theirs
+
+    def _both(self, theirs: Any) -> Any:
+        """A local trace function for a frame that two watch."""
+
+        def local(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal theirs
+            # As the interpreter has it: None keeps the local function that there is.
+            theirs = theirs(frame, event, argument) or theirs
+            if self._ours is None:  # stopped while this frame went on
+                return theirs
+            self._line(frame, event, argument)
+            return local
+
+        return local
 
     def _lines_of(self, code: CodeType, lines: Mapping[int, StopName]) -> dict[int, StopName]:
         known = self._known.get(id(code))

@@ -93,24 +93,49 @@ def test_only_code_with_an_anchor_is_watched_line_by_line() -> None:
     tracer.stop()
 
 
-def test_another_trace_function_is_put_back() -> None:
-    events: list[str] = []
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_another_trace_function_sees_what_it_would_see(gives_up: bool) -> None:
+    events: list[tuple[str, str, int]] = []
 
     def other(frame: FrameType, event: str, _argument: Any) -> Any:
-        events.append(frame.f_code.co_name)
-        return other
+        if frame.f_code.co_filename == __file__ and frame.f_code.co_name in ("loop", "doubled", "on_line"):
+            events.append((frame.f_code.co_name, event, frame.f_lineno))
+        return None if gives_up and event == "line" else other
 
-    tracer = LineTracer(ANCHORS, lambda *_: None)
+    seen: list[StopName | None] = []
+
+    def on_line(stop: StopName | None, _frame: FrameType) -> None:
+        seen.append(stop)
+
     sys.settrace(other)
+    loop(2)
+    alone, events = events, []
+    tracer = LineTracer(ANCHORS, on_line)
+    tracer.start()
+    loop(2)
+    assert events == alone
+    assert seen == ["model-call", "forward-result", "stopping", None] * 2
+    tracer.stop()
+    assert sys.gettrace() is other
+    loop(1)
+    assert len(events) > len(alone)
+    tracer.stop()
+    assert sys.gettrace() is other
+    sys.settrace(None)
+
+
+def test_one_that_puts_itself_in_place_again_does_not_hide_the_stops() -> None:
+    def pushing(*_: Any) -> Any:
+        sys.settrace(pushing)
+
+    seen: list[StopName | None] = []
+    sys.settrace(pushing)
+    tracer = LineTracer(ANCHORS, lambda stop, _: seen.append(stop))
     tracer.start()
     loop(1)
     tracer.stop()
-    assert sys.gettrace() is other
-    assert "doubled" not in events
-    doubled(1)
-    assert "doubled" in events
-    tracer.stop()
-    assert sys.gettrace() is other
+    assert seen == ["model-call", "forward-result", "stopping", None]
+    assert sys.gettrace() is pushing
     sys.settrace(None)
 
 
