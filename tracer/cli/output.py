@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,12 +28,28 @@ _PIPE_WIDTH = 100
 """Width of output into a pipe or file, where there is no terminal to ask."""
 
 
-def output_console() -> Console:
-    """The console for results, on standard output."""
+class _OutlivingConsole(Console):
+    """A console whose reader may go away (``| head -1``): that costs the print, and nothing else."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing from now on."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def output_console(*, outlives_reader: bool = False) -> Console:
+    """The console for results, on standard output.
+
+    Args:
+        outlives_reader: go on without printing when the reader of a pipe goes away, instead of ending.
+    """
+    kind = _OutlivingConsole if outlives_reader else Console
     piped = not sys.stdout.isatty()
-    console = Console(highlight=False, soft_wrap=False)
+    console = kind(highlight=False, soft_wrap=False)
     if piped and "COLUMNS" not in console._environ:  # noqa: SLF001 - rich offers no other way to ask
-        console = Console(highlight=False, width=_PIPE_WIDTH)
+        console = kind(highlight=False, width=_PIPE_WIDTH)
     return console
 
 

@@ -141,3 +141,21 @@ def test_output_into_a_closed_pipe_ends_quietly(checkpoint: Path, tmp_path: Path
     )
     os.close(write)
     assert done.stderr == ""
+
+
+def test_a_reader_that_goes_away_costs_the_print_only(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.trace"
+    arguments = ["--model", str(checkpoint), "--prompt", "w10", "--max-new-tokens", "12", "--out", str(out)]
+    command = [sys.executable, "-m", "tracer", *arguments, "--steps", "all", "--gen", "eos_token_id=999"]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        running.stdout.close()
+        said = running.stderr.read()
+    assert (running.returncode, said) == (0, "")
+    with open_trace(out) as recording:
+        assert recording.complete
+        assert len(recording.steps) == 12

@@ -288,7 +288,7 @@ def _generate(
     """Generate, and print the walkthrough meanwhile."""
     from tracer.running.generation import generate_traced
 
-    console = output_console()
+    console = output_console(outlives_reader=True)
     with ProgressDisplay(console, shown=options.output.walkthrough) as progress:
         stepper = _stepper(plan, console, progress) if options.stops.stepping else None
         listeners, on_hit = _listeners(options.output, console, request.path, stepper)

@@ -182,10 +182,13 @@ class Committer:
 
 @contextlib.contextmanager
 def _noting(errors: list[str], what: str) -> Iterator[None]:
-    """Record an exception and continue: neither a listener nor a token text must cost a step."""
+    """Record an exception and continue: neither a listener nor a token text must cost a step.
+
+    A display whose reader has gone away raises SystemExit (rich does for a closed pipe).
+    """
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - see above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         _note(errors, error, what)
 
 
