@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
+from tests.tracer.tracefile.samples import write_trace
 from tracer import Recording, open_trace, trace
 from tracer.errors import TraceFileError, UsageError
 from tracer.tracefile import TraceWriter
@@ -83,3 +85,13 @@ def test_what_makes_no_sense_is_refused(recording: Recording, tmp_path: Path) ->
     TraceWriter(tmp_path / "empty.trace").close()
     with open_trace(tmp_path / "empty.trace") as empty, pytest.raises(TraceFileError, match="holds no run"):
         recording.diff(empty)
+
+
+def test_a_recording_crosses_to_another_process(tmp_path: Path) -> None:
+    write_trace(tmp_path / "run.trace", 2)
+    with open_trace(tmp_path / "run.trace") as recording:
+        again = pickle.loads(pickle.dumps(recording))
+        assert isinstance(again, type(recording))
+        assert again.header == recording.header
+        again.close()
+        assert len(recording.steps) == 2

@@ -75,6 +75,10 @@ class TraceFile:
             self.close()
             raise
 
+    def __reduce__(self) -> tuple[type[TraceFile], tuple[str]]:
+        """In another process it is opened again, by its path."""
+        return type(self), (os.fspath(self.path),)
+
     def __enter__(self: _Self) -> _Self:
         return self
 
