@@ -103,7 +103,8 @@ class CaughtStep:
         cache_before: signature of the KV cache before the step.
         cache_after: the same after its forward pass.
         cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
-        forward: specs of the results of the forward pass.
+        vocab_size: width of the scores.
+        forward: specs of the results of the forward pass; None where it ran inside a compiled graph.
         forward_seconds: how long it took.
         extra_forwards: forward passes that a processor made.
         calls: its module calls.
@@ -132,6 +133,7 @@ class CaughtStep:
     cache_before: CacheSignature = NO_CACHE
     cache_after: CacheSignature = NO_CACHE
     cache_read: tuple[CacheReading, list[torch.Tensor]] | None = None
+    vocab_size: int = 0
     forward: ForwardResult | None = None
     forward_seconds: float = 0.0
     extra_forwards: int = 0

@@ -1,19 +1,156 @@
-"""Replace attributes of instances, and restore every one of them."""
+"""Replace attributes of instances, and restore every one of them exactly, in whatever order.
+
+Only instance dictionaries are written, never classes, so other objects of the same class are not affected.
+Writing the dictionary directly avoids ``nn.Module.__setattr__``, which would register values.
+"""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any
+import copy
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
 _ABSENT = object()
 
 
-class Patches:
-    """Attributes set on instances for a while; leaving the context restores each ``__dict__`` exactly.
+class Layer(Protocol):
+    """A callable that stands in for a method and calls the one below it.
 
-    Only instance dictionaries are written, never classes, so other objects of the same class are not
-    affected. Writing the dictionary directly avoids ``nn.Module.__setattr__``, which would register values.
+    Attributes:
+        inner: the callable below; it changes when a layer below is removed.
     """
+
+    inner: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method below."""
+
+
+Handler: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""Called with the method below, and the arguments of a call."""
+
+
+class MethodLayer:
+    """A layer that in all but its own attributes is the method below: name, ``__self__``, signature.
+
+    Args:
+        inner: the method below.
+        handler: called in its place; without one every call is passed on.
+    """
+
+    def __init__(self, inner: Callable[..., Any], handler: Handler | None = None) -> None:
+        self.inner = inner
+        self._handler = handler
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self.inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler, or else the method below."""
+        if self._handler is None:
+            return self.inner(*args, **kwargs)
+        return self._handler(self.inner, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # A copy of an instance gets the method of its own that is below this one.
+        return copy.deepcopy(self.inner, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.inner.__reduce_ex__(protocol)
+
+
+@dataclass
+class _Stack:
+    """The layers over one attribute of one instance, lowest first.
+
+    Attributes:
+        attributes: the instance's dictionary; it lives as long as there are layers.
+        before: what stood in the dictionary before the first layer.
+        layers: the layers.
+    """
+
+    attributes: dict[str, Any]
+    before: Any
+    layers: list[Layer] = field(default_factory=list)
+
+
+_stacks: dict[tuple[int, str], _Stack] = {}
+_lock = threading.RLock()
+
+
+def add_layer(target: object, name: str, layer: Layer) -> None:
+    """Put a layer over a method; ``layer.inner`` has to be what is called today.
+
+    Args:
+        target: an instance with a ``__dict__``.
+        name: the method.
+        layer: the layer.
+    """
+    attributes = vars(target)
+    with _lock:
+        stack = _stacks.get((id(attributes), name))
+        top = attributes.get(name, _ABSENT)
+        if stack is None or not stack.layers or stack.layers[-1] is not top:
+            # None yet, or somebody else has put something over ours: this layer starts a stack of its own.
+            stack = _stacks[id(attributes), name] = _Stack(attributes, top)
+        stack.layers.append(layer)
+        attributes[name] = layer
+
+
+def remove_layer(target: object, name: str, layer: Layer) -> None:
+    """Take a layer away. One that somebody else has put something over stays, and passes every call on.
+
+    Args:
+        target: the instance.
+        name: the method.
+        layer: the layer.
+    """
+    attributes = vars(target)
+    with _lock:
+        stack = _stacks.get((id(attributes), name))
+        if stack is None or layer not in stack.layers:
+            return
+        place = stack.layers.index(layer)
+        stack.layers.remove(layer)
+        if place < len(stack.layers):
+            stack.layers[place].inner = layer.inner
+        elif attributes.get(name, _ABSENT) is layer:
+            _restore(attributes, name, stack.layers[-1] if stack.layers else stack.before)
+        if not stack.layers:
+            del _stacks[id(attributes), name]
+
+
+def without_layers(attributes: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an instance as it is without layers.
+
+    Args:
+        attributes: the instance's dictionary.
+        state: the dictionary itself, or what was made of it; left as it is.
+    """
+    clean = dict(state)
+    with _lock:
+        for name, value in state.items():
+            stack = _stacks.get((id(attributes), name))
+            if stack is not None and stack.layers and stack.layers[-1] is value:
+                _restore(clean, name, stack.before)
+    return clean
+
+
+def _restore(attributes: dict[str, Any], name: str, before: Any) -> None:
+    if before is _ABSENT:
+        del attributes[name]
+    else:
+        attributes[name] = before
+
+
+class Patches:
+    """Values set on instances for a while; :meth:`undo` restores each ``__dict__`` exactly."""
 
     def __init__(self) -> None:
         self._saved: list[tuple[dict[str, Any], str, Any, Any]] = []
@@ -34,17 +171,5 @@ class Patches:
         """Restore everything, last change first. An attribute that somebody replaced since is left alone."""
         while self._saved:
             attributes, name, before, ours = self._saved.pop()
-            if attributes.get(name, _ABSENT) is not ours:
-                continue
-            if before is _ABSENT:
-                del attributes[name]
-            else:
-                attributes[name] = before
-
-    def __enter__(self) -> Patches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.undo()
+            if attributes.get(name, _ABSENT) is ours:
+                _restore(attributes, name, before)

@@ -28,7 +28,6 @@ class RecordingSink:
         between_steps: called after each step; what it raises ends the generation.
 
     Attributes:
-        steps: steps passed on so far, over all runs.
         faults: runs that could not be recorded, one line each.
     """
 
@@ -41,39 +40,67 @@ class RecordingSink:
         ends_run: BreakWatch | None = None,
         between_steps: Callable[[], None] | None = None,
     ) -> None:
-        self.steps = 0
         self.faults: list[str] = []
-        self._recorder = recorder
-        self._texts = texts
-        self._builder: StepBuilder | None = None
-        self._prompt_length = 0
-        self._strict = False
+        self.recorder = recorder
+        self.texts = texts
         self._mentioned = mentioned
-        self._ends_run = ends_run
-        self._between_steps = between_steps
-        self._ended_by: str | None = None
-        self._violated = threading.Event()
+        self.ends_run = ends_run
+        self.between_steps = between_steps
+        self._counts: list[RecordedRun] = []
+        self.violated_event = threading.Event()
+
+    @property
+    def steps(self) -> int:
+        """Steps passed on so far, over all runs."""
+        return sum(run.steps for run in self._counts)
 
     @property
     def violated(self) -> bool:
         """Whether a check did not hold in any step built so far."""
-        return self._violated.is_set()
+        return self.violated_event.is_set()
 
-    def begin(self, header: RunHeader, decoder: int) -> None:
+    def begin(self, header: RunHeader, decoder: int) -> RecordedRun:
         """A run starts."""
         prompt = [token for row in header.prompt for token in row.token_ids]
-        number = self._recorder.begin_run(header, lambda: self._texts.new((*prompt, *self._mentioned)))
-        self._ended_by = None
-        self._prompt_length = len(header.prompt[0].token_ids)
-        self._strict = header.capture.strict
-        self._builder = StepBuilder(
+        number = self.recorder.begin_run(header, lambda: self.texts.new((*prompt, *self._mentioned)))
+        builder = StepBuilder(
             number,
             len(header.prompt),
             header.modules,
-            self._texts,
+            self.texts,
             decoder=decoder,
             candidates=header.capture.candidates,
         )
+        run = RecordedRun(self, number, header, builder)
+        self._counts.append(run)
+        return run
+
+    def lost(self, fault: Exception) -> None:
+        """A run, or its end, could not be recorded."""
+        self.faults.append(f"a run was not recorded: {type(fault).__name__}: {fault}")
+
+
+class RecordedRun:
+    """Passes the steps of one run to the recorder as jobs.
+
+    Args:
+        sink: the sink of all runs.
+        number: number of the run.
+        header: its header.
+        builder: builds its records.
+
+    Attributes:
+        steps: steps passed on so far.
+    """
+
+    def __init__(self, sink: RecordingSink, number: int, header: RunHeader, builder: StepBuilder) -> None:
+        self.steps = 0
+        self._sink = sink
+        self._number = number
+        self._builder = builder
+        self._prompt_length = len(header.prompt[0].token_ids)
+        self._strict = header.capture.strict
+        self._ended_by: str | None = None
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over.
@@ -84,37 +111,31 @@ class RecordingSink:
         Raises:
             CheckFailedError: with ``strict``, for the first check that does not hold.
         """
-        if self._builder is None:
-            return False
+        sink = self._sink
         self.steps += 1
         caught.release_scores()
-        self._recorder.put(StepJob(self._builder, caught, self._violated))
-        if self._between_steps is not None:
-            self._between_steps()
+        sink.recorder.put(StepJob(self._builder, caught, sink.violated_event))
+        if sink.between_steps is not None:
+            sink.between_steps()
         # Only these two need to know, while the generation waits, what the step's record says.
-        if self._strict or self._ends_run is not None:
-            self._recorder.flush()
-        if self._strict and self.violated:
+        if self._strict or sink.ends_run is not None:
+            sink.recorder.flush()
+        if self._strict and sink.violated:
             raise CheckFailedError(f"A check did not hold in step {caught.number}; the trace says which.")
-        if self._ends_run is None or not self._ends_run.last:
+        if sink.ends_run is None or not sink.ends_run.last:
             return False
-        self._ended_by = str(self._ends_run.last[0])
+        self._ended_by = str(sink.ends_run.last[0])
         return True
 
-    def lost(self, fault: Exception) -> None:
-        """A run could not be recorded at all."""
-        self._builder = None
-        self.faults.append(f"a run was not recorded: {type(fault).__name__}: {fault}")
-
     def end(self, end: RunEnd) -> None:
-        """A run is over."""
+        """The run is over."""
         whole = end.model_copy(update={"ended_by": self._ended_by})
-        self._recorder.end_run(lambda: self._completed(whole, self._prompt_length))
+        self._sink.recorder.end_run(self._number, lambda: self._completed(whole))
 
-    def _completed(self, end: RunEnd, prompt_length: int) -> EndWrite:
+    def _completed(self, end: RunEnd) -> EndWrite:
         """The end record with texts and figures; made on the writer's thread, after all steps."""
-        recorder = self._recorder
-        texts = tuple(self._texts.decode(row[prompt_length:]) for row in end.sequences)
+        recorder, token_texts = self._sink.recorder, self._sink.texts
+        texts = tuple(token_texts.decode(row[self._prompt_length :]) for row in end.sequences)
         whole = end.model_copy(
             update={
                 "texts": texts if any(texts) else (),
@@ -124,7 +145,7 @@ class RecordingSink:
                 "tensors_stopped_at": recorder.tensors_stopped_at,
             }
         )
-        return EndWrite(whole, self._texts.new(token for row in end.sequences for token in row))
+        return EndWrite(whole, token_texts.new(token for row in end.sequences for token in row))
 
 
 @dataclass(frozen=True)

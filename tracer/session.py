@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import tracer.own_packages  # noqa: F401 - says which file is in the way
-from hooks.caught_step import CaughtStep
-from hooks.loop.generation_watch import GenerationWatch, RunSink, require_decoder_only
+from hooks.loop.generation_watch import GenerationWatch
+from hooks.loop.traced_run import RunSink
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch, OnBreak
 from tracer.analysis.conditions.condition import Condition, Hit, parse_condition
@@ -22,7 +22,7 @@ from tracer.halting.live_run import LiveRun, StopHandler
 from tracer.halting.stops import plan_stops
 from tracer.loading.versions import require_supported_transformers
 from tracer.recording import RecordingSink, unbuilt_step
-from tracer.schema.run import CaptureSettings, RunEnd, RunHeader
+from tracer.schema.run import CaptureSettings
 from tracer.tracefile import Listener, Recorder, TraceWriter
 
 if TYPE_CHECKING:
@@ -187,7 +187,6 @@ def trace(
         ...     output = model.generate(**inputs, max_new_tokens=32)
     """
     require_supported_transformers()
-    require_decoder_only(model)
     conditions = _conditions(breaks, on_break)
     options = TraceOptions(
         path=Path(path),
@@ -205,45 +204,17 @@ def trace(
         seed=seed,
         prompt_texts=tuple(prompt_texts),
     )
-    with ExitStack() as installed:
-        relay = _SinkRelay()
-        watch = GenerationWatch(
-            model, relay, options.capture, name=name, seed=seed, prompt_texts=options.prompt_texts
-        )
-        # Refuses what this model cannot be asked for; the file is created only afterwards.
-        installed.enter_context(watch)
-        recording = _Recording(options, tokenizer)
-        try:
-            relay.sink = recording.sink_of(watch)
-            with installed.pop_all():
-                yield TraceSession(recording)
-        finally:
-            for trouble in recording.close():
-                warnings.warn(trouble, RuntimeWarning, stacklevel=3)
+    # Refuses what this model cannot be asked for; the file is created only afterwards.
+    watch = GenerationWatch(model, options.capture, name=name, seed=seed, prompt_texts=options.prompt_texts)
+    recording = _Recording(options, tokenizer)
+    try:
+        with watch.into(recording.sink_of(watch)):
+            yield TraceSession(recording)
+    finally:
+        for trouble in (*watch.troubles(), *recording.close()):
+            warnings.warn(trouble, RuntimeWarning, stacklevel=3)
     if on_break == "exit" and recording.breaks.hits:
         raise CheckFailedError(f"A condition held: {recording.breaks.hits[0]}")
-
-
-class _SinkRelay:
-    """Forwards the records of a watch to a sink that is created after the watch is installed."""
-
-    sink: RunSink
-
-    def begin(self, header: RunHeader, decoder: int) -> None:
-        """Forward the header of a run that starts."""
-        self.sink.begin(header, decoder)
-
-    def put(self, caught: CaughtStep) -> bool:
-        """Forward a step, and the answer whether the run ends here."""
-        return self.sink.put(caught)
-
-    def lost(self, fault: Exception) -> None:
-        """Forward why a run cannot be recorded."""
-        self.sink.lost(fault)
-
-    def end(self, end: RunEnd) -> None:
-        """Forward how a run ended."""
-        self.sink.end(end)
 
 
 class _Recording:

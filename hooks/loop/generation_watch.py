@@ -1,230 +1,232 @@
-"""Watch ``generate()`` of one model instance while a trace is open."""
+"""Watch ``generate()`` of one model for one trace."""
 
 from __future__ import annotations
 
-import functools
+import os
+import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
-from hooks.caught_step import CaughtStep
-from hooks.loop import model_info
+from hooks.faults import is_ours
+from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
-from hooks.loop.decoding_modes import UNTRACED_METHODS, untraced
+from hooks.loop.installation import runs_in_progress
 from hooks.loop.processors import describe_criteria, describe_processors, watch_criteria, watch_processors
 from hooks.loop.run_capture import CaptureOptions, RunCapture
-from hooks.modules.module_watch import ModuleWatch
-from hooks.patches import Patches
+from hooks.loop.traced_model import generating_model
+from hooks.loop.traced_run import RunSink, TracedRun
+from hooks.modules.module_watch import ModuleWatch, Observer
+from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
 from tracer.clock import utc_now
-from tracer.errors import UnsupportedError
-from tracer.schema.run import CaptureSettings, RunEnd, RunHeader, RunStatus
+from tracer.schema.run import CaptureSettings, RunHeader
 
-
-class RunSink(Protocol):
-    """Receives what is caught of a run. Its methods must be quick: they run inside the generation."""
-
-    def begin(self, header: RunHeader, decoder: int) -> None:
-        """A run starts; ``decoder`` is the module whose output are the hidden states."""
-
-    def put(self, caught: CaughtStep) -> bool:
-        """A step is over; returns whether the run shall end here."""
-
-    def lost(self, fault: Exception) -> None:
-        """A run could not be recorded at all; it goes on untraced."""
-
-    def end(self, end: RunEnd) -> None:
-        """The run is over; the writer adds texts and its own figures."""
+STALLED_SECONDS = 5.0
+"""Leaving a block waits for runs of other threads until none of them has made a step for so long."""
 
 
 class GenerationWatch:
-    """Patches one model instance so that ``generate()`` is caught; everything is restored at the end.
+    """Catches every ``generate()`` of a model that belongs to one trace.
 
     The real ``GenerationMixin._sample`` runs, unmodified: its arguments are replaced by stand-ins that record
     what passes through, and the model's own methods are watched. Classes are never touched, and nothing is
-    patched before the context is entered.
+    put on the model before the context is entered. Runs in several threads are caught each by itself.
 
     Args:
-        model: a decoder-only model.
-        sink: receives what is caught.
+        model: a decoder-only model, or a wrapper that holds one (see :mod:`hooks.loop.traced_model`).
         capture: what to record.
         name: what reports call the model.
         seed: the seed that the caller set, for the header.
         prompt_texts: texts of the prompt rows, for the header.
 
+    Attributes:
+        installation: the layers on the model; None outside of the context.
+        closed: whether the context has been left.
+        generations: calls of ``generate()`` that belong to the trace.
+        runs: how many of them reached the decoding loop.
+
     Raises:
-        UnsupportedError: if the model is an encoder-decoder or cannot generate.
+        UnsupportedError: the model is an encoder-decoder, cannot generate, or does not show what is to be
+            saved.
+        UsageError: what is to be saved does not exist.
 
     Example:
-        >>> with GenerationWatch(model, sink, CaptureSettings()):
+        >>> with GenerationWatch(model, CaptureSettings()).into(sink):
         ...     model.generate(**inputs)
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        sink: RunSink,
+        model: nn.Module,
         capture: CaptureSettings,
         *,
         name: str | None = None,
         seed: int | None = None,
         prompt_texts: tuple[str, ...] = (),
     ) -> None:
-        require_decoder_only(model)
-        self._model = model
-        self._sink = sink
+        self._model = generating_model(model)
+        self._sink: RunSink | None = None
         self._capture = capture
         self._name = name
         self._seed = seed
         self._prompt_texts = prompt_texts
-        self._patches = Patches()
-        self._run: RunCapture | None = None
+        self._selection = TensorSelection(capture, self._model)
+        self._selection.probes(self._model)  # refuses a model that does not show what is to be saved
+        self._process = os.getpid()
+        self._in_progress: list[TracedRun] = []
+        self._idle = threading.Condition()
+        self.installation: installation.Installation | None = None
+        self.closed = False
+        self.generations = 0
+        self.runs = 0
+        self._interrupted = 0
+
+    def into(self, sink: RunSink) -> GenerationWatch:
+        """Send what is caught to a sink; to be entered as a context afterwards.
+
+        Args:
+            sink: receives it.
+        """
+        self._sink = sink
+        return self
+
+    def troubles(self) -> tuple[str, ...]:
+        """What a user should be warned of after the context was left, one line each."""
+        found = []
+        if self._interrupted:
+            found.append(
+                f"{self._interrupted} generate() in another thread went on after the block was left; "
+                "its run ends in the trace as interrupted. Join the thread inside the block."
+            )
+        if self.generations and not self.runs:
+            found.append(
+                f"generate() was called, but nothing was recorded: {type(self._model).__name__} did not come "
+                "to a decoding loop of transformers (_sample) in it."
+            )
+        return tuple(found)
 
     def __enter__(self) -> GenerationWatch:
-        try:
-            self._install()
-        except BaseException:
-            self._patches.undo()
-            raise
+        self.installation = installation.acquire(self._model)
+        open_traces.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._patches.undo()
+        try:
+            if error is None:
+                self._wait()
+        finally:
+            self.closed = True
+            open_traces.leave(self)
+            for run in [*self._in_progress]:
+                self._interrupted += 1
+                run.interrupt()
+            if self.installation is not None:
+                installation.release(self.installation)
+                self.installation = None
 
     @property
     def run(self) -> RunCapture | None:
-        """The capture of the run in progress, None between runs."""
-        return self._run
+        """The capture of the run in progress in this context, None between runs."""
+        return next((run.capture for run in runs_in_progress() if run in self._in_progress), None)
 
-    def _install(self) -> None:
-        model = self._model
-        self._selection = TensorSelection(self._capture, model)
-        self._statistics = self._capture.level != "shapes"
-        self._modules = ModuleWatch(
-            model, self._patches, statistics=self._statistics, save=self._selection.modules
-        )
-        self._probes = self._selection.probes(model, self._patches)
-        self._patches.set(model, "forward", self._forward(model.forward))
-        self._patches.set(model, "_sample", self._sample(model._sample))
-        self._patches.set(
-            model, "prepare_inputs_for_generation", self._prepare(model.prepare_inputs_for_generation)
-        )
-        self._patches.set(
-            model,
-            "_update_model_kwargs_for_generation",
-            self._update(model._update_model_kwargs_for_generation),
-        )
-        for method, mode in UNTRACED_METHODS.items():
-            if hasattr(model, method):
-                self._patches.set(model, method, _refuse(mode))
+    def begin_run(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun | None:
+        """A run begins: its header is recorded, and stand-ins replace arguments of ``_sample``.
 
-    def _forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            run = self._run
-            own = run is not None and run.on_forward_begin()
-            outputs = forward(*args, **kwargs)
-            if run is not None and own:
-                run.on_forward_end(outputs)
-            return outputs
+        Args:
+            input_ids: ``[batch, length]`` of the prompt.
+            kwargs: the other arguments; changed in place.
 
-        return watched
-
-    def _prepare(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(prepare)
-        def watched(input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
-            inputs = prepare(input_ids, *args, **kwargs)
-            if self._run is not None:
-                self._run.on_prepared(input_ids, kwargs.get("attention_mask"), inputs, began)
-            return inputs
-
-        return watched
-
-    def _update(self, update: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(update)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            updated = update(*args, **kwargs)
-            if self._run is not None:
-                self._run.on_updated(updated)
-            return updated
-
-        return watched
-
-    def _sample(self, sample: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(sample)
-        def watched(input_ids: torch.Tensor, **kwargs: Any) -> Any:
-            if self._run is not None:  # a processor that generates on its own inside a traced run
-                return sample(input_ids, **kwargs)
-            return self._traced(sample, input_ids, kwargs)
-
-        return watched
-
-    def _traced(self, sample: Callable[..., Any], input_ids: torch.Tensor, kwargs: dict[str, Any]) -> Any:
-        """Run ``_sample`` with stand-ins, and record its end."""
-        began = time.perf_counter()
+        Returns:
+            The run; None if it cannot be recorded, or in a forked process, whose parent has the file.
+        """
+        if os.getpid() != self._process:
+            return None
+        self.runs += 1
         try:
-            run = self._begin(input_ids, kwargs)
-        except Exception as fault:  # noqa: BLE001 - a fault in recording never breaks the generation
-            self._sink.lost(fault)
-            return sample(input_ids, **kwargs)
-        status, error = RunStatus.COMPLETE, None
-        self._run = run
-        try:
-            return sample(input_ids, **kwargs)
-        except KeyboardInterrupt:
-            status = RunStatus.INTERRUPTED
-            raise
-        except BaseException as fault:
-            status, error = RunStatus.FAILED, f"{type(fault).__name__}: {fault}"
-            raise
-        finally:
-            self._run = None
-            run.interventions.undo()
-            run.close_step(complete=status is RunStatus.COMPLETE)
-            ids = run.input_ids if run.input_ids is not None else input_ids
-            self._sink.end(
-                RunEnd(
-                    status=status,
-                    error=error,
-                    steps=run.steps,
-                    seconds=time.perf_counter() - began,
-                    sequences=tuple(tuple(row) for row in ids.tolist()),
-                )
-            )
+            return self._begin(input_ids, kwargs)
+        except Exception as fault:
+            if not is_ours(fault):
+                raise
+            self._lost(fault)
+            return None
 
-    def _begin(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> RunCapture:
-        """Write the header, make the stand-ins, and put them into ``kwargs``."""
-        config = kwargs["generation_config"]
-        processors, warpers = kwargs["logits_processor"], kwargs["logits_warper"]
-        described = describe_processors(processors, warpers if config.do_sample else None)
-        self._sink.begin(self._header(input_ids, kwargs, described), self._decoder_index())
-        run = RunCapture(
-            self._modules,
-            self._sink.put,
+    def _begin(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun:
+        assert self.installation is not None
+        assert self._sink is not None
+        sampling = bool(kwargs["generation_config"].do_sample)
+        processors = kwargs["logits_processor"]
+        warpers = kwargs.get("logits_warper") if sampling else None
+        described = describe_processors(processors, warpers)
+        probes = self._selection.probes(self._model)
+        modules = ModuleWatch(
+            self.installation.modules,
+            statistics=self._capture.level != "shapes",
+            save=self._selection.modules,
+            observers=self._observers(probes),
+        )
+        header = self._header(input_ids, kwargs, described)
+        sink = self._sink.begin(header, self._decoder_index())
+        capture = RunCapture(
+            modules,
+            sink.put,
             CaptureOptions(
                 stages=1 + len(described),
                 candidates=self._capture.candidates,
-                sampling=bool(config.do_sample),
-                statistics=self._statistics,
+                sampling=sampling,
+                statistics=self._capture.level != "shapes",
                 save_logits=self._selection.logits,
                 save_kv=self._selection.kv,
             ),
-            probes=self._probes,
-            processors=[*processors, *((warpers or ()) if config.do_sample else ())],
+            probes=probes,
+            processors=[*processors, *(warpers or ())],
         )
-        watched = watch_processors(processors, warpers if config.do_sample else None, run)
-        kwargs["logits_processor"], kwargs["logits_warper"] = watched
-        kwargs["stopping_criteria"] = watch_criteria(kwargs["stopping_criteria"], run)
+        watched = watch_processors(processors, warpers, capture)
+        kwargs["logits_processor"] = watched[0]
+        if warpers is not None:
+            kwargs["logits_warper"] = watched[1]
+        kwargs["stopping_criteria"] = watch_criteria(kwargs["stopping_criteria"], capture)
+        run = TracedRun(capture, sink, probes, input_ids, modules.tape, self._over, self._lost)
+        with self._idle:
+            self._in_progress.append(run)
         return run
 
+    def _lost(self, fault: Exception) -> None:
+        if self._sink is not None:
+            self._sink.lost(fault)
+
+    def _over(self, run: TracedRun) -> None:
+        with self._idle:
+            self._in_progress.remove(run)
+            self._idle.notify_all()
+
+    def _wait(self) -> None:
+        """Wait for runs of other threads, as long as they make steps."""
+        with self._idle:
+            while self._in_progress:
+                before = [(run, run.capture.steps) for run in self._in_progress]
+                since = time.monotonic()
+                while self._in_progress and before == [(r, r.capture.steps) for r in self._in_progress]:
+                    if time.monotonic() - since > STALLED_SECONDS:
+                        return
+                    self._idle.wait(0.05)
+
+    def _observers(self, probes: tuple[Probe, ...]) -> dict[int, Observer]:
+        assert self.installation is not None
+        indexes = {id(module): index for index, module in enumerate(self.installation.modules.modules)}
+        return {
+            indexes[id(module)]: observer
+            for probe in probes
+            for module, observer in probe.observers().items()
+        }
+
     def _header(self, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any) -> RunHeader:
+        assert self.installation is not None
         config = kwargs["generation_config"]
         rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"))
         if len(self._prompt_texts) == len(rows):
@@ -241,7 +243,7 @@ class GenerationWatch:
             prompt=rows,
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
-            modules=self._modules.modules,
+            modules=self.installation.modules.infos,
             anchors=find_anchors(self._model, do_sample=bool(config.do_sample)),
             capture=self._capture,
             versions=model_info.versions(),
@@ -251,25 +253,3 @@ class GenerationWatch:
     def _decoder_index(self) -> int:
         decoder = self._model.base_model
         return next(i for i, module in enumerate(self._model.modules()) if module is decoder)
-
-
-def require_decoder_only(model: PreTrainedModel) -> None:
-    """Refuse models that are not traced.
-
-    Raises:
-        UnsupportedError: naming the model and what is needed.
-    """
-    name = type(model).__name__
-    if not hasattr(model, "generate") or not hasattr(model, "config"):
-        raise UnsupportedError(f"{name} has no generate(); a transformers *ForCausalLM model is needed.")
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise UnsupportedError(f"{name} is an encoder-decoder model; only decoder-only models are traced.")
-    if not model.can_generate():
-        raise UnsupportedError(f"{name} cannot generate text; a *ForCausalLM model is needed.")
-
-
-def _refuse(mode: Any) -> Callable[..., Any]:
-    def refuse(*_args: Any, **_kwargs: Any) -> Any:
-        raise untraced(mode)
-
-    return refuse

@@ -28,7 +28,8 @@ class OpenStep:
         caught: its values and tensors so far.
         began: ``perf_counter`` at its start.
         forward_began: ``perf_counter`` at the start of its forward pass.
-        calls: notes of its module calls, once the forward pass is over.
+        forwarded: whether its forward pass is over.
+        calls: notes of its module calls, once they were taken.
         scores: its score stages so far.
         rng_before: RNG state before the draw, once the last processor has run.
     """
@@ -36,6 +37,7 @@ class OpenStep:
     caught: CaughtStep
     began: float
     forward_began: float = 0.0
+    forwarded: bool = False
     calls: CallNotes | None = None
     scores: ScoreStages | None = None
     rng_before: torch.Tensor | None = None
@@ -82,7 +84,7 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) ->
         caught.forward = forward_result(logits)
     if step.scores is not None:
         caught.tensors.scores = step.scores.stages
-    elif step.calls is not None and outputs is not None and hasattr(outputs, "logits"):
+    elif step.forwarded and outputs is not None and hasattr(outputs, "logits"):
         caught.tensors.scores = outputs.logits[None, :, -1, :].detach().float()
     if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length + 1,):
         caught.ids_after = info_of(ids)

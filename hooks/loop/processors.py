@@ -1,17 +1,18 @@
 """Watch logits processors, warpers and stopping criteria: stand-ins for the lists given to ``_sample``.
 
-The lists keep their own behaviour; only what passes through them is recorded. Elements are replaced by
-stand-ins that call the original and pass every other attribute through.
+The lists keep their own behaviour; only what passes through them is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
+from hooks.loop.stand_ins import list_like, stand_in
 from tracer.schema.run import CriterionInfo, ProcessorInfo
 from tracer.schema.setting_text import setting_text
 
@@ -43,65 +44,6 @@ class ScoreObserver(Protocol):
         """
 
 
-class _WatchedProcessor(LogitsProcessor):  # type: ignore[misc]
-    def __init__(self, processor: Any, after: Callable[[torch.Tensor], None]) -> None:
-        self._processor = processor
-        self._after = after
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
-        result = self._processor(input_ids, scores)
-        self._after(result)
-        return result
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._processor, name)
-
-    def __repr__(self) -> str:
-        return repr(self._processor)
-
-
-class _WatchedScores(LogitsProcessorList):  # type: ignore[misc]
-    """A processor list that reports its input and its output."""
-
-    def watch(
-        self,
-        begin: Callable[[torch.Tensor], None] | None,
-        end: Callable[[torch.Tensor], torch.Tensor] | None,
-    ) -> None:
-        self._begin, self._end = begin, end
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> Any:
-        if self._begin is not None:
-            self._begin(scores)
-        result = super().__call__(input_ids, scores, **kwargs)
-        return result if self._end is None else self._end(result)
-
-
-class _WatchedCriterion(StoppingCriteria):  # type: ignore[misc]
-    def __init__(self, criterion: Any, after: Callable[[Any], None]) -> None:
-        self._criterion = criterion
-        self._after = after
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> Any:
-        done = self._criterion(input_ids, scores, **kwargs)
-        self._after(done)
-        return done
-
-    def __getattr__(self, name: str) -> Any:
-        # _sample asks every criterion for eos_token_id; the stand-in must answer as the original would.
-        return getattr(self._criterion, name)
-
-
-class _WatchedCriteria(StoppingCriteriaList):  # type: ignore[misc]
-    def watch(self, observer: ScoreObserver) -> None:
-        self._observer = observer
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> Any:
-        self._observer.on_appended(input_ids)
-        done = super().__call__(input_ids, scores, **kwargs)
-        return self._observer.on_stopping_done(done)
-
-
 def watch_processors(
     processors: LogitsProcessorList, warpers: LogitsProcessorList | None, observer: ScoreObserver
 ) -> tuple[LogitsProcessorList, LogitsProcessorList | None]:
@@ -116,18 +58,22 @@ def watch_processors(
         The lists to hand to ``_sample`` instead.
     """
 
-    def after(stage: int) -> Callable[[torch.Tensor], None]:
-        return lambda scores: observer.on_scores(stage, scores)
+    def elements(originals: Iterable[Any], first: int) -> Iterator[Any]:
+        for stage, each in enumerate(originals, first):
+            yield stand_in(each, partial(observer.on_scores, stage))
 
-    first = _WatchedScores(_WatchedProcessor(each, after(i)) for i, each in enumerate(processors, 1))
+    def first(inner: Any, input_ids: Any, scores: Any, *args: Any, **kwargs: Any) -> Any:
+        observer.on_scores(0, scores)
+        result = inner(input_ids, scores, *args, **kwargs)
+        return observer.on_scores_done(result) if warpers is None else result
+
+    def second(inner: Any, *args: Any, **kwargs: Any) -> Any:
+        return observer.on_scores_done(inner(*args, **kwargs))
+
+    watched = list_like(processors, elements(processors, 1), first)
     if warpers is None:
-        first.watch(after(0), observer.on_scores_done)
-        return first, None
-    first.watch(after(0), None)
-    offset = 1 + len(processors)
-    second = _WatchedScores(_WatchedProcessor(each, after(i)) for i, each in enumerate(warpers, offset))
-    second.watch(None, observer.on_scores_done)
-    return first, second
+        return watched, None
+    return watched, list_like(warpers, elements(warpers, 1 + len(processors)), second)
 
 
 def watch_criteria(criteria: StoppingCriteriaList, observer: ScoreObserver) -> StoppingCriteriaList:
@@ -138,12 +84,12 @@ def watch_criteria(criteria: StoppingCriteriaList, observer: ScoreObserver) -> S
         observer: receives what passes through.
     """
 
-    def after(index: int) -> Callable[[Any], None]:
-        return lambda done: observer.on_criterion(index, done)
+    def call(inner: Any, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        observer.on_appended(input_ids)
+        return observer.on_stopping_done(inner(input_ids, *args, **kwargs))
 
-    watched = _WatchedCriteria(_WatchedCriterion(each, after(i)) for i, each in enumerate(criteria))
-    watched.watch(observer)
-    return watched
+    elements = (stand_in(each, partial(observer.on_criterion, i)) for i, each in enumerate(criteria))
+    return list_like(criteria, elements, call)
 
 
 def describe_processors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from hooks.caught_step import CaughtStep
+from hooks.faults import is_ours
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.view import slot_names
 from hooks.kv_cache.watch import CacheWatch
@@ -61,7 +63,7 @@ class _Guard(AbstractContextManager["_Guard"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and is_ours(error):
             self._capture.note_error(self._stop, error)
             return True
         return False
@@ -101,8 +103,9 @@ class RunCapture:
         self._probes = probes
         self._cache = CacheWatch(statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
+        self._stopped = False
+        self._closing = threading.Lock()
         self._began = time.perf_counter()
-        modules.reset()
 
     @property
     def number(self) -> int:
@@ -130,6 +133,8 @@ class RunCapture:
             began: ``perf_counter`` when the call was made.
         """
         self.close_step()
+        if self._stopped:
+            return
         self.input_ids = input_ids
         caught = self._caught(input_ids, inputs, began)
         self._open = OpenStep(caught, began)
@@ -175,12 +180,14 @@ class RunCapture:
         step = self._open
         if step is None:
             return False
-        if step.calls is not None:
+        if step.forwarded:
             step.caught.extra_forwards += 1
             return False
-        self._modules.begin(early=step.caught.fed * step.caught.rows > EARLY_TOKENS)
+        with self.guard("layers"):
+            self._modules.begin(early=step.caught.fed * step.caught.rows > EARLY_TOKENS)
         for probe in self._probes:
-            probe.begin()
+            with self.guard("layers"):
+                probe.begin()
         step.forward_began = time.perf_counter()
         return True
 
@@ -190,11 +197,17 @@ class RunCapture:
         if step is None:
             return
         step.caught.forward_seconds = time.perf_counter() - step.forward_began
-        step.calls = self._modules.take()
+        step.forwarded = True
         for probe in self._probes:
-            probe.end()
+            with self.guard("layers"):
+                probe.end()
         with self.guard("forward-result"):
             step.caught.forward = forward_result(outputs.logits)
+
+    def _take_calls(self, step: OpenStep) -> None:
+        """The forward pass is over, and so are hooks behind the model's own ``forward``."""
+        if step.calls is None:
+            step.calls = self._modules.take()
 
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` at a stage."""
@@ -203,6 +216,8 @@ class RunCapture:
             return
         with self.guard("processors"):
             if stage == 0:
+                step.caught.vocab_size = scores.shape[-1]
+                self._take_calls(step)
                 step.scores = ScoreStages(self._options.stages, scores)
                 if self._options.save_logits:
                     step.caught.tensors.saved["logits"] = clone(scores)
@@ -274,6 +289,7 @@ class RunCapture:
         if step is None:
             return
         with self.guard("update"):
+            self._take_calls(step)
             step.caught.updated = True
             mask, position = model_kwargs.get("attention_mask"), model_kwargs.get("cache_position")
             step.caught.next_mask = info_of(mask) if mask is not None else None
@@ -321,6 +337,16 @@ class RunCapture:
                 self._open.caught.tensors.done = clone(done)
         return torch.ones_like(done) if self.close_step() else done
 
+    def stop(self, *, complete: bool) -> None:
+        """The run is over; later events are ignored.
+
+        Args:
+            complete: False to drop a step that an exception cut short.
+        """
+        self._stopped = True
+        self.interventions.undo()
+        self.close_step(complete=complete)
+
     def close_step(self, *, complete: bool = True) -> bool:
         """Deliver the step in progress, if there is one. Its small results come to the host here.
 
@@ -333,15 +359,19 @@ class RunCapture:
         Returns:
             Whether the run shall end here.
         """
-        step, self._open = self._open, None
+        with self._closing:  # closing a trace ends a run of another thread
+            step, self._open = self._open, None
         reading = self._cache.take()
-        self._modules.take()
+        if step is not None:
+            self._take_calls(step)
         if step is None or not complete:
             return False
         caught = step.caught
         try:
             self._finish(step, reading)
-        except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
+        except Exception as error:
+            if not is_ours(error):
+                raise
             caught.errors.append(_capture_error("stopping", error))
         caught.seconds = time.perf_counter() - step.began
         self.steps = caught.number
@@ -357,13 +387,23 @@ class RunCapture:
         caught.rng = step.rng_states()
         caught.tensors.scores = None if scores is None else scores.stages
         for probe in self._probes:
-            probe.finish(caught)
+            _finish_probe(probe, caught)
         sums = bring_to_host(caught, queued, reading)
         if reading is not None:
             self._cache.set_baseline(reading, sums)
         chosen = caught.tensors.chosen
         if scores is not None and scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
+
+
+def _finish_probe(probe: Probe, caught: CaughtStep) -> None:
+    """A fault of one probe costs the step nothing else."""
+    try:
+        probe.finish(caught)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        caught.errors.append(_capture_error("layers", error))
 
 
 def _capture_error(stop: StopName, error: Exception) -> CaptureError:

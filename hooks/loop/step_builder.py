@@ -164,7 +164,7 @@ class StepBuilder:
             cache_after=caught.cache_after.record,
             forward=self._forward(caught, calls),
             stages=caught.stages,
-            vocab_size=caught.forward.logits.shape[-1] if caught.forward else 0,
+            vocab_size=caught.forward.logits.shape[-1] if caught.forward else caught.vocab_size,
             ids_before=caught.ids_before,
             ids_after=caught.ids_after,
             update=_update(caught),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from math import isfinite
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
+from hooks.faults import is_ours
+from hooks.modules import tape
 from hooks.modules.call_notes import NOTES, CallNotes, EarlyResult
+from hooks.modules.model_modules import ModelModules
 from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.statistics import describe_nonfinite, reduce_one
-from hooks.modules.tape import Tape, TapeContents
-from hooks.patches import Patches
+from hooks.modules.tape import PlainTape, TapeContents
 from hooks.tensors import clone, first_tensor, tensors_in, to_host_all
-from tracer.schema.run import ModuleInfo
+
+Observer: TypeAlias = Callable[[Any], None]
+"""Called with what a module's caller gets."""
+
+NO_OBSERVERS: Mapping[int, Observer] = MappingProxyType({})
 
 
 class ModuleWatch:
-    """Replaces ``forward`` of every module of a model.
+    """Notes and reduces the module calls of one run.
 
     A tape notes the calls when they return. In a decode step it defers outputs whose statistics it does not
     take itself, and all are reduced together at the end. In a long prefill outputs are large, so each is
@@ -30,36 +36,39 @@ class ModuleWatch:
     to be overwritten in place.
 
     Args:
-        model: the model.
-        patches: records what is replaced.
+        modules: the model's modules.
         statistics: whether to take statistics, or shapes only.
         save: tensor name for each module (by index) whose output is stored.
+        observers: called with the output of each call of a module (by index).
 
     Attributes:
-        modules: all registered modules, the model itself first.
+        modules: the model's modules.
+        tape: has to be among the active tapes in the context of the run (:data:`hooks.modules.tape.parts`).
     """
 
     def __init__(
-        self, model: nn.Module, patches: Patches, *, statistics: bool, save: Mapping[int, str]
+        self,
+        modules: ModelModules,
+        *,
+        statistics: bool,
+        save: Mapping[int, str],
+        observers: Mapping[int, Observer] = NO_OBSERVERS,
     ) -> None:
-        named = list(model.named_modules())
-        self.modules = tuple(
-            ModuleInfo(name=name, class_name=type(module).__name__) for name, module in named
-        )
+        self.modules = modules
         self._save = save
+        self._observers = observers
         self._notes: CallNotes | None = None
-        self._signatures = SignatureTable([module for _, module in named], statistics=statistics)
-        self._tape = Tape(len(named), self._find, self._inspect)
-        self._reducer = CallReducer(self._tape.reduce_early)
-        for index, (_, module) in enumerate(named):
-            forward = module.forward
-            shares = self._signatures.depends_on_specs_alone(index)
-            watched = self._tape.watch(index, forward, index in save, shares)
-            patches.set(module, "forward", functools.update_wrapper(watched, forward))
-
-    def reset(self) -> None:
-        """Forget the modules' last signatures: between two runs dtype and device may have changed."""
-        self._tape.reset()
+        self._signatures = SignatureTable(modules.modules, statistics=statistics)
+        indexes = range(len(modules.modules))
+        self.tape: PlainTape = tape.parts.tape(
+            self._find,
+            self._inspect,
+            bytes(index in save or index in observers for index in indexes),
+            bytes(self._signatures.depends_on_specs_alone(index) for index in indexes),
+        )
+        self._reducer = CallReducer(self._overwritten)
+        for index in modules.overwritten:
+            self.tape.reduce_early(index)
 
     def begin(self, *, early: bool) -> None:
         """Start to note calls.
@@ -67,15 +76,16 @@ class ModuleWatch:
         Args:
             early: reduce outputs when they appear (long prefill).
         """
+        self.modules.follow_hooks()
         if self._signatures.crowded:
-            self._signatures.prune(self._tape.last_signatures())
+            self._signatures.prune(self.tape.last_signatures())
         self._notes = CallNotes()
-        self._tape.begin(None if early else self._notes.deferred)
+        self.tape.begin(None if early else self._notes.deferred)
 
     def take(self) -> CallNotes | None:
         """Stop to note calls, and return the notes; None without :meth:`begin`."""
         notes, self._notes = self._notes, None
-        contents = self._tape.take()
+        contents = self.tape.take()
         return None if notes is None or contents is None else _complete(notes, contents)
 
     def peek(self, notes: CallNotes | None) -> ReducedCalls | None:
@@ -85,7 +95,7 @@ class ModuleWatch:
             notes: what :meth:`take` returned; None for what is being noted now.
         """
         if notes is None:
-            contents = self._tape.peek()
+            contents = self.tape.peek()
             if self._notes is None or contents is None:
                 return None
             notes = _complete(copy(self._notes), contents)
@@ -104,27 +114,37 @@ class ModuleWatch:
         """The signature of a call that differs from its module's last one."""
         try:
             return self._signatures.find(index, argument, output)
-        except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
+        except Exception as error:
+            if not is_ours(error):
+                raise
             self._note_fault(index, error)
             return None
 
     def _inspect(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
-        """Reduce an output whose statistics are wanted and that is not deferred; store it if asked for."""
+        """Reduce an output whose statistics are wanted and that is not deferred; store it."""
         notes = self._notes
         if notes is None:
             return
         try:
+            if index in self._observers:
+                self._observers[index](output)
             if wanted:
                 notes.early[call] = _reduce(tensors_in(argument), first_tensor(output))
             name = self._save.get(index)
             if name is not None and tensors_in(output):
                 _save(notes, name, first_tensor(output))
-        except Exception as error:  # noqa: BLE001 - a fault in recording never breaks the generation
+        except Exception as error:
+            if not is_ours(error):
+                raise
             self._note_fault(index, error)
+
+    def _overwritten(self, index: int) -> None:
+        self.modules.overwritten.add(index)
+        self.tape.reduce_early(index)
 
     def _note_fault(self, index: int, error: Exception) -> None:
         if self._notes is not None:
-            name = self.modules[index].name or "model"
+            name = self.modules.infos[index].name or "model"
             self._notes.errors.append(f"{name}: {type(error).__name__}: {error}")
 
 

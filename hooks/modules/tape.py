@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature
 from hooks.native import compiled
+from hooks.native.compiled import TapeParts
+from hooks.patches import MethodLayer
 from hooks.tensors import first_tensor, tensors_in
 
 TapeContents: TypeAlias = tuple[list[CallSignature], bytes]
@@ -31,52 +33,45 @@ class PlainTape:
     Where statistics are wanted, the first tensor that comes out is deferred to the end of the step, if it may
     be. The compiled form takes the statistics of outputs in the host's memory itself.
 
+    A tape notes the calls of one run: those made in a context in which it is among the tapes (:data:`parts`).
+
     Args:
-        modules: how many there are.
         find: gives the signature of a call (module's index, argument, output) that differs from the last one;
             None leaves the call out.
         inspect: called with a call (its place in the step, the module's index, whether its statistics are
             wanted, argument, output) whose statistics are wanted and whose output is not deferred, and with
-            all calls of modules that are watched with ``inspected``.
+            every call of the modules in ``inspected``.
+        inspected: a flag a module: whether ``inspect`` is called with every call.
+        shares: a flag a module: whether ``find`` gives its calls the same signature as those of other such
+            modules with the same specs; the compiled form then does not ask again.
     """
 
-    def __init__(self, modules: int, find: Find, inspect: Inspect) -> None:
+    def __init__(self, find: Find, inspect: Inspect, inspected: bytes, shares: bytes) -> None:
+        if len(inspected) != len(shares):
+            raise ValueError("flags are bytes, one a module")
+        modules = len(inspected)
         self._find = find
         self._inspect = inspect
+        self._inspected = inspected
         self._last: list[CallSignature | None] = [None] * modules
-        self._inspected = [False] * modules
         self._early = [False] * modules
         self._changes: dict[CallSignature, CallSignature] = {}
         self._order: list[int] = []
         self._calls: list[CallSignature] | None = None
         self._deferred: DeferredCalls | None = None
 
-    def watch(
-        self, index: int, forward: Callable[..., Any], inspected: bool, shares: bool, /
-    ) -> Callable[..., Any]:
-        """The replacement of a module's ``forward`` method.
+    @staticmethod
+    def note(index: int, argument: Any, output: Any, /) -> None:
+        """Note a call on all tapes of this context.
 
         Args:
             index: the module's index.
-            forward: the method.
-            inspected: whether ``inspect`` is called with every call.
-            shares: whether ``find`` gives its calls the same signature as those of other such modules with
-                the same specs; the compiled form then does not ask again.
+            argument: its first positional argument, or all keyword arguments.
+            output: what the caller gets.
         """
-        self._inspected[index] = inspected
-
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            output = forward(*args, **kwargs)
-            if self._calls is not None:
-                self._note(index, args[0] if args else kwargs, output)
-            return output
-
-        return watched
-
-    def reset(self) -> None:
-        """Forget the signatures of all calls."""
-        self._last = [None] * len(self._last)
+        for tape in _plain_tapes.get() or ():
+            if tape._calls is not None and index < len(tape._last):
+                tape._note(index, argument, output)
 
     def reduce_early(self, index: int, /) -> None:
         """Defer no output of a module from now on: something overwrites it before the step is over."""
@@ -153,5 +148,32 @@ def _sizes_and_dtypes(tensors: list[Tensor]) -> tuple[tuple[Any, ...], tuple[Any
     return tuple(tensor.shape for tensor in tensors), tuple(tensor.dtype for tensor in tensors)
 
 
-Tape: type[PlainTape] = compiled.tape_class or PlainTape
-"""The tape in use."""
+class PlainWatched(MethodLayer):
+    """Stands in for a module's ``forward`` method, and notes its calls on the tapes of the context.
+
+    Args:
+        inner: the method below.
+        index: the module's index.
+
+    Attributes:
+        hooked: whether a hook notes the calls, since hooks change what the caller gets.
+    """
+
+    def __init__(self, inner: Callable[..., Any], index: int, /) -> None:
+        super().__init__(inner)
+        self.index = index
+        self.hooked = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method below, and note the call."""
+        output = self.inner(*args, **kwargs)
+        if not self.hooked:
+            PlainTape.note(self.index, args[0] if args else kwargs, output)
+        return output
+
+
+_plain_tapes: ContextVar[tuple[PlainTape, ...] | None] = ContextVar("trace_generate_tapes", default=None)
+
+parts = compiled.tape_parts or TapeParts(PlainTape, PlainWatched, _plain_tapes)
+"""The tape in use, the stand-in for ``forward`` methods that belongs to it, and the context variable that
+holds the tapes of the runs in progress in a context."""

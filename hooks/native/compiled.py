@@ -6,7 +6,7 @@ The sources are in ``native``. They need a torch that describes its tensors to C
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,17 @@ from tracer.compiled_parts import load
 
 _native = load("hooks.native._native")
 
-tape_class: Any = None if _native is None else _native.Tape
-"""The compiled form of :class:`hooks.modules.tape.PlainTape`; None where there is none."""
+
+class TapeParts(NamedTuple):
+    """The compiled forms of what :mod:`hooks.modules.tape` defines."""
+
+    tape: Any
+    watched: Any
+    active: Any
+
+
+tape_parts = None if _native is None else TapeParts(_native.Tape, _native.Watched, _native.tapes)
+"""None without compiled code."""
 
 
 def alike(tensors: list[Tensor]) -> bool:

@@ -21,10 +21,13 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-    if (find_exchange() < 0 || PyType_Ready(&watched_type) < 0 || PyType_Ready(&tape_type) < 0)
+    if (find_exchange() < 0 || tapes_new() < 0 || PyType_Ready(&watched_type) < 0 ||
+        PyType_Ready(&tape_type) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && PyModule_AddObjectRef(module, "Tape", (PyObject *)&tape_type) < 0)
+    if (module != NULL && (PyModule_AddObjectRef(module, "Tape", (PyObject *)&tape_type) < 0 ||
+                           PyModule_AddObjectRef(module, "Watched", (PyObject *)&watched_type) < 0 ||
+                           PyModule_AddObjectRef(module, "tapes", tapes) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
+#include <structmember.h>
 
 #include "moments.h"
 #include "tensors.h"
@@ -53,14 +54,15 @@ typedef struct {
     PyObject *find, *inspect;
     Py_ssize_t modules;
     Signature **last;       /* by module: signature of its last call; NULL: none is known */
-    char *inspected;             /* by module: whether Python inspects every call */
-    char *early;           /* by module: whether its outputs are reduced at once, never deferred */
+    char *inspected;        /* by module: whether Python inspects every call */
+    char *shares;           /* by module: whether the signature of a call does not depend on the module */
+    char *early;            /* by module: whether its outputs are reduced at once, never deferred */
     struct {
         Signature *before, *after;
     } changed[CHANGES];      /* how calls of this step differ from the step before */
     int changes;
     Signature *shared[SHARED]; /* signatures that do not depend on the module */
-    int shares;                /* how many were put there; the oldest makes room */
+    int put;                   /* how many were put there; the oldest makes room */
     PyObject *signatures;    /* every CallSignature of this step; NULL while nothing is noted */
     PyObject *deferred[LISTS];    /* lists of a DeferredCalls; NULL: no output is deferred */
     int64_t step;
@@ -70,12 +72,10 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *attributes; /* what functools.update_wrapper writes */
-    PyObject *forward;
-    Tape *tape;
-    PyObject *number;
+    PyObject *inner;  /* the method below */
+    PyObject *number; /* the module's index */
     Py_ssize_t index;
-    int shares; /* whether the signature of a call does not depend on the module */
+    char hooked; /* whether a hook notes its calls, since hooks change what the caller gets */
 } Watched;
 
 static Signature *signature_share(Signature *signature)
@@ -181,7 +181,7 @@ static void call_read(Call *call, PyObject *argument, PyObject *output)
     int outputs =
         call->inputs < 0 ? -1 : tensors_in(output, call->tensors + call->inputs, &call->values[1]);
     call->count = outputs < 0 ? -1 : call->inputs + outputs;
-    /* Whoever has the container may empty it while Python is inspected. */
+    /* Whoever has the container may empty it while Python is asked. */
     for (int at = 0; at < call->count; at++)
         Py_INCREF(call->tensors[at]);
 }
@@ -241,11 +241,11 @@ static int changed_alike(Tape *tape, Signature **last, const Call *call)
 }
 
 /* Many modules have the same kinds of calls, and where nothing else matters one of them tells for the others. */
-static int seen_elsewhere(Tape *tape, const Watched *watched, const Call *call)
+static int seen_elsewhere(Tape *tape, Py_ssize_t index, const Call *call)
 {
-    for (int at = 0; watched->shares && at < SHARED && tape->shared[at] != NULL; at++)
+    for (int at = 0; tape->shares[index] && at < SHARED && tape->shared[at] != NULL; at++)
         if (call_matches(tape->shared[at], call)) {
-            signature_set(&tape->last[watched->index], signature_share(tape->shared[at]));
+            signature_set(&tape->last[index], signature_share(tape->shared[at]));
             return 1;
         }
     return 0;
@@ -261,11 +261,11 @@ static Signature *signature_given(Tape *tape, PyObject *object)
 }
 
 /* Ask Python for the signature of a call; 1, 0 where it gives none, -1 with an exception. */
-static int find(Tape *tape, Watched *watched, const Call *call)
+static int find(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call)
 {
-    Signature **last = &tape->last[watched->index];
+    Signature **last = &tape->last[index];
     PyObject *object =
-        PyObject_CallFunctionObjArgs(tape->find, watched->number, call->argument, call->output, NULL);
+        PyObject_CallFunctionObjArgs(tape->find, number, call->argument, call->output, NULL);
     if (object == NULL || object == Py_None) {
         Py_XDECREF(object);
         return object == NULL ? -1 : 0;
@@ -280,8 +280,8 @@ static int find(Tape *tape, Watched *watched, const Call *call)
         tape->changed[tape->changes].before = signature_share(*last);
         tape->changed[tape->changes++].after = signature_share(found);
     }
-    if (watched->shares)
-        signature_set(&tape->shared[tape->shares++ % SHARED], signature_share(found));
+    if (tape->shares[index])
+        signature_set(&tape->shared[tape->put++ % SHARED], signature_share(found));
     signature_set(last, found);
     return 1;
 }
@@ -336,9 +336,9 @@ static int defer(Tape *tape, Py_ssize_t index, Py_ssize_t place, const Call *cal
 }
 
 /* Note a call of that signature; 0, or -1 with an exception. */
-static int put(Tape *tape, Watched *watched, Signature *signature, const Call *call)
+static int put(Tape *tape, Py_ssize_t index, Signature *signature, const Call *call)
 {
-    CallNote note = {(int32_t)watched->index, 0, {NAN, NAN, NAN, NAN}};
+    CallNote note = {(int32_t)index, 0, {NAN, NAN, NAN, NAN}};
     int some = signature->wants_statistics && call->count > call->inputs;
     int taken = some && take_statistics(call->tensors[call->inputs], note.statistics);
     if (tape->signatures == NULL) /* a long output lets other threads run */
@@ -348,25 +348,25 @@ static int put(Tape *tape, Watched *watched, Signature *signature, const Call *c
     note.signature = signature->place;
     Py_ssize_t place = tape->calls++;
     tape->notes[place] = note;
-    int deferred = some && !taken ? defer(tape, watched->index, place, call) : 0;
+    int deferred = some && !taken ? defer(tape, index, place, call) : 0;
     if (deferred < 0)
         return -1;
     int wanted = signature->wants_statistics && !taken && !deferred;
-    if (!wanted && !tape->inspected[watched->index])
+    if (!wanted && !tape->inspected[index])
         return 0;
-    PyObject *done = PyObject_CallFunction(tape->inspect, "nnOOO", place, watched->index,
+    PyObject *done = PyObject_CallFunction(tape->inspect, "nnOOO", place, index,
                                            wanted ? Py_True : Py_False, call->argument, call->output);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
 /* Note a call that has been read; 0, or -1 with an exception. */
-static int note(Tape *tape, Watched *watched, const Call *call)
+static int note(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call)
 {
-    Signature **last = &tape->last[watched->index];
+    Signature **last = &tape->last[index];
     if (!call_matches(*last, call) && !changed_alike(tape, last, call) &&
-        !seen_elsewhere(tape, watched, call)) {
-        int found = find(tape, watched, call);
+        !seen_elsewhere(tape, index, call)) {
+        int found = find(tape, index, number, call);
         if (found <= 0)
             return found;
         /* Python code has run: it may have ended the step, or reset the signatures. */
@@ -374,7 +374,7 @@ static int note(Tape *tape, Watched *watched, const Call *call)
             return 0;
     }
     Signature *signature = signature_share(*last);
-    int done = put(tape, watched, signature, call);
+    int done = put(tape, index, signature, call);
     signature_release(signature);
     return done;
 }
@@ -383,44 +383,72 @@ static int note(Tape *tape, Watched *watched, const Call *call)
  * What Python sees
  * ---------------------------------------------------------------------------------------------------- */
 
+/* The tapes of the runs in progress in this context: a tuple, or None. */
+PyObject *tapes;
+
+int tapes_new(void)
+{
+    return (tapes = PyContextVar_New("trace_generate_tapes", Py_None)) == NULL ? -1 : 0;
+}
+
+/* Note a call on all tapes of this context; 0, or -1 with an exception. */
+static int note_all(PyObject *all, Py_ssize_t index, PyObject *number, PyObject *argument, PyObject *output)
+{
+    Call call;
+    call_read(&call, argument, output);
+    int done = 0;
+    for (Py_ssize_t at = 0; !done && at < PyTuple_GET_SIZE(all); at++) {
+        Tape *tape = (Tape *)PyTuple_GET_ITEM(all, at);
+        if (Py_IS_TYPE((PyObject *)tape, &tape_type) && tape->signatures != NULL && index < tape->modules)
+            done = note(tape, index, number, &call);
+    }
+    call_release(&call);
+    return done;
+}
+
 static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
 {
-    if (self->forward == NULL) { /* it is being thrown away */
+    if (self->inner == NULL) { /* it is being thrown away */
         PyErr_SetString(PyExc_ReferenceError, "the module is gone");
         return NULL;
     }
-    PyObject *output = PyObject_Call(self->forward, args, kwargs);
-    if (output == NULL || self->tape == NULL || self->tape->signatures == NULL)
+    PyObject *inner = Py_NewRef(self->inner); /* it may be exchanged meanwhile */
+    PyObject *output = PyObject_Call(inner, args, kwargs), *all = NULL;
+    Py_DECREF(inner);
+    if (output == NULL || self->hooked)
         return output;
+    if (PyContextVar_Get(tapes, Py_None, &all) < 0) {
+        Py_DECREF(output);
+        return NULL;
+    }
+    if (!PyTuple_CheckExact(all)) {
+        Py_DECREF(all);
+        return output;
+    }
     PyObject *none = NULL, *argument;
     if (PyTuple_GET_SIZE(args))
         argument = PyTuple_GET_ITEM(args, 0);
     else if ((argument = kwargs) == NULL && (argument = none = PyDict_New()) == NULL) {
         Py_DECREF(output);
+        Py_DECREF(all);
         return NULL;
     }
-    Call call;
-    call_read(&call, argument, output);
-    if (note(self->tape, self, &call) < 0)
+    if (note_all(all, self->index, self->number, argument, output) < 0)
         Py_CLEAR(output);
-    call_release(&call);
     Py_XDECREF(none);
+    Py_DECREF(all);
     return output;
 }
 
 static int watched_traverse(Watched *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->attributes);
-    Py_VISIT(self->forward);
-    Py_VISIT(self->tape);
+    Py_VISIT(self->inner);
     return 0;
 }
 
 static int watched_clear(Watched *self)
 {
-    Py_CLEAR(self->attributes);
-    Py_CLEAR(self->forward);
-    Py_CLEAR(self->tape);
+    Py_CLEAR(self->inner);
     return 0;
 }
 
@@ -432,58 +460,119 @@ static void watched_dealloc(Watched *self)
     PyObject_GC_Del(self);
 }
 
-static PyObject *watched_copy(PyObject *self, PyObject *Py_UNUSED(memo))
+static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    return Py_NewRef(self);
+    Py_ssize_t index;
+    PyObject *inner;
+    if (!PyArg_ParseTuple(args, "On", &inner, &index))
+        return NULL;
+    PyObject *number = PyLong_FromSsize_t(index);
+    Watched *self = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
+    if (self == NULL) {
+        Py_XDECREF(number);
+        return NULL;
+    }
+    self->inner = Py_NewRef(inner);
+    self->number = number;
+    self->index = index;
+    self->hooked = 0;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+/* In all but its own attributes it is the method below: name, documentation, __self__, __func__. */
+static PyObject *watched_getattro(PyObject *self, PyObject *name)
+{
+    static const char *const own[] = {"inner",        "index",      "hooked",        "__class__", "__wrapped__",
+                                      "__deepcopy__", "__reduce__", "__reduce_ex__", "__call__"};
+    PyObject *inner = ((Watched *)self)->inner;
+    for (size_t at = 0; at < sizeof own / sizeof *own; at++)
+        if (PyUnicode_CompareWithASCIIString(name, own[at]) == 0)
+            return PyObject_GenericGetAttr(self, name);
+    return inner == NULL ? PyObject_GenericGetAttr(self, name) : PyObject_GetAttr(inner, name);
+}
+
+/* A copy of a module gets the method of its own that is below this one. */
+static PyObject *watched_deepcopy(Watched *self, PyObject *memo)
+{
+    PyObject *module = PyImport_ImportModule("copy");
+    PyObject *copy = module == NULL ? NULL
+                                    : PyObject_CallMethod(module, "deepcopy", "OO", self->inner, memo);
+    Py_XDECREF(module);
+    return copy;
+}
+
+static PyObject *watched_reduce(Watched *self, PyObject *protocol)
+{
+    return PyObject_CallMethod(self->inner, "__reduce_ex__", "O", protocol);
 }
 
 static PyMethodDef watched_methods[] = {
-    {"__copy__", watched_copy, METH_NOARGS, "As a function, it is its own copy."},
-    {"__deepcopy__", watched_copy, METH_O, "As a function, it is its own copy."},
+    {"__deepcopy__", (PyCFunction)watched_deepcopy, METH_O, "The copy of the method below."},
+    {"__reduce_ex__", (PyCFunction)watched_reduce, METH_O, "The pickled form of the method below."},
     {NULL},
 };
 
-static PyGetSetDef watched_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict},
+static PyMemberDef watched_members[] = {
+    {"inner", T_OBJECT_EX, offsetof(Watched, inner), 0, "The method below."},
+    {"__wrapped__", T_OBJECT_EX, offsetof(Watched, inner), READONLY, "The method below."},
+    {"index", T_PYSSIZET, offsetof(Watched, index), READONLY, "The module's index."},
+    {"hooked", T_BOOL, offsetof(Watched, hooked), 0, "Whether a hook notes its calls."},
     {NULL},
 };
 
 PyTypeObject watched_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "hooks.native._native.Watched",
-    .tp_doc = "Replaces a module's forward method and notes its calls.",
+    .tp_doc = "Stands in for a module's forward method and notes its calls; see hooks/modules/tape.py.",
     .tp_basicsize = sizeof(Watched),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = watched_new,
     .tp_call = (ternaryfunc)watched_call,
     .tp_traverse = (traverseproc)watched_traverse,
     .tp_clear = (inquiry)watched_clear,
     .tp_dealloc = (destructor)watched_dealloc,
+    .tp_getattro = watched_getattro,
     .tp_methods = watched_methods,
-    .tp_getset = watched_getset,
-    .tp_dictoffset = offsetof(Watched, attributes),
+    .tp_members = watched_members,
 };
+
+/* A copy of flags, one a module; NULL with an exception. */
+static char *flags_of(PyObject *flags, Py_ssize_t modules)
+{
+    if (!PyBytes_Check(flags) || PyBytes_GET_SIZE(flags) != modules) {
+        PyErr_SetString(PyExc_ValueError, "flags are bytes, one a module");
+        return NULL;
+    }
+    char *copy = PyMem_Malloc((size_t)modules + 1);
+    if (copy == NULL)
+        PyErr_NoMemory();
+    else
+        memcpy(copy, PyBytes_AS_STRING(flags), (size_t)modules);
+    return copy;
+}
 
 static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"modules", "find", "inspect", NULL};
-    Py_ssize_t modules;
-    PyObject *find, *inspect;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nOO", names, &modules, &find, &inspect))
+    static char *names[] = {"find", "inspect", "inspected", "shares", NULL};
+    PyObject *find, *inspect, *inspected, *shares;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOSS", names, &find, &inspect, &inspected, &shares))
         return NULL;
-    if (modules < 0) {
-        PyErr_SetString(PyExc_ValueError, "modules must not be negative");
-        return NULL;
-    }
     Tape *self = (Tape *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->find = Py_NewRef(find);
     self->inspect = Py_NewRef(inspect);
-    self->modules = modules;
-    self->last = PyMem_Calloc((size_t)modules, sizeof *self->last);
-    self->inspected = PyMem_Calloc((size_t)modules, 1);
-    self->early = PyMem_Calloc((size_t)modules, 1);
-    if (self->last == NULL || self->inspected == NULL || self->early == NULL) {
+    self->modules = PyBytes_GET_SIZE(inspected);
+    self->inspected = flags_of(inspected, self->modules);
+    self->shares = self->inspected == NULL ? NULL : flags_of(shares, self->modules);
+    if (self->shares == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->last = PyMem_Calloc((size_t)self->modules + 1, sizeof *self->last);
+    self->early = PyMem_Calloc((size_t)self->modules + 1, 1);
+    if (self->last == NULL || self->early == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -519,7 +608,7 @@ static void forget_shared(Tape *self)
 {
     for (int at = 0; at < SHARED; at++)
         signature_set(&self->shared[at], NULL);
-    self->shares = 0;
+    self->put = 0;
 }
 
 static int tape_clear(Tape *self)
@@ -541,6 +630,7 @@ static void tape_dealloc(Tape *self)
     tape_clear(self);
     PyMem_Free(self->last);
     PyMem_Free(self->inspected);
+    PyMem_Free(self->shares);
     PyMem_Free(self->early);
     PyMem_Free(self->notes);
     Py_TYPE(self)->tp_free(self);
@@ -555,35 +645,18 @@ static int check_index(Tape *self, Py_ssize_t index)
     return -1;
 }
 
-static PyObject *tape_watch(Tape *self, PyObject *args)
+static PyObject *tape_note(PyObject *Py_UNUSED(type), PyObject *args)
 {
-    Py_ssize_t index;
-    PyObject *forward;
-    int inspected, shares;
-    if (!PyArg_ParseTuple(args, "nOpp", &index, &forward, &inspected, &shares) || check_index(self, index) < 0)
+    PyObject *number, *argument, *output, *all;
+    if (!PyArg_ParseTuple(args, "OOO", &number, &argument, &output))
         return NULL;
-    PyObject *number = PyLong_FromSsize_t(index);
-    Watched *watched = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
-    if (watched == NULL) {
-        Py_XDECREF(number);
+    Py_ssize_t index = PyLong_AsSsize_t(number);
+    if ((index == -1 && PyErr_Occurred()) || PyContextVar_Get(tapes, Py_None, &all) < 0)
         return NULL;
-    }
-    watched->attributes = NULL;
-    watched->forward = Py_NewRef(forward);
-    watched->tape = (Tape *)Py_NewRef(self);
-    watched->number = number;
-    watched->index = index;
-    watched->shares = shares;
-    self->inspected[index] = (char)inspected;
-    PyObject_GC_Track(watched);
-    return (PyObject *)watched;
-}
-
-static PyObject *tape_reset(Tape *self, PyObject *Py_UNUSED(ignored))
-{
-    for (Py_ssize_t module = 0; module < self->modules; module++)
-        signature_set(&self->last[module], NULL);
-    forget_shared(self);
+    int done = index >= 0 && PyTuple_CheckExact(all) ? note_all(all, index, number, argument, output) : 0;
+    Py_DECREF(all);
+    if (done < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -666,8 +739,7 @@ static PyObject *tape_last_signatures(Tape *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef tape_methods[] = {
-    {"watch", (PyCFunction)tape_watch, METH_VARARGS, "The replacement of a module's forward method."},
-    {"reset", (PyCFunction)tape_reset, METH_NOARGS, "Forget the signatures of all calls."},
+    {"note", tape_note, METH_VARARGS | METH_STATIC, "Note a call on all tapes of this context."},
     {"reduce_early", (PyCFunction)tape_reduce_early, METH_O, "Defer no output of a module from now on."},
     {"begin", (PyCFunction)tape_begin, METH_VARARGS, "A step begins."},
     {"peek", (PyCFunction)tape_peek, METH_NOARGS, "The notes of the step so far; it goes on."},

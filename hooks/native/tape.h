@@ -8,4 +8,8 @@
 
 extern PyTypeObject tape_type, watched_type;
 
+/* The context variable that holds the tapes of the runs in progress. */
+extern PyObject *tapes;
+int tapes_new(void);
+
 #endif

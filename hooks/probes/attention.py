@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep
-from hooks.patches import Patches
+from hooks.faults import is_ours
+from hooks.modules.module_watch import Observer
+from hooks.patches import MethodLayer, add_layer, remove_layer
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
 from tracer.errors import UnsupportedError
@@ -34,41 +37,55 @@ class AttentionProbe:
     forms them: they are recomputed in float32 from the queries and keys of the call, and recorded only if
     with its values they give its output, within rounding. Stores ``attention/LAYER``
     ``[batch, heads, positions, context]``: all new positions where these are few, else the last one.
+
+    Args:
+        model: a decoder-only model.
+
+    Raises:
+        UnsupportedError: for an implementation that shows no weights, or a layer without attention.
     """
 
-    def __init__(self, model: PreTrainedModel, patches: Patches) -> None:
-        """Watch the attention module of every layer.
-
-        Args:
-            model: a decoder-only model.
-            patches: records what is replaced.
-
-        Raises:
-            UnsupportedError: for an implementation that shows no weights, or a layer without attention.
-        """
+    def __init__(self, model: PreTrainedModel) -> None:
         require_visible_attention(model)
-        modules = [attention_of(layer) for layer in decoder_layers(model)]
-        self._on = False
-        self._layers = len(modules)
+        self._modules = [attention_of(layer) for layer in decoder_layers(model)]
+        self._watched: list[tuple[nn.Module, MethodLayer]] = []
+        self._layers = len(self._modules)
+        self._faults: list[str] = []
         self._weights: dict[int, torch.Tensor] = {}
         self._misses: dict[int, torch.Tensor] = {}
-        for index, module in enumerate(modules):
+
+    def observers(self) -> Mapping[nn.Module, Observer]:
+        """No module's output has to be seen."""
+        return {}
+
+    def enter(self) -> None:
+        """Watch the attention module of every layer."""
+        for index, module in enumerate(self._modules):
             if module is not None:
-                patches.set(module, "forward", self._watched(index, module.forward))
+                layer = MethodLayer(module.forward, functools.partial(self._call, index))
+                add_layer(module, "forward", layer)
+                self._watched.append((module, layer))
+
+    def leave(self) -> None:
+        """Watch no longer."""
+        while self._watched:
+            module, layer = self._watched.pop()
+            remove_layer(module, "forward", layer)
 
     def begin(self) -> None:
         """The forward pass starts."""
-        self._weights, self._misses = {}, {}
-        self._on = True
+        self._weights, self._misses, self._faults = {}, {}, []
+        _active.set((*_active.get(), self))
 
     def end(self) -> None:
         """The forward pass is over."""
-        self._on = False
+        _active.set(tuple(probe for probe in _active.get() if probe is not self))
 
     def finish(self, step: CaughtStep) -> None:
         """Store the weights that hold, and a capture error for the others."""
-        weights, misses = self._weights, self._misses
-        self._weights, self._misses = {}, {}
+        weights, misses, faults = self._weights, self._misses, self._faults
+        self._weights, self._misses, self._faults = {}, {}, []
+        step.errors += [CaptureError(stop="layers", message=f"attention: {fault}") for fault in faults]
         wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
         for index in range(self._layers):
             if index in weights and index not in wrong:
@@ -102,15 +119,26 @@ class AttentionProbe:
         self._weights[index] = weights
         self._misses[index] = call.miss(weights, output[..., -count:, :])
 
-    def _watched(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self._on:
-                return forward(*args, **kwargs)
-            with _AttentionMode(self, index):
-                return forward(*args, **kwargs)
+    def note_fault(self, index: int, error: Exception) -> None:
+        """Record a fault of this probe.
 
-        return watched
+        Args:
+            index: the layer.
+            error: the fault.
+        """
+        self._faults.append(f"layer {index}: {type(error).__name__}: {error}")
+
+    def _call(
+        self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self not in _active.get():
+            return inner(*args, **kwargs)
+        with _AttentionMode(self, index):
+            return inner(*args, **kwargs)
+
+
+_active: ContextVar[tuple[AttentionProbe, ...]] = ContextVar("attention_probes", default=())
+"""Probes whose run has its forward pass in this context."""
 
 
 def recorded_positions(new: int, context: int) -> int:
@@ -155,10 +183,15 @@ class _AttentionMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func is nn.functional.scaled_dot_product_attention:
-            self._probe.note_call(self._index, _SdpaCall(*args, **kwargs), result)
-        elif func in _SOFTMAX and result.dim() == 4:
-            self._probe.note_weights(self._index, result)
+        try:
+            if func is nn.functional.scaled_dot_product_attention:
+                self._probe.note_call(self._index, _SdpaCall(*args, **kwargs), result)
+            elif func in _SOFTMAX and result.dim() == 4:
+                self._probe.note_weights(self._index, result)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            self._probe.note_fault(self._index, error)
         return result
 
 

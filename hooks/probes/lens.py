@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep
-from hooks.patches import Patches
+from hooks.modules.module_watch import Observer
 from hooks.probes.decoder_parts import decoder_layers, final_norm, output_head
-from hooks.tensors import tensors_in
+from hooks.tensors import clone, tensors_in
 from tracer.errors import UnsupportedError
 from tracer.schema.step import CaptureError
 
@@ -33,18 +34,15 @@ class LensProbe:
     float32, and of the token that the step chose ``lens/rank`` ``[layers, batch]`` int32 and
     ``lens/probability`` ``[layers, batch]`` float32: rank and softmax of the raw logits, before any
     processor.
+
+    Args:
+        model: a decoder-only model.
+
+    Raises:
+        UnsupportedError: layers, final norm or output head were not found.
     """
 
-    def __init__(self, model: PreTrainedModel, patches: Patches) -> None:
-        """Watch the output of every decoder layer.
-
-        Args:
-            model: a decoder-only model.
-            patches: records what is replaced.
-
-        Raises:
-            UnsupportedError: layers, final norm or output head were not found.
-        """
+    def __init__(self, model: PreTrainedModel) -> None:
         layers = decoder_layers(model)
         if not layers:
             raise UnsupportedError(f"--lens: {type(model).__name__} has no list of layers.")
@@ -53,19 +51,25 @@ class LensProbe:
         except UnsupportedError as error:
             raise UnsupportedError(f"--lens: {error}") from None
         self._after = _after_head(model)
-        self._on = False
+        self._layers = layers
         self._hidden: list[torch.Tensor | None] = [None] * len(layers)
-        for index, layer in enumerate(layers):
-            patches.set(layer, "forward", self._watched(index, layer.forward))
+
+    def observers(self) -> Mapping[nn.Module, Observer]:
+        """The decoder layers, whose hidden states are cloned."""
+        return {layer: functools.partial(self._observe, index) for index, layer in enumerate(self._layers)}
+
+    def enter(self) -> None:
+        """The run begins."""
+
+    def leave(self) -> None:
+        """The run is over."""
 
     def begin(self) -> None:
         """The forward pass starts."""
         self._hidden = [None] * len(self._hidden)
-        self._on = True
 
     def end(self) -> None:
         """The forward pass is over."""
-        self._on = False
 
     def finish(self, step: CaughtStep) -> None:
         """Project the hidden states, and rank the chosen tokens among their predictions."""
@@ -87,17 +91,10 @@ class LensProbe:
             if scores is not None:
                 self._compare(hidden[-1], scores[0], step)
 
-    def _watched(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            output = forward(*args, **kwargs)
-            if self._on:
-                found = tensors_in(output)
-                if found and found[0].dim() == 3:
-                    self._hidden[index] = found[0][:, -1, :].detach().clone()
-            return output
-
-        return watched
+    def _observe(self, index: int, output: Any) -> None:
+        found = tensors_in(output)
+        if found and found[0].dim() == 3:
+            self._hidden[index] = clone(found[0][:, -1, :])
 
     def _project(self, hidden: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
         """Top tokens, and the rank of the chosen ones.

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from torch import nn
+
 from hooks.caught_step import CaughtStep
+from hooks.modules.module_watch import Observer
 
 
 class Probe(Protocol):
-    """Records more of each step's own forward pass; faults in its methods become capture errors."""
+    """Records more of each step's own forward pass; belongs to one run.
+
+    Faults in its methods become capture errors.
+    """
+
+    def observers(self) -> Mapping[nn.Module, Observer]:
+        """Modules whose outputs it has to see, each with what is called with them."""
+
+    def enter(self) -> None:
+        """The run begins."""
+
+    def leave(self) -> None:
+        """The run is over: whatever the probe has put on the model is taken away."""
 
     def begin(self) -> None:
         """The forward pass starts."""

@@ -6,7 +6,6 @@ import re
 
 from transformers import PreTrainedModel
 
-from hooks.patches import Patches
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.decoder_parts import decoder_layers
 from hooks.probes.lens import LensProbe
@@ -52,21 +51,20 @@ class TensorSelection:
             elif kind not in KINDS:
                 raise UsageError(f"--save {kind}: unknown; choose from {', '.join(KINDS)}.")
 
-    def probes(self, model: PreTrainedModel, patches: Patches) -> tuple[Probe, ...]:
-        """The probes that the selection needs.
+    def probes(self, model: PreTrainedModel) -> tuple[Probe, ...]:
+        """New probes for one run, as the selection needs them.
 
         Args:
             model: the model.
-            patches: records what is replaced.
 
         Raises:
             UnsupportedError: the model does not show what was selected.
         """
         found: list[Probe] = []
         if self.attention:
-            found.append(AttentionProbe(model, patches))
+            found.append(AttentionProbe(model))
         if self.lens:
-            found.append(LensProbe(model, patches))
+            found.append(LensProbe(model))
         return tuple(found)
 
 

@@ -28,7 +28,7 @@ import psutil
 import torch
 from torch import nn
 
-from hooks.modules.tape import PlainTape, Tape
+from hooks.modules.tape import PlainTape, parts
 from tests.benchmarks.models import Subject, cuda_subject, demo_subject
 from tests.benchmarks.neighbours import StepCost, step_cost
 from tests.benchmarks.parts import Parts, measure_parts
@@ -270,7 +270,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 def _machine(subject: Subject, device: str) -> str:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
-    tape = "plain" if Tape is PlainTape else "compiled"
+    tape = "plain" if parts.tape is PlainTape else "compiled"
     threads = torch.get_num_threads()
     return f"{subject.name}; {name}, {threads} threads, torch {torch.__version__}, {tape} tape"
 

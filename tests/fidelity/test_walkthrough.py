@@ -9,10 +9,8 @@ import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM, Qwen2TokenizerFast
 
 from hooks.kv_cache.view import cache_signature, view_cache
-from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.records import CallDescriber
-from hooks.patches import Patches
-from tests.support.models import reduced_calls
+from tests.support.models import reduced_calls, watching
 from tests.support.qwen_tokenizer import qwen_tokenizer
 from tracer import Recording, open_trace, trace
 from tracer.loading.prompts import PreparedInputs, PromptSpec, prepare_inputs
@@ -194,10 +192,10 @@ def test_full_size_shapes() -> None:
         num_key_value_heads=4,
         torch_dtype="bfloat16",
     )
-    with torch.device("meta"), Patches() as patches:
+    with torch.device("meta"):
         model = Qwen2ForCausalLM(config).to(torch.bfloat16).eval()
-        watch = ModuleWatch(model, patches, statistics=True, save={})
-        describer = CallDescriber(len(watch.modules))
+    with torch.device("meta"), watching(model) as watch:
+        describer = CallDescriber(len(watch.modules.infos))
         cache = DynamicCache()
         for length, positions in ((29, torch.arange(29)), (1, torch.tensor([29]))):
             watch.begin(early=True)
@@ -207,7 +205,7 @@ def test_full_size_shapes() -> None:
             notes = watch.take()
             assert notes is not None
             calls = describer.describe(reduced_calls(watch, notes))
-            names = [watch.modules[index].name for index in calls.layout.modules]
+            names = [watch.modules.infos[index].name for index in calls.layout.modules]
             shapes = {
                 name: calls.shapes[int(number)]
                 for name, number in zip(names, calls.columns.shapes, strict=True)

@@ -6,8 +6,10 @@ import os
 
 import pytest
 
-from hooks.modules.tape import PlainTape
+from hooks.modules import tape
+from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes
 from hooks.native import compiled
+from hooks.native.compiled import TapeParts
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -16,7 +18,7 @@ def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     way = str(request.param)
     if way == "plain":
         monkeypatch.setattr(compiled, "_native", None)
-        monkeypatch.setattr("hooks.modules.module_watch.Tape", PlainTape)
+        monkeypatch.setattr(tape, "parts", TapeParts(PlainTape, PlainWatched, _plain_tapes))
     elif compiled._native is None:
         assert "CI" not in os.environ, "the compiled part is not there"
         pytest.skip("built without a C compiler")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -25,7 +27,9 @@ from transformers import (
 from hooks.caught_step import CaughtStep
 from hooks.loop.generation_watch import GenerationWatch
 from hooks.loop.step_builder import StepBuilder
+from hooks.modules import tape
 from hooks.modules.call_notes import CallNotes
+from hooks.modules.model_modules import ModelModules
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.reduction import ReducedCalls
 from hooks.saved_tensors import saved_tensors
@@ -138,7 +142,7 @@ class CollectedRun:
         """The header of the last run."""
         return self.headers[-1]
 
-    def begin(self, header: RunHeader, decoder: int) -> None:
+    def begin(self, header: RunHeader, decoder: int) -> CollectedRun:
         self.headers.append(header)
         self._builder = StepBuilder(
             len(self.headers),
@@ -148,6 +152,7 @@ class CollectedRun:
             decoder=decoder,
             candidates=header.capture.candidates,
         )
+        return self
 
     def put(self, caught: CaughtStep) -> bool:
         self.steps.append(self._builder.build(caught)[0])
@@ -182,8 +187,24 @@ def reduced_calls(watch: ModuleWatch, notes: CallNotes) -> ReducedCalls:
 
 
 @contextmanager
+def watching(
+    model: nn.Module, *, statistics: bool = True, save: Mapping[int, str] = MappingProxyType({})
+) -> Iterator[ModuleWatch]:
+    """Watch the modules of a model as in a run."""
+    modules = ModelModules(model)
+    watch = ModuleWatch(modules, statistics=statistics, save=save)
+    modules.enter()
+    before = tape.parts.active.set((watch.tape,))
+    try:
+        yield watch
+    finally:
+        tape.parts.active.reset(before)
+        modules.leave()
+
+
+@contextmanager
 def collected(model: PreTrainedModel, **capture: Any) -> Iterator[CollectedRun]:
     """Watch a model and collect the records."""
     run = CollectedRun()
-    with GenerationWatch(model, run, CaptureSettings(**capture)):
+    with GenerationWatch(model, CaptureSettings(**capture)).into(run):
         yield run

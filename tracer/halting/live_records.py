@@ -55,6 +55,10 @@ class LiveRecords:
         self._finished = self._finished_before_last = np.zeros(len(header.prompt), dtype=np.bool_)
         self.learn(token for row in header.prompt for token in row.token_ids)
 
+    def count_run(self) -> None:
+        """A run begins of which no records are made here."""
+        self.runs += 1
+
     def over(self, caught: CaughtStep) -> None:
         """A step is over."""
         before, self.last = self.last, caught.copy()

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from hooks.caught_step import CaughtStep
-from hooks.loop.generation_watch import GenerationWatch, RunSink
+from hooks.loop.generation_watch import GenerationWatch
 from hooks.loop.interventions import TokenChange
+from hooks.loop.traced_run import OpenRunSink, RunSink
 from reports.view import StopCard
 from reports.view.stops.step import stop_card
 from tracer.errors import UsageError
@@ -69,6 +70,7 @@ class LiveRun:
         self.path = path
         self._records = LiveRecords(tokenizer)
         self._watch: GenerationWatch | None = None
+        self._run: OpenRunSink | None = None
         self._shown: tuple[int, frozenset[StopName]] = (0, frozenset())
 
     def follow(self, watch: GenerationWatch) -> None:
@@ -210,17 +212,23 @@ class LiveRun:
             cards += self._new_cards(caught, row, over=False)
         return tuple(cards)
 
-    def begin(self, header: RunHeader, decoder: int) -> None:
-        """A run starts."""
-        self._sink.begin(header, decoder)
+    def begin(self, header: RunHeader, decoder: int) -> OpenRunSink:
+        """A run starts; one beside another that is in progress is recorded, and not halted."""
+        run = self._sink.begin(header, decoder)
+        if self.header is not None:
+            self._records.count_run()
+            return run
+        self._run = run
         self._records.begin(header, decoder)
         self.header, self._shown = header, (0, frozenset())
         self._stop_handler.begin(self)
+        return self
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over."""
+        assert self._run is not None
         self._records.over(caught)
-        ends = self._sink.put(caught)
+        ends = self._run.put(caught)
         self._stop_handler.between_steps()
         return ends
 
@@ -231,11 +239,13 @@ class LiveRun:
 
     def end(self, end: RunEnd) -> None:
         """The run is over."""
+        run, self._run = self._run, None
+        assert run is not None
         try:
             self._stop_handler.end()
         finally:
             self.header = None
-            self._sink.end(end)
+            run.end(end)
 
     def _caught(self, local: Mapping[str, Any]) -> CaughtStep | None:
         """The step in progress; between two steps the one before."""

@@ -195,8 +195,8 @@ def test_a_nan_at_one_step_only_is_located_with_step_and_row() -> None:
     handle.remove()
     step, violation = violations(run)[0]
     assert (step, violation.row) == (7, 1)
-    # The hook runs after the module's own forward, so the next module is the first that sees it.
-    assert run.header.modules[violation.module or 0].name == "model.layers.0.self_attn"
+    # A hook changes what the caller of the module gets.
+    assert run.header.modules[violation.module or 0].name == "model.layers.0.self_attn.o_proj"
 
 
 def test_statistics_equal_torch() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import pickle
 import subprocess
 import sys
 import weakref
@@ -21,17 +22,34 @@ from torch import Tensor, nn
 from hooks.kv_cache.proof import CacheProof
 from hooks.kv_cache.view import CacheView, new_slot_norms
 from hooks.modules.call_notes import NOTES, DeferredCalls
-from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.signatures import CallSignature, SignatureTable
-from hooks.modules.tape import PlainTape, Tape
+from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes, parts
 from hooks.native import compiled
-from hooks.patches import Patches
-from tests.support.models import reduced_calls
+from tests.support.models import reduced_calls, watching
 from tracer.compiled_parts import PLAIN, load
 
 pytestmark = pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool)
+
+
+Tape: type[PlainTape] = parts.tape
+
+
+def stand_in(tape: PlainTape, index: int, function: Any) -> Any:
+    """A stand-in for a method whose calls are noted on a tape."""
+    plain = isinstance(tape, PlainTape)
+    watched = (PlainWatched if plain else parts.watched)(function, index)
+    active = _plain_tapes if plain else parts.active
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        before = active.set((tape,))
+        try:
+            return watched(*args, **kwargs)
+        finally:
+            active.reset(before)
+
+    return call
 
 
 class Pair(NamedTuple):
@@ -43,11 +61,10 @@ class Notes:
     """Runs the same calls past a tape, and keeps what it says of them."""
 
     def __init__(self, kind: type[PlainTape], *, shares: bool = False) -> None:
-        self.shares = shares
         self.table = SignatureTable([nn.Identity()] * 3, statistics=True)
         self.inspected: list[tuple[int, int]] = []
         self.found = 0
-        self.tape = kind(3, self.find, self.inspect)
+        self.tape = kind(self.find, self.inspect, bytes(3), bytes([shares] * 3))
 
     def find(self, index: int, argument: Any, output: Any) -> CallSignature:
         self.found += 1
@@ -59,7 +76,7 @@ class Notes:
     def step(self, calls: list[tuple[int, Any, Any]]) -> tuple[list[int], list[tuple[Any, bool]]]:
         self.tape.begin()
         for index, argument, output in calls:
-            watched = self.tape.watch(index, lambda *_, out=output, **__: out, False, self.shares)
+            watched = stand_in(self.tape, index, lambda *_, out=output, **__: out)
             returned = watched(**argument) if isinstance(argument, dict) else watched(argument)
             assert returned is output
         taken = self.tape.take()
@@ -129,9 +146,6 @@ def test_modules_of_which_specs_tell_all_are_asked_about_once() -> None:
         signatures = notes.step(calls)[1]
         assert signatures == Notes(PlainTape).step(calls)[1]
     assert notes.found == 3
-    notes.tape.reset()
-    notes.step(calls)
-    assert notes.found == 4
 
 
 def test_very_many_kinds_of_calls_are_told_apart() -> None:
@@ -153,7 +167,7 @@ def test_outputs_to_reduce_later_are_deferred(kind: type[PlainTape]) -> None:
     for keeping in (None, deferred, None):
         notes.tape.begin(keeping)
         for index, output in ((0, counts), (1, (written, counts)), (0, frozen), (2, written), (0, written)):
-            notes.tape.watch(index, lambda _, out=output: out, False, False)(argument)
+            stand_in(notes.tape, index, lambda _, out=output: out)(argument)
         notes.tape.take()
     assert deferred.places == [1, 4]
     assert all(each is argument for each in deferred.arguments)
@@ -163,7 +177,7 @@ def test_outputs_to_reduce_later_are_deferred(kind: type[PlainTape]) -> None:
     assert notes.inspected[4:6] == [(2, 0), (3, 2)]
     assert len(notes.inspected) == 4 + 2 + 4
     # Nothing is deferred after a step.
-    notes.tape.watch(0, lambda _: written, False, False)(argument)
+    stand_in(notes.tape, 0, lambda _: written)(argument)
     assert len(deferred.places) == 2
 
 
@@ -173,7 +187,7 @@ def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
     values = (torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3 + 100).to(dtype)
     notes = Notes(Tape)
     notes.tape.begin()
-    notes.tape.watch(0, lambda value: value, False, False)(values)
+    stand_in(notes.tape, 0, lambda value: value)(values)
     taken = notes.tape.take()
     assert taken is not None
     assert notes.inspected == []
@@ -205,7 +219,7 @@ def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
 def test_other_outputs_are_left_to_python(output: Tensor) -> None:
     notes = Notes(Tape)
     notes.tape.begin()
-    notes.tape.watch(0, lambda value: value, False, False)(output)
+    stand_in(notes.tape, 0, lambda value: value)(output)
     taken = notes.tape.take()
     assert taken is not None
     wants_statistics = taken[0][0].wants_statistics
@@ -222,16 +236,20 @@ def test_a_call_with_very_many_tensors_is_left_to_python() -> None:
     assert (quick.found, plain.found) == (2, 1)
 
 
-def test_it_stands_before_a_method_as_a_function_would() -> None:
+def test_a_stand_in_is_like_the_method_below() -> None:
     linear = nn.Linear(2, 2)
     signature, text = inspect.signature(linear.forward), linear.forward.__doc__
-    with Patches() as patches:
-        ModuleWatch(linear, patches, statistics=True, save={})
+    source = inspect.getsource(linear.forward)
+    with watching(linear):
         forward: Any = linear.forward
         assert type(forward).__name__ == "Watched"
         assert inspect.signature(forward) == signature
-        assert (forward.__name__, forward.__doc__) == ("forward", text)
-        assert copy.deepcopy(forward) is forward is copy.copy(forward)
+        assert inspect.getsource(forward) == source
+        assert (forward.__name__, forward.__doc__, forward.__self__) == ("forward", text, linear)
+        twin = copy.deepcopy(linear)
+        assert twin.forward.__self__ is twin  # type: ignore[attr-defined]
+        again = pickle.loads(pickle.dumps(linear))
+        assert again.forward.__self__ is again
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             forward()
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
@@ -243,15 +261,15 @@ def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    finding = Tape(1, interrupted, lambda *_: None)
+    finding = Tape(interrupted, lambda *_: None, bytes(1), bytes(1))
     finding.begin()
     with pytest.raises(KeyboardInterrupt):
-        finding.watch(0, lambda value: value, False, False)(torch.ones(1))
+        stand_in(finding, 0, lambda value: value)(torch.ones(1))
     signature = CallSignature(((), ()), wants_statistics=True)
-    looking = Tape(1, lambda *_: signature, interrupted)
+    looking = Tape(lambda *_: signature, interrupted, bytes([1]), bytes(1))
     looking.begin()
     with pytest.raises(KeyboardInterrupt):
-        looking.watch(0, lambda value: value, True, False)(torch.ones(1))
+        stand_in(looking, 0, lambda value: value)(torch.ones(1))
     taken = looking.take()
     assert taken is not None
     assert taken[0] == [signature]
@@ -263,24 +281,21 @@ def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:
 
     def ending(*_: Any) -> CallSignature:
         tape.take()
-        tape.reset()
         return CallSignature(((), ()), wants_statistics=True)
 
-    tape = Tape(1, ending, lambda *_: None)
+    tape = Tape(ending, lambda *_: None, bytes(1), bytes(1))
     tape.begin()
     output = torch.ones(2)
-    assert tape.watch(0, lambda value: value, False, False)(output) is output
+    assert stand_in(tape, 0, lambda value: value)(output) is output
     assert tape.take() is None
 
 
-@pytest.mark.parametrize("wrong", [(-1,), ("a",), ()])
+@pytest.mark.parametrize("wrong", [(-1, bytes(1)), (bytes(2), bytes(1)), (bytes(1),), ()])
 def test_nonsense_is_refused(wrong: tuple[Any, ...]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        compiled._native.Tape(*wrong, lambda *_: None, lambda *_: None)
-    tape = Tape(1, lambda *_: "no record", lambda *_: None)  # type: ignore[arg-type]
+        compiled._native.Tape(lambda *_: None, lambda *_: None, *wrong)
+    tape = Tape(lambda *_: "no record", lambda *_: None, bytes(1), bytes(1))  # type: ignore[arg-type]
     for index in (-1, 1):
-        with pytest.raises(IndexError):
-            tape.watch(index, print, False, False)
         with pytest.raises(IndexError):
             tape.reduce_early(index)
     with pytest.raises(AttributeError, match="places"):
@@ -289,13 +304,12 @@ def test_nonsense_is_refused(wrong: tuple[Any, ...]) -> None:
         tape.begin(DeferredCalls(outputs=()))  # type: ignore[arg-type]
     tape.begin()
     with pytest.raises(AttributeError):
-        tape.watch(0, lambda value: value, False, False)(torch.ones(1))
+        stand_in(tape, 0, lambda value: value)(torch.ones(1))
 
 
 def test_nothing_that_it_saw_is_held() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    with Patches() as patches:
-        watch = ModuleWatch(model, patches, statistics=True, save={})
+    with watching(model) as watch:
         outputs: list[weakref.ref[Tensor]] = []
         for _ in range(3):
             watch.begin(early=False)
@@ -307,7 +321,7 @@ def test_nothing_that_it_saw_is_held() -> None:
             assert notes is not None
             reduced_calls(watch, notes)
     gone = weakref.ref(watch), weakref.ref(model[0])
-    del watch, model, notes, patches
+    del watch, model, notes
     gc.collect()
     assert [each() for each in gone] == [None, None]
 
@@ -322,7 +336,7 @@ def test_a_torch_that_does_not_describe_its_tensors_is_watched_in_python() -> No
     code = (
         "import torch; torch.Tensor.__dlpack_c_exchange_api__ = None\n"
         "from hooks.modules import tape\n"
-        "assert tape.Tape is tape.PlainTape\n"
+        "assert tape.parts.tape is tape.PlainTape\n"
         "try:\n    import hooks.native._native\n"
         "except ImportError as error:\n    print(error)"
     )

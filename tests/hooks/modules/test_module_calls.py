@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,20 +13,10 @@ from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.modules.statistics import gather, join, reduce_one
-from hooks.patches import Patches
 from hooks.tensors import to_host
-from tests.support.models import reduced_calls
+from tests.support.models import reduced_calls, watching
 
 pytestmark = pytest.mark.usefixtures("both_ways")
-
-
-@contextmanager
-def watching(
-    model: nn.Module, *, statistics: bool = True, save: tuple[int, ...] = ()
-) -> Iterator[ModuleWatch]:
-    with Patches() as patches:
-        names = {index: f"modules/{index}" for index in save}
-        yield ModuleWatch(model, patches, statistics=statistics, save=names)
 
 
 def step(watch: ModuleWatch, model: nn.Module, *inputs: Any, early: bool = False, **named: Any) -> StepCalls:
@@ -41,12 +29,12 @@ def step(watch: ModuleWatch, model: nn.Module, *inputs: Any, early: bool = False
 
 
 def described(watch: ModuleWatch, notes: CallNotes) -> StepCalls:
-    return CallDescriber(len(watch.modules)).describe(reduced_calls(watch, notes))
+    return CallDescriber(len(watch.modules.infos)).describe(reduced_calls(watch, notes))
 
 
 def row(watch: ModuleWatch, calls: StepCalls, name: str) -> int:
     """Where the call of a module stands."""
-    return [watch.modules[index].name for index in calls.layout.modules].index(name)
+    return [watch.modules.infos[index].name for index in calls.layout.modules].index(name)
 
 
 def shapes(
@@ -161,7 +149,7 @@ def test_an_argument_that_comes_and_goes_changes_the_shape(statistics: bool) -> 
 @pytest.mark.parametrize("early", [True, False])
 def test_an_output_that_is_stored_is_reduced_once(both_ways: str, early: bool) -> None:
     model = nn.Sequential(Doubled(), Doubled())
-    with watching(model, save=(1,)) as watch:
+    with watching(model, save={1: "modules/1"}) as watch:
         watch.begin(early=early)
         model(torch.arange(3.0).reshape(1, 1, 3))
         notes = watch.take()
@@ -182,7 +170,7 @@ def test_a_module_that_returns_no_tensor_has_nothing_to_save(statistics: bool) -
             return None
 
     model = nn.Sequential(Doubled(), Silent())
-    with watching(model, statistics=statistics, save=(1, 2)) as watch:
+    with watching(model, statistics=statistics, save={1: "modules/1", 2: "modules/2"}) as watch:
         for _ in range(2):
             watch.begin(early=False)
             model(torch.ones(1, 1, 3))
@@ -222,7 +210,11 @@ def test_an_output_that_cannot_be_looked_at_costs_no_other_call(statistics: bool
             assert notes is not None
             calls = described(watch, notes)
             assert notes.errors == ["broken: RuntimeError: no values"]
-            assert [watch.modules[index].name for index in calls.layout.modules] == ["before", "after", ""]
+            assert [watch.modules.infos[index].name for index in calls.layout.modules] == [
+                "before",
+                "after",
+                "",
+            ]
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -240,7 +232,7 @@ def test_shapes_that_never_come_again_are_forgotten(statistics: bool) -> None:
 
     model = Now()
     with watching(model, statistics=statistics) as watch:
-        describer = CallDescriber(len(watch.modules))
+        describer = CallDescriber(len(watch.modules.infos))
         for length in (*range(1, 700), 5, 999, 1):
             watch.begin(early=False)
             model(torch.ones(1, 1, length))

@@ -85,7 +85,7 @@ def test_everything_is_written_and_told(tmp_path: Path) -> None:
         assert recorder.begin_run(header()) == run
         for step in steps(3, run=run):
             recorder.put(StepJob(StepWrite(step, some_tokens(step.number), tensors())))
-        recorder.end_run(end(3))
+        recorder.end_run(run, end(3))
     recorder.flush()
     assert witness.events == ["run 1", "step 1", "step 2", "step 3", "end 3", *["run 2"], *witness.events[6:]]
     assert len(witness.events) == 10
@@ -124,7 +124,7 @@ def test_a_failing_listener_costs_nothing_but_its_own_events(tmp_path: Path) -> 
         recorder.begin_run(header())
         for job in jobs(3):
             recorder.put(job)
-        recorder.end_run(end(3))
+        recorder.end_run(1, end(3))
     assert recorder.failure is None
     assert recorder.listener_errors == ("Broken.on_step: RuntimeError: display is gone for good",) * 3
     assert witness.events == broken.events == ["run 1", "step 1", "step 2", "step 3", "end 3"]
@@ -144,7 +144,7 @@ def test_a_step_that_cannot_be_built_is_replaced(tmp_path: Path) -> None:
         for job in jobs(3):
             job.fault = ValueError("no such tensor") if job.write.step.number == 2 else None
             recorder.put(job)
-        recorder.end_run(end(3))
+        recorder.end_run(1, end(3))
     assert recorder.build_errors == ("ValueError: no such tensor",)
     assert recorder.dropped == 0
     with TraceFile(path) as recording:
@@ -167,7 +167,7 @@ def test_without_a_replacement_the_step_is_left_out_and_counted(tmp_path: Path) 
             for job in jobs(3):
                 job.fault = MemoryError() if job.write.step.number == 2 else None
                 recorder.put(job)
-            recorder.end_run(end(3))
+            recorder.end_run(1, end(3))
         assert recorder.dropped == 1
         assert recorder.failure is None
         assert check_file(path).runs[0].missing == (2,)
@@ -184,7 +184,7 @@ def test_a_contradictory_step_does_not_end_the_recording(tmp_path: Path) -> None
         first, second, third = steps(3)
         for step in (first, steps(2, rows=2)[1], third):
             recorder.put(StepJob(StepWrite(step)))
-        recorder.end_run(end(3))
+        recorder.end_run(1, end(3))
     assert "differ in rows" in recorder.build_errors[0]
     assert recorder.dropped == 1
     assert check_file(path).runs[0].missing == (second.number,)
@@ -200,7 +200,7 @@ def test_a_failing_disk_never_reaches_the_generation(tmp_path: Path) -> None:
             recorder.flush()
             path.unlink()
         recorder.put(job)
-    recorder.end_run(end(6))
+    recorder.end_run(1, end(6))
     recorder.close()
     assert isinstance(recorder.failure, IncompleteTraceError)
     assert "was deleted or replaced" in str(recorder.failure)
@@ -220,7 +220,7 @@ def test_a_defect_in_the_writer_does_not_end_the_thread(
     recorder.begin_run(header())
     for job in jobs(3):
         recorder.put(job)
-    recorder.end_run(end(3))
+    recorder.end_run(1, end(3))
     recorder.close()
     assert isinstance(recorder.failure, IncompleteTraceError)
     assert "SystemExit: a defect of two lines" in str(recorder.failure)
@@ -232,7 +232,7 @@ def test_the_queue_is_bounded_by_bytes(tmp_path: Path) -> None:
         recorder.begin_run(header())
         for job in list(jobs(12, wait=lambda: time.sleep(0.02))):
             recorder.put(job)
-        recorder.end_run(end(12))
+        recorder.end_run(1, end(12))
     assert 0 < recorder.queue_peak_bytes <= 3000
     assert recorder.queue_waits > 0
     assert recorder.queue_wait_seconds > 0
@@ -258,7 +258,7 @@ def test_tensors_stop_at_the_size_limit_and_the_run_goes_on(tmp_path: Path) -> N
             recorder.put(StepJob(StepWrite(step, (), {"x": tensor})))
         recorder.flush()
         assert recorder.tensors_stopped_at == 3
-        recorder.end_run(end(5))
+        recorder.end_run(1, end(5))
     with TraceFile(path) as recording:
         assert [len(recording.runs[0].tensor_names(number)) for number in range(1, 6)] == [1, 1, 0, 0, 0]
         assert recording.complete
@@ -309,7 +309,7 @@ recorder = Recorder(TraceWriter(Path(sys.argv[1])))
 recorder.begin_run(header())
 for step in steps(20):
     recorder.put(StepJob(StepWrite(step), wait=lambda: time.sleep(0.05)))
-recorder.end_run(end(20))
+recorder.end_run(1, end(20))
 print("queued", flush=True)
 """
 

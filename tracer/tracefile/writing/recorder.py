@@ -8,6 +8,7 @@ kept for the end of the run.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -55,7 +56,9 @@ class Recorder:
         )
         self._committer = Committer(writer, listeners, on_build_error, max_trace_bytes)
         self._run = writer.begun
+        self._numbering = threading.Lock()
         self._closed = False
+        self._process = os.getpid()
         self._finished = threading.Event()
         self._thread = _background_thread(self._work)
         self._thread.start()
@@ -120,9 +123,10 @@ class Recorder:
         Returns:
             The run's number, which its steps have to carry.
         """
-        self._run += 1
-        self._submit(partial(self._committer.begin, self._run, header, build_tokens), 0, urgent=True)
-        return self._run
+        with self._numbering:
+            self._run += 1
+            self._submit(partial(self._committer.begin, self._run, header, build_tokens), 0, urgent=True)
+            return self._run
 
     def put(self, job: Job) -> None:
         """Pass on a step; waits while the queue is full.
@@ -132,17 +136,18 @@ class Recorder:
         """
         self._submit(partial(self._committer.record, job), job.nbytes)
 
-    def end_run(self, build_end: Callable[[], EndWrite]) -> None:
-        """End the current run.
+    def end_run(self, run: int, build_end: Callable[[], EndWrite]) -> None:
+        """End a run.
 
         Args:
+            run: its number.
             build_end: builds the end record, on the writer's thread and after all steps.
         """
-        self._submit(partial(self._committer.end, self._run, build_end), 0, urgent=True)
+        self._submit(partial(self._committer.end, run, build_end), 0, urgent=True)
 
     def flush(self) -> None:
         """Wait until everything passed on so far is written and the listeners are notified."""
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and self._is_here():
             self._queue.join()
 
     def close(self) -> None:
@@ -150,7 +155,7 @@ class Recorder:
 
         A Ctrl-C meanwhile is raised once everything is written; a second one is raised at once.
         """
-        if self._closed:
+        if self._closed or not self._is_here():
             return
         self._closed = True
         atexit.unregister(self.close)
@@ -163,8 +168,12 @@ class Recorder:
             raise
 
     def _submit(self, action: Callable[[], None], nbytes: int, *, urgent: bool = False) -> None:
-        if not self._closed:
+        if not self._closed and self._is_here():
             self._queue.put(action, nbytes, urgent=urgent)
+
+    def _is_here(self) -> bool:
+        """Whether this process records: a fork copies no threads, and the file is its parent's."""
+        return os.getpid() == self._process
 
     def _work(self) -> None:
         """Process batches until the file is closed; the target of the thread."""

@@ -1,0 +1,249 @@
+"""What stands on a model while traces of it are open, and how a ``generate()`` finds its traces."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from transformers import GenerationMixin, PreTrainedModel
+
+from hooks.loop import open_traces
+from hooks.loop.decoding_modes import UNTRACED_METHODS, untraced
+from hooks.loop.traced_run import TracedRun
+from hooks.modules import tape
+from hooks.modules.compiled_code import is_compiled
+from hooks.modules.model_modules import ModelModules
+from hooks.patches import Handler, MethodLayer, add_layer, remove_layer, without_layers
+
+Arguments = dict[str, Any]
+
+_SAMPLE_PARAMETERS = tuple(inspect.signature(GenerationMixin._sample).parameters)[1:]
+
+
+class Installation:
+    """The layers on one model, shared by all traces of it and counted.
+
+    While a trace is open there are layers on methods of the model itself; while a run is in progress, on its
+    modules too. What a layer does depends on the context: without an open trace there, nothing.
+
+    Args:
+        model: the model whose ``_sample`` runs.
+
+    Attributes:
+        modules: the model's modules.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self.modules = ModelModules(model)
+        self._users = 0
+        self._runs = 0
+        self._lock = threading.RLock()
+        self._layers: list[tuple[str, MethodLayer]] = []
+        self._run_layers: list[tuple[str, MethodLayer]] = []
+
+    def _open(self) -> None:
+        handlers: dict[str, Handler] = {
+            "generate": self._generate,
+            "_sample": self._sample,
+            "__reduce_ex__": self._reduce,
+        }
+        for method, mode in UNTRACED_METHODS.items():
+            if hasattr(self._model, method):
+                handlers[method] = _refuser(self, mode)
+        self._layers = self._add(handlers)
+
+    def _close(self) -> None:
+        self._remove(self._layers)
+
+    def _add(self, handlers: dict[str, Handler]) -> list[tuple[str, MethodLayer]]:
+        layers = []
+        for name, handler in handlers.items():
+            layer = MethodLayer(getattr(self._model, name), handler)
+            add_layer(self._model, name, layer)
+            layers.append((name, layer))
+        return layers
+
+    def _remove(self, layers: list[tuple[str, MethodLayer]]) -> None:
+        while layers:
+            name, layer = layers.pop()
+            remove_layer(self._model, name, layer)
+
+    def traces(self) -> tuple[Any, ...]:
+        """The traces of this model that are open in this context; none inside of a traced run."""
+        if _runs.get():
+            return ()
+        return tuple(trace for trace in open_traces.current() if trace.installation is self)
+
+    def _generate(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        traces = self.traces()
+        result = inner(*args, **kwargs)
+        for trace in traces:
+            trace.generations += 1
+        return result
+
+    def _sample(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        traces = self.traces()
+        if not traces:
+            with _in_run(()):  # a processor that generates on its own inside a traced run
+                return inner(*args, **kwargs)
+        kwargs = {**dict(zip(_SAMPLE_PARAMETERS, args, strict=False)), **kwargs}
+        input_ids = kwargs.pop("input_ids")
+        runs = [run for trace in traces if (run := trace.begin_run(input_ids, kwargs)) is not None]
+        error: BaseException | None = None
+        with self._in_progress(runs):
+            try:
+                return inner(input_ids, **kwargs)
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                for run in reversed(runs):
+                    run.end(error)
+
+    @contextlib.contextmanager
+    def _in_progress(self, runs: Sequence[TracedRun]) -> Iterator[None]:
+        if not runs:
+            with _in_run(()):
+                yield
+            return
+        self._enter_run()
+        try:
+            with contextlib.ExitStack() as probes, _in_run(runs):
+                for run in runs:
+                    probes.enter_context(run.probing())
+                yield
+        finally:
+            self._leave_run()
+
+    def _enter_run(self) -> None:
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1:
+                self.modules.enter()
+                handlers: dict[str, Handler] = {
+                    "forward": _forward,
+                    "prepare_inputs_for_generation": _prepare,
+                    "_update_model_kwargs_for_generation": _update,
+                }
+                if is_compiled(self._model):
+                    del handlers["forward"]  # it runs inside the graph
+                self._run_layers = self._add(handlers)
+            elif self._replaced("prepare_inputs_for_generation"):
+                self._run_layers += self._add({"prepare_inputs_for_generation": _prepare})
+
+    def _leave_run(self) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                self._remove(self._run_layers)
+                self.modules.leave()
+
+    def _replaced(self, name: str) -> bool:
+        """Whether somebody else's method stands where a layer of ours stood."""
+        top = vars(self._model).get(name)
+        return all(layer is not top for _, layer in self._run_layers)
+
+    def _reduce(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        """Copies and pickles are of the model as it is untraced."""
+        reduced = inner(*args, **kwargs)
+        if isinstance(reduced, tuple) and len(reduced) > 2 and isinstance(reduced[2], dict):
+            state = without_layers(vars(self._model), reduced[2])
+            return (*reduced[:2], state, *reduced[3:])
+        return reduced
+
+
+_installations: dict[int, Installation] = {}
+_lock = threading.RLock()
+
+
+def acquire(model: PreTrainedModel) -> Installation:
+    """The layers of a model, put on it if this is the first trace of it.
+
+    Args:
+        model: the model whose ``_sample`` runs.
+    """
+    with _lock:
+        installation = _installations.get(id(model))
+        if installation is None:
+            installation = Installation(model)
+            try:
+                installation._open()
+            except BaseException:
+                installation._close()
+                raise
+            _installations[id(model)] = installation
+        installation._users += 1
+        return installation
+
+
+def release(installation: Installation) -> None:
+    """A trace is closed; the layers go with the last one.
+
+    Args:
+        installation: what :func:`acquire` returned.
+    """
+    with _lock:
+        installation._users -= 1
+        if not installation._users:
+            del _installations[id(installation._model)]
+            installation._close()
+
+
+_runs: ContextVar[tuple[TracedRun, ...]] = ContextVar("runs_in_progress", default=())
+
+
+@contextlib.contextmanager
+def _in_run(runs: Sequence[TracedRun]) -> Iterator[None]:
+    """The runs that forward passes of this context belong to."""
+    tapes = tape.parts.active
+    before = _runs.set(tuple(runs)), tapes.set(tuple(run.tape for run in runs) or None)
+    try:
+        yield
+    finally:
+        _runs.reset(before[0])
+        tapes.reset(before[1])
+
+
+def runs_in_progress() -> tuple[TracedRun, ...]:
+    """The runs in progress in this context, one for each open trace of the model."""
+    return _runs.get()
+
+
+def _refuser(installation: Installation, mode: Any) -> Handler:
+    def refuse(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        if installation.traces():
+            raise untraced(mode)
+        with _in_run(()):
+            return inner(*args, **kwargs)
+
+    return refuse
+
+
+def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    own = [run.capture for run in _runs.get() if run.capture.on_forward_begin()]
+    outputs = inner(*args, **kwargs)
+    for capture in own:
+        capture.on_forward_end(outputs)
+    return outputs
+
+
+def _prepare(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    runs = _runs.get()
+    began = [run.now() for run in runs]
+    inputs = inner(*args, **kwargs)
+    input_ids = args[0] if args else kwargs["input_ids"]
+    for run, when in zip(runs, began, strict=True):
+        run.capture.on_prepared(input_ids, kwargs.get("attention_mask"), inputs, when)
+    return inputs
+
+
+def _update(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    updated = inner(*args, **kwargs)
+    for run in _runs.get():
+        run.capture.on_updated(updated)
+    return updated

@@ -1,0 +1,85 @@
+"""Which traces a ``generate()`` belongs to: those that are open in its own context.
+
+A trace is open in the context (:mod:`contextvars`) that entered its block: in that thread or task, and in
+contexts copied from it (``asyncio`` tasks, ``asyncio.to_thread``). A thread that is started inside the block
+by :class:`threading.Thread` inherits it; Python itself does that only from 3.14 on. A request in another
+thread does not, though it generates with the same model at the same time.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+
+class OpenTrace(Protocol):
+    """A trace whose block has been entered."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether its block has been left."""
+
+
+_open: ContextVar[tuple[Any, ...]] = ContextVar("open_traces", default=())
+_lock = threading.Lock()
+_count = 0
+_original_start = threading.Thread.start
+
+
+def enter(trace: OpenTrace) -> None:
+    """The block of a trace is entered in this context.
+
+    Args:
+        trace: the trace.
+    """
+    global _count, _original_start
+    with _lock:
+        _count += 1
+        if _count == 1 and threading.Thread.start is not _start:
+            _original_start = threading.Thread.start
+            threading.Thread.start = _start  # type: ignore[method-assign, assignment]
+    _open.set((*_open.get(), trace))
+
+
+def leave(trace: OpenTrace) -> None:
+    """The block of a trace is left, in whatever context.
+
+    Args:
+        trace: the trace.
+    """
+    global _count
+    _open.set(tuple(each for each in _open.get() if each is not trace))
+    with _lock:
+        _count -= 1
+        # Where somebody else has replaced it meanwhile, ours stays below and does nothing.
+        if not _count and threading.Thread.start is _start:
+            threading.Thread.start = _original_start  # type: ignore[method-assign]
+
+
+def current() -> tuple[Any, ...]:
+    """The traces that are open in this context, outermost first."""
+    return tuple(trace for trace in _open.get() if not trace.closed)
+
+
+def _start(thread: threading.Thread) -> None:
+    """``Thread.start`` while traces are open: the new thread inherits those of this context."""
+    inherited = current()
+    if inherited:
+        own = vars(thread).get("run")
+        run = thread.run
+
+        def run_inheriting() -> None:
+            _take_back(thread, own)
+            _open.set(inherited)
+            run()
+
+        thread.run = run_inheriting  # type: ignore[method-assign]
+    _original_start(thread)
+
+
+def _take_back(thread: threading.Thread, own: Any) -> None:
+    if own is None:
+        del vars(thread)["run"]
+    else:
+        vars(thread)["run"] = own

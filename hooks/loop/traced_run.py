@@ -1,0 +1,131 @@
+"""One run of one trace: from the call of ``_sample`` to its end record."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from hooks.caught_step import CaughtStep
+from hooks.faults import is_ours
+from hooks.loop.run_capture import RunCapture
+from hooks.probes.probe import Probe
+from tracer.schema.run import RunEnd, RunHeader, RunStatus
+
+
+class OpenRunSink(Protocol):
+    """Receives the steps of one run. Its methods must be quick: they run inside the generation."""
+
+    def put(self, caught: CaughtStep) -> bool:
+        """A step is over; returns whether the run shall end here."""
+
+    def end(self, end: RunEnd) -> None:
+        """The run is over; the writer adds texts and its own figures."""
+
+
+class RunSink(Protocol):
+    """Receives what is caught of runs, several at once where several threads generate."""
+
+    def begin(self, header: RunHeader, decoder: int) -> OpenRunSink:
+        """A run starts; ``decoder`` is the module whose output are the hidden states."""
+
+    def lost(self, fault: Exception) -> None:
+        """A run, or the end of one, could not be recorded; the generation went on."""
+
+
+class TracedRun:
+    """A run in progress, as one trace sees it.
+
+    It ends once: when ``_sample`` returns or raises, or before that when its trace is closed.
+
+    Args:
+        capture: catches its steps.
+        sink: receives them.
+        probes: its probes.
+        input_ids: ``[batch, length]`` of the prompt.
+        tape: the tape of its module calls.
+        on_end: called when it has ended.
+        lost: called with a fault in recording its end.
+    """
+
+    now = staticmethod(time.perf_counter)
+
+    def __init__(
+        self,
+        capture: RunCapture,
+        sink: OpenRunSink,
+        probes: Sequence[Probe],
+        input_ids: torch.Tensor,
+        tape: Any,
+        on_end: Callable[[TracedRun], None],
+        lost: Callable[[Exception], None],
+    ) -> None:
+        self.capture = capture
+        self.tape = tape
+        self._sink = sink
+        self._probes = probes
+        self._input_ids = input_ids
+        self._on_end = on_end
+        self._lost = lost
+        self._began = self.now()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def probing(self) -> Iterator[None]:
+        """A context in which the probes are on the model."""
+        entered = []
+        try:
+            for probe in self._probes:
+                probe.enter()
+                entered.append(probe)
+            yield
+        finally:
+            for probe in entered:
+                probe.leave()
+
+    def end(self, error: BaseException | None) -> None:
+        """The generation is over.
+
+        Args:
+            error: what it raised, None if it returned.
+        """
+        if error is None:
+            self._end(RunStatus.COMPLETE, None)
+        elif isinstance(error, KeyboardInterrupt):
+            self._end(RunStatus.INTERRUPTED, None)
+        else:
+            self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
+
+    def interrupt(self) -> None:
+        """The trace is closed while the generation goes on, which is no longer recorded."""
+        self._end(RunStatus.INTERRUPTED, "the trace was closed while the generation went on")
+
+    def _end(self, status: RunStatus, error: str | None) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        try:
+            self.capture.stop(complete=status is RunStatus.COMPLETE)
+            ids = self.capture.input_ids
+            sequences = (self._input_ids if ids is None else ids).tolist()
+            self._sink.end(
+                RunEnd(
+                    status=status,
+                    error=error,
+                    steps=self.capture.steps,
+                    seconds=self.now() - self._began,
+                    sequences=tuple(tuple(row) for row in sequences),
+                )
+            )
+        except Exception as fault:
+            if not is_ours(fault):
+                raise
+            self._lost(fault)
+        finally:
+            self._on_end(self)

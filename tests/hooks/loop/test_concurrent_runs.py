@@ -1,0 +1,225 @@
+"""Several generations at once: each belongs to the traces that are open in its own context."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, TextIteratorStreamer
+
+from tests.support.checkpoints import tiny_tokenizer
+from tests.support.models import batch, tiny_model
+from tracer import open_trace, trace
+from tracer.tracefile import check_file
+
+SETTINGS: dict[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+
+
+def ids_of(model: PreTrainedModel, length: int, new: int = 8) -> list[int]:
+    found: list[int] = model.generate(**batch(length=length), max_new_tokens=new, **SETTINGS)[0].tolist()
+    return found
+
+
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run ``work(0)``, ``work(1)``, … in threads that start together; their results or exceptions."""
+    results: list[Any] = [None] * count
+    start = threading.Barrier(count)
+
+    def go(place: int) -> None:
+        start.wait()
+        try:
+            results[place] = work(place)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            results[place] = error
+
+    threads = [threading.Thread(target=go, args=(place,)) for place in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def sequences(path: Path) -> list[list[int]]:
+    """The whole sequences of a trace's runs, each proved to be of the steps recorded for it."""
+    assert check_file(path).ok
+    found = []
+    with open_trace(path) as recording:
+        for run in recording.runs:
+            assert run.end is not None
+            whole = list(run.end.sequences[0])
+            chosen = [choice.token for step in run.steps if (choice := step.choice()) is not None]
+            assert whole == [*run.header.prompt[0].token_ids, *chosen]
+            assert not any(step.head.violations or step.head.errors for step in run.steps)
+            found.append(whole)
+    return found
+
+
+def left_behind(model: PreTrainedModel) -> set[str]:
+    """Methods that stand in instance dictionaries."""
+    names = {name for module in model.modules() for name in vars(module)}
+    return names & {"forward", "generate", "_sample", "_beam_search", "__reduce_ex__"}
+
+
+def test_two_threads_in_one_trace_are_two_runs(tmp_path: Path) -> None:
+    model = tiny_model()
+    expected = [ids_of(model, length, 30) for length in (5, 9)]
+    with trace(model, path=tmp_path / "run.trace") as session:
+        assert at_once(2, lambda place: ids_of(model, (5, 9)[place], 30)) == expected
+    assert sorted(sequences(session.path)) == sorted(expected)
+    assert (session.steps, session.faults) == (60, ())
+    assert not left_behind(model)
+
+
+def test_a_trace_for_each_of_four_requests(tmp_path: Path) -> None:
+    model = tiny_model()
+    expected = [ids_of(model, 4 + place) for place in range(4)]
+
+    def request(place: int) -> list[int]:
+        with trace(model, path=tmp_path / f"{place}.trace"):
+            return ids_of(model, 4 + place)
+
+    assert at_once(4, request) == expected
+    assert [sequences(tmp_path / f"{place}.trace") for place in range(4)] == [[each] for each in expected]
+    assert not left_behind(model)
+
+
+def test_a_request_outside_of_the_trace_is_not_in_it(tmp_path: Path) -> None:
+    model = tiny_model()
+    expected, begin, done = ids_of(model, 5), threading.Event(), threading.Event()
+
+    def other() -> None:
+        begin.wait()
+        ids_of(model, 9)
+        model.generate(**batch(), max_new_tokens=2, num_beams=2)  # not refused here: nobody traces it
+        done.set()
+
+    threading.Thread(target=other).start()
+    with trace(model, path=tmp_path / "run.trace") as session:
+        begin.set()
+        done.wait()
+        ids_of(model, 5)
+    assert sequences(session.path) == [expected]
+
+
+def test_a_pool_made_in_the_block_inherits_it(tmp_path: Path) -> None:
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace") as session, ThreadPoolExecutor(2) as pool:
+        expected = list(pool.map(lambda length: ids_of(model, length), (5, 6, 7)))
+    assert sorted(sequences(session.path)) == sorted(expected)
+    assert threading.Thread.start.__module__ == "threading"
+
+
+@pytest.mark.parametrize("first_closed", [0, 1])
+def test_overlapping_blocks_leave_nothing_behind(tmp_path: Path, first_closed: int) -> None:
+    model = tiny_model()
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    blocks = [trace(model, path=tmp_path / f"{place}.trace") for place in (0, 1)]
+    for block in blocks:
+        block.__enter__()
+    expected = ids_of(model, 5)
+    blocks[first_closed].__exit__(None, None, None)
+    again = ids_of(model, 6)
+    blocks[1 - first_closed].__exit__(None, None, None)
+    assert sequences(tmp_path / f"{first_closed}.trace") == [expected]
+    assert sequences(tmp_path / f"{1 - first_closed}.trace") == [expected, again]
+    assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
+
+
+def test_a_stream_that_is_read_to_its_end_is_whole(tmp_path: Path) -> None:
+    tokenizer, model = tiny_tokenizer(), tiny_model()
+    for _ in range(5):
+        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+        arguments = {**batch(), **SETTINGS, "max_new_tokens": 6, "streamer": streamer}
+        with trace(model, path=tmp_path / "run.trace", force=True) as session:
+            threading.Thread(target=model.generate, kwargs=arguments).start()
+            for _text in streamer:
+                pass
+        assert len(sequences(session.path)) == 1
+
+
+def test_a_run_that_stands_still_ends_as_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hooks.loop.generation_watch.STALLED_SECONDS", 0.2)
+    model, reached, go_on = tiny_model(), threading.Event(), threading.Event()
+
+    class Waiting(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            if input_ids.shape[1] == 8:
+                reached.set()
+                go_on.wait()
+            return scores
+
+    arguments = {**batch(), **SETTINGS, "max_new_tokens": 6}
+    results: list[Any] = []
+    processors = LogitsProcessorList([Waiting()])
+    thread = threading.Thread(
+        target=lambda: results.append(model.generate(**arguments, logits_processor=processors))
+    )
+
+    def leave_early() -> None:
+        with trace(model, path=tmp_path / "run.trace"):
+            thread.start()
+            reached.wait()
+
+    with pytest.warns(RuntimeWarning, match="went on after the block was left"):
+        leave_early()
+    go_on.set()
+    thread.join()
+    assert torch.equal(results[0], model.generate(**arguments))
+    with open_trace(tmp_path / "run.trace") as recording:
+        (run,) = recording.runs
+        assert run.end is not None
+        assert (run.end.status.value, len(run.steps)) == ("interrupted", 2)
+    assert not left_behind(model)
+
+
+def test_a_generation_inside_a_processor_is_not_part_of_the_run(tmp_path: Path) -> None:
+    model = tiny_model()
+
+    class LooksAhead(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            model.generate(input_ids, max_new_tokens=2, **SETTINGS)
+            model.generate(input_ids, max_new_tokens=2, num_beams=2, **SETTINGS)
+            return scores
+
+    expected = ids_of(model, 5, 4)
+    with trace(model, path=tmp_path / "run.trace") as session:
+        model.generate(
+            **batch(length=5),
+            max_new_tokens=4,
+            logits_processor=LogitsProcessorList([LooksAhead()]),
+            **SETTINGS,
+        )
+    assert sequences(session.path) == [expected]
+
+
+@pytest.mark.slow
+def test_many_threads_with_and_without_traces(tmp_path: Path) -> None:
+    model = tiny_model()
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    expected = {length: ids_of(model, length, 4) for length in range(3, 11)}
+
+    def work(place: int, seed: int) -> int:
+        dice, traced = random.Random(f"{place} {seed}"), 0
+        for number in range(20):
+            length = dice.randint(3, 10)
+            if dice.random() < 0.5:
+                assert ids_of(model, length, 4) == expected[length]
+                continue
+            path = tmp_path / f"{place}-{number}.trace"
+            with trace(model, path=path, capture="shapes", force=True):
+                assert ids_of(model, length, 4) == expected[length]
+            assert sequences(path) == [expected[length]]
+            traced += 1
+        return traced
+
+    for seed in range(25):
+        results = at_once(8, lambda place, seed=seed: work(place, seed))  # type: ignore[misc]
+        assert all(isinstance(result, int) for result in results), results
+        assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
