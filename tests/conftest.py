@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,23 @@ os.environ["COLUMNS"] = "100"
 # A job in the background of a shell ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep bytecode in pytest's cache where it may not be written beside the sources.
+
+    Each of the many processes that tests start would compile torch and transformers again, which takes longer
+    than to import them.
+    """
+    cache = getattr(config, "cache", None)  # not there with -p no:cacheprovider
+    if not sys.dont_write_bytecode or sys.pycache_prefix or cache is None:
+        return
+    torch = importlib.util.find_spec("torch")
+    if torch and torch.origin and not Path(importlib.util.cache_from_source(torch.origin)).exists():
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(cache.mkdir("bytecode"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
