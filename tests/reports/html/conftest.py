@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.support.network import missing
 
@@ -25,10 +26,7 @@ class Opened:
     complaints: list[str] = field(default_factory=list)
 
     def open(self, path: Path, at: str = "") -> Page:
-        """Open a file and wait until its first step is shown."""
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        """Open a file that this test has not opened yet, and wait until its first step is shown."""
         self.page.goto(f"{path.as_uri()}{at}")
         self.page.wait_for_selector("html[data-shown]", state="attached")
         return self.page
@@ -39,23 +37,34 @@ class Opened:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
+def window() -> Iterator[Page]:
+    """A window of Chromium for all tests; a new one is a new process, which takes longer than a test does."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:
         missing("Chromium is not installed.")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=list(_QUIET))
-        yield started
+        yield started.new_context(bypass_csp=False).new_page()
         started.close()
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Opened]:
-    """A fresh page; nothing may leave it and nothing may go wrong in it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=False)
-    view = Opened(context.new_page())
+def opened(window: Page) -> Iterator[Opened]:
+    """A page without anything of the one before; nothing may leave it and nothing may go wrong in it."""
+    window.goto("about:blank")
+    window.set_viewport_size({"width": 1280, "height": 900})
+    window.emulate_media(media="null", color_scheme="light")
+    window.mouse.move(0, 0)
+    view = Opened(window)
+    listeners: dict[Any, Callable[[Any], None]] = {
+        "request": lambda request: view.requests.append(request.url),
+        "console": lambda message: view.complaints.append(message.text),
+        "pageerror": lambda error: view.complaints.append(str(error)),
+    }
+    for event, listener in listeners.items():
+        window.on(event, listener)
     yield view
-    context.close()
+    for event, listener in listeners.items():
+        window.remove_listener(event, listener)
     assert [url for url in view.requests if not url.startswith(("file:", "data:"))] == []
     assert view.complaints == []
