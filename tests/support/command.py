@@ -13,6 +13,10 @@ import pytest
 
 from tracer.cli.main import main
 
+EAGER = ("--attn", "eager")
+"""For processes that are not about the attention. With ``sdpa``, Qwen2 asks torch whether it is being
+compiled; only to answer, torch imports its compiler, which is half of the time of such a process."""
+
 
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a child: one thread, no colours, a fixed width."""

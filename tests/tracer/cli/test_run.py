@@ -9,12 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import environment, trace_generate
+from tests.support.command import EAGER, call_main, environment, trace_generate
 from tracer import open_trace
 
 
@@ -23,11 +25,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
 
 
-def test_walkthrough_is_printed_and_recorded(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run.trace"
-    done = trace_generate(
-        "--model", checkpoint, "--prompt", "w10 w11", "--max-new-tokens", "5", "--seed", "1", "--out", out
-    )
+@dataclass(frozen=True)
+class Printed:
+    """What the command said about a run, and the trace of it."""
+
+    said: CompletedProcess[str]
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def walkthrough(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Printed:
+    out = tmp_path_factory.mktemp("walkthrough") / "run.trace"
+    options = ("--prompt", "w10 w11", "--max-new-tokens", "5", "--seed", "1")
+    return Printed(trace_generate("--model", checkpoint, *options, "--out", out), out)
+
+
+def test_walkthrough_is_printed_and_recorded(walkthrough: Printed) -> None:
+    done, out = walkthrough.said, walkthrough.out
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     for title in (
@@ -55,9 +69,12 @@ def test_walkthrough_is_printed_and_recorded(checkpoint: Path, tmp_path: Path) -
     assert f"{shown.stdout}report {out.with_suffix('.html')}\n" == done.stdout
 
 
-def test_batch_of_prompts_is_padded_at_the_left(checkpoint: Path, tmp_path: Path) -> None:
+def test_batch_of_prompts_is_padded_at_the_left(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run.trace"
-    done = trace_generate(
+    done = call_main(
+        capsys,
         *("--model", checkpoint, "--prompt", "w10 w11 w12", "--prompt", "w13", "--greedy"),
         *("--max-new-tokens", "3", "--out", out, "--steps", "none"),
     )
@@ -67,14 +84,14 @@ def test_batch_of_prompts_is_padded_at_the_left(checkpoint: Path, tmp_path: Path
         assert recording.steps[0].rows == 2
 
 
-def test_json_and_quiet(checkpoint: Path, tmp_path: Path) -> None:
+def test_json_and_quiet(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--seed", "5")
-    done = trace_generate(*arguments, "--out", tmp_path / "a.trace", "--json")
+    done = call_main(capsys, *arguments, "--out", tmp_path / "a.trace", "--json")
     document = json.loads(done.stdout)
     assert document["complete"] is True
     assert document["trace"] == str(tmp_path / "a.trace")
     assert len(document["token_ids"][0]) == 3
-    quiet = trace_generate(*arguments, "--out", tmp_path / "b.trace", "--quiet")
+    quiet = call_main(capsys, *arguments, "--out", tmp_path / "b.trace", "--quiet")
     assert quiet.stdout.splitlines() == document["texts"]
     with open_trace(tmp_path / "a.trace") as a, open_trace(tmp_path / "b.trace") as b:
         assert a.end is not None
@@ -82,11 +99,10 @@ def test_json_and_quiet(checkpoint: Path, tmp_path: Path) -> None:
         assert a.end.sequences == b.end.sequences
 
 
-def test_width_and_colour(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run.trace"
-    trace_generate("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--out", out, "--quiet")
+def test_width_and_colour(walkthrough: Printed) -> None:
     for width in (80, 120):
-        shown = trace_generate("show", out, variables={"COLUMNS": str(width)})
+        shown = trace_generate("show", walkthrough.out, variables={"COLUMNS": str(width)})
+        assert shown.returncode == 0, shown.stderr
         assert max(map(len, shown.stdout.splitlines())) <= width
         assert "\x1b" not in shown.stdout
 
@@ -96,7 +112,7 @@ def test_ctrl_c_keeps_a_partial_trace(checkpoint: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "tracer", "--model", str(checkpoint), "--prompt", "w10"),
-            *("--max-new-tokens", "8000", "--gen", "eos_token_id=null", "--out", str(out)),
+            *("--max-new-tokens", "8000", "--gen", "eos_token_id=null", "--out", str(out), *EAGER),
         ],
         env=environment(),
         stdout=subprocess.PIPE,
@@ -126,13 +142,11 @@ def _steps(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_output_into_a_closed_pipe_ends_quietly(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run.trace"
-    trace_generate("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--out", out, "--quiet")
+def test_output_into_a_closed_pipe_ends_quietly(walkthrough: Printed) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "tracer", "show", str(out), "--steps", "all"],
+        [sys.executable, "-m", "tracer", "show", str(walkthrough.out), "--steps", "all"],
         env=environment(),
         stdout=write,
         stderr=subprocess.PIPE,
