@@ -160,13 +160,15 @@ def test_package_index_out_of_reach(tmp_path: Path) -> None:
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
-def test_wrong_transformers_version(tmp_path: Path) -> None:
+def test_wrong_transformers_version(
+    one_line: OneLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A distribution of that name earlier on the path is what importlib.metadata finds first.
     fake = tmp_path / "transformers-4.45.0.dist-info"
     fake.mkdir()
     write(fake / "METADATA", "Metadata-Version: 2.1\nName: transformers\nVersion: 4.45.0\n")
-    done = trace_generate(*PROMPT, "--model", "x/y", variables={"PYTHONPATH": str(tmp_path)})
-    check(ended(done), 4, ["4.44.2", "4.45.0"])
+    monkeypatch.syspath_prepend(tmp_path)
+    one_line(4, ["4.44.2", "4.45.0"], *PROMPT, "--model", "x/y")
 
 
 def test_traces(one_line: OneLine, tmp_path: Path) -> None:

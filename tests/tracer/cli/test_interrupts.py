@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import environment
+from tests.support.command import EAGER, environment
 from tracer import open_trace
 from tracer.interrupts import Interrupts
 
@@ -47,16 +47,8 @@ def test_before_the_first_step(place: str, checkpoint: Path, tmp_path: Path) -> 
 
 def test_one_that_a_library_swallows_ends_the_run_after_a_step(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.trace"
-    done = interrupted(
-        "tracer.running.generation:prepare_inputs",
-        "swallowed",
-        "--model",
-        checkpoint,
-        "--prompt",
-        "w10",
-        "--out",
-        out,
-    )
+    run = ("--model", checkpoint, "--prompt", "w10", "--out", out, *EAGER)
+    done = interrupted("tracer.running.generation:prepare_inputs", "swallowed", *run)
     assert done.returncode == 130
     assert done.stderr.strip() == "trace-generate: interrupted"
     with open_trace(out) as recording:

@@ -18,7 +18,7 @@ import torch
 
 from tests.hooks.kv_cache.test_proofs import Overwriting, overwrite_value
 from tests.support.checkpoints import tiny_checkpoint, tiny_tokenizer
-from tests.support.command import call_main, environment, trace_generate
+from tests.support.command import EAGER, call_main, environment
 from tests.support.models import GREEDY, batch, tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps
 from tests.tracer.cli.test_run import _steps
@@ -39,7 +39,7 @@ def start(checkpoint: Path, out: Path, tokens: int, **options: Any) -> Popen[str
         [
             *(sys.executable, "-m", "tracer", "--model", str(checkpoint), "--prompt", "w10", "--seed", "1"),
             *("--max-new-tokens", str(tokens), "--gen", "eos_token_id=null", "--steps", "none"),
-            *("--out", str(out)),
+            *("--out", str(out), *EAGER),
         ],
         env=environment(),
         stdout=PIPE,
@@ -70,7 +70,9 @@ def test_a_vanished_folder_ends_the_trace_not_the_run(checkpoint: Path, tmp_path
     assert len(answer_of(stdout).split()) > 590
 
 
-def test_a_full_disk_ends_the_trace_not_the_run(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_trace_not_the_run(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run.trace"
 
     def limit() -> None:
@@ -86,10 +88,10 @@ def test_a_full_disk_ends_the_trace_not_the_run(checkpoint: Path, tmp_path: Path
     assert report.ok
     assert not report.complete
     assert 0 < report.runs[0].steps < 300
-    shown = trace_generate("show", out, "--steps", "none")
+    shown = call_main(capsys, "show", out, "--steps", "none")
     assert shown.returncode == 0
     assert "no end record: the trace is incomplete" in shown.stdout
-    assert trace_generate("verify", out).returncode == 7
+    assert call_main(capsys, "verify", out).returncode == 7
 
 
 def test_the_size_limit_stops_tensors_not_the_run(

@@ -33,7 +33,7 @@ class Late(Breakpoints):
 
 def main(path: Path) -> None:
     vars(tracer.debugger.attached)["Breakpoints"] = Late
-    model = tiny_model()
+    model = tiny_model(_attn_implementation="eager")
     debugger = attach(0, plan=plan_stops("model-call", "2"))
     with trace(model, tiny_tokenizer(), path, halt=debugger):
         model.generate(torch.tensor([[1, 17, 42]]), do_sample=False, max_new_tokens=4, eos_token_id=None)

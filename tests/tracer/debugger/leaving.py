@@ -58,7 +58,7 @@ def main(path: Path, again: bool) -> None:
     # Nothing of the plan is in these steps, so that nobody has to let the run go on.
     halt = attach(0, plan=plan_stops("model-call", "99"), say=say)
     visitors[0].join()
-    model, prompt = tiny_model(), torch.tensor([[1, 17, 42]])
+    model, prompt = tiny_model(_attn_implementation="eager"), torch.tensor([[1, 17, 42]])
     with trace(model, tiny_tokenizer(), path, halt=halt):
         model.generate(prompt, max_new_tokens=4, do_sample=False, eos_token_id=None, streamer=Watched())
     sys.stdout.write(f"after {is_watched()}\n")

@@ -41,7 +41,7 @@ class Gate(BaseStreamer):  # type: ignore[misc]
 
 
 def main(path: Path, gate: Path) -> None:
-    model = tiny_model()
+    model = tiny_model(_attn_implementation="eager")
     prompt = torch.tensor([[1, 17, 42]])
     settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": 4, "eos_token_id": None}
     before = model.generate(prompt, **settings)

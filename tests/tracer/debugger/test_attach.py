@@ -16,7 +16,7 @@ import pytest
 
 from hooks.loop.anchors import find_anchors
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import call_main, environment, trace_generate
+from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
@@ -63,15 +63,36 @@ def common(checkpoint: Path) -> tuple[str | Path, ...]:
     """A sampling run whose random model cannot end early."""
     return (
         *("--model", checkpoint, "--prompt", "w10 w11", "--max-new-tokens", str(TOKENS), "--seed", "3"),
-        *("--sample", "--top-k", "5", "--gen", "eos_token_id=null", "--json"),
+        *("--sample", "--top-k", "5", "--gen", "eos_token_id=null", "--json", *EAGER),
     )
 
 
 @pytest.fixture(scope="module")
-def undebugged(common: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    done = trace_generate(*common, "--out", tmp_path_factory.mktemp("plain") / "run.trace")
+def plain(common: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The answer of the command without a debugger, and what it loaded of one."""
+    program = (
+        "import sys; from tracer.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert sys.gettrace() is None\n"
+        "print([name for name in sys.modules if name.startswith(('debugpy', 'pydevd', 'tracer.debugger'))])"
+    )
+    out = tmp_path_factory.mktemp("plain") / "run.trace"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, common), "--out", str(out)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["token_ids"]
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def undebugged(plain: list[str]) -> Any:
+    return json.loads(plain[0])["token_ids"]
 
 
 @pytest.fixture
@@ -166,6 +187,7 @@ def test_the_debug_console_shows_each_card_once(command: Any, stops: Stops) -> N
     assert f"Step 2, before transformers/generation/utils.py:{line}: next_tokens = torch.multi" in printed
 
 
+@pytest.mark.slow
 def test_the_port_of_the_walkthrough(command: Any, stops: Stops, undebugged: Any) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", 9501)) == 0:
@@ -305,24 +327,8 @@ def test_a_run_is_watched_only_while_a_debugger_is_there(
         assert running.stdout.splitlines() == [*watched, "after True"]
 
 
-def test_without_attach_no_debugger_is_loaded(checkpoint: Path, path: Path) -> None:
-    program = (
-        "import sys; from tracer.cli.main import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as end: assert not end.code\n"
-        "assert sys.gettrace() is None\n"
-        "print([name for name in sys.modules if name.startswith(('debugpy', 'pydevd', 'tracer.debugger'))])"
-    )
-    options = ("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "2", "--quiet", "--out", path)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, options)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+def test_without_attach_no_debugger_is_loaded(plain: list[str]) -> None:
+    assert plain[-1] == "[]"
 
 
 @pytest.mark.slow

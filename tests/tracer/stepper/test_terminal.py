@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import call_main, environment
+from tests.support.command import EAGER, call_main, environment
 from tests.tracer.stepper.terminal import Typed
 from tracer import open_trace
 from tracer.tracefile import check_file
@@ -27,7 +27,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     folder = tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
     mode = ("--max-new-tokens", "4", "--sample", "--top-k", "5", "--temperature", "0.9", "--seed", "1")
-    return ("--model", str(folder), "--prompt", "w10 w11", *mode, "--gen", "eos_token_id=null")
+    return ("--model", str(folder), "--prompt", "w10 w11", *mode, *EAGER, "--gen", "eos_token_id=null")
 
 
 @pytest.fixture
