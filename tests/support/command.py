@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,59 @@ def trace_generate(
         timeout=timeout,
         check=False,
     )
+
+
+HEAVY = ("torch", "transformers", "accelerate", "tokenizers")
+
+_ONE_BY_ONE = """
+import json, sys
+from tracer.cli.main import main
+
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        code = stop.code or 0
+    found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    print(end=f"\\0{json.dumps([code, found])}\\0")
+"""
+
+
+@dataclass(frozen=True)
+class Light:
+    """A command that was run in a process without torch.
+
+    Attributes:
+        code: its exit code.
+        imported: those of :data:`HEAVY` that were there when it ended.
+        printed: what it printed.
+    """
+
+    code: int
+    imported: list[str]
+    printed: str
+
+
+def run_light(commands: Sequence[Sequence[str | Path]], cwd: Path | None = None) -> list[Light]:
+    """Run commands one after the other in one process, and look after each at what it has imported."""
+    listed = [[*map(str, command)] for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", _ONE_BY_ONE, json.dumps(listed), json.dumps(HEAVY)],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split("\0")
+    assert len(printed) == 2 * len(commands) + 1
+    found = []
+    for text, ending in zip(printed[::2], printed[1::2], strict=False):
+        code, imported = json.loads(ending)
+        found.append(Light(code, imported, text))
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import Ended, call_main, environment
+from tests.support.command import Ended, call_main, run_light
 from tests.tracer.cli.test_bad_input import check
 from tests.tracer.tracefile.samples import write_trace
 from tracer.cli.options import token_of_option
@@ -260,30 +258,12 @@ def test_steps_rows_and_runs_that_are_not_there(call: Call, sampled: str, tmp_pa
     check(call("diff", two, sampled), 2, ["--run-a"])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("why", "{}", "--step", "2", "--no-torch"),
-        ("whatif", "{}", "--temperature", "0.5", "--no-torch"),
-        ("diff", "{}", "{}"),
-    ],
-    ids=lambda arguments: str(arguments[0]),
-)
-def test_the_record_is_enough_without_torch(arguments: tuple[str, ...], saved: str, folder: Path) -> None:
-    code = (
-        "import sys\n"
-        "from tracer.cli.main import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
-        "found = [name for name in ('torch', 'transformers') if name in sys.modules]\n"
-        "sys.exit(f'imported {found}' if found else code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *(text.format(saved) for text in arguments)],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+def test_the_record_is_enough_without_torch(saved: str, folder: Path) -> None:
+    commands = [
+        ("why", saved, "--step", "2", "--no-torch"),
+        ("whatif", saved, "--temperature", "0.5", "--no-torch"),
+        ("diff", saved, saved),
+    ]
+    for command, done in zip(commands, run_light(commands, folder), strict=True):
+        assert (done.code, done.imported) == (0, []), command
+        assert done.printed, command

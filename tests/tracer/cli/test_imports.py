@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.support.command import environment
+from tests.support.command import HEAVY, Light, run_light
 from tests.tracer.tracefile.samples import write_trace
 
-HEAVY = ("torch", "transformers", "accelerate", "tokenizers")
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["run", "--help"],
+    ["compare", "--help"],
+    ["why", "{trace}", "--step", "1", "--no-torch"],
+    ["whatif", "{trace}", "--top-k", "5", "--no-torch"],
+    ["diff", "{trace}", "{trace}"],
+    ["diff", "{trace}", "{trace}", "--html", "{trace}.html", "--force"],
+    ["show", "{trace}"],
+    ["info", "{trace}"],
+    ["verify", "{trace}"],
+    ["export", "{trace}", "--format", "jsonl", "-o", "-"],
+    ["export", "{trace}", "--format", "parquet"],
+]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Light]:
+    path = tmp_path_factory.mktemp("recorded") / "run.trace"
+    write_trace(path)
+    commands = [[text.format(trace=path) for text in arguments] for arguments in COMMANDS]
+    return dict(zip(map(" ".join, COMMANDS), run_light(commands), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -31,35 +52,9 @@ def python(code: str, arguments: list[str], recorded: Path) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["--version"],
-        ["run", "--help"],
-        ["compare", "--help"],
-        ["why", "{trace}", "--step", "1", "--no-torch"],
-        ["whatif", "{trace}", "--top-k", "5", "--no-torch"],
-        ["diff", "{trace}", "{trace}"],
-        ["diff", "{trace}", "{trace}", "--html", "{trace}.html", "--force"],
-        ["show", "{trace}"],
-        ["info", "{trace}"],
-        ["verify", "{trace}"],
-        ["export", "{trace}", "--format", "jsonl", "-o", "-"],
-        ["export", "{trace}", "--format", "parquet"],
-    ],
-    ids=" ".join,
-)
-def test_command_imports_nothing_heavy(arguments: list[str], recorded: Path) -> None:
-    code = (
-        "import sys\n"
-        "from tracer.cli.main import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
-        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "sys.exit(f'imported {found}' if found else code)"
-    )
-    done = python(code, arguments, recorded)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("command", [*map(" ".join, COMMANDS)])
+def test_command_imports_nothing_heavy(command: str, ended: dict[str, Light]) -> None:
+    assert (ended[command].code, ended[command].imported) == (0, [])
 
 
 @pytest.mark.parametrize(

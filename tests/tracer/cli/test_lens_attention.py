@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
-from tests.support.command import Ended, call_main, environment
+from tests.support.command import Ended, call_main, run_light
 from tests.tracer.cli.test_bad_input import check
 from tracer.tracefile import TraceFile
 
@@ -116,21 +114,7 @@ def test_bad_input(call: Call, trace: str, bare: str) -> None:
     check(call("--model", "tiny", *RUN, "--save", "attention"), 2, ["--capture tensors"])
 
 
-@pytest.mark.parametrize("command", ["lens", "attention"])
-def test_reading_needs_no_torch(command: str, trace: str, folder: Path) -> None:
-    code = (
-        "import sys\n"
-        "from tracer.cli.main import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
-        "found = [name for name in ('torch', 'transformers') if name in sys.modules]\n"
-        "sys.exit(f'imported {found}' if found else code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, command, trace, "--step", "1"],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_reading_needs_no_torch(trace: str, folder: Path) -> None:
+    commands = [(command, trace, "--step", "1") for command in ("lens", "attention")]
+    for command, done in zip(commands, run_light(commands, folder), strict=True):
+        assert (done.code, done.imported) == (0, []), command

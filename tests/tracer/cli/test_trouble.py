@@ -230,6 +230,13 @@ def test_one_step_of_4000_is_printed_with_little_memory(long_trace: Path) -> Non
     assert int(done.stderr) < 150_000
 
 
+def test_a_late_step_of_a_long_trace_is_read_at_once(long_trace: Path) -> None:
+    started = time.perf_counter()
+    with open_trace(long_trace) as recording:
+        assert recording.steps[3998].number == 3999
+    assert time.perf_counter() - started < 0.5  # some milliseconds on an idle machine
+
+
 def test_a_late_step_takes_no_more_reads_than_an_early_one(long_trace: Path) -> None:
     with open_trace(long_trace) as recording:
         counts = []
