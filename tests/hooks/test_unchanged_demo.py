@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
+from tests.support.demo import demo_model
 from tests.support.network import demo_checkpoint
 from tracer import open_trace, trace
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.demo
 
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(demo_checkpoint()).eval()
+    return demo_model()
 
 
 def encoded(rows: int) -> dict[str, torch.Tensor]:

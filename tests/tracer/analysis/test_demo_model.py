@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from hooks.scores.replay import TorchReplayer
+from tests.support.demo import demo_model
 from tests.support.network import demo_checkpoint
 from tests.tracer.analysis.runs import MemoryRun, real_run
 from tracer.analysis.diff import diff
@@ -44,7 +45,7 @@ def prompts(*questions: str) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def base() -> MemoryRun:
-    return real_run(model(), prompts(QUESTION), max_new_tokens=12, **GREEDY)
+    return real_run(demo_model(), prompts(QUESTION), max_new_tokens=12, **GREEDY)
 
 
 def test_eager_against_sdpa(base: MemoryRun) -> None:
@@ -71,7 +72,7 @@ def test_a_changed_weight_in_layer_17(base: MemoryRun) -> None:
 
 
 def test_a_padded_batch_against_the_prompt_alone(base: MemoryRun) -> None:
-    both = real_run(model(), prompts(QUESTION, LONGER), max_new_tokens=12, **GREEDY)
+    both = real_run(demo_model(), prompts(QUESTION, LONGER), max_new_tokens=12, **GREEDY)
     report = diff(base, both)
     padding = report.rows[0].padding_b
     assert padding > 0
@@ -81,7 +82,8 @@ def test_a_padded_batch_against_the_prompt_alone(base: MemoryRun) -> None:
 
 @pytest.mark.slow
 def test_cache_off(base: MemoryRun) -> None:
-    report = diff(base, real_run(model(), prompts(QUESTION), max_new_tokens=12, use_cache=False, **GREEDY))
+    other = real_run(demo_model(), prompts(QUESTION), max_new_tokens=12, use_cache=False, **GREEDY)
+    report = diff(base, other)
     assert (report.same, report.reason) == (True, "rounding")
 
 
@@ -93,7 +95,7 @@ def test_bfloat16(base: MemoryRun) -> None:
 
 
 def test_draws_and_other_settings() -> None:
-    demo, inputs, replayer = model(), prompts(QUESTION), TorchReplayer()
+    demo, inputs, replayer = demo_model(), prompts(QUESTION), TorchReplayer()
     run = real_run(demo, inputs, seed=3, max_new_tokens=16, **SAMPLING)
     states = DrawStates(run, replayer)
     assert all(near_misses(run, step.number, replayer, states=states).reproduced for step in run.steps)
