@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.support.command import HEAVY, Light, run_light
+from tests.support.command import HEAVY, Light, environment, run_light
 from tests.tracer.tracefile.samples import write_trace
 
 COMMANDS = [
