@@ -46,7 +46,7 @@ class RecordingSink:
         self._mentioned = mentioned
         self.ends_run = ends_run
         self.between_steps = between_steps
-        self._counts: list[RecordedRun] = []
+        self._counts: list[RunRecording] = []
         self.violated_event = threading.Event()
 
     @property
@@ -59,7 +59,7 @@ class RecordingSink:
         """Whether a check did not hold in any step built so far."""
         return self.violated_event.is_set()
 
-    def begin(self, header: RunHeader, decoder: int) -> RecordedRun:
+    def begin(self, header: RunHeader, decoder: int) -> RunRecording:
         """A run starts."""
         prompt = [token for row in header.prompt for token in row.token_ids]
         number = self.recorder.begin_run(header, lambda: self.texts.new((*prompt, *self._mentioned)))
@@ -71,7 +71,7 @@ class RecordingSink:
             decoder=decoder,
             candidates=header.capture.candidates,
         )
-        run = RecordedRun(self, number, header, builder)
+        run = RunRecording(self, number, header, builder)
         self._counts.append(run)
         return run
 
@@ -80,7 +80,7 @@ class RecordingSink:
         self.faults.append(f"a run was not recorded: {type(fault).__name__}: {fault}")
 
 
-class RecordedRun:
+class RunRecording:
     """Passes the steps of one run to the recorder as jobs.
 
     Args:

@@ -85,17 +85,12 @@ class AttentionProbe:
         """Store the weights that hold, and a capture error for the others."""
         weights, misses, faults = self._weights, self._misses, self._faults
         self._weights, self._misses, self._faults = {}, {}, []
-        step.errors += [CaptureError(stop="layers", message=f"attention: {fault}") for fault in faults]
         wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
-        for index in range(self._layers):
-            if index in weights and index not in wrong:
-                step.tensors.saved[f"attention/{index}"] = weights[index]
+        for index in sorted(weights.keys() - wrong):
+            step.tensors.saved[f"attention/{index}"] = weights[index]
         unseen = [index for index in range(self._layers) if index not in weights]
-        for what, layers in (("was not seen", unseen), ("could not be recomputed", sorted(wrong))):
-            if layers:
-                listed = ", ".join(map(str, layers))
-                message = f"attention: that of layers {listed} {what}"
-                step.errors.append(CaptureError(stop="layers", message=message))
+        faults += _of_layers(unseen, "was not seen") + _of_layers(sorted(wrong), "could not be recomputed")
+        step.errors += [CaptureError(stop="layers", message=f"attention: {fault}") for fault in faults]
 
     def note_weights(self, index: int, weights: torch.Tensor) -> None:
         """Clone weights that a module formed.
@@ -139,6 +134,10 @@ class AttentionProbe:
 
 _active: ContextVar[tuple[AttentionProbe, ...]] = ContextVar("attention_probes", default=())
 """Probes whose run has its forward pass in this context."""
+
+
+def _of_layers(layers: list[int], what: str) -> list[str]:
+    return [f"that of layers {', '.join(map(str, layers))} {what}"] if layers else []
 
 
 def recorded_positions(new: int, context: int) -> int:
