@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from hooks.modules import tape
@@ -39,7 +38,6 @@ class ModelModules:
         self.modules = [module for _, module in named]
         self.overwritten: set[int] = set()
         self._watched: dict[int, PlainWatched] = {}
-        self._hooks = [_hooks_of(module) for module in self.modules]
         self._hooked: dict[int, _CallHook] = {}
         self._runs = 0
         self._lock = threading.RLock()
@@ -50,7 +48,6 @@ class ModelModules:
             self._runs += 1
             if self._runs == 1:
                 self._install()
-            self.follow_hooks()
 
     def leave(self) -> None:
         """A run is over."""
@@ -63,25 +60,21 @@ class ModelModules:
         """Indexes of the modules that run inside compiled graphs."""
         return tuple(_compiled(self.modules))
 
-    def follow_hooks(self) -> None:
-        """Note behind the hooks that modules have now; a step begins."""
-        if not any(map(len, self._hooks)) and not torch_module._global_forward_hooks:
-            return
-        everywhere = bool(torch_module._global_forward_hooks)
+    def _on_hook(self, index: int) -> None:
+        """A module that has forward hooks is called: ours runs behind all of them."""
         with self._lock:
-            for index, hooks in enumerate(self._hooks):
-                if index in self._watched and (everywhere or hooks):
-                    hook = self._hooked.get(index)
-                    if hook is None:
-                        hook = self._hooked[index] = _CallHook(index, self.modules[index])
-                        self._watched[index].hooked = True
-                    hook.move_to_end()
+            hook = self._hooked.get(index)
+            if hook is None:
+                hook = self._hooked[index] = _CallHook(index, self.modules[index])
+            hook.move_to_end()
 
     def _install(self) -> None:
         unseen = set(_compiled(self.modules))
         for index, module in enumerate(self.modules):
             if index not in unseen:
-                watched = self._watched[index] = tape.parts.watched(module.forward, index)
+                watched = self._watched[index] = tape.parts.watched(
+                    module.forward, index, module._forward_hooks, self._on_hook
+                )
                 add_layer(module, "forward", watched)
 
     def _uninstall(self) -> None:
@@ -91,11 +84,6 @@ class ModelModules:
         for index, watched in self._watched.items():
             remove_layer(self.modules[index], "forward", watched)
         self._watched.clear()
-
-
-def _hooks_of(module: nn.Module) -> dict[int, Any]:
-    hooks: dict[int, Any] = module._forward_hooks
-    return hooks
 
 
 def _compiled(modules: list[nn.Module]) -> Iterator[int]:

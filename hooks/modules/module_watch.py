@@ -76,7 +76,6 @@ class ModuleWatch:
         Args:
             early: reduce outputs when they appear (long prefill).
         """
-        self.modules.follow_hooks()
         if self._signatures.crowded:
             self._signatures.prune(self.tape.last_signatures())
         self._notes = CallNotes()

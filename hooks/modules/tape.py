@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
+from torch.nn.modules import module as torch_module
 
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature
@@ -21,6 +22,7 @@ TapeContents: TypeAlias = tuple[list[CallSignature], bytes]
 (:data:`~hooks.modules.call_notes.NOTES`)."""
 
 Find: TypeAlias = Callable[[int, Any, Any], CallSignature | None]
+OnHook: TypeAlias = Callable[[int], None]
 Inspect: TypeAlias = Callable[[int, int, bool, Any, Any], None]
 
 
@@ -154,20 +156,24 @@ class PlainWatched(MethodLayer):
     Args:
         inner: the method below.
         index: the module's index.
-
-    Attributes:
-        hooked: whether a hook notes the calls, since hooks change what the caller gets.
+        hooks: the module's forward hooks, which change what the caller gets.
+        on_hook: called with the index when there are hooks; the call is then noted by one behind them.
     """
 
-    def __init__(self, inner: Callable[..., Any], index: int, /) -> None:
+    def __init__(
+        self, inner: Callable[..., Any], index: int, hooks: dict[int, Any], on_hook: OnHook, /
+    ) -> None:
         super().__init__(inner)
         self.index = index
-        self.hooked = False
+        self._hooks = hooks
+        self._on_hook = on_hook
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below, and note the call."""
         output = self.inner(*args, **kwargs)
-        if not self.hooked:
+        if self._hooks or torch_module._global_forward_hooks:
+            self._on_hook(self.index)
+        else:
             PlainTape.note(self.index, args[0] if args else kwargs, output)
         return output
 

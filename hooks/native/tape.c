@@ -75,8 +75,12 @@ typedef struct {
     PyObject *inner;  /* the method below */
     PyObject *number; /* the module's index */
     Py_ssize_t index;
-    char hooked; /* whether a hook notes its calls, since hooks change what the caller gets */
+    PyObject *hooks;   /* the module's forward hooks, a dict */
+    PyObject *on_hook; /* called with the index when there are hooks: one behind them notes the call then */
 } Watched;
+
+/* Hooks of all modules, a dict. */
+static PyObject *global_hooks;
 
 static Signature *signature_share(Signature *signature)
 {
@@ -388,6 +392,11 @@ PyObject *tapes;
 
 int tapes_new(void)
 {
+    PyObject *torch = PyImport_ImportModule("torch.nn.modules.module");
+    global_hooks = torch == NULL ? NULL : PyObject_GetAttrString(torch, "_global_forward_hooks");
+    Py_XDECREF(torch);
+    if (global_hooks == NULL || !PyDict_Check(global_hooks))
+        return -1;
     return (tapes = PyContextVar_New("trace_generate_tapes", Py_None)) == NULL ? -1 : 0;
 }
 
@@ -415,8 +424,16 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
     PyObject *inner = Py_NewRef(self->inner); /* it may be exchanged meanwhile */
     PyObject *output = PyObject_Call(inner, args, kwargs), *all = NULL;
     Py_DECREF(inner);
-    if (output == NULL || self->hooked)
+    if (output == NULL)
         return output;
+    /* The caller looks at the same dicts, so they are in the cache now. */
+    if (PyDict_GET_SIZE(self->hooks) || PyDict_GET_SIZE(global_hooks)) {
+        PyObject *done = PyObject_CallOneArg(self->on_hook, self->number);
+        if (done == NULL)
+            Py_CLEAR(output);
+        Py_XDECREF(done);
+        return output;
+    }
     if (PyContextVar_Get(tapes, Py_None, &all) < 0) {
         Py_DECREF(output);
         return NULL;
@@ -443,6 +460,8 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
 static int watched_traverse(Watched *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->inner);
+    Py_VISIT(self->hooks);
+    Py_VISIT(self->on_hook);
     return 0;
 }
 
@@ -457,14 +476,16 @@ static void watched_dealloc(Watched *self)
     PyObject_GC_UnTrack(self);
     watched_clear(self);
     Py_XDECREF(self->number);
+    Py_XDECREF(self->hooks);
+    Py_XDECREF(self->on_hook);
     PyObject_GC_Del(self);
 }
 
 static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Py_ssize_t index;
-    PyObject *inner;
-    if (!PyArg_ParseTuple(args, "On", &inner, &index))
+    PyObject *inner, *hooks, *on_hook;
+    if (!PyArg_ParseTuple(args, "OnO!O", &inner, &index, &PyDict_Type, &hooks, &on_hook))
         return NULL;
     PyObject *number = PyLong_FromSsize_t(index);
     Watched *self = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
@@ -475,7 +496,8 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->inner = Py_NewRef(inner);
     self->number = number;
     self->index = index;
-    self->hooked = 0;
+    self->hooks = Py_NewRef(hooks);
+    self->on_hook = Py_NewRef(on_hook);
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -483,7 +505,7 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 /* In all but its own attributes it is the method below: name, documentation, __self__, __func__. */
 static PyObject *watched_getattro(PyObject *self, PyObject *name)
 {
-    static const char *const own[] = {"inner",        "index",      "hooked",        "__class__", "__wrapped__",
+    static const char *const own[] = {"inner",        "index",      "__class__",     "__wrapped__",
                                       "__deepcopy__", "__reduce__", "__reduce_ex__", "__call__"};
     PyObject *inner = ((Watched *)self)->inner;
     for (size_t at = 0; at < sizeof own / sizeof *own; at++)
@@ -517,7 +539,6 @@ static PyMemberDef watched_members[] = {
     {"inner", T_OBJECT_EX, offsetof(Watched, inner), 0, "The method below."},
     {"__wrapped__", T_OBJECT_EX, offsetof(Watched, inner), READONLY, "The method below."},
     {"index", T_PYSSIZET, offsetof(Watched, index), READONLY, "The module's index."},
-    {"hooked", T_BOOL, offsetof(Watched, hooked), 0, "Whether a hook notes its calls."},
     {NULL},
 };
 
