@@ -8,6 +8,7 @@ original's class that shares the original's ``__dict__``; a call goes to the ori
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any
@@ -73,9 +74,16 @@ def _of_subclass(original: Any, after: After) -> Any:
     return made
 
 
-def _subclass(kind: Any, called: Callable[..., Any]) -> Any:
+def _subclass(kind: Any, called: Any) -> Any:
+    # The library asks for the signature at every call: found once, it costs less than the original's.
+    called.__signature__ = _signature(kind)
     names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(kind)(kind.__name__, (kind,), {**names, "__call__": called})
+
+
+@functools.lru_cache(maxsize=256)
+def _signature(kind: Any) -> inspect.Signature:
+    return inspect.signature(kind.__call__)
 
 
 class _Proxy:
