@@ -11,7 +11,16 @@ from torch import Tensor
 
 from hooks.modules.call_notes import CallNotes, DeferredCalls, Notes
 from hooks.modules.signatures import CallSignature
-from hooks.modules.statistics import Joined, NonFinite, OnDevice, Statistics, describe_nonfinite, gather, join
+from hooks.modules.statistics import (
+    Joined,
+    NonFinite,
+    OnDevice,
+    Statistics,
+    describe_nonfinite,
+    gather,
+    is_freed,
+    join,
+)
 from hooks.tensors import tensors_in, to_host
 
 Results = npt.NDArray[np.float32]
@@ -114,16 +123,16 @@ class CallReducer:
         return QueuedCalls(notes, deferred, queued)
 
     def _unchanged(self, notes: CallNotes) -> DeferredCalls:
-        """The deferred calls whose outputs are still what they were when the calls returned.
+        """The deferred calls whose outputs are still there and what they were when the calls returned.
 
         The modules of the others are reported: from now on their outputs are reduced at once.
         """
         deferred = notes.deferred
-        versions = [output._version for output in deferred.outputs]
-        if versions == deferred.versions:
+        current = [None if is_freed(output) else output._version for output in deferred.outputs]
+        if current == deferred.versions:
             return deferred
-        unchanged = [at for at, version in enumerate(deferred.versions) if versions[at] == version]
-        for at in set(range(len(versions))).difference(unchanged):
+        unchanged = [at for at, version in enumerate(deferred.versions) if current[at] == version]
+        for at in set(range(len(current))).difference(unchanged):
             self._overwritten(int(notes.calls[deferred.places[at]]["module"]))
         return deferred.select(unchanged)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _PART = 1 << 22
 """Most values that are centred at once."""
@@ -25,6 +26,9 @@ _CHUNK = 16
 
 _TOGETHER = 1 << 25
 """Most values that are joined."""
+
+_MOST_EXPANDED = 1 << 28
+"""Bytes; a tensor that takes more than its memory, by expansion, is not reduced beyond this."""
 
 Statistics = npt.NDArray[np.float32]
 """``[4, n]`` mean, population standard deviation, minimum and maximum of n tensors.
@@ -224,8 +228,24 @@ def gather(reduced: Mapping[int, Reduced]) -> list[OnDevice]:
 
 
 def is_reducible(tensor: torch.Tensor) -> bool:
-    """Whether statistics make sense: floating point with at least one element."""
-    return tensor.is_floating_point() and tensor.numel() > 0 and not tensor.is_meta
+    """Whether statistics make sense and can be taken: floating point, at least one element, plain memory.
+
+    Sparse, nested and packed layouts have none of the latter, nor have wrappers such as DTensor; an expanded
+    tensor may stand for more values than any memory holds.
+    """
+    if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided or tensor.is_nested:
+        return False
+    value: object = tensor
+    if is_traceable_wrapper_subclass(value) or not tensor.numel():
+        return False
+    return tensor.nbytes <= max(_MOST_EXPANDED, tensor.untyped_storage().nbytes())
+
+
+def is_freed(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's memory is gone: somebody has freed or shrunk its storage."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
+    return tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size()
 
 
 @dataclass(frozen=True)

@@ -308,3 +308,73 @@ def test_not_too_much_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hooks.modules.statistics._TOGETHER", 100)
     tensors = [torch.ones(1, 48), torch.ones(1, 48), torch.ones(1, 48), torch.ones(1, 200)]
     assert [each.members for each in join(tensors)] == [[0, 1], [2], [3]]
+
+
+class Strange(nn.Module):
+    """Returns an output of its own kind in every call."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.make = output
+
+    def forward(self, values: Tensor) -> Any:
+        return self.make(values)
+
+
+class Wrapper(torch.Tensor):
+    """A tensor subclass that holds another tensor, as DTensor does."""
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Wrapper:
+        made: Wrapper = torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.held = inner  # type: ignore[attr-defined]
+        return made
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["held"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, Tensor], *_: Any) -> Wrapper:
+        return Wrapper(inner["held"])
+
+    @classmethod
+    def __torch_dispatch__(cls, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        lambda values: values.to_sparse(),
+        lambda values: values.to_mkldnn(),
+        lambda values: values[0, 0, 0].expand(1 << 20, 1 << 20),
+        Wrapper,
+    ],
+    ids=["sparse", "mkldnn", "expanded", "wrapper"],
+)
+def test_an_output_that_cannot_be_reduced_costs_its_own_statistics(output: Any) -> None:
+    model = nn.Sequential(Doubled(), Strange(output), Strange(lambda _: torch.ones(1, 2)))
+    with watching(model) as watch:
+        for _ in range(2):
+            calls = step(watch, model, torch.ones(1, 2, 3))
+            nonfinite = {name: calls.columns.nonfinite[row(watch, calls, name)] for name in ("0", "1", "2")}
+            assert nonfinite == {"0": 0, "1": -1, "2": 0}
+
+
+def test_memory_that_is_gone_is_not_read() -> None:
+    class Freeing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.halved = Strange(lambda values: (values * 2).half())
+
+        def forward(self, values: Tensor) -> Tensor:
+            output: Tensor = self.halved(values)
+            output.untyped_storage().resize_(0)
+            return values
+
+    model = Freeing()
+    with watching(model) as watch:
+        for turn in range(3):
+            calls = step(watch, model, torch.ones(1, 2, 1 << 16))
+            assert calls.columns.nonfinite[row(watch, calls, "halved")] == (0 if turn else -1)
+            assert calls.columns.mean[row(watch, calls, "")] == 1
