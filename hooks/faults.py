@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -20,13 +21,44 @@ def is_ours(error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return False
-    handlers = {code for handler in _handlers() for code in _codes(handler)}
+    remember_handlers()
     traceback = error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_code in handlers:
+        if traceback.tb_frame.f_code in _codes_of_handlers:
             return False
         traceback = traceback.tb_next
     return True
+
+
+def surely(*actions: Callable[[], None]) -> None:
+    """Do what has to be done whatever is raised meanwhile, by a signal handler or by an action.
+
+    Args:
+        actions: each may be done twice, since one that was interrupted is done again from its beginning.
+
+    Raises:
+        BaseException: the first exception, after all actions.
+    """
+    first: BaseException | None = None
+    for action in actions:
+        for _ in range(_TRIES):
+            try:
+                action()
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below
+                first = first or error
+    if first is not None:
+        raise first
+
+
+_TRIES = 3
+
+_codes_of_handlers: set[CodeType] = set()
+
+
+def remember_handlers() -> None:
+    """Remember the signal handlers of now: one may uninstall itself before it raises."""
+    _codes_of_handlers.update(code for handler in _handlers() for code in _codes(handler))
 
 
 def _handlers() -> Iterator[Any]:
@@ -42,7 +74,7 @@ def _handlers() -> Iterator[Any]:
 def _codes(handler: Any) -> Iterator[CodeType]:
     """Code that runs when a handler is called: a function's, a method's, a partial's or an object's."""
     function = getattr(handler, "func", handler)  # functools.partial
-    for candidate in (function, vars(type(function)).get("__call__")):
+    for candidate in (function, inspect.getattr_static(type(function), "__call__", None)):
         code = getattr(candidate, "__code__", None)
         if isinstance(code, CodeType):
             yield code

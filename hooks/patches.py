@@ -117,11 +117,12 @@ def remove_layer(target: object, name: str, layer: Layer) -> None:
         if stack is None or layer not in stack.layers:
             return
         place = stack.layers.index(layer)
-        stack.layers.remove(layer)
-        if place < len(stack.layers):
-            stack.layers[place].inner = layer.inner
+        # The attribute first: called again after an interruption, this goes on where it was.
+        if place < len(stack.layers) - 1:
+            stack.layers[place + 1].inner = layer.inner
         elif attributes.get(name, _ABSENT) is layer:
-            _restore(attributes, name, stack.layers[-1] if stack.layers else stack.before)
+            _restore(attributes, name, stack.layers[place - 1] if place else stack.before)
+        stack.layers.remove(layer)
         if not stack.layers:
             del _stacks[id(attributes), name]
 

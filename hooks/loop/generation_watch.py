@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hooks.faults import is_ours
+from hooks.faults import is_ours, remember_handlers
 from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
 from hooks.loop.installation import runs_in_progress
@@ -19,6 +19,7 @@ from hooks.loop.processors import describe_criteria, describe_processors, watch_
 from hooks.loop.run_capture import CaptureOptions, RunCapture
 from hooks.loop.traced_model import generating_model
 from hooks.loop.traced_run import RunSink, TracedRun
+from hooks.modules.model_modules import ModelModules
 from hooks.modules.module_watch import ModuleWatch, Observer
 from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
@@ -76,6 +77,7 @@ class GenerationWatch:
         self._prompt_texts = prompt_texts
         self._selection = TensorSelection(capture, self._model)
         self._selection.probes(self._model)  # refuses a model that does not show what is to be saved
+        self._known_modules: ModelModules | None = None
         self._process = os.getpid()
         self._in_progress: list[TracedRun] = []
         self._idle = threading.Condition()
@@ -129,6 +131,7 @@ class GenerationWatch:
             if self.installation is not None:
                 installation.release(self.installation)
                 self.installation = None
+            self._known_modules = None
 
     @property
     def run(self) -> RunCapture | None:
@@ -159,6 +162,10 @@ class GenerationWatch:
     def _begin(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun:
         assert self.installation is not None
         assert self._sink is not None
+        if self._known_modules is not self.installation.modules:
+            self._known_modules = self.installation.modules
+            self._selection = TensorSelection(self._capture, self._model)
+        remember_handlers()
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None
@@ -191,7 +198,9 @@ class GenerationWatch:
         if warpers is not None:
             kwargs["logits_warper"] = watched[1]
         kwargs["stopping_criteria"] = watch_criteria(kwargs["stopping_criteria"], capture)
-        run = TracedRun(capture, sink, probes, input_ids, modules.tape, self._over, self._lost)
+        run = TracedRun(
+            capture, sink, probes, input_ids, modules.tape, self._over, self._lost, self.installation
+        )
         with self._idle:
             self._in_progress.append(run)
         return run
@@ -202,7 +211,8 @@ class GenerationWatch:
 
     def _over(self, run: TracedRun) -> None:
         with self._idle:
-            self._in_progress.remove(run)
+            if run in self._in_progress:
+                self._in_progress.remove(run)
             self._idle.notify_all()
 
     def _wait(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from transformers import GenerationMixin, PreTrainedModel
 
+from hooks.faults import surely
 from hooks.loop import open_traces
 from hooks.loop.decoding_modes import UNTRACED_METHODS, untraced
 from hooks.loop.traced_run import TracedRun
@@ -41,7 +42,7 @@ class Installation:
         self._model = model
         self.modules = ModelModules(model)
         self._users = 0
-        self._runs = 0
+        self._runs: list[object] = []
         self._lock = threading.RLock()
         self._layers: list[tuple[str, MethodLayer]] = []
         self._run_layers: list[tuple[str, MethodLayer]] = []
@@ -55,27 +56,26 @@ class Installation:
         for method, mode in UNTRACED_METHODS.items():
             if hasattr(self._model, method):
                 handlers[method] = _refuser(self, mode)
-        self._layers = self._add(handlers)
+        self._add(handlers, self._layers)
 
     def _close(self) -> None:
         self._remove(self._layers)
 
-    def _add(self, handlers: dict[str, Handler]) -> list[tuple[str, MethodLayer]]:
-        layers = []
+    def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:
         for name, handler in handlers.items():
             layer = MethodLayer(getattr(self._model, name), handler)
-            add_layer(self._model, name, layer)
             layers.append((name, layer))
-        return layers
+            add_layer(self._model, name, layer)
 
     def _remove(self, layers: list[tuple[str, MethodLayer]]) -> None:
         while layers:
-            name, layer = layers.pop()
+            name, layer = layers[-1]
             remove_layer(self._model, name, layer)
+            layers.pop()
 
     def traces(self) -> tuple[Any, ...]:
         """The traces of this model that are open in this context; none inside of a traced run."""
-        if _runs.get():
+        if any(run.installation is self and not run.ended for run in _runs.get()):
             return ()
         return tuple(trace for trace in open_traces.current() if trace.installation is self)
 
@@ -89,41 +89,55 @@ class Installation:
     def _sample(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         traces = self.traces()
         if not traces:
-            with _in_run(()):  # a processor that generates on its own inside a traced run
+            with _InRun(()):  # a processor that generates on its own inside a traced run
                 return inner(*args, **kwargs)
         kwargs = {**dict(zip(_SAMPLE_PARAMETERS, args, strict=False)), **kwargs}
         input_ids = kwargs.pop("input_ids")
-        runs = [run for trace in traces if (run := trace.begin_run(input_ids, kwargs)) is not None]
+        runs: list[TracedRun] = []
         error: BaseException | None = None
-        with self._in_progress(runs):
-            try:
-                return inner(input_ids, **kwargs)
-            except BaseException as raised:
-                error = raised
-                raise
-            finally:
-                for run in reversed(runs):
-                    run.end(error)
-
-    @contextlib.contextmanager
-    def _in_progress(self, runs: Sequence[TracedRun]) -> Iterator[None]:
-        if not runs:
-            with _in_run(()):
-                yield
-            return
-        self._enter_run()
         try:
-            with contextlib.ExitStack() as probes, _in_run(runs):
-                for run in runs:
-                    probes.enter_context(run.probing())
-                yield
+            self._refresh()
+            for trace in traces:
+                run = trace.begin_run(input_ids, kwargs)
+                if run is not None:
+                    runs.append(run)
+            return self._run(runs, inner, input_ids, kwargs)
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
-            self._leave_run()
+            surely(*(partial(run.end, error) for run in reversed(runs)))
 
-    def _enter_run(self) -> None:
+    def _run(
+        self, runs: Sequence[TracedRun], inner: Callable[..., Any], input_ids: Any, kwargs: Arguments
+    ) -> Any:
+        if not runs:
+            with _InRun(()):
+                return inner(input_ids, **kwargs)
+        token = object()
+        try:
+            self._enter_run(token)
+            with _InRun(runs):
+                for run in runs:
+                    run.enter_probes()
+                return inner(input_ids, **kwargs)
+        finally:
+            surely(*(run.leave_probes for run in runs), partial(self._leave_run, token))
+
+    def _refresh(self) -> None:
+        """Modules that were added or replaced since the last run belong to the next one."""
         with self._lock:
-            self._runs += 1
-            if self._runs == 1:
+            current = [*self._model.modules()]
+            known = self.modules.modules
+            if not self._runs and (
+                len(current) != len(known) or any(a is not b for a, b in zip(current, known, strict=True))
+            ):
+                self.modules = ModelModules(self._model)
+
+    def _enter_run(self, token: object) -> None:
+        with self._lock:
+            self._runs.append(token)
+            if len(self._runs) == 1:
                 self.modules.enter()
                 handlers: dict[str, Handler] = {
                     "forward": _forward,
@@ -132,16 +146,18 @@ class Installation:
                 }
                 if is_compiled(self._model):
                     del handlers["forward"]  # it runs inside the graph
-                self._run_layers = self._add(handlers)
+                self._add(handlers, self._run_layers)
             elif self._replaced("prepare_inputs_for_generation"):
-                self._run_layers += self._add({"prepare_inputs_for_generation": _prepare})
+                self._add({"prepare_inputs_for_generation": _prepare}, self._run_layers)
 
-    def _leave_run(self) -> None:
+    def _leave_run(self, token: object) -> None:
         with self._lock:
-            self._runs -= 1
-            if not self._runs:
+            if token in self._runs and len(self._runs) > 1:
+                self._runs.remove(token)
+            elif self._runs in ([token], []):
                 self._remove(self._run_layers)
                 self.modules.leave()
+                self._runs.clear()
 
     def _replaced(self, name: str) -> bool:
         """Whether somebody else's method stands where a layer of ours stood."""
@@ -197,16 +213,26 @@ def release(installation: Installation) -> None:
 _runs: ContextVar[tuple[TracedRun, ...]] = ContextVar("runs_in_progress", default=())
 
 
-@contextlib.contextmanager
-def _in_run(runs: Sequence[TracedRun]) -> Iterator[None]:
-    """The runs that forward passes of this context belong to."""
-    tapes = tape.parts.active
-    before = _runs.set(tuple(runs)), tapes.set(tuple(run.tape for run in runs) or None)
-    try:
-        yield
-    finally:
-        _runs.reset(before[0])
-        tapes.reset(before[1])
+class _InRun:
+    """The runs that forward passes of this context belong to.
+
+    A class, since a generator's context assigns the traceback of an exception that passes, which some refuse.
+
+    Args:
+        runs: the runs; none in what a traced run calls on its own.
+    """
+
+    def __init__(self, runs: Sequence[TracedRun]) -> None:
+        self._new = tuple(runs)
+
+    def __enter__(self) -> None:
+        active = tape.parts.active
+        self._before = _runs.set(self._new)
+        self._tapes_before = active.set(tuple(run.tape for run in self._new) or None)
+
+    def __exit__(self, *_: object) -> None:
+        _runs.reset(self._before)
+        tape.parts.active.reset(self._tapes_before)
 
 
 def runs_in_progress() -> tuple[TracedRun, ...]:
@@ -218,7 +244,7 @@ def _refuser(installation: Installation, mode: Any) -> Handler:
     def refuse(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if installation.traces():
             raise untraced(mode)
-        with _in_run(()):
+        with _InRun(()):
             return inner(*args, **kwargs)
 
     return refuse

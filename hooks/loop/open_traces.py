@@ -8,7 +8,9 @@ thread does not, though it generates with the same model at the same time.
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -24,7 +26,8 @@ class OpenTrace(Protocol):
 _open: ContextVar[tuple[Any, ...]] = ContextVar("open_traces", default=())
 _lock = threading.Lock()
 _count = 0
-_original_start = threading.Thread.start
+_installed: Any = None
+_below: Any = None
 
 
 def enter(trace: OpenTrace) -> None:
@@ -33,12 +36,13 @@ def enter(trace: OpenTrace) -> None:
     Args:
         trace: the trace.
     """
-    global _count, _original_start
+    global _count, _installed, _below
     with _lock:
         _count += 1
-        if _count == 1 and threading.Thread.start is not _start:
-            _original_start = threading.Thread.start
-            threading.Thread.start = _start  # type: ignore[method-assign, assignment]
+        if _count == 1:
+            _below = threading.Thread.start
+            _installed = _inheriting(_below)
+            threading.Thread.start = _installed  # type: ignore[method-assign]
     _open.set((*_open.get(), trace))
 
 
@@ -52,9 +56,9 @@ def leave(trace: OpenTrace) -> None:
     _open.set(tuple(each for each in _open.get() if each is not trace))
     with _lock:
         _count -= 1
-        # Where somebody else has replaced it meanwhile, ours stays below and does nothing.
-        if not _count and threading.Thread.start is _start:
-            threading.Thread.start = _original_start  # type: ignore[method-assign]
+        # Where somebody else has put something over it meanwhile, ours stays below and passes on.
+        if not _count and threading.Thread.start is _installed:
+            threading.Thread.start = _below  # type: ignore[method-assign]
 
 
 def current() -> tuple[Any, ...]:
@@ -62,12 +66,16 @@ def current() -> tuple[Any, ...]:
     return tuple(trace for trace in _open.get() if not trace.closed)
 
 
-def _start(thread: threading.Thread) -> None:
+def _inheriting(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     """``Thread.start`` while traces are open: the new thread inherits those of this context."""
-    inherited = current()
-    if inherited:
-        own = vars(thread).get("run")
-        run = thread.run
+
+    @functools.wraps(original)
+    def start(thread: threading.Thread) -> None:
+        inherited = current()
+        if not inherited:
+            original(thread)
+            return
+        own, run = vars(thread).get("run"), thread.run
 
         def run_inheriting() -> None:
             _take_back(thread, own)
@@ -75,11 +83,17 @@ def _start(thread: threading.Thread) -> None:
             run()
 
         thread.run = run_inheriting  # type: ignore[method-assign]
-    _original_start(thread)
+        try:
+            original(thread)
+        except BaseException:
+            _take_back(thread, own)
+            raise
+
+    return start
 
 
 def _take_back(thread: threading.Thread, own: Any) -> None:
     if own is None:
-        del vars(thread)["run"]
+        vars(thread).pop("run", None)
     else:
         vars(thread)["run"] = own

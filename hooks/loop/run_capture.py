@@ -132,9 +132,9 @@ class RunCapture:
             inputs: the arguments of the coming ``forward``.
             began: ``perf_counter`` when the call was made.
         """
+        if self._stopped or (self._open is not None and self._open.forwarded):
+            return  # a processor prepares a forward pass of its own
         self.close_step()
-        if self._stopped:
-            return
         self.input_ids = input_ids
         caught = self._caught(input_ids, inputs, began)
         self._open = OpenStep(caught, began)
@@ -167,7 +167,7 @@ class RunCapture:
             others=others,
             ids_before=info_of(input_ids),
             sequence_length=input_ids.shape[1],
-            fed=fed.shape[1] if fed is not None else 0,
+            fed=fed.shape[1] if fed is not None and fed.dim() > 1 else 0,
             stages=self._options.stages,
         )
 

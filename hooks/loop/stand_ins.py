@@ -1,8 +1,8 @@
 """Stand-ins for callable objects: like the original in everything, but every call is seen.
 
 The library looks at what it is given: at the signature of a processor's ``__call__`` to decide on keyword
-arguments, at attributes of criteria, at classes. A stand-in is therefore an instance of a subclass of the
-original's class that shares the original's ``__dict__``; a call goes to the original itself.
+arguments, at attributes of criteria, at classes. No subclass of the original's class is made for an element:
+making one may run code of the class.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ After = Callable[[Any], None]
 
 
 def stand_in(original: Any, after: After) -> Any:
-    """A stand-in for a callable object.
+    """A stand-in for a callable object; what cannot be called is returned as it is.
 
     Args:
         original: a processor, a criterion or a plain function.
         after: called with the result of each call.
     """
-    if isinstance(original, FunctionType):
-        return functools.wraps(original)(_seen(original, after))
-    try:
-        return _of_subclass(original, after)
-    except Exception:  # noqa: BLE001 - whatever a class does when a subclass is made
-        return _Proxy(original, after)
+    if not callable(original):
+        return original
+    seen = _seen(original, after)
+    return functools.wraps(original)(seen) if isinstance(original, FunctionType) else _Proxy(original, seen)
 
 
 def list_like(original: list[Any], elements: Iterable[Any], call: Callable[..., Any]) -> Any:
@@ -46,13 +44,14 @@ def list_like(original: list[Any], elements: Iterable[Any], call: Callable[..., 
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
         return call(functools.partial(kind.__call__, self), *args, **kwargs)
 
-    made = list.__new__(_subclass(kind, called))
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    made: Any = list.__new__(type(kind)(kind.__name__, (kind,), {**names, "__call__": called}))
     list.extend(made, elements)
     vars(made).update(vars(original))
     return made
 
 
-def _seen(original: Any, after: After) -> Callable[..., Any]:
+def _seen(original: Any, after: After) -> Any:
     def called(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         after(result)
@@ -61,37 +60,19 @@ def _seen(original: Any, after: After) -> Callable[..., Any]:
     return called
 
 
-def _of_subclass(original: Any, after: After) -> Any:
-    kind: Any = type(original)
-    seen = _seen(original, after)
-
-    @functools.wraps(kind.__call__)
-    def called(_self: Any, *args: Any, **kwargs: Any) -> Any:
-        return seen(*args, **kwargs)
-
-    made = object.__new__(_subclass(kind, called))
-    made.__dict__ = original.__dict__
-    return made
-
-
-def _subclass(kind: Any, called: Any) -> Any:
-    # The library asks for the signature at every call: found once, it costs less than the original's.
-    called.__signature__ = _signature(kind)
-    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(kind)(kind.__name__, (kind,), {**names, "__call__": called})
-
-
-@functools.lru_cache(maxsize=256)
-def _signature(kind: Any) -> inspect.Signature:
-    return inspect.signature(kind.__call__)
-
-
 class _Proxy:
-    """A stand-in for an object whose class takes no subclass, or that has no ``__dict__``."""
+    """Passes everything on to an object; calls are seen."""
 
-    def __init__(self, original: Any, after: After) -> None:
-        self._original = original
-        self._seen = functools.wraps(original.__call__)(_seen(original, after))
+    __slots__ = ("_original", "_seen")
+
+    def __init__(self, original: Any, seen: Any) -> None:
+        try:
+            # The library asks for the signature at every call: found once, it costs less than the original's.
+            seen.__signature__ = inspect.signature(original.__call__)
+        except (TypeError, ValueError):
+            seen.__wrapped__ = original.__call__
+        object.__setattr__(self, "_original", original)
+        object.__setattr__(self, "_seen", seen)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -99,10 +80,22 @@ class _Proxy:
 
     @property
     def __call__(self) -> Callable[..., Any]:
-        return self._seen
+        return self._seen  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._original, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._original, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._original == other)
+
+    def __hash__(self) -> int:
+        return hash(self._original)
 
     def __repr__(self) -> str:
         return repr(self._original)

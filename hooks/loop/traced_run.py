@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from hooks.caught_step import CaughtStep
-from hooks.faults import is_ours
+from hooks.faults import is_ours, surely
 from hooks.loop.run_capture import RunCapture
 from hooks.probes.probe import Probe
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
+
+
+def _text_of(error: BaseException) -> str:
+    """Class and text of an exception, whatever its text is or does."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".encode("utf-8", "backslashreplace").decode("utf-8")
+    except Exception:  # noqa: BLE001 - code of the exception's class
+        return name
 
 
 class OpenRunSink(Protocol):
@@ -50,6 +59,7 @@ class TracedRun:
         tape: the tape of its module calls.
         on_end: called when it has ended.
         lost: called with a fault in recording its end.
+        installation: the layers on the model that it runs.
     """
 
     now = staticmethod(time.perf_counter)
@@ -63,8 +73,10 @@ class TracedRun:
         tape: Any,
         on_end: Callable[[TracedRun], None],
         lost: Callable[[Exception], None],
+        installation: Any,
     ) -> None:
         self.capture = capture
+        self.installation = installation
         self.tape = tape
         self._sink = sink
         self._probes = probes
@@ -74,19 +86,23 @@ class TracedRun:
         self._began = self.now()
         self._lock = threading.Lock()
         self._ended = False
+        self._recorded = False
 
-    @contextlib.contextmanager
-    def probing(self) -> Iterator[None]:
-        """A context in which the probes are on the model."""
-        entered = []
-        try:
-            for probe in self._probes:
-                probe.enter()
-                entered.append(probe)
-            yield
-        finally:
-            for probe in entered:
-                probe.leave()
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._ended
+
+    def enter_probes(self) -> None:
+        """Put the probes on the model."""
+        for probe in self._probes:
+            probe.enter()
+
+    def leave_probes(self) -> None:
+        """Take the probes off the model, also where the forward pass raised."""
+        for probe in self._probes:
+            probe.end()
+            probe.leave()
 
     def end(self, error: BaseException | None) -> None:
         """The generation is over.
@@ -99,7 +115,7 @@ class TracedRun:
         elif isinstance(error, KeyboardInterrupt):
             self._end(RunStatus.INTERRUPTED, None)
         else:
-            self._end(RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            self._end(RunStatus.FAILED, _text_of(error))
 
     def interrupt(self) -> None:
         """The trace is closed while the generation goes on, which is no longer recorded."""
@@ -110,6 +126,11 @@ class TracedRun:
             if self._ended:
                 return
             self._ended = True
+        surely(partial(self._record_end, status, error), partial(self._on_end, self))
+
+    def _record_end(self, status: RunStatus, error: str | None) -> None:
+        if self._recorded:
+            return
         try:
             self.capture.stop(complete=status is RunStatus.COMPLETE)
             ids = self.capture.input_ids
@@ -127,5 +148,4 @@ class TracedRun:
             if not is_ours(fault):
                 raise
             self._lost(fault)
-        finally:
-            self._on_end(self)
+        self._recorded = True

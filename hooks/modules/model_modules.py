@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from hooks.modules.compiled_code import is_compiled, is_compiled_inside
 from hooks.modules.tape import PlainWatched
 from hooks.patches import add_layer, remove_layer
 from tracer.schema.run import ModuleInfo
+
+_numbers = itertools.count(1)
 
 
 class ModelModules:
@@ -29,6 +32,7 @@ class ModelModules:
     Attributes:
         infos: name and class of each module, the model itself first.
         modules: the modules.
+        number: tells it from those of other models, with which it may share modules.
         overwritten: indexes of modules whose outputs turned out to be overwritten in place.
     """
 
@@ -37,24 +41,20 @@ class ModelModules:
         self.infos = tuple(ModuleInfo(name=name, class_name=type(module).__name__) for name, module in named)
         self.modules = [module for _, module in named]
         self.overwritten: set[int] = set()
+        self.number = next(_numbers)
         self._watched: dict[int, PlainWatched] = {}
         self._hooked: dict[int, _CallHook] = {}
-        self._runs = 0
         self._lock = threading.RLock()
 
     def enter(self) -> None:
-        """A run begins."""
+        """The first run begins."""
         with self._lock:
-            self._runs += 1
-            if self._runs == 1:
-                self._install()
+            self._install()
 
     def leave(self) -> None:
-        """A run is over."""
+        """The last run is over."""
         with self._lock:
-            self._runs -= 1
-            if not self._runs:
-                self._uninstall()
+            self._uninstall()
 
     def unseen(self) -> tuple[int, ...]:
         """Indexes of the modules that run inside compiled graphs."""
@@ -64,16 +64,15 @@ class ModelModules:
         """A module that has forward hooks is called: ours runs behind all of them."""
         with self._lock:
             hook = self._hooked.get(index)
-            if hook is None:
-                hook = self._hooked[index] = _CallHook(index, self.modules[index])
-            hook.move_to_end()
+            if hook is None or not hook.move_to_end():
+                self._hooked[index] = _CallHook(index, self.modules[index], self.number)
 
     def _install(self) -> None:
         unseen = set(_compiled(self.modules))
         for index, module in enumerate(self.modules):
             if index not in unseen:
                 watched = self._watched[index] = tape.parts.watched(
-                    module.forward, index, module._forward_hooks, self._on_hook
+                    module.forward, index, self.number, module._forward_hooks, self._on_hook
                 )
                 add_layer(module, "forward", watched)
 
@@ -81,9 +80,9 @@ class ModelModules:
         for hook in self._hooked.values():
             hook.remove()
         self._hooked.clear()
-        for index, watched in self._watched.items():
+        for index, watched in [*self._watched.items()]:
             remove_layer(self.modules[index], "forward", watched)
-        self._watched.clear()
+            del self._watched[index]
 
 
 def _compiled(modules: list[nn.Module]) -> Iterator[int]:
@@ -103,21 +102,26 @@ class _CallHook:
     Args:
         index: the module's index.
         module: the module.
+        owner: number of the model.
     """
 
-    def __init__(self, index: int, module: nn.Module) -> None:
+    def __init__(self, index: int, module: nn.Module, owner: int) -> None:
         self._index = index
+        self._owner = owner
         self._hooks: Any = module._forward_hooks
         self._handle: RemovableHandle = module.register_forward_hook(self._note, with_kwargs=True)
 
-    def move_to_end(self) -> None:
-        """Run behind all hooks that were added since."""
+    def move_to_end(self) -> bool:
+        """Run behind all hooks that were added since; False if somebody has removed it."""
+        if self._handle.id not in self._hooks:
+            return False
         if next(reversed(self._hooks)) != self._handle.id:
             self._hooks.move_to_end(self._handle.id)
+        return True
 
     def remove(self) -> None:
         """Remove the hook."""
         self._handle.remove()
 
     def _note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        tape.parts.tape.note(self._index, args[0] if args else kwargs, output)
+        tape.parts.tape.note(self._index, args[0] if args else kwargs, output, self._owner)

@@ -65,6 +65,7 @@ class ModuleWatch:
             self._inspect,
             bytes(index in save or index in observers for index in indexes),
             bytes(self._signatures.depends_on_specs_alone(index) for index in indexes),
+            modules.number,
         )
         self._reducer = CallReducer(self._overwritten)
         for index in modules.overwritten:

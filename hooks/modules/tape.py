@@ -46,15 +46,17 @@ class PlainTape:
         inspected: a flag a module: whether ``inspect`` is called with every call.
         shares: a flag a module: whether ``find`` gives its calls the same signature as those of other such
             modules with the same specs; the compiled form then does not ask again.
+        owner: number of the model whose modules these are; a module may be part of two.
     """
 
-    def __init__(self, find: Find, inspect: Inspect, inspected: bytes, shares: bytes) -> None:
+    def __init__(self, find: Find, inspect: Inspect, inspected: bytes, shares: bytes, owner: int = 0) -> None:
         if len(inspected) != len(shares):
             raise ValueError("flags are bytes, one a module")
         modules = len(inspected)
         self._find = find
         self._inspect = inspect
         self._inspected = inspected
+        self._owner = owner
         self._last: list[CallSignature | None] = [None] * modules
         self._early = [False] * modules
         self._changes: dict[CallSignature, CallSignature] = {}
@@ -63,16 +65,17 @@ class PlainTape:
         self._deferred: DeferredCalls | None = None
 
     @staticmethod
-    def note(index: int, argument: Any, output: Any, /) -> None:
+    def note(index: int, argument: Any, output: Any, owner: int, /) -> None:
         """Note a call on all tapes of this context.
 
         Args:
             index: the module's index.
             argument: its first positional argument, or all keyword arguments.
             output: what the caller gets.
+            owner: number of the model whose module it is.
         """
         for tape in _plain_tapes.get() or ():
-            if tape._calls is not None and index < len(tape._last):
+            if tape._calls is not None and tape._owner == owner and index < len(tape._last):
                 tape._note(index, argument, output)
 
     def reduce_early(self, index: int, /) -> None:
@@ -156,15 +159,17 @@ class PlainWatched(MethodLayer):
     Args:
         inner: the method below.
         index: the module's index.
+        owner: number of the model whose module it is.
         hooks: the module's forward hooks, which change what the caller gets.
         on_hook: called with the index when there are hooks; the call is then noted by one behind them.
     """
 
     def __init__(
-        self, inner: Callable[..., Any], index: int, hooks: dict[int, Any], on_hook: OnHook, /
+        self, inner: Callable[..., Any], index: int, owner: int, hooks: dict[int, Any], on_hook: OnHook, /
     ) -> None:
         super().__init__(inner)
         self.index = index
+        self._owner = owner
         self._hooks = hooks
         self._on_hook = on_hook
 
@@ -174,7 +179,7 @@ class PlainWatched(MethodLayer):
         if self._hooks or torch_module._global_forward_hooks:
             self._on_hook(self.index)
         else:
-            PlainTape.note(self.index, args[0] if args else kwargs, output)
+            PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)
         return output
 
 

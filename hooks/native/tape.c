@@ -53,6 +53,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *find, *inspect;
     Py_ssize_t modules;
+    Py_ssize_t owner;        /* number of the model whose modules these are; a module may be part of two */
     Signature **last;       /* by module: signature of its last call; NULL: none is known */
     char *inspected;        /* by module: whether Python inspects every call */
     char *shares;           /* by module: whether the signature of a call does not depend on the module */
@@ -75,6 +76,7 @@ typedef struct {
     PyObject *inner;  /* the method below */
     PyObject *number; /* the module's index */
     Py_ssize_t index;
+    Py_ssize_t owner;
     PyObject *hooks;   /* the module's forward hooks, a dict */
     PyObject *on_hook; /* called with the index when there are hooks: one behind them notes the call then */
 } Watched;
@@ -401,14 +403,15 @@ int tapes_new(void)
 }
 
 /* Note a call on all tapes of this context; 0, or -1 with an exception. */
-static int note_all(PyObject *all, Py_ssize_t index, PyObject *number, PyObject *argument, PyObject *output)
+static int note_all(PyObject *all, Py_ssize_t owner, Py_ssize_t index, PyObject *number, PyObject *argument, PyObject *output)
 {
     Call call;
     call_read(&call, argument, output);
     int done = 0;
     for (Py_ssize_t at = 0; !done && at < PyTuple_GET_SIZE(all); at++) {
         Tape *tape = (Tape *)PyTuple_GET_ITEM(all, at);
-        if (Py_IS_TYPE((PyObject *)tape, &tape_type) && tape->signatures != NULL && index < tape->modules)
+        if (Py_IS_TYPE((PyObject *)tape, &tape_type) && tape->signatures != NULL && tape->owner == owner &&
+            index < tape->modules)
             done = note(tape, index, number, &call);
     }
     call_release(&call);
@@ -450,7 +453,7 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
         Py_DECREF(all);
         return NULL;
     }
-    if (note_all(all, self->index, self->number, argument, output) < 0)
+    if (note_all(all, self->owner, self->index, self->number, argument, output) < 0)
         Py_CLEAR(output);
     Py_XDECREF(none);
     Py_DECREF(all);
@@ -483,9 +486,9 @@ static void watched_dealloc(Watched *self)
 
 static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    Py_ssize_t index;
+    Py_ssize_t index, owner;
     PyObject *inner, *hooks, *on_hook;
-    if (!PyArg_ParseTuple(args, "OnO!O", &inner, &index, &PyDict_Type, &hooks, &on_hook))
+    if (!PyArg_ParseTuple(args, "OnnO!O", &inner, &index, &owner, &PyDict_Type, &hooks, &on_hook))
         return NULL;
     PyObject *number = PyLong_FromSsize_t(index);
     Watched *self = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
@@ -496,6 +499,7 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->inner = Py_NewRef(inner);
     self->number = number;
     self->index = index;
+    self->owner = owner;
     self->hooks = Py_NewRef(hooks);
     self->on_hook = Py_NewRef(on_hook);
     PyObject_GC_Track(self);
@@ -575,9 +579,11 @@ static char *flags_of(PyObject *flags, Py_ssize_t modules)
 
 static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"find", "inspect", "inspected", "shares", NULL};
+    static char *names[] = {"find", "inspect", "inspected", "shares", "owner", NULL};
     PyObject *find, *inspect, *inspected, *shares;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOSS", names, &find, &inspect, &inspected, &shares))
+    Py_ssize_t owner = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOSS|n", names, &find, &inspect, &inspected, &shares,
+                                     &owner))
         return NULL;
     Tape *self = (Tape *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -585,6 +591,7 @@ static PyObject *tape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->find = Py_NewRef(find);
     self->inspect = Py_NewRef(inspect);
     self->modules = PyBytes_GET_SIZE(inspected);
+    self->owner = owner;
     self->inspected = flags_of(inspected, self->modules);
     self->shares = self->inspected == NULL ? NULL : flags_of(shares, self->modules);
     if (self->shares == NULL) {
@@ -669,12 +676,13 @@ static int check_index(Tape *self, Py_ssize_t index)
 static PyObject *tape_note(PyObject *Py_UNUSED(type), PyObject *args)
 {
     PyObject *number, *argument, *output, *all;
-    if (!PyArg_ParseTuple(args, "OOO", &number, &argument, &output))
+    Py_ssize_t owner;
+    if (!PyArg_ParseTuple(args, "OOOn", &number, &argument, &output, &owner))
         return NULL;
     Py_ssize_t index = PyLong_AsSsize_t(number);
     if ((index == -1 && PyErr_Occurred()) || PyContextVar_Get(tapes, Py_None, &all) < 0)
         return NULL;
-    int done = index >= 0 && PyTuple_CheckExact(all) ? note_all(all, index, number, argument, output) : 0;
+    int done = index >= 0 && PyTuple_CheckExact(all) ? note_all(all, owner, index, number, argument, output) : 0;
     Py_DECREF(all);
     if (done < 0)
         return NULL;

@@ -199,6 +199,48 @@ def test_a_generation_inside_a_processor_is_not_part_of_the_run(tmp_path: Path) 
     assert sequences(session.path) == [expected]
 
 
+def test_models_that_share_modules_are_recorded_each_by_itself(tmp_path: Path) -> None:
+    models = [tiny_model(), tiny_model(seed=1)]
+    models[1].model = models[0].model
+    expected = [ids_of(model, 5, 12) for model in models]
+
+    def work(place: int) -> list[int]:
+        with trace(models[place], path=tmp_path / f"{place}.trace"):
+            return ids_of(models[place], 5, 12)
+
+    assert at_once(2, work) == expected
+    for place in (0, 1):
+        with open_trace(tmp_path / f"{place}.trace") as recording:
+            layouts = {step.layout.modules for step in recording.steps if step.layout}
+            assert len(layouts) == 1
+            assert len(layouts.pop()) == len(set(recording.steps[0].layout.modules))  # type: ignore[union-attr]
+
+
+def test_a_patch_of_thread_start_by_others_outlives_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = threading.Thread.start
+    model, started = tiny_model(), list[str]()
+    with trace(model, path=tmp_path / "0.trace"):
+        below = threading.Thread.start
+
+        def start(self: threading.Thread) -> None:
+            started.append(self.name)
+            below(self)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+    with trace(model, path=tmp_path / "1.trace"):
+        thread = threading.Thread(target=ids_of, args=(model, 5), name="mine")
+        thread.start()
+        thread.join()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+    assert "run" not in vars(thread)
+    assert started.count("mine") == 2
+    assert len(sequences(tmp_path / "1.trace")) == 1
+    monkeypatch.setattr(threading.Thread, "start", original)
+
+
 @pytest.mark.slow
 def test_many_threads_with_and_without_traces(tmp_path: Path) -> None:
     model = tiny_model()

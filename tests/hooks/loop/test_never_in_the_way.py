@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,7 @@ class Late(Exception):  # noqa: N818 - what a program calls its timeout
     """A timeout of the program's own."""
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_exception_of_a_signal_handler_always_ends_the_generation(tmp_path: Path) -> None:
     def ring(*_: Any) -> None:
         raise Late
@@ -274,6 +276,9 @@ def test_an_exception_of_a_signal_handler_always_ends_the_generation(tmp_path: P
     model, inputs = tiny_model(num_hidden_layers=4), batch()
     before = signal.signal(signal.SIGALRM, ring)
     save = ["logits", "kv", "hidden", "attention", "lens"]
+    # What is imported at the first step is imported now.
+    with trace(model, path=tmp_path / "t", capture="tensors", save=save):
+        generate(model, inputs, **SAMPLING)
     try:
         for number in range(25):
             with pytest.raises(Late):
@@ -376,7 +381,8 @@ def test_a_stand_in_is_like_its_original() -> None:
         twin = stand_in(original, seen.append)
         assert isinstance(twin, type(original))
         assert inspect.signature(twin.__call__) == inspect.signature(original.__call__)
-        assert repr(type(original)) in repr(twin.__class__) or issubclass(type(twin), type(original))
+        assert twin.__class__ is original.__class__
+        assert callable(twin)
     first = Extra()
     twin = stand_in(first, seen.append)
     twin.level = 3
@@ -458,3 +464,120 @@ def test_nothing_of_the_process_is_left_changed(tmp_path: Path) -> None:
     with trace(model, path=tmp_path / "run.trace", stops="choice", on_stop=lambda _halt: None):
         model.generate(**batch(), **NEW)
     assert state() == before
+
+
+@dataclass(eq=False)
+class SlottedCriterion(StoppingCriteria):  # type: ignore[misc]
+    """A criterion whose attribute is in a slot, beside the ``__dict__`` of its base."""
+
+    __slots__ = ("eos_token_id",)
+    eos_token_id: int
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return input_ids[:, -1] % 3 == 0
+
+
+def test_rows_that_a_criterion_ends_are_filled_as_they_are_untraced(tmp_path: Path) -> None:
+    model, inputs = tiny_model(), batch(3)
+    settings = {**NEW, "max_new_tokens": 12}
+    criteria = StoppingCriteriaList([SlottedCriterion(5)])
+    expected = model.generate(**inputs, **settings, stopping_criteria=criteria)
+    with trace(model, path=tmp_path / "run.trace"):
+        assert torch.equal(model.generate(**inputs, **settings, stopping_criteria=criteria), expected)
+
+
+def test_classes_that_keep_a_list_of_their_subclasses_are_left_alone(tmp_path: Path) -> None:
+    known: list[str] = []
+
+    class Registered(LogitsProcessor):  # type: ignore[misc]
+        def __init_subclass__(cls) -> None:
+            known.append(cls.__name__)
+
+    class Own(Registered):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            return scores
+
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace"):
+        model.generate(**batch(), **NEW, logits_processor=LogitsProcessorList([Own()]))
+    assert known == ["Own"]
+
+
+class Wordless(Exception):  # noqa: N818
+    """An exception that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818
+    """An exception that takes no other traceback."""
+
+
+@pytest.mark.parametrize("kind", [Wordless, ValueError("bad \ud800")], ids=["wordless", "surrogate"])
+def test_an_exception_is_the_programs_whatever_it_says(kind: Any, tmp_path: Path) -> None:
+    class Raising(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            raise kind
+
+    model = tiny_model()
+
+    def generate_in_a_block() -> None:
+        with trace(model, path=tmp_path / "run.trace"):
+            model.generate(**batch(), **NEW, logits_processor=LogitsProcessorList([Raising()]))
+
+    with pytest.raises(kind if isinstance(kind, type) else ValueError):
+        generate_in_a_block()
+    with open_trace(tmp_path / "run.trace") as recording:
+        assert recording.runs[0].end is not None
+        assert recording.runs[0].end.status.value == "failed"
+
+
+def test_an_exception_that_takes_no_traceback_passes_through_the_run() -> None:
+    class Raising(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            raise Frozen
+
+    model, seen = tiny_model(), list[Any]()
+    with collected(model):
+        try:
+            model.generate(**batch(), **NEW, logits_processor=LogitsProcessorList([Raising()]))
+        except BaseException as error:  # noqa: BLE001 - it is looked at
+            seen.append(type(error))
+    assert seen == [Frozen]
+
+
+def test_modules_replaced_in_the_block_are_recorded(tmp_path: Path) -> None:
+    model = tiny_model()
+    save = ["lens", "hidden"]
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=save) as session:
+        model.generate(**batch(), **NEW)
+        model.model.layers[1] = copy.deepcopy(model.model.layers[0])
+        model.model.layers[0].mlp = nn.Sequential(model.model.layers[0].mlp)
+        model.model.layers[1].self_attn.layer_idx = 1
+        model.generate(**batch(), **NEW)
+    with open_trace(session.path) as recording:
+        assert [len(run.steps) for run in recording.runs] == [5, 5]
+        run = recording.runs[1]
+        names = [module.name for module in run.header.modules]
+        assert "model.layers.0.mlp.0.up_proj" in names
+        assert not any(step.head.errors or step.head.violations for step in run.steps)
+        called = {names[index] for step in run.steps if step.layout for index in step.layout.modules}
+    assert {"model.layers.0.mlp.0", "model.layers.1.mlp"} <= called
+
+
+def test_a_processor_that_runs_the_model_does_not_split_the_step(tmp_path: Path) -> None:
+    model = tiny_model()
+
+    class Peeking(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            model(**model.prepare_inputs_for_generation(input_ids, use_cache=False))
+            return scores
+
+    with trace(model, path=tmp_path / "run.trace") as session:
+        model.generate(**batch(), **NEW, logits_processor=LogitsProcessorList([Peeking()]))
+    with open_trace(session.path) as recording:
+        (run,) = recording.runs
+        assert len(run.steps) == 5
+        assert not any(step.head.errors or step.head.violations for step in run.steps)

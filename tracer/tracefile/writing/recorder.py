@@ -60,7 +60,7 @@ class Recorder:
         self._closed = False
         self._process = os.getpid()
         self._finished = threading.Event()
-        self._thread = _background_thread(self._work)
+        self._thread: threading.Thread | None = _background_thread(self._work)
         self._thread.start()
         # A program that exits without close() still gets everything that it recorded.
         atexit.register(self.close)
@@ -166,6 +166,10 @@ class Recorder:
         except KeyboardInterrupt:
             self._finished.wait()
             raise
+        finally:
+            # Left to the garbage collector, it would be taken apart in the middle of somebody's code, where
+            # Python drops what a signal handler raises.
+            self._thread = None
 
     def _submit(self, action: Callable[[], None], nbytes: int, *, urgent: bool = False) -> None:
         if not self._closed and self._is_here():
