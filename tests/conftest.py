@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, so that a change is judged by itself;
+# HYPOTHESIS_PROFILE=random looks for more.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("random", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # Two torch processes with two threads each slow one another tenfold on a two-core machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
