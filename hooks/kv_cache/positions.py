@@ -26,7 +26,7 @@ def check_positions(
     found = tuple(_disagreements(values, cached, new, rows))
     bad = {violation.row for violation in found}
     checked = rows if values else 0
-    return Check(name="positions", ok=not bad, checked=checked, total=rows), found
+    return Check.made("positions", holds=not bad, checked=checked, total=rows), found
 
 
 def _disagreements(values: Mapping[str, Ints], cached: int, new: int, rows: int) -> Iterator[Violation]:

@@ -87,7 +87,7 @@ class CacheReading:
             if known is not None and min(known.length, self.length):
                 violations += _differences(known, layers, both[0].numpy())
         read = sum(len(layers) for layers, _ in self.layers)
-        return Check(name="cache", ok=not violations, checked=read, total=self.total), violations
+        return Check.made("cache", holds=not violations, checked=read, total=self.total), violations
 
 
 class CacheProof:

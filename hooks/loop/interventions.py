@@ -41,8 +41,8 @@ class TokenChange:
 
 @dataclass(frozen=True)
 class _Setting:
-    name: str
-    detail: str
+    attribute: str
+    change: Intervention
     since: int
 
 
@@ -86,11 +86,12 @@ class Interventions:
             raise self._unknown(name)
         element = self._elements[index]
         self._patches.set(element, attribute, _checked(element, attribute, name, value))
-        shown = Intervention.setting_detail(name, getattr(element, attribute))
+        now = getattr(element, attribute)
+        change = Intervention(kind="set", detail=f"{name} {now}", setting=name, value=now)
         since = step + 1 if stages > index + 1 else step
-        self._settings = [each for each in self._settings if each.name != attribute]
-        self._settings.append(_Setting(attribute, shown, since))
-        return Intervention(kind="set", detail=shown)
+        self._settings = [each for each in self._settings if each.attribute != attribute]
+        self._settings.append(_Setting(attribute, change, since))
+        return change
 
     def _unknown(self, name: str) -> UsageError:
         names = {attribute: alias for alias, attribute in ATTRIBUTES.items()}
@@ -110,11 +111,11 @@ class Interventions:
             step: number of the step.
             stages: ``[stages, batch, vocab]`` as recorded, if they are.
         """
-        done = [Intervention(kind="set", detail=each.detail) for each in self._settings if each.since <= step]
+        done = [each.change for each in self._settings if each.since <= step]
         pending, self._pending = self._pending, []
         for change in pending:
             scores = _changed(scores, change, stages)
-            done.append(Intervention(kind=change.kind, detail=change.detail))
+            done.append(Intervention(kind=change.kind, detail=change.detail, token=change.token))
         return scores, done
 
     def undo(self) -> None:

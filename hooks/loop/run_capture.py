@@ -26,7 +26,7 @@ from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of, is_small_integer
 from tracer.schema.run import StopName
-from tracer.schema.step import CaptureError
+from tracer.schema.step import CaptureError, ProbedCapture
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""
@@ -56,15 +56,16 @@ class CaptureOptions:
 class _Guard(AbstractContextManager["_Guard"]):
     """Turns a fault in recording into a capture error, so that the generation never notices."""
 
-    def __init__(self, capture: RunCapture, stop: StopName) -> None:
-        self._capture = capture
+    def __init__(self, run: RunCapture, stop: StopName, capture: ProbedCapture | None) -> None:
+        self._run = run
         self._stop = stop
+        self._capture = capture
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if isinstance(error, Exception) and is_ours(error):
-            self._capture.note_error(self._stop, error)
+            self._run.note_error(self._stop, error, self._capture)
             return True
         return False
 
@@ -112,14 +113,19 @@ class RunCapture:
         """Number of the step in progress, from 1; between two steps that of the one before."""
         return self.steps if self._open is None else self._open.caught.number
 
-    def guard(self, stop: StopName) -> _Guard:
-        """A context in which an exception becomes a capture error."""
-        return _Guard(self, stop)
+    def guard(self, stop: StopName, capture: ProbedCapture | None = None) -> _Guard:
+        """A context in which an exception becomes a capture error.
 
-    def note_error(self, stop: StopName, error: Exception) -> None:
+        Args:
+            stop: where it happens.
+            capture: the optional capture that it concerns.
+        """
+        return _Guard(self, stop, capture)
+
+    def note_error(self, stop: StopName, error: Exception, capture: ProbedCapture | None = None) -> None:
         """Record a fault in recording."""
         if self._open is not None:
-            self._open.caught.errors.append(_capture_error(stop, error))
+            self._open.caught.errors.append(_capture_error(stop, error, capture))
 
     def on_prepared(
         self, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any], began: float
@@ -186,7 +192,7 @@ class RunCapture:
         with self.guard("layers"):
             self._modules.begin(early=step.caught.fed * step.caught.rows > EARLY_TOKENS)
         for probe in self._probes:
-            with self.guard("layers"):
+            with self.guard("layers", probe.capture):
                 probe.begin()
         step.forward_began = time.perf_counter()
         return True
@@ -199,7 +205,7 @@ class RunCapture:
         step.caught.forward_seconds = time.perf_counter() - step.forward_began
         step.forwarded = True
         for probe in self._probes:
-            with self.guard("layers"):
+            with self.guard("layers", probe.capture):
                 probe.end()
         with self.guard("forward-result"):
             step.caught.forward = forward_result(outputs.logits)
@@ -403,11 +409,11 @@ def _finish_probe(probe: Probe, caught: CaughtStep) -> None:
     except Exception as error:
         if not is_ours(error):
             raise
-        caught.errors.append(_capture_error("layers", error))
+        caught.errors.append(_capture_error("layers", error, probe.capture))
 
 
-def _capture_error(stop: StopName, error: Exception) -> CaptureError:
-    return CaptureError(stop=stop, message=f"{type(error).__name__}: {error}")
+def _capture_error(stop: StopName, error: Exception, capture: ProbedCapture | None = None) -> CaptureError:
+    return CaptureError(stop=stop, message=f"{type(error).__name__}: {error}", capture=capture)
 
 
 def _text(value: object) -> str:

@@ -143,13 +143,13 @@ class StepBuilder:
 
     def _check_modules(self, caught: CaughtStep, calls: StepCalls) -> None:
         called = len(self._modules) - len(calls.layout.not_called)
-        caught.checks.append(Check(name="modules", ok=True, checked=called, total=len(self._modules)))
+        caught.checks.append(Check.made("modules", holds=True, checked=called, total=len(self._modules)))
         reduced = int(np.count_nonzero(calls.columns.nonfinite >= 0))
         if not reduced:
             return
         first = calls.first_nonfinite
         total = len(calls.layout.modules)
-        caught.checks.append(Check(name="finite", ok=first is None, checked=reduced, total=total))
+        caught.checks.append(Check.made("finite", holds=first is None, checked=reduced, total=total))
         if first is not None and not self._nonfinite_seen:
             self._nonfinite_seen = True
             caught.violations += _nonfinite(self._modules[first[0]].name, *first)

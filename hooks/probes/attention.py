@@ -20,7 +20,7 @@ from hooks.patches import MethodLayer, add_layer, remove_layer
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
 from tracer.errors import UnsupportedError
-from tracer.schema.step import CaptureError
+from tracer.schema.step import CaptureError, ProbedCapture
 
 MANY = 64 * 64
 """Beyond this product of new positions and context, only the last position of a forward pass is recorded."""
@@ -44,6 +44,8 @@ class AttentionProbe:
     Raises:
         UnsupportedError: for an implementation that shows no weights, or a layer without attention.
     """
+
+    capture: ProbedCapture = "attention"
 
     def __init__(self, model: PreTrainedModel) -> None:
         require_visible_attention(model)
@@ -90,7 +92,7 @@ class AttentionProbe:
             step.tensors.saved[f"attention/{index}"] = weights[index]
         unseen = [index for index in range(self._layers) if index not in weights]
         faults += _of_layers(unseen, "was not seen") + _of_layers(sorted(wrong), "could not be recomputed")
-        step.errors += [CaptureError(stop="layers", message=f"attention: {fault}") for fault in faults]
+        step.errors += [CaptureError(stop="layers", message=fault, capture="attention") for fault in faults]
 
     def note_weights(self, index: int, weights: torch.Tensor) -> None:
         """Clone weights that a module formed.

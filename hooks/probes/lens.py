@@ -15,7 +15,7 @@ from hooks.modules.module_watch import Observer
 from hooks.probes.decoder_parts import decoder_layers, final_norm, output_head
 from hooks.tensors import clone, tensors_in
 from tracer.errors import UnsupportedError
-from tracer.schema.step import CaptureError
+from tracer.schema.step import CaptureError, ProbedCapture
 
 TOP = 5
 """Tokens recorded per layer."""
@@ -41,6 +41,8 @@ class LensProbe:
     Raises:
         UnsupportedError: layers, final norm or output head were not found.
     """
+
+    capture: ProbedCapture = "lens"
 
     def __init__(self, model: PreTrainedModel) -> None:
         layers = decoder_layers(model)
@@ -80,9 +82,7 @@ class LensProbe:
             return
         if len(states) < len(hidden_states):
             missing = hidden_states.index(None)
-            step.errors.append(
-                CaptureError(stop="layers", message=f"lens: the output of layer {missing} was not seen")
-            )
+            step.errors.append(_fault(f"the output of layer {missing} was not seen"))
             return
         with torch.no_grad():
             # Layers may live on several devices; the last one's is where norm and head are.
@@ -134,8 +134,13 @@ class LensProbe:
         ours, theirs = self._logits(last), logits.to(last.device).float()
         far = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-6))
         if not far <= _FAR:
-            message = f"lens: the last layer's logits are not the model's own (relative difference {far:.2g})"
-            step.errors.append(CaptureError(stop="layers", message=message))
+            step.errors.append(
+                _fault(f"the last layer's logits are not the model's own (relative difference {far:.2g})")
+            )
+
+
+def _fault(message: str) -> CaptureError:
+    return CaptureError(stop="layers", message=message, capture="lens")
 
 
 def _after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:

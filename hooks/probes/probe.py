@@ -9,13 +9,19 @@ from torch import nn
 
 from hooks.caught_step import CaughtStep
 from hooks.modules.module_watch import Observer
+from tracer.schema.step import ProbedCapture
 
 
 class Probe(Protocol):
     """Records more of each step's own forward pass; belongs to one run.
 
     Faults in its methods become capture errors.
+
+    Attributes:
+        capture: what it records.
     """
+
+    capture: ProbedCapture
 
     def observers(self) -> Mapping[nn.Module, Observer]:
         """Modules whose outputs it has to see, each with what is called with them."""

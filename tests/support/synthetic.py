@@ -313,9 +313,9 @@ def _step(
         layout=1,
         draw=Draw(device="cpu", digest=f"{number:016x}", follows=number > 1) if header.do_sample else None,
         checks=(
-            Check(name="cache", ok=True, checked=layers, total=layers),
-            Check(name="positions", ok=True, checked=rows, total=rows),
-            Check(name="modules", ok=True, checked=len(header.modules), total=len(header.modules)),
+            Check.made("cache", holds=True, checked=layers, total=layers),
+            Check.made("positions", holds=True, checked=rows, total=rows),
+            Check.made("modules", holds=True, checked=len(header.modules), total=len(header.modules)),
         ),
         started=0.25 * (number - 1),
         forward_seconds=0.2,

@@ -102,20 +102,61 @@ class Draw(Record):
 CheckName = Literal["cache", "positions", "modules", "finite"]
 
 
+CheckResult = Literal["held", "failed", "not made"]
+
+
 class Check(Record):
-    """One check made in this step.
+    """What became of one check in this step.
+
+    A check fails only where its rule is known to apply to the model and the cache; where that is not known,
+    or what it needs was not to be had, it was not made.
 
     Attributes:
         name: which check.
-        ok: whether it held.
+        result: whether it held, failed, or was not made.
         checked: number of things checked (cache: layers; modules: calls; positions: rows).
         total: number of things there were.
+        reason: why it was not made; None where it was.
     """
 
     name: CheckName
-    ok: bool
-    checked: int
-    total: int
+    result: CheckResult
+    checked: int = 0
+    total: int = 0
+    reason: str | None = None
+
+    @staticmethod
+    def made(name: CheckName, *, holds: bool, checked: int, total: int) -> Check:
+        """A check that was made.
+
+        Args:
+            name: which check.
+            holds: whether it held.
+            checked: number of things checked.
+            total: number of things there were.
+        """
+        return Check(name=name, result="held" if holds else "failed", checked=checked, total=total)
+
+    @staticmethod
+    def not_made(name: CheckName, reason: str, *, total: int = 0) -> Check:
+        """A check that was not made.
+
+        Args:
+            name: which check.
+            reason: why, as the end of the sentence "not checked: …".
+            total: number of things there were.
+        """
+        return Check(name=name, result="not made", total=total, reason=reason)
+
+    @property
+    def held(self) -> bool:
+        """Whether it was made and held."""
+        return self.result == "held"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was made and did not hold."""
+        return self.result == "failed"
 
 
 class Violation(Record):
@@ -139,8 +180,6 @@ class Violation(Record):
 ProbedCapture = Literal["lens", "attention"]
 """An optional capture that a probe of its own records."""
 
-_PROBED_CAPTURES: tuple[ProbedCapture, ...] = ("lens", "attention")
-
 
 class CaptureError(Record):
     """A fault in recording; the generation continued.
@@ -148,15 +187,12 @@ class CaptureError(Record):
     Attributes:
         stop: the stop at which it happened.
         message: exception type and text.
+        capture: the optional capture that failed; None for any other fault.
     """
 
     stop: StopName
     message: str
-
-    @property
-    def capture(self) -> ProbedCapture | None:
-        """The capture whose probe failed, read from the prefix of the message; None for any other fault."""
-        return next((name for name in _PROBED_CAPTURES if self.message.startswith(f"{name}: ")), None)
+    capture: ProbedCapture | None = None
 
 
 class Intervention(Record):
@@ -164,30 +200,18 @@ class Intervention(Record):
 
     Attributes:
         kind: ``force``, ``ban`` or ``set``.
-        detail: for ``force`` and ``ban`` the token as the user sees it; for ``set`` the text ``NAME VALUE``,
-            which :meth:`setting_detail` writes and :attr:`setting` reads.
+        detail: the token or the changed setting as the user sees it.
+        token: id of the token that was forced or banned; None for a setting, and in traces of format 1.
+        setting: the changed setting, by its name in the generation config or at the processor; None for a
+            token.
+        value: its new value; None for a token.
     """
 
     kind: Literal["force", "ban", "set"]
     detail: str
-
-    @staticmethod
-    def setting_detail(name: str, value: float) -> str:
-        """The detail of a changed setting.
-
-        Args:
-            name: the setting, by its name in the generation config or at the processor.
-            value: its new value.
-        """
-        return f"{name} {value}"
-
-    @property
-    def setting(self) -> tuple[str, str] | None:
-        """Name and new value of a changed setting; None for the other kinds."""
-        if self.kind != "set":
-            return None
-        name, _, value = self.detail.rpartition(" ")
-        return name, value
+    token: int | None = None
+    setting: str | None = None
+    value: int | float | None = None
 
 
 class StepHead(Record):

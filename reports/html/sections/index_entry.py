@@ -84,8 +84,7 @@ def _header_entry(header: RunHeader, view: HeaderView) -> Json:
 def _banners(notes: Sequence[Note], stamps: Sequence[Stamp], totals: RunTotals) -> Iterator[Json]:
     """What a reader has to know first, most serious first."""
     ranks = {"error": 0, "warning": 1, "ok": 2}
-    checks = totals.checks_note()
-    found = [*notes, *map(_verification, stamps), *([checks] if checks else [])]
+    found = [*notes, *map(_verification, stamps), *totals.notes()]
     for note in sorted(found, key=lambda note: ranks.get(note.level, 3)):
         yield {"text": note.text, "level": note.level}
 

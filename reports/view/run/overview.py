@@ -61,7 +61,7 @@ class OverviewBuilder:
     def add(self, step: Step) -> None:
         """Collect a step."""
         head, scores = step.head, step.scores
-        troubled = bool(head.violations or head.errors or any(not check.ok for check in head.checks))
+        troubled = bool(head.violations or head.errors or any(check.failed for check in head.checks))
         trouble = 2 if troubled else 1 if head.interventions else 0
         self._per_step.append(
             (

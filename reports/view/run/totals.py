@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reports.view.blocks import Note
-from reports.view.figures import count
+from reports.view.figures import count, plural
+from reports.view.text import plain
 from tracer.schema.step import CheckName, Step
 
 _CHECKS: dict[CheckName, str] = {
@@ -28,6 +30,7 @@ class RunTotals:
         interventions: changes by the user.
         passed: per kind of check, the steps in which it passed.
         made: per kind of check, the steps in which it was made.
+        not_made: per kind of check and reason, the steps in which it was not.
     """
 
     steps: int = 0
@@ -36,6 +39,7 @@ class RunTotals:
     interventions: int = 0
     passed: Counter[CheckName] = field(default_factory=Counter)
     made: Counter[CheckName] = field(default_factory=Counter)
+    not_made: Counter[tuple[CheckName, str]] = field(default_factory=Counter)
 
     def add(self, step: Step) -> None:
         """Count a step."""
@@ -45,10 +49,21 @@ class RunTotals:
         self.errors += len(head.errors)
         self.interventions += len(head.interventions)
         for check in head.checks:
+            if check.result == "not made":
+                self.not_made[check.name, check.reason or ""] += 1
+                continue
             self.made[check.name] += 1
-            self.passed[check.name] += check.ok
+            self.passed[check.name] += check.held
 
-    def checks_note(self) -> Note | None:
+    def notes(self) -> Iterator[Note]:
+        """What the checks of all steps say: those that always passed, and those that were not made."""
+        passed = self._passed_note()
+        if passed is not None:
+            yield passed
+        for (name, why), steps in self.not_made.items():
+            yield Note(f"Not checked in {plural(steps, 'step')}: {_CHECKS[name]}: {plain(why)}.", "fact")
+
+    def _passed_note(self) -> Note | None:
         """The checks that passed in every step in which they were made; None if there is none."""
         names = [
             f"{text} ({count(self.made[name])})"

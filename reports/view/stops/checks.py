@@ -60,11 +60,12 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
 
 
 def _check_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
-    """Checks that belong to a stop: those that passed, those that failed again, new violations."""
+    """Checks that belong to a stop: passed, not made, failed again; then new violations."""
     checks = [check for check in step.head.checks if _STOP_OF_CHECK[check.name] == stop]
     violations = [each for each in step.head.violations if _STOP_OF_CHECK[each.check] == stop]
     unexplained = _unexplained(step)
-    yield from (_passed(check) for check in checks if check.ok)
+    yield from (_passed(check) for check in checks if check.held)
+    yield from (_not_made(check) for check in checks if check.result == "not made")
     yield from (_failed(check) for check in checks if check in unexplained)
     yield from (_violation(violation, modules) for violation in violations)
 
@@ -79,10 +80,14 @@ def _passed(check: Check) -> Note:
     return Note(f"checked: {text} ({count(check.checked)} of {count(check.total)} {what})", "ok")
 
 
+def _not_made(check: Check) -> Note:
+    return Note(f"not checked: {_CHECKED[check.name][0]}: {plain(check.reason or 'no reason given')}")
+
+
 def _unexplained(step: Step) -> list[Check]:
     """Checks that failed without a violation in this step: an earlier step has described it."""
     described = {violation.check for violation in step.head.violations}
-    return [check for check in step.head.checks if not check.ok and check.name not in described]
+    return [check for check in step.head.checks if check.failed and check.name not in described]
 
 
 def _failed(check: Check) -> Note:
@@ -103,7 +108,8 @@ def _violation(violation: Violation, modules: Sequence[ModuleInfo]) -> Note:
 
 
 def _fault(error: CaptureError) -> Note:
-    return Note(f"recording failed at {error.stop}, the generation went on: {plain(error.message)}", "error")
+    what = f"recording the {error.capture}" if error.capture else "recording"
+    return Note(f"{what} failed at {error.stop}, the generation went on: {plain(error.message)}", "error")
 
 
 def _intervention(intervention: Intervention) -> Note:

@@ -122,7 +122,7 @@ def test_everything_holds_on_sound_models(name: str, mode: dict[str, Any]) -> No
     for step in run.steps:
         names = {found.name: found for found in step.head.checks}
         assert set(names) == {"cache", "positions", "modules", "finite"}
-        assert all(found.ok for found in names.values())
+        assert all(found.held for found in names.values())
         assert names["positions"].checked == 3
         # Gemma 2's hybrid cache rolls its slots, so only its length can be checked.
         assert names["cache"].checked == (0 if name == "gemma2" else 2)
@@ -174,8 +174,8 @@ def test_a_nan_in_a_weight_is_located() -> None:
     assert step == 1
     assert run.header.modules[violation.module or 0].name == "model.layers.1.mlp.up_proj"
     assert "its inputs were finite" in violation.message
-    assert not check(run, 1, "finite").ok
-    assert not check(run, 5, "finite").ok
+    assert check(run, 1, "finite").failed
+    assert check(run, 5, "finite").failed
 
 
 def test_a_nan_at_one_step_only_is_located_with_step_and_row() -> None:

@@ -116,7 +116,7 @@ def test_weights_that_do_not_give_the_output_are_refused(monkeypatch: pytest.Mon
     with collected(model, **ATTENTION) as run:
         generate(model, inputs, **GREEDY)
     assert not any(name.startswith("attention") for saved in run.saved for name in saved)
-    assert run.problems() == ["attention: that of layers 0, 1 could not be recomputed"] * len(run.steps)
+    assert run.problems() == ["that of layers 0, 1 could not be recomputed"] * len(run.steps)
 
 
 @pytest.mark.parametrize(("causal", "mask"), [(True, None), (False, None), (False, "bool"), (False, "float")])
@@ -161,5 +161,5 @@ def test_a_layer_whose_weights_were_not_seen_is_said() -> None:
     attention.forward = blind
     with collected(model, **ATTENTION) as run:
         generate(model, inputs, **GREEDY)
-    assert run.problems() == ["attention: that of layers 1 was not seen"] * len(run.steps)
+    assert run.problems() == ["that of layers 1 was not seen"] * len(run.steps)
     assert all("attention/0" in saved for saved in run.saved)

@@ -143,9 +143,11 @@ def test_what_was_not_asked_for_takes_no_place(kind: type[LensData | AttentionDa
 
 
 def test_the_reason_of_a_gap_is_kept(run: MemoryRun) -> None:
-    message = "attention: that of layers 1 could not be recomputed"
+    message = "that of layers 1 could not be recomputed"
     first = run.steps[0]
-    head = first.head.model_copy(update={"errors": (CaptureError(stop="layers", message=message),)})
+    head = first.head.model_copy(
+        update={"errors": (CaptureError(stop="layers", message=message, capture="attention"),)}
+    )
     gone = with_tensors(run, {1: {"attention/1": None}, 2: {"attention/0": None, "attention/1": None}})
     index, *kept = collected(AttentionData, replace(gone, steps=[replace(first, head=head), *run.steps[1:]]))
     assert index.metadata["faults"] == {1: [message]}

@@ -213,9 +213,11 @@ def test_heat_maps_follow_the_colour_scheme(report: Path, opened: Opened) -> Non
 
 
 def test_a_gap_says_its_reason(run: MemoryRun, tmp_path: Path, opened: Opened) -> None:
-    message = "attention: that of layers 0, 1 could not be recomputed"
+    message = "that of layers 0, 1 could not be recomputed"
     second = run.steps[1]
-    head = second.head.model_copy(update={"errors": (CaptureError(stop="layers", message=message),)})
+    head = second.head.model_copy(
+        update={"errors": (CaptureError(stop="layers", message=message, capture="attention"),)}
+    )
     gone: Mapping[str, None] = dict.fromkeys(run.saved[2])
     bare = replace(
         with_tensors(run, {2: gone}), steps=[run.steps[0], replace(second, head=head), *run.steps[2:]]

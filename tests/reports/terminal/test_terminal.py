@@ -57,7 +57,7 @@ def test_a_run_with_everything_wrong(snapshot: SnapshotAssertion) -> None:
     run = header()
     step = with_head(
         steps(run, 1)[0],
-        checks=(Check(name="cache", ok=False, checked=28, total=28),),
+        checks=(Check.made("cache", holds=False, checked=28, total=28),),
         violations=(
             Violation(check="cache", message="slot 3 is not what it was", layer=7, row=0),
             Violation(check="finite", message="first NaN, its inputs were finite", module=2),

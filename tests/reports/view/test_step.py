@@ -197,8 +197,8 @@ def test_findings_stand_where_they_belong() -> None:
     step = with_head(
         steps(run, 1)[0],
         checks=(
-            Check(name="cache", ok=False, checked=28, total=28),
-            Check(name="finite", ok=False, checked=1, total=1),
+            Check.made("cache", holds=False, checked=28, total=28),
+            Check.made("finite", holds=False, checked=1, total=1),
         ),
         violations=(Violation(check="cache", message="slot 3 changed", layer=7, row=0),),
         errors=(CaptureError(stop="softmax", message="ValueError: \x1b[2J"),),

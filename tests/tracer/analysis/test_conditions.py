@@ -128,7 +128,7 @@ def test_a_violation_is_told_apart_by_check_and_row() -> None:
 
 
 def test_nonfinite_in_its_first_step_and_in_later_ones() -> None:
-    check = Check(name="finite", ok=False, checked=3, total=3)
+    check = Check.made("finite", holds=False, checked=3, total=3)
     first = with_head(STEPS[0], checks=(check,), violations=(Violation(check="finite", message="m"),))
     later = with_head(STEPS[1], checks=(check,))
     assert holds("nonfinite", first)

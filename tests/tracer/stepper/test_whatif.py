@@ -186,8 +186,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
 def test_settings_in_force_are_found_under_either_name() -> None:
     header = synthetic_header(layers=1)
     step = next(synthetic_steps(header, 1))
-    details = ("repetition_penalty 3.0", "top_k 7", "temperature 0.5")
-    changes = tuple(Intervention(kind="set", detail=detail) for detail in details)
+    values = {"repetition_penalty": 3.0, "top_k": 7, "temperature": 0.5}
+    changes = tuple(
+        Intervention(kind="set", detail=f"{name} {value}", setting=name, value=value)
+        for name, value in values.items()
+    )
     ban = Intervention(kind="ban", detail='"top_p 1" (7)')
     changed = replace(step, head=step.head.model_copy(update={"interventions": (*changes, ban)}))
     found = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import CaptureError, Step, Violation
+from tracer.schema.step import CaptureError, Check, Intervention, Step, Violation
 from tracer.tracefile import SavedTensor, TraceWriter
 
 LAYERS = 3
@@ -39,11 +39,19 @@ def tensors(number: int = 1) -> dict[str, SavedTensor]:
 
 
 def with_faults(step: Step) -> Step:
-    """The step with a violated check and a capture error."""
+    """The step with a violated check, one that was not made, a capture error and changes by the user."""
     head = step.head.model_copy(
         update={
             "violations": (Violation(check="cache", message="slot 3 changed", row=0, layer=1),),
-            "errors": (CaptureError(stop="softmax", message="ValueError: broken"),),
+            "checks": (Check.not_made("positions", "its positions are relative", total=1),),
+            "errors": (
+                CaptureError(stop="softmax", message="ValueError: broken"),
+                CaptureError(stop="layers", message="ValueError: no norm", capture="lens"),
+            ),
+            "interventions": (
+                Intervention(kind="force", detail="' Red' (7)", token=7),
+                Intervention(kind="set", detail="top_k 5", setting="top_k", value=5),
+            ),
         }
     )
     return replace(step, head=head)

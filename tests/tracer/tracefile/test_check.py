@@ -13,6 +13,7 @@ from tracer.errors import OutputError, TraceFileError
 from tracer.schema.run import RunStatus
 from tracer.schema.stamp import Stamp
 from tracer.tracefile import TraceFile, TraceWriter, check_file, stamp
+from tracer.tracefile.format import SCHEMA_VERSION
 
 
 def make_stamp(**changes: object) -> Stamp:
@@ -40,7 +41,7 @@ def test_a_sound_trace(tmp_path: Path) -> None:
     assert report.runs[0].tensors == 8
     assert report.runs[0].tensor_bytes == 4 * (48 + 12)
     assert report.tokens == 4
-    assert report.info.format_version == 1
+    assert report.info.format_version == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,10 @@ def test_plain_tables_answer_sql(tmp_path: Path) -> None:
     ).fetchone()
     assert stages == (5, 4)
     assert connection.execute("SELECT step, proof, layer FROM violation").fetchall() == [(2, "cache", 1)]
-    assert connection.execute("SELECT step, stop FROM capture_error").fetchall() == [(2, "softmax")]
+    assert connection.execute("SELECT step, stop FROM capture_error").fetchall() == [
+        (2, "softmax"),
+        (2, "layers"),
+    ]
     columns = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'columns'").fetchone()[0])
     assert columns["cache"] == [["key_norm", "LBHN"], ["value_norm", "LBHN"]]
     connection.close()

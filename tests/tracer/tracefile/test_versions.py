@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.synthetic import synthetic_header, synthetic_steps
 from tests.tracer.tracefile.make_fixture import FIXTURES
+from tracer.schema.step import Check, StepHead
 from tracer.tracefile import TraceFile, check_file
 from tracer.tracefile.format import HISTORY, SCHEMA_VERSION
 from tracer.tracefile.reading.queries import VERSIONS
+from tracer.tracefile.reading.upgrade import head_of_version_1
 
 
 def test_every_version_has_a_history_entry_and_its_queries() -> None:
@@ -38,3 +42,41 @@ def test_a_file_of_each_version_is_read(tmp_path: Path, version: int) -> None:
         assert recording.tokens[12].text == "sub12"
         assert [stamp.summary for stamp in first.stamps] == ["all digests hold"]
         assert second.stamps == ()
+
+
+def test_a_head_of_version_1_is_brought_to_the_form_of_today() -> None:
+    head = next(synthetic_steps(synthetic_header(), 1)).head
+    old = head.model_dump(mode="json") | {
+        "checks": [
+            {"name": "cache", "ok": True, "checked": 2, "total": 2},
+            {"name": "finite", "ok": False, "checked": 3, "total": 5},
+        ],
+        "errors": [
+            {"stop": "layers", "message": "lens: the output of layer 1 was not seen"},
+            {"stop": "layers", "message": "attention: layer 2 was not seen"},
+            {"stop": "softmax", "message": "lens"},
+        ],
+        "interventions": [
+            {"kind": "set", "detail": "top_k 5"},
+            {"kind": "set", "detail": "penalty 1.5"},
+            {"kind": "ban", "detail": '"top_p 1" (7)'},
+        ],
+    }
+    new = StepHead.model_validate_json(head_of_version_1(json.dumps(old).encode()))
+    assert new.checks == (
+        Check.made("cache", holds=True, checked=2, total=2),
+        Check.made("finite", holds=False, checked=3, total=5),
+    )
+    assert [error.capture for error in new.errors] == ["lens", "attention", None]
+    assert [(each.setting, each.value) for each in new.interventions] == [
+        ("top_k", 5),
+        ("penalty", 1.5),
+        (None, None),
+    ]
+    assert type(new.interventions[0].value) is int
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"7", b'{"checks": 3, "errors": [1], "interventions": {}}', b"{"])
+def test_an_old_head_that_is_none_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"valid|EOF|object|list"):
+        StepHead.model_validate_json(head_of_version_1(text))

@@ -171,7 +171,7 @@ class StepRow:
         """
         if any(found.check == "finite" for found in self._violations):
             return self.violated("finite")
-        return any(check.name == "finite" and not check.ok for check in self.step.head.checks)
+        return any(check.name == "finite" and check.failed for check in self.step.head.checks)
 
     @property
     def _violations(self) -> tuple[Violation, ...]:

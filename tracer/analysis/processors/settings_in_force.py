@@ -26,8 +26,8 @@ def header_in_force(header: RunHeader, step: Step) -> RunHeader:
     processors = list(header.processors)
     for change in step.head.interventions:
         if change.setting is not None:
-            name, value = change.setting
-            _change_setting(processors, ATTRIBUTES.get(name, name), value)
+            name = ATTRIBUTES.get(change.setting, change.setting)
+            _change_setting(processors, name, str(change.value))
     return header.model_copy(update={"processors": tuple(processors)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tracer.schema.step import Step, StepHead
@@ -72,13 +73,18 @@ def pack_step(step: Step, tensors: int) -> PackedStep:
     return packed
 
 
-def unpack_step(packed: PackedStep) -> Step:
+def unpack_step(packed: PackedStep, upgrade: Callable[[bytes], bytes] | None = None) -> Step:
     """Decode a step, without its layout and call shapes, which the caller adds.
+
+    Args:
+        packed: the row.
+        upgrade: brings the head of an earlier format version to today's form.
 
     Raises:
         ValueError: a blob is damaged.
     """
-    head = StepHead.model_validate_json(_inflate(packed.head))
+    text = _inflate(packed.head)
+    head = StepHead.model_validate_json(text if upgrade is None else upgrade(text))
     if (head.run, head.step) != (packed.run, packed.step):
         raise ValueError("the head belongs to another step")
     return Step(

@@ -6,11 +6,12 @@ returning the columns that the reader expects. A blob whose meaning changes gets
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from tracer.tracefile.format import CREATE_TABLES
+from tracer.tracefile.reading.upgrade import head_of_version_1
 
 _PLAIN = {
     "choice": "SELECT * FROM choice WHERE run = ? AND step = ? ORDER BY row",
@@ -36,6 +37,7 @@ class Queries:
         tables: the tables of a file of this version, with the statements that created them.
         plain: rows of a step in each of the tables that repeat the contents of its blobs.
         totals: number of rows of a table from a run on.
+        upgrade_head: brings the head of a step to today's form; None where it has it.
     """
 
     tables: Mapping[str, str] = field(default_factory=lambda: CREATE_TABLES)
@@ -67,7 +69,8 @@ class Queries:
     stamps: str = "SELECT number, data, digest FROM stamp WHERE number >= 1 ORDER BY number"
     plain: Mapping[str, str] = field(default_factory=lambda: _PLAIN)
     totals: Mapping[str, str] = field(default_factory=lambda: _TOTALS)
+    upgrade_head: Callable[[bytes], bytes] | None = None
 
 
-VERSIONS: Final[dict[int, Queries]] = {1: Queries()}
+VERSIONS: Final[dict[int, Queries]] = {1: Queries(upgrade_head=head_of_version_1), 2: Queries()}
 """Every version of :data:`tracer.tracefile.format.HISTORY`."""

@@ -86,7 +86,7 @@ class StepSequence(Sequence[Step]):
         if packed.digest != stored:
             raise self._database.damaged(f"{where} is not what was written")
         with self._database.checking(where):
-            step = unpack_step(packed)
+            step = unpack_step(packed, self._database.queries.upgrade_head)
             step = replace(step, layout=self._layout(step), shapes=self._shapes_of(step))
             check_step(step, self._header)
         return step
