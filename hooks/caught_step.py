@@ -14,7 +14,15 @@ from hooks.kv_cache.view import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
-from tracer.schema.step import CaptureError, Check, ForwardResult, Intervention, ScoreColumns, Violation
+from tracer.schema.step import (
+    CaptureError,
+    Check,
+    Failure,
+    ForwardResult,
+    Intervention,
+    ScoreColumns,
+    Violation,
+)
 from tracer.schema.tensors import TensorInfo
 
 Array = npt.NDArray[Any]
@@ -118,6 +126,7 @@ class CaughtStep:
         violations: what did not hold.
         errors: faults in recording.
         interventions: what the user changed.
+        failure: what ended the run in this step.
         seconds: how long the step took.
     """
 
@@ -147,6 +156,7 @@ class CaughtStep:
     violations: list[Violation] = field(default_factory=list)
     errors: list[CaptureError] = field(default_factory=list)
     interventions: list[Intervention] = field(default_factory=list)
+    failure: Failure | None = None
     seconds: float = 0.0
 
     def copy(self) -> CaughtStep:

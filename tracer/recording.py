@@ -115,6 +115,8 @@ class RunRecording:
         self.steps += 1
         caught.release_scores()
         sink.recorder.put(StepJob(self._builder, caught, sink.violated_event))
+        if caught.failure is not None:
+            return True  # the program's own exception ends the run
         if sink.between_steps is not None:
             sink.between_steps()
         # Only these two need to know, while the generation waits, what the step's record says.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from hooks.faults import is_ours, remember_handlers
 from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
+from hooks.loop.failures import find_failure
 from hooks.loop.installation import runs_in_progress
 from hooks.loop.processors import describe_criteria, describe_processors, watch_criteria, watch_processors
 from hooks.loop.run_capture import CaptureOptions, RunCapture
@@ -199,7 +201,15 @@ class GenerationWatch:
             kwargs["logits_warper"] = watched[1]
         kwargs["stopping_criteria"] = watch_criteria(kwargs["stopping_criteria"], capture)
         run = TracedRun(
-            capture, sink, probes, input_ids, modules.tape, self._over, self._lost, self.installation
+            capture,
+            sink,
+            probes,
+            input_ids,
+            modules.tape,
+            self._over,
+            self._lost,
+            self.installation,
+            partial(find_failure, anchors=header.anchors, modules=self._module_indices()),
         )
         with self._idle:
             self._in_progress.append(run)
@@ -226,9 +236,13 @@ class GenerationWatch:
                         return
                     self._idle.wait(0.05)
 
-    def _observers(self, probes: tuple[Probe, ...]) -> dict[int, Observer]:
+    def _module_indices(self) -> dict[int, int]:
+        """Index of each registered module by its ``id``."""
         assert self.installation is not None
-        indexes = {id(module): index for index, module in enumerate(self.installation.modules.modules)}
+        return {id(module): index for index, module in enumerate(self.installation.modules.modules)}
+
+    def _observers(self, probes: tuple[Probe, ...]) -> dict[int, Observer]:
+        indexes = self._module_indices()
         return {
             indexes[id(module)]: observer
             for probe in probes

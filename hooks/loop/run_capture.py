@@ -26,7 +26,7 @@ from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of, is_small_integer
 from tracer.schema.run import StopName
-from tracer.schema.step import CaptureError, ProbedCapture
+from tracer.schema.step import NO_TOKEN, CaptureError, Failure, ProbedCapture
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""
@@ -343,15 +343,18 @@ class RunCapture:
                 self._open.caught.tensors.done = clone(done)
         return torch.ones_like(done) if self.close_step() else done
 
-    def stop(self, *, complete: bool) -> None:
+    def stop(self, *, complete: bool, failure: Failure | None = None) -> None:
         """The run is over; later events are ignored.
 
         Args:
-            complete: False to drop a step that an exception cut short.
+            complete: False where the step in progress was cut short: it is dropped unless it failed.
+            failure: what ended the run; the step in progress is delivered as far as it went.
         """
         self._stopped = True
         self.interventions.undo()
-        self.close_step(complete=complete)
+        if self._open is not None:
+            self._open.caught.failure = failure
+        self.close_step(complete=complete or failure is not None)
 
     def close_step(self, *, complete: bool = True) -> bool:
         """Deliver the step in progress, if there is one. Its small results come to the host here.
@@ -360,7 +363,7 @@ class RunCapture:
         here costs a GPU nothing.
 
         Args:
-            complete: False to drop a step that an exception cut short.
+            complete: False to drop the step.
 
         Returns:
             Whether the run shall end here.
@@ -391,7 +394,9 @@ class RunCapture:
             caught.tensors.saved.update(step.calls.saved)
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
-        caught.tensors.scores = None if scores is None else scores.stages
+        caught.tensors.scores = _whole(step)
+        if caught.failure is not None:
+            _leave_undecided(caught)
         for probe in self._probes:
             _finish_probe(probe, caught)
         sums = bring_to_host(caught, queued, reading)
@@ -400,6 +405,22 @@ class RunCapture:
         chosen = caught.tensors.chosen
         if scores is not None and scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
+
+
+def _whole(step: OpenStep) -> torch.Tensor | None:
+    """The stages of the scores; of a step that did not fail, all of them or none."""
+    scores = step.scores
+    if scores is None or not scores.count or not (scores.complete or step.caught.failure):
+        return None
+    return scores.stages
+
+
+def _leave_undecided(caught: CaughtStep) -> None:
+    """A step that failed has as many stages as it came to, and no token chosen where none was."""
+    if caught.tensors.scores is not None:
+        caught.stages = len(caught.tensors.scores)
+        if caught.tensors.chosen is None:
+            caught.tensors.chosen = torch.full((caught.rows,), NO_TOKEN)
 
 
 def _finish_probe(probe: Probe, caught: CaughtStep) -> None:

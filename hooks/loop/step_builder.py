@@ -106,6 +106,7 @@ class StepBuilder:
             stages=caught.stages,
             errors=[*caught.errors, error],
             interventions=[*caught.interventions],
+            failure=caught.failure,
             seconds=caught.seconds,
         )
         return self._head(bare, None)
@@ -177,6 +178,7 @@ class StepBuilder:
             violations=tuple(caught.violations),
             errors=tuple(caught.errors),
             interventions=tuple(caught.interventions),
+            failure=caught.failure,
             started=caught.started,
             forward_seconds=caught.forward_seconds,
             seconds=caught.seconds,

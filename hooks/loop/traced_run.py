@@ -15,6 +15,7 @@ from hooks.faults import is_ours, surely
 from hooks.loop.run_capture import RunCapture
 from hooks.probes.probe import Probe
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
+from tracer.schema.step import Failure
 
 
 def _text_of(error: BaseException) -> str:
@@ -60,6 +61,7 @@ class TracedRun:
         on_end: called when it has ended.
         lost: called with a fault in recording its end.
         installation: the layers on the model that it runs.
+        failure_of: finds where an exception came up, given its text.
     """
 
     now = staticmethod(time.perf_counter)
@@ -74,6 +76,7 @@ class TracedRun:
         on_end: Callable[[TracedRun], None],
         lost: Callable[[Exception], None],
         installation: Any,
+        failure_of: Callable[[BaseException, str], Failure],
     ) -> None:
         self.capture = capture
         self.installation = installation
@@ -83,6 +86,7 @@ class TracedRun:
         self._input_ids = input_ids
         self._on_end = on_end
         self._lost = lost
+        self._failure_of = failure_of
         self._began = self.now()
         self._lock = threading.Lock()
         self._ended = False
@@ -111,34 +115,35 @@ class TracedRun:
             error: what it raised, None if it returned.
         """
         if error is None:
-            self._end(RunStatus.COMPLETE, None)
+            self._end(RunStatus.COMPLETE)
         elif isinstance(error, KeyboardInterrupt):
-            self._end(RunStatus.INTERRUPTED, None)
+            self._end(RunStatus.INTERRUPTED)
         else:
-            self._end(RunStatus.FAILED, _text_of(error))
+            self._end(RunStatus.FAILED, _text_of(error), error)
 
     def interrupt(self) -> None:
         """The trace is closed while the generation goes on, which is no longer recorded."""
         self._end(RunStatus.INTERRUPTED, "the trace was closed while the generation went on")
 
-    def _end(self, status: RunStatus, error: str | None) -> None:
+    def _end(self, status: RunStatus, text: str | None = None, error: BaseException | None = None) -> None:
         with self._lock:
             if self._ended:
                 return
             self._ended = True
-        surely(partial(self._record_end, status, error), partial(self._on_end, self))
+        surely(partial(self._record_end, status, text, error), partial(self._on_end, self))
 
-    def _record_end(self, status: RunStatus, error: str | None) -> None:
+    def _record_end(self, status: RunStatus, text: str | None, error: BaseException | None) -> None:
         if self._recorded:
             return
         try:
-            self.capture.stop(complete=status is RunStatus.COMPLETE)
+            failure = None if error is None or text is None else self._failure_of(error, text)
+            self.capture.stop(complete=status is RunStatus.COMPLETE, failure=failure)
             ids = self.capture.input_ids
             sequences = (self._input_ids if ids is None else ids).tolist()
             self._sink.end(
                 RunEnd(
                     status=status,
-                    error=error,
+                    error=text,
                     steps=self.capture.steps,
                     seconds=self.now() - self._began,
                     sequences=tuple(tuple(row) for row in sequences),

@@ -90,7 +90,8 @@ class AttentionProbe:
         wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
         for index in sorted(weights.keys() - wrong):
             step.tensors.saved[f"attention/{index}"] = weights[index]
-        unseen = [index for index in range(self._layers) if index not in weights]
+        # A run that failed did not come to all layers.
+        unseen = [index for index in range(self._layers) if index not in weights and not step.failure]
         faults += _of_layers(unseen, "was not seen") + _of_layers(sorted(wrong), "could not be recomputed")
         step.errors += [CaptureError(stop="layers", message=fault, capture="attention") for fault in faults]
 

@@ -78,7 +78,7 @@ class LensProbe:
         chosen, scores = step.tensors.chosen, step.tensors.scores
         hidden_states, self._hidden = self._hidden, [None] * len(self._hidden)
         states = [state for state in hidden_states if state is not None]
-        if chosen is None or not states:
+        if chosen is None or not states or step.failure is not None:
             return
         if len(states) < len(hidden_states):
             missing = hidden_states.index(None)

@@ -30,12 +30,14 @@ class ScoreStages:
         self.device = logits.device
 
     def put(self, stage: int, scores: torch.Tensor) -> None:
-        """Copy the scores of a stage.
+        """Copy the scores of a stage; none is taken behind one that is missing.
 
         Args:
             stage: 0 for the raw logits, then that of each processor.
             scores: ``[batch, vocab]``.
         """
+        if stage != self.count:
+            return  # behind a stage that could not be copied, whose place holds nothing that was measured
         if not compiled.put(self._all, stage, scores):
             self._all[stage].copy_(detached(scores))
         self.count = stage + 1

@@ -52,6 +52,8 @@ def _choices(step: Step, _header: RunHeader, tokens: Mapping[int, TokenText]) ->
     scores, head = step.scores, step.head
     for row in range(step.rows) if scores is not None else ():
         assert scores is not None
+        if step.choice(row) is None:
+            continue  # the run failed before it chose
         chosen = int(scores.chosen[row])
         second = next((each for each in step.candidates_of(row) if each.token != chosen), None)
         yield (

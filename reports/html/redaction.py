@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tracer.schema.arrays import I32
 from tracer.schema.run import Anchor, ProcessorInfo, PromptRow, RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import NO_TOKEN, ScoreColumns, Step, StepHead
+from tracer.schema.step import NO_TOKEN, Failure, ScoreColumns, Step, StepHead
 from tracer.schema.tensors import IntValues, NamedTensor
 from tracer.tracefile import TraceRun
 
@@ -148,6 +148,7 @@ class RedactedSteps:
                 "errors": tuple(
                     item.model_copy(update={"message": _kind_of_error(item.message)}) for item in head.errors
                 ),
+                "failure": None if head.failure is None else _without_text(head.failure),
                 "interventions": tuple(
                     item.model_copy(update={"detail": LEFT_OUT}) for item in head.interventions
                 ),
@@ -205,6 +206,10 @@ def _settings(settings: Mapping[str, str]) -> dict[str, str]:
 def _value(value: str) -> str:
     """A setting that is a number, a flag or a kind of cache; anything else may hold texts or token ids."""
     return value if _HARMLESS.fullmatch(value) else LEFT_OUT
+
+
+def _without_text(failure: Failure) -> Failure:
+    return failure.model_copy(update={"message": _kind_of_error(failure.message)})
 
 
 def _kind_of_error(message: str) -> str:

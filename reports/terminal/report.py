@@ -110,7 +110,8 @@ class TerminalReport:
         if as_what == "nothing":
             self._in_lines = False
             return
-        full = as_what == "usual" and (hit is not None or self._full_steps(step.number))
+        failed = step.head.failure is not None
+        full = as_what == "usual" and (hit is not None or failed or self._full_steps(step.number))
         if self._header is not None and full:
             row = self._row if hit is None or hit.row is None else hit.row
             view = step_view(self._header, step, self._texts, row=min(row, step.rows - 1))
@@ -166,7 +167,8 @@ class _Count:
         """Count a step."""
         self.steps += 1
         finished = step.scores.finished if step.scores is not None else ()
-        self.generated += step.rows - int(sum(finished))
+        chosen = step.head.failure is None or step.choice() is not None
+        self.generated += step.rows - int(sum(finished)) if chosen else 0
         self.violations += len(step.head.violations)
         self.errors += len(step.head.errors)
         # A setting stays changed in later steps, whose records say so too.

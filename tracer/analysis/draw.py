@@ -29,6 +29,7 @@ from tracer.analysis.runs import (
     scores_device,
     scores_dtype,
     step_of,
+    whole_scores,
 )
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.arrays import F32, I64
@@ -261,10 +262,8 @@ def final_scores(run: RecordedRun, step: Step, replayer: Replayer | None = None)
 
 def final_row_of(run: RecordedRun, step: Step, row: int) -> ScoreRow:
     """The last stage of a row as far as it was recorded."""
-    if step.scores is None:
-        raise UsageError(f"the scores of step {step.number} were not recorded")
     return recorded_rows(
-        step.scores,
+        whole_scores(run.header, step),
         row,
         parse_processors(run.header.processors),
         vocab=step.head.vocab_size,

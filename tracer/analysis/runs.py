@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tracer.errors import UsageError
 from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import Step, StepHead
+from tracer.schema.step import ScoreColumns, Step, StepHead
 
 LOGITS = "logits"
 """Name of the saved raw logits of a step, ``[batch, vocabulary]``."""
@@ -67,6 +67,24 @@ def step_of(run: RecordedRun, number: int) -> Step:
     return found
 
 
+def whole_scores(header: RunHeader, step: Step) -> ScoreColumns:
+    """The scores of a step from the raw logits to the last processor.
+
+    Raises:
+        UsageError: they were not recorded, or the run failed before the last processor had run.
+    """
+    scores = step.scores
+    if scores is None:
+        raise UsageError(
+            f"the scores of step {step.number} were not recorded, so nothing can be said about them"
+        )
+    if step.head.failure is not None and len(scores.scores) <= len(header.processors):
+        raise UsageError(
+            f"the run failed in step {step.number} at {step.head.failure.stop}, before its choice"
+        )
+    return scores
+
+
 def check_row(header: RunHeader, row: int) -> None:
     """Check that the batch has a row.
 
@@ -101,7 +119,8 @@ def history_of(run: RecordedRun, number: int, row: int) -> I64:
 
 def chosen_token(step: Step, row: int) -> int | None:
     """The token appended to a row; None if it was not recorded."""
-    return None if step.scores is None else int(step.scores.chosen[row])
+    choice = step.choice(row)
+    return None if choice is None else choice.token
 
 
 def saved_logits(run: RecordedRun, number: int) -> F32 | None:

@@ -27,6 +27,7 @@ from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.prompts import PreparedInputs, PromptSpec, check_prompts, prepare_inputs
 from tracer.loading.quiet import quiet_library
 from tracer.messages import first_line, named, shown
+from tracer.running.failed_step import place_of_failure
 from tracer.session import Level, trace
 from tracer.tracefile import Listener
 
@@ -152,8 +153,13 @@ def generate_traced(
     if on_prepared is not None:
         on_prepared(inputs)
     progress.phase("generating")
-    with quiet_library():
-        return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, stop_handler)
+    try:
+        with quiet_library():
+            return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, stop_handler)
+    except GenerationError as error:
+        where = place_of_failure(request.path)
+        kept = f"the trace up to there is kept in {shown(request.path)}"
+        raise GenerationError(f"{error} ({where}; {kept})" if where else f"{error} ({kept})") from error
 
 
 def _generate(
@@ -266,4 +272,4 @@ def _explained(error: Exception) -> TraceGenerateError:
         )
     if isinstance(error, ValueError | TypeError):
         return UsageError(f"generate() refuses these settings: {first_line(error)}")
-    return GenerationError(f"The model failed in generation: {named(error)} (the trace up to there is kept)")
+    return GenerationError(f"The model failed in generation: {named(error)}")

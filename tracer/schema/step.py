@@ -214,6 +214,20 @@ class Intervention(Record):
     value: int | float | None = None
 
 
+class Failure(Record):
+    """An exception that ended the run in the middle of a step, which is recorded as far as it went.
+
+    Attributes:
+        stop: the stop at which it came up.
+        message: class and text of the exception.
+        module: index of the module that was running; None outside of all modules.
+    """
+
+    stop: StopName
+    message: str
+    module: int | None = None
+
+
 class StepHead(Record):
     """Metadata of a step; its numbers are in the columns of :class:`Step`.
 
@@ -238,6 +252,8 @@ class StepHead(Record):
         violations: checks that did not hold.
         errors: faults in recording.
         interventions: what the user changed in this step.
+        failure: what ended the run in this step; None in every other step. Such a step may lack all that
+            comes after it, and has no chosen token.
         started: seconds from the start of the run to the start of the step.
         forward_seconds: duration of the forward pass on the host (a GPU may still be working).
         seconds: duration of the step on the host.
@@ -263,6 +279,7 @@ class StepHead(Record):
     violations: tuple[Violation, ...] = ()
     errors: tuple[CaptureError, ...] = ()
     interventions: tuple[Intervention, ...] = ()
+    failure: Failure | None = None
     started: float
     forward_seconds: float
     seconds: float
@@ -317,7 +334,8 @@ class ScoreColumns:
         removed_tokens: ``[S, B, R]`` the removed ids if there are at most :data:`REMOVED_CAP`, else
             :data:`NO_TOKEN`.
         candidates: ``[B]`` tokens with probability > 0 at the end (the true count, uncapped).
-        chosen: ``[B]`` the token appended to each row (the pad token for a finished row).
+        chosen: ``[B]`` the token appended to each row (the pad token for a finished row);
+            :data:`NO_TOKEN` where the run failed before.
         chosen_rank: ``[S, B]`` 1 + number of tokens with a higher score at that stage.
         chosen_scores: ``[S, B]`` score of the chosen token.
         chosen_probability: ``[B]``.
@@ -475,13 +493,13 @@ class Step:
         return tuple(sorted(found, key=lambda candidate: -candidate.probability))
 
     def choice(self, row: int = 0) -> Choice | None:
-        """The token chosen for a row; None if it was not recorded.
+        """The token chosen for a row; None if it was not recorded, or none was chosen.
 
         Args:
             row: row of the batch.
         """
         scores = self.scores
-        if scores is None:
+        if scores is None or scores.chosen[row] == NO_TOKEN:
             return None
         return Choice(
             int(scores.chosen[row]),

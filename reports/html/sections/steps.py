@@ -47,6 +47,7 @@ class StepData:
         rows = [[card_json(card) for card in self._cards(step, row)] for row in range(step.rows)]
         metadata = {
             "number": step.number,
+            "stages": step.head.stages,
             "rows": rows,
             "alerts": [
                 {"text": note.text, "level": note.level} for note in alerts(step, self._header.modules)

@@ -61,7 +61,8 @@ class OverviewBuilder:
     def add(self, step: Step) -> None:
         """Collect a step."""
         head, scores = step.head, step.scores
-        troubled = bool(head.violations or head.errors or any(check.failed for check in head.checks))
+        failed = head.failure is not None or any(check.failed for check in head.checks)
+        troubled = bool(failed or head.violations or head.errors)
         trouble = 2 if troubled else 1 if head.interventions else 0
         self._per_step.append(
             (

@@ -28,7 +28,7 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
 
 
 def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tuple[Note, ...]:
-    """Notes for one stop of a step: interventions, then checks and violations, then capture faults.
+    """Notes for one stop of a step: interventions, checks and violations, capture faults, what ended the run.
 
     Args:
         step: the step.
@@ -40,11 +40,12 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
         *(_intervention(each) for each in head.interventions if _STOP_OF_INTERVENTION[each.kind] == stop),
         *_check_notes(step, stop, modules),
         *(_fault(error) for error in head.errors if error.stop == stop),
+        *_failure_notes(step, "failed here", modules, stop),
     )
 
 
 def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
-    """Everything in a step that needs attention: violations, capture faults, interventions.
+    """Everything in a step that needs attention: what ended the run, violations, capture faults, changes.
 
     Args:
         step: the step.
@@ -52,6 +53,7 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
     """
     head = step.head
     return (
+        *_failure_notes(step, f"the run failed at {head.failure.stop}" if head.failure else "", modules),
         *(_violation(violation, modules) for violation in head.violations),
         *(_failed(check) for check in _unexplained(step)),
         *(_fault(error) for error in head.errors),
@@ -59,15 +61,35 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
     )
 
 
+def _failure_notes(
+    step: Step, what: str, modules: Sequence[ModuleInfo], stop: StopName | None = None
+) -> Iterator[Note]:
+    """What ended the run in this step, if anything did; with a stop, only if it came up there."""
+    failure = step.head.failure
+    if failure is None or stop not in (None, failure.stop):
+        return
+    where = "" if failure.module is None else f", in {_module_name(failure.module, modules)}"
+    yield Note(f"{what}{where}: {plain(failure.message)}", "error")
+
+
+def _module_name(index: int, modules: Sequence[ModuleInfo]) -> str:
+    if index >= len(modules):
+        return f"module {index}"
+    return plain(modules[index].name) or "the model itself"
+
+
 def _check_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
     """Checks that belong to a stop: passed, not made, failed again; then new violations."""
     checks = [check for check in step.head.checks if _STOP_OF_CHECK[check.name] == stop]
-    violations = [each for each in step.head.violations if _STOP_OF_CHECK[each.check] == stop]
-    unexplained = _unexplained(step)
-    yield from (_passed(check) for check in checks if check.held)
-    yield from (_not_made(check) for check in checks if check.result == "not made")
-    yield from (_failed(check) for check in checks if check in unexplained)
-    yield from (_violation(violation, modules) for violation in violations)
+    for draw, found in (
+        (_passed, [check for check in checks if check.held]),
+        (_not_made, [check for check in checks if check.result == "not made"]),
+        (_failed, [check for check in _unexplained(step) if check in checks]),
+    ):
+        yield from map(draw, found)
+    for violation in step.head.violations:
+        if _STOP_OF_CHECK[violation.check] == stop:
+            yield _violation(violation, modules)
 
 
 def _passed(check: Check) -> Note:
@@ -101,8 +123,7 @@ def _violation(violation: Violation, modules: Sequence[ModuleInfo]) -> Note:
     if violation.layer is not None:
         places.append(f"layer {violation.layer}")
     if violation.module is not None:
-        known = violation.module < len(modules)
-        places.append(plain(modules[violation.module].name) if known else f"module {violation.module}")
+        places.append(_module_name(violation.module, modules))
     where = f", {', '.join(places)}" if places else ""
     return Note(f"violation ({violation.check}{where}): {plain(violation.message)}", "error")
 

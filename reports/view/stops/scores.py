@@ -11,7 +11,7 @@ from reports.view.stops.candidates import candidate_list, candidate_rows
 from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
 from reports.view.stops.stages import ListName, stage_table
-from tracer.schema.step import Draw, ScoreColumns
+from tracer.schema.step import NO_TOKEN, Draw, ScoreColumns
 
 GREEDY = "the run is greedy (do_sample=False)"
 
@@ -48,6 +48,7 @@ def softmax(context: Context) -> Iterator[Block]:
             f"generate() needs no softmax here, {GREEDY}; the probabilities are computed for this report."
         )
     yield candidate_list(context, scores)
+    yield from _nothing_left(scores, context.row)
     if context.other_rows:
         yield OtherRows(
             ("candidates", "entropy", "most probable", "probability"),
@@ -61,23 +62,43 @@ def choice(context: Context) -> Iterator[Block]:
     if scores is None:
         yield NOT_RECORDED
         return
-    table = ChoiceTable(tuple(_choice_row(context, scores, row) for row in range(context.step.rows)))
-    shown = table.rows[context.row]
-    if not context.header.do_sample:
-        yield Note("argmax takes the token with the highest score.")
-    elif shown.candidates == 1:
-        yield Note("multinomial draws from one candidate: there is nothing to choose.")
-    else:
-        yield Note(
-            f"multinomial draws one of {plural(shown.candidates, 'candidate')} at random, "
-            "each as often as its probability says."
-        )
+    yield from _how_chosen(context, int(scores.candidates[context.row]))
+    yield from _nothing_left(scores, context.row)
+    rows = [row for row in range(context.step.rows) if scores.chosen[row] != NO_TOKEN]
+    if not rows:
+        yield Note("No token was chosen.", "fact")
+        return
+    table = ChoiceTable(tuple(_choice_row(context, scores, row) for row in rows))
     yield table
     if any(row.padding for row in table.rows):
         yield Note("A row that has ended gets the padding token, whatever its scores are.")
     draw = context.step.head.draw
     if draw is not None:
         yield _draw_note(draw, context.step.number)
+
+
+def _how_chosen(context: Context, candidates: int) -> Iterator[Note]:
+    if not context.header.do_sample:
+        yield Note("argmax takes the token with the highest score.")
+    elif candidates == 1:
+        yield Note("multinomial draws from one candidate: there is nothing to choose.")
+    elif candidates:
+        yield Note(
+            f"multinomial draws one of {plural(candidates, 'candidate')} at random, "
+            "each as often as its probability says."
+        )
+
+
+def _nothing_left(scores: ScoreColumns, row: int) -> Iterator[Note]:
+    """Why a row has no candidate at all, if it has none."""
+    if scores.candidates[row] or scores.finished[row]:
+        return
+    if not scores.kept[0, row]:
+        yield Note("No raw logit of this row is a number above -inf: the model gave NaN or -inf.", "error")
+    elif not scores.kept[-1, row]:
+        yield Note("Every score is -inf: the processors left nothing to choose from.", "error")
+    else:
+        yield Note("The scores hold NaN or +inf, so that no probability is a number.", "error")
 
 
 def _list(context: Context, list_name: ListName, empty: str) -> Iterator[Block]:
@@ -87,7 +108,8 @@ def _list(context: Context, list_name: ListName, empty: str) -> Iterator[Block]:
         return
     table = stage_table(context, scores, list_name)
     if table is None:
-        yield Note(empty)
+        there = any(item.list_name == list_name for item in context.header.processors)
+        yield Note("None of them has run to its end." if there else empty)
         return
     yield table
     if context.other_rows:

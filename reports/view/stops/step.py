@@ -155,7 +155,12 @@ def safe_anchor(anchor: Anchor | None) -> Anchor | None:
 
 def _card(context: Context, stop: StopName) -> StopCard:
     title, build = _STOPS[stop]
-    blocks = (*build(context), *stop_notes(context.step, stop, context.header.modules))
+    failure = context.step.head.failure
+    blocks: tuple[Block, ...]
+    if failure is not None and STOPS.index(failure.stop) < STOPS.index(stop):
+        blocks = (Note(f"Not reached: the run failed at {stop_title(failure.stop)}.", "fact"),)
+    else:
+        blocks = (*build(context), *stop_notes(context.step, stop, context.header.modules))
     return StopCard(
         stop=stop,
         number=STOPS.index(stop),

@@ -45,4 +45,18 @@ def test_a_fault_in_step_three(
         assert recording.end is not None
         assert recording.end.status == "failed"
         assert recording.end.error is not None
-        assert len(recording.steps) == 2
+        assert [step.head.failure is None for step in recording.steps] == [True, True, False]
+
+
+def test_the_line_says_where_and_what_was_not_finite_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    model = Qwen2ForCausalLM.from_pretrained(checkpoint)
+    model.model.layers[1].mlp.up_proj.weight.data[3, 7] = torch.nan
+    model.save_pretrained(checkpoint)
+    monkeypatch.chdir(tmp_path)
+    done = call_main(capsys, "--model", checkpoint, "--prompt", "w1", "--out", tmp_path / "t", "--sample")
+    assert done.returncode == 10
+    assert done.stderr.count("\n") == 1
+    assert "(step 1, at choice; first non-finite output: model.layers.1.mlp.up_proj (step 1); " in done.stderr

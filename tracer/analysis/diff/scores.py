@@ -9,7 +9,7 @@ import numpy as np
 from tracer.analysis.diff.report import LogitDistance, NumberDifference, RowPair, TokenDifference
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.processors.softmax import log_softmax
-from tracer.analysis.runs import RecordedRun, saved_logits
+from tracer.analysis.runs import RecordedRun, chosen_token, saved_logits
 from tracer.schema.arrays import F32
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
@@ -157,10 +157,8 @@ def recorded_gap(step_a: Step, step_b: Step, pair: RowPair) -> float | None:
 
 def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
     """The difference between the choices of two rows; None where they agree or one is unknown."""
-    if a.scores is None or b.scores is None:
-        return None
-    ours, theirs = int(a.scores.chosen[pair.a]), int(b.scores.chosen[pair.b])
-    if ours == theirs:
+    ours, theirs = chosen_token(a, pair.a), chosen_token(b, pair.b)
+    if ours is None or theirs is None or a.scores is None or b.scores is None or ours == theirs:
         return None
     return TokenDifference(
         step=a.number,

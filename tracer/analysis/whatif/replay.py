@@ -18,7 +18,7 @@ from tracer.analysis.processors.parsing import describe, parse_processors
 from tracer.analysis.processors.processor import Opaque, PlacedProcessor, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import entropy_nats, softmax
-from tracer.analysis.runs import RecordedRun, saved_logits, scores_device, scores_dtype
+from tracer.analysis.runs import RecordedRun, saved_logits, scores_device, scores_dtype, whole_scores
 from tracer.analysis.whatif.report import FirstDifference, WhatIfReport, WhatIfStep
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UnsupportedError, UsageError
@@ -114,9 +114,10 @@ class _Replay:
 
     def step(self, step: Step) -> list[WhatIfStep]:
         """All rows of a step that had not ended before it."""
-        columns = step.scores
-        if columns is None:
-            raise UsageError(f"the scores of step {step.number} were not recorded")
+        if step.head.failure is not None:
+            self.notes.append(f"Step {step.number} is left out: the run failed at {step.head.failure.stop}.")
+            return []
+        columns = whole_scores(self._run.header, step)
         logits = saved_logits(self._run, step.number)
         known = [self._known(step, row, logits) for row in range(step.rows)]
         finals = [self._final(step, each) for each in known]

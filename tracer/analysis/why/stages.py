@@ -11,7 +11,7 @@ from tracer.analysis.draw import Replayer
 from tracer.analysis.processors.parsing import parse_processors
 from tracer.analysis.processors.processor import Context, Opaque, PlacedProcessor, ScoreRow
 from tracer.analysis.processors.recorded_rows import recorded_rows
-from tracer.analysis.runs import scores_device, scores_dtype
+from tracer.analysis.runs import scores_device, scores_dtype, whole_scores
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.arrays import F32
 from tracer.schema.run import RunHeader
@@ -73,11 +73,7 @@ def row_stages(
     Raises:
         UsageError: the step's scores were not recorded.
     """
-    columns = step.scores
-    if columns is None:
-        raise UsageError(
-            f"the scores of step {step.number} were not recorded, so nothing can be said about them"
-        )
+    columns = whole_scores(header, step)
     placed = parse_processors(header.processors)
     cap, vocab = header.capture.candidates, step.head.vocab_size
     recorded = recorded_rows(columns, row, placed, vocab=vocab, cap=cap, context=context)

@@ -59,6 +59,8 @@ def _choices(head: StepHead, scores: ScoreColumns) -> Iterator[Row]:
         strict=True,
     )
     for row, (token, probability, rank, entropy, candidates, raw, finished) in enumerate(columns):
+        if token == NO_TOKEN:
+            continue  # the run failed before it chose
         runner_up, runner_up_probability = _runner_up(scores, row, token)
         yield (
             head.run,

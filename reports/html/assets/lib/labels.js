@@ -9,6 +9,7 @@ export class Tokens {
 
   /** The token's text with everything invisible made visible; its number where the text is not known. */
   label(id) {
+    if (id < 0) return "–"; // none was chosen
     return this.labels.get(id) || `#${id}`;
   }
 

@@ -62,15 +62,14 @@ export class Step {
     this.row = row;
     this.place = place;
     this.cards = entry.rows[row];
-    this.scores = arrays.recorded.data[index] ? new Scores(arrays, index, row) : null;
+    this.scores = arrays.recorded.data[index] ? new Scores(arrays, index, row, entry.stages) : null;
   }
 }
 
 /** The score pipeline of one row: `scores[stage][column]`, columns in the order of final probability. */
 export class Scores {
-  constructor(arrays, index, row) {
+  constructor(arrays, index, row, stages) {
     const line = (name, ...at) => slice(arrays[name], index, ...at);
-    const stages = arrays.kept.shape[1];
     const all = line("tokens", row);
     const width = all.indexOf(NO_TOKEN) < 0 ? all.length : all.indexOf(NO_TOKEN);
     const perStage = (name) => Array.from({ length: stages }, (_, stage) => line(name, stage, row));
