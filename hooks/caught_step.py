@@ -104,7 +104,8 @@ class CaughtStep:
         inputs: name and spec of every tensor argument of ``forward``.
         others: its other arguments as text.
         ids_before: spec of ``input_ids`` before the step.
-        sequence_length: tokens of each row before the step.
+        sequence_length: positions of each row before the step.
+        leading: those of them that have no token id.
         fed: tokens that go into the model.
         stages: number of score stages.
         tensors: copies of tensors.
@@ -138,6 +139,7 @@ class CaughtStep:
     sequence_length: int
     fed: int
     stages: int
+    leading: int = 0
     tensors: StepTensors = field(default_factory=StepTensors)
     cache_before: CacheSignature = NO_CACHE
     cache_after: CacheSignature = NO_CACHE

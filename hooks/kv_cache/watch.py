@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from hooks.faults import is_ours
 from hooks.kv_cache.proof import CacheProof, CacheReading
 from hooks.kv_cache.view import (
     NO_CACHE,
@@ -113,6 +114,21 @@ class CacheWatch:
             sums: its checksums on the host.
         """
         self._proof.set_baseline(reading, sums)
+
+
+def cached_positions(cache: object) -> int:
+    """Positions that a cache holds before a run; 0 where it does not say.
+
+    Args:
+        cache: ``past_key_values`` as the decoding loop gets them.
+    """
+    try:
+        known = getattr(cache, "get_seq_length", None)
+        return view_cache(cache).length(0) if known is None else int(known())
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return 0
 
 
 def _cache_in(arguments: Mapping[str, Any]) -> Any:

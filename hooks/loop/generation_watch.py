@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hooks.faults import is_ours, remember_handlers
+from hooks.kv_cache.watch import cached_positions
 from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
 from hooks.loop.failures import find_failure
@@ -265,6 +266,8 @@ class GenerationWatch:
             max_length=config.max_length,
             seed=self._seed,
             prompt=rows,
+            embedded=model_info.embedded_positions(input_ids, kwargs.get("inputs_embeds")),
+            cached=cached_positions(kwargs.get("past_key_values")),
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,

@@ -99,6 +99,16 @@ def prompt_rows(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) ->
     return tuple(PromptRow(token_ids=tuple(row), padding=pad) for row, pad in zip(ids, padding, strict=True))
 
 
+def embedded_positions(input_ids: torch.Tensor, embeddings: torch.Tensor | None) -> int:
+    """Positions of the prompt that are given as embeddings and have no token id.
+
+    Args:
+        input_ids: ``[batch, length]``.
+        embeddings: ``inputs_embeds`` ``[batch, positions, hidden]``, None where the prompt is all ids.
+    """
+    return 0 if embeddings is None else max(0, embeddings.shape[1] - input_ids.shape[1])
+
+
 def versions() -> dict[str, str]:
     """Versions of everything that affects the result, and the number of threads, which does too."""
     return {**_installed(), "threads": str(torch.get_num_threads())}

@@ -86,7 +86,7 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) ->
         caught.tensors.scores = step.scores.stages
     elif step.forwarded and outputs is not None and hasattr(outputs, "logits"):
         caught.tensors.scores = outputs.logits[None, :, -1, :].detach().float()
-    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length + 1,):
+    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
         caught.ids_after = info_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])
 

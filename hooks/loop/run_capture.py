@@ -105,6 +105,7 @@ class RunCapture:
         self._cache = CacheWatch(statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
         self._stopped = False
+        self._leading = 0
         self._closing = threading.Lock()
         self._began = time.perf_counter()
 
@@ -147,6 +148,9 @@ class RunCapture:
         with self.guard("model-call"):
             if caught.number == 1:
                 self._cache.begin(inputs, max(0, caught.sequence_length - caught.fed))
+                self._leading = _leading(caught, inputs, self._cache.after.length)
+            caught.leading = self._leading
+            caught.sequence_length += self._leading
             caught.cache_before = self._cache.after
             # Copies stay on the device until the step is over, so that a GPU is not asked in between.
             if mask is not None and mask.dim() == 2:
@@ -421,6 +425,13 @@ def _leave_undecided(caught: CaughtStep) -> None:
         caught.stages = len(caught.tensors.scores)
         if caught.tensors.chosen is None:
             caught.tensors.chosen = torch.full((caught.rows,), NO_TOKEN)
+
+
+def _leading(first: CaughtStep, inputs: Mapping[str, Any], cached: int) -> int:
+    """Positions without a token id that the first step finds in the cache or is given as embeddings."""
+    if not cached and inputs.get("inputs_embeds") is None:
+        return 0
+    return max(0, cached + first.fed - first.sequence_length)
 
 
 def _finish_probe(probe: Probe, caught: CaughtStep) -> None:

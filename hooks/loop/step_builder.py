@@ -102,6 +102,7 @@ class StepBuilder:
             others={},
             ids_before=caught.ids_before,
             sequence_length=caught.sequence_length,
+            leading=caught.leading,
             fed=caught.fed,
             stages=caught.stages,
             errors=[*caught.errors, error],
@@ -201,6 +202,7 @@ def _inputs(caught: CaughtStep) -> ModelInputs:
         others=caught.others,
         sequence_length=caught.sequence_length,
         new_start=max(0, caught.sequence_length - caught.fed),
+        leading=caught.leading,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, step_of
+from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, leading_positions, step_of
 from tracer.errors import UsageError
 
 AttentionWeights = npt.NDArray[np.float32]
@@ -49,9 +49,10 @@ class Attention:
     Attributes:
         step: number of the step.
         row: row of the batch.
-        context: token ids of the attended positions, oldest first; None for a slot without a position in the
-            sequence (an unused slot of a cache of fixed size).
+        context: token ids of the attended positions, oldest first; None for a position without a token id,
+            and for a slot behind the sequence (an unused slot of a cache of fixed size).
         start: position of the first of them in the sequence.
+        length: positions of the sequence.
         layers: layers whose weights were recorded, in order.
     """
 
@@ -59,6 +60,7 @@ class Attention:
     row: int
     context: tuple[int | None, ...]
     start: int
+    length: int
     layers: tuple[LayerAttention, ...]
 
     def layer(self, number: int) -> LayerAttention:
@@ -90,12 +92,12 @@ def read_attention(run: RecordedRun, number: int, row: int = 0) -> Attention:
     check_row(run.header, row)
     step_of(run, number)
     weights = last_weights(run, number, len(run.header.prompt))
-    history = history_of(run, number, row).tolist()
+    history = [*[None] * leading_positions(run), *history_of(run, number, row).tolist()]
     widest = next(iter(weights.values())).shape[-1]
     start = first_position(len(history), widest)
     context = (*history[start:], *[None] * (widest - len(history) + start))
     layers = tuple(LayerAttention(layer, found[row]) for layer, found in weights.items())
-    return Attention(number, row, context, start, layers)
+    return Attention(number, row, context, start, len(history), layers)
 
 
 def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, AttentionWeights]:

@@ -117,6 +117,11 @@ def history_of(run: RecordedRun, number: int, row: int) -> I64:
     return np.array([*prompt, *(token for token in chosen if token is not None)], dtype=np.int64)
 
 
+def leading_positions(run: RecordedRun) -> int:
+    """Positions of each row before its first token id (see :class:`~tracer.schema.step.ModelInputs`)."""
+    return run.steps[0].head.inputs.leading if len(run.steps) else 0
+
+
 def chosen_token(step: Step, row: int) -> int | None:
     """The token appended to a row; None if it was not recorded."""
     choice = step.choice(row)

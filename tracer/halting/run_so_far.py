@@ -114,6 +114,6 @@ def run_so_far(live: LiveRun, current: Step | None) -> Iterator[RunSoFar]:
 
 def _end(live: LiveRun, step: Step) -> RunEnd:
     """The end that an interruption behind a step would have left."""
-    length = step.head.inputs.sequence_length + 1
+    length = step.head.ids_before.shape[1] + 1
     rows = tuple(live.history(row, length) for row in range(step.rows))
     return RunEnd(status=RunStatus.INTERRUPTED, steps=step.number, seconds=step.head.started, sequences=rows)

@@ -180,6 +180,8 @@ class RunHeader(Record):
         max_length: longest sequence that the stopping criteria allow, prompt included.
         seed: the seed that was set for this run, None when the caller set none.
         prompt: one entry per row.
+        embedded: positions of each row that were given as embeddings, in place of token ids.
+        cached: positions that were in the KV cache before the run.
         processors: logits processors then warpers, in order; stage ``i`` of a step follows the ``i``-th.
         criteria: stopping criteria in order.
         modules: all registered modules in ``named_modules()`` order; other records refer to their index.
@@ -202,6 +204,8 @@ class RunHeader(Record):
     capture: CaptureSettings
     versions: dict[str, str]
     started_at: str
+    embedded: int = 0
+    cached: int = 0
 
     def anchor(self, stop: StopName) -> Anchor | None:
         """The anchor of a stop, None where the traced model has no such line."""

@@ -27,15 +27,18 @@ class ModelInputs(Record):
     Attributes:
         tensors: every tensor argument in the order of ``model_inputs``.
         others: every other argument as short text (``use_cache: True``).
-        sequence_length: tokens of each row before this step.
-        new_start: position of the first of the row's tokens that the model has not seen yet;
-            tokens ``new_start … sequence_length - 1`` are new.
+        sequence_length: positions of each row before this step.
+        new_start: the first of the row's positions that the model has not seen yet;
+            ``new_start … sequence_length - 1`` are new.
+        leading: positions before the row's first token id: they were given as embeddings, or were in the KV
+            cache when the run began. The rest, ``sequence_length - leading``, are ``input_ids``.
     """
 
     tensors: tuple[NamedTensor, ...]
     others: dict[str, str]
     sequence_length: int
     new_start: int
+    leading: int = 0
 
     def tensor(self, name: str) -> NamedTensor | None:
         """The tensor argument of that name."""

@@ -158,7 +158,7 @@ def explain(halt: Halt, token: int, row: int) -> RenderableType:
         record = live.step_before()
     if record is None or record.scores is None:
         raise UsageError("The processors of this step have not run yet; n goes on.")
-    history = live.history(row, record.head.inputs.sequence_length)
+    history = live.history(row, record.head.ids_before.shape[1])
     # What would have changed the outcome is computed from the header's settings, so only while none differs.
     as_recorded = all(each.kind != "set" for each in record.head.interventions)
     report = why(header, record, token, row, tokens=live.tokens, history=history, search=as_recorded)

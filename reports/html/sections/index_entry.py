@@ -56,6 +56,7 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
         "seconds": view.seconds,
         "banners": list(_banners(view.notes, run.stamps, totals)),
         "chunk": CHUNK,
+        "leading": totals.leading,
     }
 
 

@@ -78,7 +78,7 @@ def _draw_context(page: Page, context: tuple[Seen, ...]) -> None:
 
 def _token(seen: Seen) -> Text:
     if seen.token is None:
-        return Text.styled("unused", theme.QUIET)
+        return Text.styled("unused" if seen.unused else "no token id", theme.QUIET)
     if not seen.token.label:
         return Text.styled(str(seen.token.id), theme.QUIET)
     return token_text(seen.token, _TOKEN_CELLS)

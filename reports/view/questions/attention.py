@@ -22,13 +22,15 @@ class Seen:
 
     Attributes:
         position: its place in the sequence, from 0.
-        token: the token there; None for an unused slot of a cache.
+        token: the token there; None for a position without a token id, and for an unused slot.
+        unused: it is a slot of the cache behind the sequence.
         weight: from 0 to 1.
         share: the same as text.
     """
 
     position: int
     token: TokenView | None
+    unused: bool
     weight: float
     share: str
 
@@ -125,6 +127,7 @@ def _seen(
     token, weight = attention.context[place], float(weights[place])
     return Seen(
         position=attention.start + place,
+        unused=attention.start + place >= attention.length,
         token=None if token is None else token_view(token, tokens),
         weight=weight,
         share=figures.probability(weight),

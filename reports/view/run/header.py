@@ -159,6 +159,10 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
         yield NamedValue("seed", str(header.seed), "of the random number generators")
     elif header.do_sample:
         yield NamedValue("seed", "none set", "another run may choose other tokens")
+    if header.embedded:
+        yield NamedValue("embeddings", plural(header.embedded, "position"), "given in place of token ids")
+    if header.cached:
+        yield NamedValue("filled cache", plural(header.cached, "position"), "in it before this run")
     if header.max_length is not None:
         yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
 

@@ -30,6 +30,7 @@ class RunTotals:
         interventions: changes by the user.
         passed: per kind of check, the steps in which it passed.
         made: per kind of check, the steps in which it was made.
+        leading: positions of each row before its first token id.
         not_made: per kind of check and reason, the steps in which it was not.
     """
 
@@ -37,6 +38,7 @@ class RunTotals:
     violations: int = 0
     errors: int = 0
     interventions: int = 0
+    leading: int = 0
     passed: Counter[CheckName] = field(default_factory=Counter)
     made: Counter[CheckName] = field(default_factory=Counter)
     not_made: Counter[tuple[CheckName, str]] = field(default_factory=Counter)
@@ -45,6 +47,7 @@ class RunTotals:
         """Count a step."""
         head = step.head
         self.steps += 1
+        self.leading = head.inputs.leading
         self.violations += len(head.violations)
         self.errors += len(head.errors)
         self.interventions += len(head.interventions)

@@ -38,7 +38,8 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
     head = step.head
     return (
         *(_intervention(each) for each in head.interventions if _STOP_OF_INTERVENTION[each.kind] == stop),
-        *_check_notes(step, stop, modules),
+        *_check_notes(step, stop),
+        *(_violation(each, modules) for each in head.violations if _STOP_OF_CHECK[each.check] == stop),
         *(_fault(error) for error in head.errors if error.stop == stop),
         *_failure_notes(step, "failed here", modules, stop),
     )
@@ -78,8 +79,8 @@ def _module_name(index: int, modules: Sequence[ModuleInfo]) -> str:
     return plain(modules[index].name) or "the model itself"
 
 
-def _check_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
-    """Checks that belong to a stop: passed, not made, failed again; then new violations."""
+def _check_notes(step: Step, stop: StopName) -> Iterator[Note]:
+    """Checks that belong to a stop: passed, not made, failed again."""
     checks = [check for check in step.head.checks if _STOP_OF_CHECK[check.name] == stop]
     for draw, found in (
         (_passed, [check for check in checks if check.held]),
@@ -87,9 +88,6 @@ def _check_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> I
         (_failed, [check for check in _unexplained(step) if check in checks]),
     ):
         yield from map(draw, found)
-    for violation in step.head.violations:
-        if _STOP_OF_CHECK[violation.check] == stop:
-            yield _violation(violation, modules)
 
 
 def _passed(check: Check) -> Note:

@@ -25,6 +25,12 @@ def model_call(context: Context) -> Iterator[Block]:
     new = head.inputs.sequence_length - head.inputs.new_start
     if head.phase == "prefill":
         yield Note("Prefill: the model reads the whole prompt in one forward pass.")
+        if head.inputs.leading:
+            yield Note(
+                f"The first {plural(head.inputs.leading, 'position')} of each row have no token id: they "
+                "were given as embeddings, or were in the KV cache before this run.",
+                "fact",
+            )
     elif not head.cache_before.length:
         yield Note("There is no KV cache to read from: the model reads every token of each row again.")
     else:

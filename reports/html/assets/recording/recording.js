@@ -42,9 +42,9 @@ export class Run {
     return new Step(metadata[index], arrays, index, row, place);
   }
 
-  /** Ids of a row up to a step, the prompt and its padding included. */
+  /** Ids of a row up to a step by position, the prompt and its padding included. */
   history(place, row) {
-    const ids = [...this.prompts[row].ids];
+    const ids = [...Array(this.leading).fill(NO_TOKEN), ...this.prompts[row].ids];
     for (let i = 0; i < place; i++) ids.push(this.figure("chosen", i, row));
     return ids;
   }

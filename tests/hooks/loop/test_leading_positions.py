@@ -1,0 +1,72 @@
+"""Prompts that are not token ids alone: embeddings, and a cache that is filled already."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from tests.support.models import tiny_model
+from tracer import open_trace, trace
+from tracer.analysis.attention import read_attention
+
+IDS = torch.tensor([[5, 9, 17, 33, 2, 8]])
+SETTINGS: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+
+
+def filled(model: PreTrainedModel, ids: torch.Tensor) -> DynamicCache:
+    with torch.no_grad():
+        cache = model(ids, use_cache=True, past_key_values=DynamicCache()).past_key_values
+    assert isinstance(cache, DynamicCache)
+    return cache
+
+
+def from_embeddings(model: PreTrainedModel) -> dict[str, Any]:
+    embeddings = model.get_input_embeddings()(IDS).detach()
+    return {"inputs_embeds": embeddings, "attention_mask": torch.ones_like(IDS)}
+
+
+def from_a_cache(model: PreTrainedModel) -> dict[str, Any]:
+    return {
+        "input_ids": IDS,
+        "attention_mask": torch.ones_like(IDS),
+        "past_key_values": filled(model, IDS[:, :4]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "embedded", "cached", "leading", "positions"),
+    [(from_embeddings, 6, 0, 6, (0, 6)), (from_a_cache, 0, 4, 0, (4, 6))],
+)
+def test_positions_are_counted_whatever_they_came_from(
+    tmp_path: Path, given: Any, embedded: int, cached: int, leading: int, positions: tuple[int, int]
+) -> None:
+    model, path = tiny_model(), tmp_path / "run.trace"
+    expected = model.generate(**given(model), **SETTINGS)
+    with trace(model, path=path, capture="tensors", save=["attention", "kv"]):
+        out = model.generate(**given(model), **SETTINGS)
+    assert torch.equal(out, expected)
+    with open_trace(path) as recording:
+        header, run = recording.header, recording.runs[0]
+        assert (header.embedded, header.cached) == (embedded, cached)
+        heads = [step.head for step in run.steps]
+        assert [(head.inputs.new_start, head.inputs.sequence_length) for head in heads] == [
+            positions,
+            (6, 7),
+            (7, 8),
+        ]
+        assert {head.inputs.leading for head in heads} == {leading}
+        assert not any(head.violations or head.errors for head in heads)
+        context = read_attention(run, 2).context
+        assert context == (*([None] * 6 if leading else IDS[0].tolist()), int(out[0, -3]))
+    shown = subprocess.run(
+        [sys.executable, "-m", "tracer", "show", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "new token, position 6 of the row's 7" in shown
+    assert ("in place of token ids" in shown.split("Step 1")[0]) == bool(embedded)
+    assert ("in it before this run" in shown.split("Step 1")[0]) == bool(cached)
