@@ -17,6 +17,7 @@ from hooks.kv_cache.watch import cached_positions
 from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
 from hooks.loop.failures import find_failure
+from hooks.loop.first_imports import import_for_forward
 from hooks.loop.installation import runs_in_progress
 from hooks.loop.processors import describe_criteria, describe_processors, watch_criteria, watch_processors
 from hooks.loop.run_capture import CaptureOptions, RunCapture
@@ -169,6 +170,7 @@ class GenerationWatch:
             self._known_modules = self.installation.modules
             self._selection = TensorSelection(self._capture, self._model)
         remember_handlers()
+        import_for_forward(self._model)
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hooks.loop.decoding_modes import require_traced_mode
+from hooks.loop.first_imports import import_for_forward
 from tracer.analysis.conditions.breaks import OnBreak
 from tracer.analysis.conditions.condition import Hit
 from tracer.errors import (
@@ -152,6 +153,8 @@ def generate_traced(
     inputs = prepare_inputs(request.prompt, loaded.tokenizer, limit)
     if on_prepared is not None:
         on_prepared(inputs)
+    progress.phase("importing what the first forward pass needs")
+    import_for_forward(loaded.model)
     progress.phase("generating")
     try:
         with quiet_library():
