@@ -5,6 +5,7 @@ The lists keep their own behaviour; only what passes through them is recorded.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -97,28 +98,28 @@ def describe_processors(
 ) -> tuple[ProcessorInfo, ...]:
     """Records of both lists, in order."""
     return (
-        *(
-            ProcessorInfo(
-                list_name="logits_processor", class_name=type(each).__name__, settings=_settings(each)
-            )
-            for each in processors
-        ),
-        *(
-            ProcessorInfo(list_name="logits_warper", class_name=type(each).__name__, settings=_settings(each))
-            for each in warpers or ()
-        ),
+        *(ProcessorInfo(list_name="logits_processor", **_class_and_settings(each)) for each in processors),
+        *(ProcessorInfo(list_name="logits_warper", **_class_and_settings(each)) for each in warpers or ()),
     )
 
 
 def describe_criteria(criteria: StoppingCriteriaList) -> tuple[CriterionInfo, ...]:
     """Records of the stopping criteria, in order."""
-    return tuple(CriterionInfo(class_name=type(each).__name__, settings=_settings(each)) for each in criteria)
+    return tuple(CriterionInfo(**_class_and_settings(each)) for each in criteria)
+
+
+def _class_and_settings(element: object) -> dict[str, Any]:
+    kind = type(element)
+    return {"class_name": kind.__name__, "module": kind.__module__, "settings": _settings(element)}
 
 
 def _settings(element: object) -> dict[str, str]:
-    """Public scalar attributes and small tensors or lists, as text."""
+    """Public scalar attributes and small tensors or lists, and all functions, as text."""
     settings: dict[str, str] = {}
     for name, value in getattr(element, "__dict__", {}).items():
+        if inspect.isroutine(value) or isinstance(value, partial):
+            settings[name.lstrip("_")] = setting_text(value)
+            continue
         if name.startswith("_"):
             continue
         if isinstance(value, torch.Tensor) and value.numel() <= 16:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reports.view.text import plain
+from tracer.schema.run import CriterionInfo, ProcessorInfo
 
 MODEL_INPUTS = {
     "input_ids": "token ids that the model reads now",
@@ -81,6 +82,16 @@ SETTINGS = {
     "output_logits": "return the raw logits",
     "return_dict_in_generate": "return an object, not only the ids",
 }
+
+
+def processor_meaning(info: ProcessorInfo) -> str | None:
+    """What a processor of transformers does; None for any other."""
+    return PROCESSORS.get(info.class_name) if info.of_transformers else None
+
+
+def criterion_meaning(info: CriterionInfo) -> str | None:
+    """What a stopping criterion of transformers does; None for any other."""
+    return CRITERIA.get(info.class_name) if info.of_transformers else None
 
 
 def settings_text(settings: dict[str, str]) -> tuple[str, ...]:

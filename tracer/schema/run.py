@@ -111,31 +111,43 @@ ListName = Literal["logits_processor", "logits_warper"]
 """The two lists of processors that ``_sample`` takes."""
 
 
-class ProcessorInfo(Record):
+class _ElementInfo(Record):
+    """A processor, warper or stopping criterion.
+
+    Attributes:
+        class_name: its class.
+        settings: its public scalar attributes and the names of its functions as text
+            (:mod:`tracer.schema.setting_text`), e.g. ``{"temperature": "0.7"}``.
+        module: the module of its class, e.g. ``xgrammar.contrib.hf``; empty in traces of format 1.
+    """
+
+    class_name: str
+    settings: dict[str, str]
+    module: str = ""
+
+    @property
+    def of_transformers(self) -> bool:
+        """Whether the class is transformers' own, so that its name says what it does."""
+        return not self.module or self.module.startswith("transformers.")
+
+    @property
+    def qualified_name(self) -> str:
+        """The class, with its module where that is not transformers."""
+        return self.class_name if self.of_transformers else f"{self.module}.{self.class_name}"
+
+
+class ProcessorInfo(_ElementInfo):
     """One element of ``logits_processor`` or ``logits_warper``.
 
     Attributes:
         list_name: which list it is in.
-        class_name: its class.
-        settings: its public scalar attributes as text (:mod:`tracer.schema.setting_text`), e.g.
-            ``{"temperature": "0.7"}``.
     """
 
     list_name: ListName
-    class_name: str
-    settings: dict[str, str]
 
 
-class CriterionInfo(Record):
-    """One stopping criterion.
-
-    Attributes:
-        class_name: its class.
-        settings: its public scalar attributes as text.
-    """
-
-    class_name: str
-    settings: dict[str, str]
+class CriterionInfo(_ElementInfo):
+    """One stopping criterion."""
 
 
 class PromptRow(Record):

@@ -1,6 +1,7 @@
 """Settings as text: how records store those of processors, stopping criteria and generation configs.
 
-A setting is stored as ``str(value)`` of a bool, number or text, or of a list, tuple or set of them. Settings
+A setting is stored as ``str(value)`` of a bool, number or text, or of a list, tuple or set of them, and a
+function or any other object by its name, since its own text may hold an address. Settings
 of processors and criteria are cut to :data:`MAX_SETTING` characters, so one of this length may lack its end.
 Nothing but this module reads such a text back.
 """
@@ -18,9 +19,36 @@ def setting_text(value: Any) -> str:
     """A setting of a processor or criterion as a record stores it.
 
     Args:
-        value: a bool, number or text, or a list, tuple or set of them.
+        value: a bool, number or text, a list, tuple, set or dict of them, or a function.
     """
-    return str(value)[:MAX_SETTING]
+    return str(_plain(value))[:MAX_SETTING]
+
+
+def _plain(value: Any) -> Any:
+    """The value with every function and object in it replaced by its name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_plain(item) for item in value]
+        return items if isinstance(value, list) else type(value)(items) if type(value) in _PLAIN else items
+    return _Name(value)
+
+
+_PLAIN = (tuple, set, frozenset)
+
+
+class _Name:
+    """Stands for an object; its text is the object's name, or that of its class."""
+
+    def __init__(self, value: Any) -> None:
+        function = getattr(value, "func", value)  # functools.partial
+        named = function if hasattr(function, "__qualname__") else type(value)
+        self._text = f"{named.__module__}.{named.__qualname__}"
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def parse_config_value(text: str) -> Any:

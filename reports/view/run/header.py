@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reports.view.figures import count, plural
-from reports.view.glossary import CRITERIA, PROCESSORS, SETTINGS, settings_text
+from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning, settings_text
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, token_views
 from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText
@@ -90,11 +90,11 @@ def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderVie
             for name, value in header.generation_config.items()
         ),
         pipeline=tuple(
-            NamedValue(plain(item.class_name), _settings(item.settings), PROCESSORS.get(item.class_name))
+            NamedValue(plain(item.qualified_name), _settings(item.settings), processor_meaning(item))
             for item in header.processors
         ),
         criteria=tuple(
-            NamedValue(plain(item.class_name), _settings(item.settings), CRITERIA.get(item.class_name))
+            NamedValue(plain(item.qualified_name), _settings(item.settings), criterion_meaning(item))
             for item in header.criteria
         ),
         prompts=tuple(_prompt(row, prompt, tokens) for row, prompt in enumerate(header.prompt)),

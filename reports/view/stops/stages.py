@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from reports.view.blocks import Stage, StageTable, TokenPath
-from reports.view.glossary import PROCESSORS, settings_text
+from reports.view.glossary import processor_meaning, settings_text
 from reports.view.stops.candidates import highest
 from reports.view.stops.context import Context
 from reports.view.text import plain
@@ -58,7 +58,7 @@ def _stage(
         number=number,
         class_name=plain(processor.class_name),
         settings=settings_text(processor.settings),
-        meaning=PROCESSORS.get(processor.class_name),
+        meaning=processor_meaning(processor),
         vocabulary=context.step.head.vocab_size,
         changed=int(scores.changed[index, row]),
         removed=int(scores.removed[index, row]),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reports.view.blocks import CriterionRow, CriterionTable, Note, Variable, VariableTable
 from reports.view.card import Block
 from reports.view.figures import byte_size, count, plural
-from reports.view.glossary import CRITERIA, settings_text
+from reports.view.glossary import criterion_meaning, settings_text
 from reports.view.stops.cache import cache_table
 from reports.view.stops.context import Context
 from reports.view.stops.values import row_values, values_text
@@ -96,7 +96,7 @@ def _criterion(answer: Criterion, criteria: tuple[CriterionInfo, ...]) -> Criter
     return CriterionRow(
         class_name=plain(info.class_name),
         settings=settings_text(info.settings),
-        meaning=CRITERIA.get(info.class_name),
+        meaning=criterion_meaning(info),
         fired=answer.fired,
     )
 

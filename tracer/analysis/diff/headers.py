@@ -139,7 +139,7 @@ def _processors(a: Sequence[ProcessorInfo], b: Sequence[ProcessorInfo]) -> Itera
     ours, theirs = _by_class(a), _by_class(b)
     yield from _mappings("processors", ours, theirs)
     if ours == theirs:
-        orders = (", ".join(info.class_name for info in infos) for infos in (a, b))
+        orders = (", ".join(info.qualified_name for info in infos) for infos in (a, b))
         yield HeaderDifference("processors", "order", *orders)
 
 
@@ -147,7 +147,7 @@ def _by_class(infos: Sequence[ProcessorInfo]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for info in infos:
         settings = ", ".join(f"{name}={value}" for name, value in info.settings.items())
-        found.setdefault(info.class_name, []).append(settings or "in use")
+        found.setdefault(info.qualified_name, []).append(settings or "in use")
     return {name: "; ".join(settings) for name, settings in found.items()}
 
 

@@ -62,7 +62,7 @@ def parse_processor(info: ProcessorInfo) -> Processor:
     Args:
         info: class and settings.
     """
-    kind = KINDS.get(info.class_name)
+    kind = KINDS.get(info.class_name) if info.of_transformers else None
     if kind is None:
         return Opaque(info)
     try:
