@@ -255,7 +255,8 @@ class GenerationWatch:
     def _header(self, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any) -> RunHeader:
         assert self.installation is not None
         config = kwargs["generation_config"]
-        rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"))
+        images = model_info.image_id(self._model.config)
+        rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"), images)
         if len(self._prompt_texts) == len(rows):
             rows = tuple(
                 row.model_copy(update={"text": text})

@@ -48,8 +48,26 @@ def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
         devices=_devices(model),
         tree=str(model),
         config=config.to_json_string(use_diff=False),
+        quantization=_quantization(getattr(config, "quantization_config", None)),
         **sizes,
     )
+
+
+_LOADED = ("load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit")
+"""How a configuration of bitsandbytes says its width."""
+
+
+def _quantization(settings: Any) -> str | None:
+    """Method and width of a ``quantization_config``, which is a dict or an object."""
+    if settings is None:
+        return None
+    known = settings if isinstance(settings, dict) else vars(settings)
+    method = known.get("quant_method", type(settings).__name__)
+    bits = [f"{known['bits']} bits"] if "bits" in known else []
+    loaded = next((name for name in _LOADED if known.get(name)), None)
+    bits += [f"{loaded[-4]} bits"] if loaded else []
+    kinds = [str(known[name]) for name in ("weights", "bnb_4bit_quant_type") if known.get(name)]
+    return ", ".join([str(getattr(method, "value", method)), *bits, *kinds[:1]])
 
 
 def _first(config: Any, names: tuple[str, ...]) -> int | None:
@@ -84,19 +102,34 @@ def settings_in_force(config: GenerationConfig) -> dict[str, str]:
     }
 
 
-def prompt_rows(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[PromptRow, ...]:
+def prompt_rows(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, image_id: int | None = None
+) -> tuple[PromptRow, ...]:
     """One record a row.
 
     Args:
         input_ids: ``[batch, length]``.
         attention_mask: ``[batch, length]`` with zeros at the padding, or None.
+        image_id: the id that stands for an image, None where the model takes none.
     """
     ids = input_ids.tolist()
     padding = [0] * len(ids)
     if attention_mask is not None and attention_mask.shape == input_ids.shape and input_ids.shape[1]:
         # Leading zeros: the running sum is still 0 there.
         padding = (attention_mask.long().cumsum(-1) == 0).sum(-1).tolist()
-    return tuple(PromptRow(token_ids=tuple(row), padding=pad) for row, pad in zip(ids, padding, strict=True))
+    return tuple(
+        PromptRow(
+            token_ids=tuple(row),
+            padding=pad,
+            images=tuple(place for place, token in enumerate(row) if token == image_id),
+        )
+        for row, pad in zip(ids, padding, strict=True)
+    )
+
+
+def image_id(config: Any) -> int | None:
+    """The id that stands for an image in prompts of a model, None where it takes none."""
+    return _first(config, ("image_token_index", "image_token_id"))
 
 
 def embedded_positions(input_ids: torch.Tensor, embeddings: torch.Tensor | None) -> int:

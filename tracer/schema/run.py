@@ -80,6 +80,8 @@ class ModelInfo(Record):
         devices: device per module prefix (``{"": "cpu"}`` when all are on one).
         tree: the module tree as ``print(model)`` gives it.
         config: the whole configuration as JSON text.
+        quantization: method and width of quantised weights, e.g. ``gptq, 4 bits``; None where the
+            configuration names none.
     """
 
     name: str
@@ -98,6 +100,7 @@ class ModelInfo(Record):
     devices: dict[str, str]
     tree: str
     config: str
+    quantization: str | None = None
 
     @property
     def queries_per_kv_head(self) -> int | None:
@@ -156,11 +159,13 @@ class PromptRow(Record):
     Attributes:
         token_ids: the ids that ``generate()`` was given, padding included.
         padding: number of ids at the left that the attention mask hides.
+        images: positions of the ids that stand for an image.
         text: the text that was tokenized (chat template applied), None when unknown.
     """
 
     token_ids: tuple[int, ...]
     padding: int
+    images: tuple[int, ...] = ()
     text: str | None = None
 
 

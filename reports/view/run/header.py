@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.view.figures import count, plural
@@ -120,6 +120,8 @@ def _model_metadata(model: ModelInfo) -> Iterator[NamedValue]:
     yield NamedValue("parameters", count(model.parameters))
     yield from _sizes(model)
     yield NamedValue("dtype", plain(model.dtype), "of the parameters")
+    if model.quantization is not None:
+        yield NamedValue("quantisation", plain(model.quantization), "of the weights")
     if model.attention is not None:
         yield NamedValue("attention", plain(model.attention), "implementation in use")
     yield NamedValue("devices", _devices(model.devices), "where the modules are")
@@ -159,12 +161,31 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
         yield NamedValue("seed", str(header.seed), "of the random number generators")
     elif header.do_sample:
         yield NamedValue("seed", "none set", "another run may choose other tokens")
+    yield from _prompt_metadata(header)
+    if header.max_length is not None:
+        yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
+
+
+def _prompt_metadata(header: RunHeader) -> Iterator[NamedValue]:
+    """What of the prompt is no text."""
+    images = [f"row {row}: {_places(each.images)}" for row, each in enumerate(header.prompt) if each.images]
+    if images:
+        yield NamedValue("images", ", ".join(images), "positions of the ids that stand for them")
     if header.embedded:
         yield NamedValue("embeddings", plural(header.embedded, "position"), "given in place of token ids")
     if header.cached:
         yield NamedValue("filled cache", plural(header.cached, "position"), "in it before this run")
-    if header.max_length is not None:
-        yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
+
+
+def _places(positions: Sequence[int]) -> str:
+    """Positions, neighbours joined: ``5 to 580, 601``."""
+    runs: list[list[int]] = []
+    for position in positions:
+        if runs and runs[-1][-1] == position - 1:
+            runs[-1][1:] = [position]
+        else:
+            runs.append([position])
+    return ", ".join(" to ".join(map(count, run)) for run in runs)
 
 
 def _devices(devices: dict[str, str]) -> str:

@@ -1,0 +1,49 @@
+"""What the header says of the model and the prompt."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPTQConfig, LlavaConfig, Qwen2Config
+
+from hooks.loop import model_info
+from reports.view.run.header import header_view
+from tests.support.models import tiny_model
+from tests.support.synthetic import synthetic_header
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (None, None),
+        (GPTQConfig(bits=4), "gptq, 4 bits"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "awq, 4 bits"),
+        (
+            {"quant_method": "bitsandbytes", "_load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+            "bitsandbytes, 4 bits, nf4",
+        ),
+        (SimpleNamespace(quant_method="quanto", weights="int8", activations=None), "quanto, int8"),
+    ],
+)
+def test_quantised_weights_are_named(settings: Any, words: str | None) -> None:
+    model = tiny_model()
+    if settings is not None:
+        model.config.quantization_config = settings
+        # Only its attributes are read, whether transformers can write it as JSON or not.
+        model.config.to_json_string = lambda **_: "{}"
+    assert model_info.describe_model(model, None).quantization == words
+
+
+def test_image_positions_are_in_the_header() -> None:
+    ids = torch.tensor([[5, 7, 7, 7, 9, 7], [0, 5, 8, 9, 10, 11]])
+    assert model_info.image_id(LlavaConfig(image_token_index=7)) == 7
+    assert model_info.image_id(Qwen2Config()) is None
+    rows = model_info.prompt_rows(ids, None, 7)
+    assert [row.images for row in rows] == [(1, 2, 3, 5), ()]
+    assert [row.images for row in model_info.prompt_rows(ids, None)] == [(), ()]
+    header = synthetic_header(rows=2).model_copy(update={"prompt": rows})
+    shown = {each.name: each.value for each in header_view(header, {}).metadata}
+    assert shown["images"] == "row 0: 1 to 3, 5"
