@@ -14,6 +14,7 @@ from hooks.kv_cache.view import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
+from tracer.schema.run import NotSeen
 from tracer.schema.step import (
     CaptureError,
     Check,
@@ -128,6 +129,8 @@ class CaughtStep:
         errors: faults in recording.
         interventions: what the user changed.
         failure: what ended the run in this step.
+        not_seen: modules of which something is not recorded from this step on.
+        changed_by_hook: indexes of modules whose outputs forward hooks have changed.
         seconds: how long the step took.
     """
 
@@ -159,6 +162,8 @@ class CaughtStep:
     errors: list[CaptureError] = field(default_factory=list)
     interventions: list[Intervention] = field(default_factory=list)
     failure: Failure | None = None
+    not_seen: tuple[NotSeen, ...] = ()
+    changed_by_hook: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def copy(self) -> CaughtStep:

@@ -57,6 +57,15 @@ class MethodLayer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    @property
+    def _torchdynamo_orig_callable(self) -> Callable[..., Any]:
+        """What ``torch.compile`` of the method compiles, found as through wrappers of its own."""
+        return self.inner
+
+    @property
+    def _torchdynamo_wrapper_id(self) -> int:
+        return id(self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # A copy of an instance gets the method of its own that is below this one.
         return copy.deepcopy(self.inner, memo)
@@ -125,6 +134,21 @@ def remove_layer(target: object, name: str, layer: Layer) -> None:
         stack.layers.remove(layer)
         if not stack.layers:
             del _stacks[id(attributes), name]
+
+
+def below_layers(attributes: dict[str, Any], name: str) -> Any:
+    """What stands in an instance's dictionary, or stood there before the layers; None without it.
+
+    Args:
+        attributes: the dictionary.
+        name: the attribute.
+    """
+    with _lock:
+        top = attributes.get(name)
+        stack = _stacks.get((id(attributes), name))
+        if stack is not None and stack.layers and stack.layers[-1] is top:
+            return None if stack.before is _ABSENT else stack.before
+        return top
 
 
 def without_layers(attributes: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -49,6 +50,18 @@ def tensors_in(value: object) -> list[Tensor]:
 def first_tensor(value: object) -> Tensor:
     """The first of :func:`tensors_in`."""
     return value if isinstance(value, Tensor) else tensors_in(value)[0]
+
+
+def is_spread(value: object) -> bool:
+    """Whether the first tensor of an output is spread over several processes (a ``DTensor``).
+
+    Its values are not all in this process, and to ask for them would have to be done in all processes alike.
+    """
+    distributed = sys.modules.get("torch.distributed.tensor")
+    if distributed is None:
+        return False
+    found = tensors_in(value)
+    return bool(found) and isinstance(found[0], distributed.DTensor)
 
 
 def to_host(tensor: Tensor) -> npt.NDArray[Any]:

@@ -28,7 +28,7 @@ from hooks.modules.module_watch import ModuleWatch, Observer
 from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
 from tracer.clock import utc_now
-from tracer.schema.run import CaptureSettings, RunHeader
+from tracer.schema.run import CaptureSettings, NotSeen, RunHeader
 
 STALLED_SECONDS = 5.0
 """Leaving a block waits for runs of other threads until none of them has made a step for so long."""
@@ -278,6 +278,10 @@ class GenerationWatch:
             capture=self._capture,
             versions=model_info.versions(),
             started_at=utc_now(),
+            not_seen=tuple(
+                NotSeen(module=index, reason=reason)
+                for index, reason in self.installation.modules.unseen().items()
+            ),
         )
 
     def _decoder_index(self) -> int:

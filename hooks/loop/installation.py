@@ -40,7 +40,7 @@ class Installation:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self.modules = ModelModules(model)
+        self.modules = self._new_modules()
         self._users = 0
         self._runs: list[object] = []
         self._lock = threading.RLock()
@@ -132,7 +132,35 @@ class Installation:
             if not self._runs and (
                 len(current) != len(known) or any(a is not b for a, b in zip(current, known, strict=True))
             ):
-                self.modules = ModelModules(self._model)
+                self.modules = self._new_modules()
+
+    def _new_modules(self) -> ModelModules:
+        return ModelModules(self._model, self._changed_by_hook)
+
+    def _prepare(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        if is_compiled(self._model):
+            self._leave_forward()
+        runs = _runs.get()
+        began = [run.now() for run in runs]
+        inputs = inner(*args, **kwargs)
+        input_ids = args[0] if args else kwargs["input_ids"]
+        for run, when in zip(runs, began, strict=True):
+            run.capture.on_prepared(input_ids, kwargs.get("attention_mask"), inputs, when)
+        return inputs
+
+    def _leave_forward(self) -> None:
+        """The model was compiled while a run is in progress: nothing of ours may be inside its graph."""
+        with self._lock:
+            layers = [each for each in self._run_layers if each[0] == "forward"]
+            if layers:
+                self._run_layers = [each for each in self._run_layers if each[0] != "forward"]
+                self._remove(layers)
+                self.modules.unwatch_compiled(self._model)
+
+    def _changed_by_hook(self, index: int) -> None:
+        for run in _runs.get():
+            if run.installation is self:
+                run.capture.on_changed_by_hook(index)
 
     def _enter_run(self, token: object) -> None:
         with self._lock:
@@ -141,14 +169,14 @@ class Installation:
                 self.modules.enter()
                 handlers: dict[str, Handler] = {
                     "forward": _forward,
-                    "prepare_inputs_for_generation": _prepare,
+                    "prepare_inputs_for_generation": self._prepare,
                     "_update_model_kwargs_for_generation": _update,
                 }
                 if is_compiled(self._model):
                     del handlers["forward"]  # it runs inside the graph
                 self._add(handlers, self._run_layers)
             elif self._replaced("prepare_inputs_for_generation"):
-                self._add({"prepare_inputs_for_generation": _prepare}, self._run_layers)
+                self._add({"prepare_inputs_for_generation": self._prepare}, self._run_layers)
 
     def _leave_run(self, token: object) -> None:
         with self._lock:
@@ -256,16 +284,6 @@ def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
     for capture in own:
         capture.on_forward_end(outputs)
     return outputs
-
-
-def _prepare(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
-    runs = _runs.get()
-    began = [run.now() for run in runs]
-    inputs = inner(*args, **kwargs)
-    input_ids = args[0] if args else kwargs["input_ids"]
-    for run, when in zip(runs, began, strict=True):
-        run.capture.on_prepared(input_ids, kwargs.get("attention_mask"), inputs, when)
-    return inputs
 
 
 def _update(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:

@@ -214,6 +214,10 @@ class RunCapture:
         with self.guard("forward-result"):
             step.caught.forward = forward_result(outputs.logits)
 
+    def on_changed_by_hook(self, index: int) -> None:
+        """A forward hook has changed the output of a module (by index)."""
+        self._modules.changed_by_hook(index)
+
     def _take_calls(self, step: OpenStep) -> None:
         """The forward pass is over, and so are hooks behind the model's own ``forward``."""
         if step.calls is None:
@@ -393,9 +397,11 @@ class RunCapture:
     def _finish(self, step: OpenStep, reading: CacheReading | None) -> None:
         caught, scores = step.caught, step.scores
         queued = None
+        caught.not_seen = self._modules.newly_not_seen()
         if step.calls is not None:
             queued = self._modules.queue(step.calls)
             caught.tensors.saved.update(step.calls.saved)
+            caught.changed_by_hook = tuple(dict.fromkeys(step.calls.changed))
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
         caught.tensors.scores = _whole(step)

@@ -108,6 +108,8 @@ class StepBuilder:
             errors=[*caught.errors, error],
             interventions=[*caught.interventions],
             failure=caught.failure,
+            not_seen=caught.not_seen,
+            changed_by_hook=caught.changed_by_hook,
             seconds=caught.seconds,
         )
         return self._head(bare, None)
@@ -180,6 +182,8 @@ class StepBuilder:
             errors=tuple(caught.errors),
             interventions=tuple(caught.interventions),
             failure=caught.failure,
+            not_seen=caught.not_seen,
+            changed_by_hook=caught.changed_by_hook,
             started=caught.started,
             forward_seconds=caught.forward_seconds,
             seconds=caught.seconds,

@@ -92,6 +92,7 @@ class CallNotes:
         deferred: calls that are reduced together at the end of the step.
         early: results of outputs that were reduced at once, by call.
         saved: outputs to be stored, by tensor name.
+        changed: modules (by index) whose outputs forward hooks have changed.
         errors: faults in recording.
     """
 
@@ -100,4 +101,5 @@ class CallNotes:
     deferred: DeferredCalls = field(default_factory=DeferredCalls)
     early: dict[int, EarlyResult] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
+    changed: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)

@@ -1,10 +1,16 @@
-"""Which modules run inside code that ``torch.compile`` made."""
+"""Which modules run inside code that was compiled, where nothing can be watched."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
+import torch
 from torch import nn
+
+from hooks.patches import below_layers
+from tracer.schema.run import NotSeenReason
 
 
 def is_compiled(module: nn.Module) -> bool:
@@ -16,18 +22,66 @@ def is_compiled(module: nn.Module) -> bool:
     return getattr(module, "_compiled_call_impl", None) is not None
 
 
-def is_compiled_inside(module: nn.Module) -> bool:
-    """Whether the modules below it run inside a compiled graph.
+def find_unseen(modules: Sequence[nn.Module]) -> dict[int, NotSeenReason]:
+    """The modules that run inside compiled code, by index.
 
-    That is so too where ``forward`` itself was compiled (``model.forward = torch.compile(model.forward)``),
-    which is called from outside of the graph.
+    Args:
+        modules: all modules; each stands before its children.
+    """
+    inside: dict[int, NotSeenReason] = {}
+    found: dict[int, NotSeenReason] = {}
+    classes: dict[type, bool] = {}
+    for index, module in enumerate(modules):
+        reason = inside.get(id(module))
+        below = reason or _reason_inside(module, classes)
+        if below is not None:
+            inside.update((id(child), below) for child in module.children())
+        if reason is not None or is_compiled(module):
+            found[index] = reason or "compiled"
+    return found
+
+
+def _reason_inside(module: nn.Module, classes: dict[type, bool]) -> NotSeenReason | None:
+    """Why the modules below a module cannot be watched; None if they can.
+
+    That is so too where a method was compiled (``model.forward = torch.compile(model.forward)``, or as a
+    decorator), which is called from outside of the graph. A compiled function that is no method of the module
+    is taken to work on tensors alone, until it turns out to call modules.
 
     Args:
         module: the module.
+        classes: which classes have compiled methods, as far as was asked; added to.
     """
-    return is_compiled(module) or _is_compiled_function(vars(module).get("forward"))
+    if isinstance(module, torch.jit.ScriptModule):
+        return "scripted"
+    kind = type(module)
+    if kind not in classes:
+        classes[kind] = any(_is_compiled_function(value) for value in _methods_of(kind))
+    if is_compiled(module) or classes[kind]:
+        return "compiled"
+    attributes = vars(module)
+    if _is_compiled_function(below_layers(attributes, "forward")):
+        return "compiled"
+    return "compiled" if any(_is_compiled_method(value, module) for value in attributes.values()) else None
+
+
+def _methods_of(kind: type) -> Iterator[Any]:
+    for each in kind.__mro__:
+        if each is nn.Module:
+            return
+        yield from vars(each).values()
 
 
 def _is_compiled_function(function: Any) -> bool:
     # torch.compile leaves the original at its result, in this attribute since torch 2.0.
-    return function is not None and hasattr(function, "_torchdynamo_orig_callable")
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if not isinstance(function, FunctionType) or getattr(function, "_torchdynamo_disable", False):
+        return False
+    return hasattr(function, "_torchdynamo_orig_callable")
+
+
+def _is_compiled_method(value: Any, module: nn.Module) -> bool:
+    if not _is_compiled_function(value):
+        return False
+    return getattr(value._torchdynamo_orig_callable, "__self__", None) is module

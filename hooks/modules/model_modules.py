@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from hooks.faults import is_ours
 from hooks.modules import tape
-from hooks.modules.compiled_code import is_compiled, is_compiled_inside
+from hooks.modules.compilation import CompilationWatch
+from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.tape import PlainWatched
 from hooks.patches import add_layer, remove_layer
-from tracer.schema.run import ModuleInfo
+from hooks.tensors import tensors_in
+from tracer.schema.run import ModuleInfo, NotSeenReason
+
+OnChanged = Callable[[int], None]
+"""Called with a module (by index) whose output a forward hook has changed."""
 
 _numbers = itertools.count(1)
 
@@ -28,6 +35,7 @@ class ModelModules:
 
     Args:
         model: the model.
+        on_changed: called in the context of a call whose output a forward hook has changed.
 
     Attributes:
         infos: name and class of each module, the model itself first.
@@ -36,12 +44,17 @@ class ModelModules:
         overwritten: indexes of modules whose outputs turned out to be overwritten in place.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, on_changed: OnChanged = lambda _: None) -> None:
         named = list(model.named_modules())
         self.infos = tuple(ModuleInfo(name=name, class_name=type(module).__name__) for name, module in named)
         self.modules = [module for _, module in named]
         self.overwritten: set[int] = set()
         self.number = next(_numbers)
+        self._on_changed = on_changed
+        self._in_runs = False
+        self._unseen: dict[int, NotSeenReason] = {}
+        self._compiled_in_runs: dict[int, NotSeenReason] = {}
+        self._compilation = CompilationWatch(self.unwatch_compiled)
         self._watched: dict[int, PlainWatched] = {}
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
@@ -49,51 +62,71 @@ class ModelModules:
     def enter(self) -> None:
         """The first run begins."""
         with self._lock:
+            self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
+            self._in_runs = True
             self._install()
+            self._compilation.enter()
 
     def leave(self) -> None:
         """The last run is over."""
         with self._lock:
+            self._in_runs = False
+            self._compilation.leave()
             self._uninstall()
 
-    def unseen(self) -> tuple[int, ...]:
-        """Indexes of the modules that run inside compiled graphs."""
-        return tuple(_compiled(self.modules))
+    def unseen(self) -> Mapping[int, NotSeenReason]:
+        """Why modules are not watched, by index; in a run more may be added, behind the others."""
+        with self._lock:
+            if not self._in_runs:
+                self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
+            return MappingProxyType(self._unseen)
 
-    def _on_hook(self, index: int) -> None:
+    def _on_hook(self, index: int, output: Any) -> None:
         """A module that has forward hooks is called: ours runs behind all of them."""
         with self._lock:
             hook = self._hooked.get(index)
             if hook is None or not hook.move_to_end():
-                self._hooked[index] = _CallHook(index, self.modules[index], self.number)
+                hook = _CallHook(index, self.modules[index], self.number, self._on_changed)
+                self._hooked[index] = hook
+        hook.expect(output)
+
+    def unwatch_compiled(self, module: nn.Module) -> bool:
+        """Code that a module calls is about to be compiled: what it may call is watched no more.
+
+        Args:
+            module: the module.
+
+        Returns:
+            Whether it is one of these.
+        """
+        if not any(each is module for each in self.modules):
+            return False
+        inside = {id(each) for each in module.modules() if each is not module or is_compiled(module)}
+        with self._lock:
+            found = [index for index in self._watched if id(self.modules[index]) in inside]
+            for index in found:
+                self._unwatch(index)
+                self._unseen[index] = self._compiled_in_runs[index] = "compiled"
+        return True
 
     def _install(self) -> None:
-        unseen = set(_compiled(self.modules))
         for index, module in enumerate(self.modules):
-            if index not in unseen:
+            if index not in self._unseen:
                 watched = self._watched[index] = tape.parts.watched(
                     module.forward, index, self.number, module._forward_hooks, self._on_hook
                 )
                 add_layer(module, "forward", watched)
 
     def _uninstall(self) -> None:
-        for hook in self._hooked.values():
+        for index in [*self._watched]:
+            self._unwatch(index)
+
+    def _unwatch(self, index: int) -> None:
+        hook = self._hooked.pop(index, None)
+        if hook is not None:
             hook.remove()
-        self._hooked.clear()
-        for index, watched in [*self._watched.items()]:
-            remove_layer(self.modules[index], "forward", watched)
-            del self._watched[index]
-
-
-def _compiled(modules: list[nn.Module]) -> Iterator[int]:
-    """Indexes of the modules that run inside compiled graphs; modules stand before their children."""
-    inside: set[int] = set()
-    for index, module in enumerate(modules):
-        inner = id(module) in inside
-        if inner or is_compiled_inside(module):
-            inside.update(id(child) for child in module.children())
-        if inner or is_compiled(module):
-            yield index
+        remove_layer(self.modules[index], "forward", self._watched[index])
+        del self._watched[index]
 
 
 class _CallHook:
@@ -103,11 +136,14 @@ class _CallHook:
         index: the module's index.
         module: the module.
         owner: number of the model.
+        on_changed: called with the index where another hook has changed an output.
     """
 
-    def __init__(self, index: int, module: nn.Module, owner: int) -> None:
+    def __init__(self, index: int, module: nn.Module, owner: int, on_changed: OnChanged) -> None:
         self._index = index
         self._owner = owner
+        self._on_changed = on_changed
+        self._expected: dict[int, list[_Version]] = {}
         self._hooks: Any = module._forward_hooks
         self._handle: RemovableHandle = module.register_forward_hook(self._note, with_kwargs=True)
 
@@ -119,9 +155,51 @@ class _CallHook:
             self._hooks.move_to_end(self._handle.id)
         return True
 
+    def expect(self, output: Any) -> None:
+        """``forward`` has returned in this thread; the hooks are next.
+
+        Args:
+            output: what it returned.
+        """
+        versions = _versions(output)
+        if versions is not None:
+            self._expected[threading.get_ident()] = versions
+
     def remove(self) -> None:
         """Remove the hook."""
         self._handle.remove()
 
     def _note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         tape.parts.tape.note(self._index, args[0] if args else kwargs, output, self._owner)
+        before, after = self._expected.pop(threading.get_ident(), None), _versions(output)
+        if before is not None and after is not None and before != after:
+            self._on_changed(self._index)
+
+
+class _Version:
+    """A tensor, and how often it had been written to.
+
+    Args:
+        tensor: the tensor; one from inference mode does not say how often.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._written = None if tensor.is_inference() else tensor._version
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Version) and self._tensor is other._tensor and self._written == other._written
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _versions(output: Any) -> list[_Version] | None:
+    """The tensors of an output as they are now; None where they cannot be asked."""
+    try:
+        return [_Version(tensor) for tensor in tensors_in(output)]
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return None

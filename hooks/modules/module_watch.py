@@ -19,7 +19,8 @@ from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.statistics import describe_nonfinite, reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
-from hooks.tensors import clone, first_tensor, tensors_in, to_host_all
+from hooks.tensors import clone, first_tensor, is_spread, tensors_in, to_host_all
+from tracer.schema.run import NotSeen
 
 Observer: TypeAlias = Callable[[Any], None]
 """Called with what a module's caller gets."""
@@ -55,6 +56,7 @@ class ModuleWatch:
         observers: Mapping[int, Observer] = NO_OBSERVERS,
     ) -> None:
         self.modules = modules
+        self._statistics = statistics
         self._save = save
         self._observers = observers
         self._notes: CallNotes | None = None
@@ -68,6 +70,9 @@ class ModuleWatch:
             modules.number,
         )
         self._reducer = CallReducer(self._overwritten)
+        self._unseen_named = len(modules.unseen())
+        self._spread: set[int] = set()
+        self._spread_to_name: list[int] = []
         for index in modules.overwritten:
             self.tape.reduce_early(index)
 
@@ -110,10 +115,36 @@ class ModuleWatch:
         """
         return self._reducer.queue(notes)
 
+    def changed_by_hook(self, index: int) -> None:
+        """A forward hook has changed the output of a module.
+
+        Args:
+            index: the module's index.
+        """
+        if self._notes is not None:
+            self._notes.changed.append(index)
+
+    def newly_not_seen(self) -> tuple[NotSeen, ...]:
+        """Modules of which something is not recorded, beyond those that were named before."""
+        unseen = self.modules.unseen()
+        if len(unseen) == self._unseen_named and not self._spread_to_name:
+            return ()
+        found = [*unseen.items()][self._unseen_named :]
+        spread, self._spread_to_name = self._spread_to_name, []
+        self._unseen_named = len(unseen)
+        return (
+            *(NotSeen(module=index, reason=reason) for index, reason in found),
+            *(NotSeen(module=index, reason="distributed") for index in spread),
+        )
+
     def _find(self, index: int, argument: Any, output: Any) -> CallSignature | None:
         """The signature of a call that differs from its module's last one."""
         try:
-            return self._signatures.find(index, argument, output)
+            found = self._signatures.find(index, argument, output)
+            if self._statistics and is_spread(output) and index not in self._spread:
+                self._spread.add(index)
+                self._spread_to_name.append(index)
+            return found
         except Exception as error:
             if not is_ours(error):
                 raise
@@ -131,7 +162,7 @@ class ModuleWatch:
             if wanted:
                 notes.early[call] = _reduce(tensors_in(argument), first_tensor(output))
             name = self._save.get(index)
-            if name is not None and tensors_in(output):
+            if name is not None and tensors_in(output) and not is_spread(output):
                 _save(notes, name, first_tensor(output))
         except Exception as error:
             if not is_ours(error):

@@ -22,7 +22,7 @@ TapeContents: TypeAlias = tuple[list[CallSignature], bytes]
 (:data:`~hooks.modules.call_notes.NOTES`)."""
 
 Find: TypeAlias = Callable[[int, Any, Any], CallSignature | None]
-OnHook: TypeAlias = Callable[[int], None]
+OnHook: TypeAlias = Callable[[int, Any], None]
 Inspect: TypeAlias = Callable[[int, int, bool, Any, Any], None]
 
 
@@ -161,7 +161,8 @@ class PlainWatched(MethodLayer):
         index: the module's index.
         owner: number of the model whose module it is.
         hooks: the module's forward hooks, which change what the caller gets.
-        on_hook: called with the index when there are hooks; the call is then noted by one behind them.
+        on_hook: called with the index and what ``forward`` returned when there are hooks; the call is then
+            noted by one behind them.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class PlainWatched(MethodLayer):
         """Call the method below, and note the call."""
         output = self.inner(*args, **kwargs)
         if self._hooks or torch_module._global_forward_hooks:
-            self._on_hook(self.index)
+            self._on_hook(self.index, output)
         else:
             PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)
         return output

@@ -78,7 +78,7 @@ typedef struct {
     Py_ssize_t index;
     Py_ssize_t owner;
     PyObject *hooks;   /* the module's forward hooks, a dict */
-    PyObject *on_hook; /* called with the index when there are hooks: one behind them notes the call then */
+    PyObject *on_hook; /* called with the index and the output when there are hooks: one behind them notes the call then */
 } Watched;
 
 /* Hooks of all modules, a dict. */
@@ -431,7 +431,7 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
         return output;
     /* The caller looks at the same dicts, so they are in the cache now. */
     if (PyDict_GET_SIZE(self->hooks) || PyDict_GET_SIZE(global_hooks)) {
-        PyObject *done = PyObject_CallOneArg(self->on_hook, self->number);
+        PyObject *done = PyObject_CallFunctionObjArgs(self->on_hook, self->number, output, NULL);
         if (done == NULL)
             Py_CLEAR(output);
         Py_XDECREF(done);
@@ -510,7 +510,8 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 static PyObject *watched_getattro(PyObject *self, PyObject *name)
 {
     static const char *const own[] = {"inner",        "index",      "__class__",     "__wrapped__",
-                                      "__deepcopy__", "__reduce__", "__reduce_ex__", "__call__"};
+                                      "__deepcopy__", "__reduce__", "__reduce_ex__", "__call__",
+                                      "_torchdynamo_orig_callable", "_torchdynamo_wrapper_id"};
     PyObject *inner = ((Watched *)self)->inner;
     for (size_t at = 0; at < sizeof own / sizeof *own; at++)
         if (PyUnicode_CompareWithASCIIString(name, own[at]) == 0)
@@ -543,6 +544,18 @@ static PyMemberDef watched_members[] = {
     {"inner", T_OBJECT_EX, offsetof(Watched, inner), 0, "The method below."},
     {"__wrapped__", T_OBJECT_EX, offsetof(Watched, inner), READONLY, "The method below."},
     {"index", T_PYSSIZET, offsetof(Watched, index), READONLY, "The module's index."},
+    /* What torch.compile of the method compiles, found as through wrappers of its own. */
+    {"_torchdynamo_orig_callable", T_OBJECT_EX, offsetof(Watched, inner), READONLY, "The method below."},
+    {NULL},
+};
+
+static PyObject *watched_wrapper_id(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromVoidPtr(self);
+}
+
+static PyGetSetDef watched_computed[] = {
+    {"_torchdynamo_wrapper_id", watched_wrapper_id, NULL, "The id of this object.", NULL},
     {NULL},
 };
 
@@ -560,6 +573,7 @@ PyTypeObject watched_type = {
     .tp_getattro = watched_getattro,
     .tp_methods = watched_methods,
     .tp_members = watched_members,
+    .tp_getset = watched_computed,
 };
 
 /* A copy of flags, one a module; NULL with an exception. */

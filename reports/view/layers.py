@@ -17,6 +17,7 @@ from tracer.schema.tensors import TensorInfo
 
 WHOLE_MODEL = "(the model itself)"
 _LAYER = re.compile(r"(?P<stack>(?:[^.\d][^.]*\.)*)(?P<number>\d+)(?:\.(?P<inside>.+))?$")
+_FEW_NAMES = 6
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)")
 
 
@@ -178,6 +179,17 @@ def _merged_range(ranges: Iterable[Range]) -> Range:
     ends = [end for found in ranges for end in (found.low, found.high)]
     known = [end for end in ends if not math.isnan(end)]
     return Range(min(known), max(known)) if known else Range(math.nan, math.nan)
+
+
+def module_names(names: Sequence[str]) -> str:
+    """Names of modules in one line: each where they are few, else with numbers folded.
+
+    Args:
+        names: the names; empty for the model itself.
+    """
+    if len(names) <= _FEW_NAMES:
+        return ", ".join(plain(name) or WHOLE_MODEL for name in names)
+    return ", ".join(_folded_names(names))
 
 
 def _folded_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -60,6 +60,23 @@ class ModuleInfo(Record):
     class_name: str
 
 
+NotSeenReason = Literal["compiled", "scripted", "distributed"]
+"""Why something of a module is not recorded: it runs inside a compiled graph, or inside TorchScript, and its
+calls are not seen; or its output is spread over several processes, and no statistics are taken of it."""
+
+
+class NotSeen(Record):
+    """A module whose calls, or whose outputs' values, are not recorded.
+
+    Attributes:
+        module: its index.
+        reason: why.
+    """
+
+    module: int
+    reason: NotSeenReason
+
+
 class ModelInfo(Record):
     """Metadata of the model; None where its architecture has no such thing.
 
@@ -206,6 +223,7 @@ class RunHeader(Record):
         capture: what is recorded.
         versions: package name to version, Python's included.
         started_at: UTC, ISO 8601.
+        not_seen: modules of which something is not recorded; those that turn up later are in their step.
     """
 
     model: ModelInfo
@@ -223,6 +241,7 @@ class RunHeader(Record):
     started_at: str
     embedded: int = 0
     cached: int = 0
+    not_seen: tuple[NotSeen, ...] = ()
 
     def anchor(self, stop: StopName) -> Anchor | None:
         """The anchor of a stop, None where the traced model has no such line."""

@@ -11,7 +11,7 @@ import numpy as np
 from tracer.schema.arrays import F32, I32, Bools
 from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
-from tracer.schema.run import StopName
+from tracer.schema.run import NotSeen, StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 NO_TOKEN = -1
@@ -257,6 +257,9 @@ class StepHead(Record):
         interventions: what the user changed in this step.
         failure: what ended the run in this step; None in every other step. Such a step may lack all that
             comes after it, and has no chosen token.
+        not_seen: modules of which something is not recorded from this step on.
+        changed_by_hook: indexes of modules whose output a forward hook of the user's replaced or wrote to;
+            the caller got what the hook made of it, and that is recorded.
         started: seconds from the start of the run to the start of the step.
         forward_seconds: duration of the forward pass on the host (a GPU may still be working).
         seconds: duration of the step on the host.
@@ -283,6 +286,8 @@ class StepHead(Record):
     errors: tuple[CaptureError, ...] = ()
     interventions: tuple[Intervention, ...] = ()
     failure: Failure | None = None
+    not_seen: tuple[NotSeen, ...] = ()
+    changed_by_hook: tuple[int, ...] = ()
     started: float
     forward_seconds: float
     seconds: float

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reports.view.figures import count, plural
 from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning, settings_text
+from reports.view.not_seen import not_seen_views
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, token_views
 from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText
@@ -164,6 +165,8 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
     yield from _prompt_metadata(header)
     if header.max_length is not None:
         yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
+    for each in not_seen_views(header.not_seen, header.modules):
+        yield NamedValue(each.title, each.names, each.meaning)
 
 
 def _prompt_metadata(header: RunHeader) -> Iterator[NamedValue]:

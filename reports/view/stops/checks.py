@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from reports.view.blocks import Note
 from reports.view.figures import count, plural
+from reports.view.layers import module_names
+from reports.view.not_seen import not_seen_views
 from reports.view.text import plain
 from tracer.schema.run import ModuleInfo, StopName
 from tracer.schema.step import CaptureError, Check, CheckName, Intervention, Step, Violation
@@ -28,7 +30,7 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
 
 
 def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tuple[Note, ...]:
-    """Notes for one stop of a step: interventions, checks and violations, capture faults, what ended the run.
+    """Notes for one stop of a step: interventions, checks, capture faults, other facts, what ended the run.
 
     Args:
         step: the step.
@@ -41,6 +43,7 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
         *_check_notes(step, stop),
         *(_violation(each, modules) for each in head.violations if _STOP_OF_CHECK[each.check] == stop),
         *(_fault(error) for error in head.errors if error.stop == stop),
+        *(_about_modules(step, modules) if stop == "layers" else ()),
         *_failure_notes(step, "failed here", modules, stop),
     )
 
@@ -60,6 +63,15 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
         *(_fault(error) for error in head.errors),
         *(_intervention(intervention) for intervention in head.interventions),
     )
+
+
+def _about_modules(step: Step, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
+    """What else a reader of the module calls has to know: changed outputs, and modules out of sight."""
+    changed = [modules[index].name for index in step.head.changed_by_hook if index < len(modules)]
+    if changed:
+        yield Note(f"changed by a hook: {module_names(changed)}; recorded is what the caller got", "fact")
+    for each in not_seen_views(step.head.not_seen, modules):
+        yield Note(f"{each.title}, from this step on: {each.names}", "fact")
 
 
 def _failure_notes(

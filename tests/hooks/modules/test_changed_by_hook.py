@@ -1,0 +1,134 @@
+"""Which outputs forward hooks of the user's have changed is part of a step's record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
+
+from reports.view.stops.checks import alerts, stop_notes
+from tests.support.models import GREEDY, CollectedRun, batch, collected, generate, tiny_model
+
+pytestmark = pytest.mark.usefixtures("both_ways")
+
+LAYER = "model.layers.1"
+
+
+def changed(run: CollectedRun) -> list[set[str]]:
+    return [{run.header.modules[index].name for index in step.head.changed_by_hook} for step in run.steps]
+
+
+def added(_module: nn.Module, _args: Any, output: Any) -> Any:
+    return (output[0] + 5, *output[1:])
+
+
+def written(_module: nn.Module, _args: Any, output: Any) -> None:
+    output[0].add_(5)
+
+
+def looked_at(_module: nn.Module, _args: Any, output: Any) -> None:
+    output[0].mean()
+
+
+def wrapped_anew(_module: nn.Module, _args: Any, output: Any) -> Any:
+    return (*output,)
+
+
+@pytest.mark.parametrize(
+    ("hook", "says"), [(added, True), (written, True), (looked_at, False), (wrapped_anew, False)]
+)
+def test_a_changed_output_is_named(hook: Any, says: bool) -> None:
+    model = tiny_model()
+    handle = model.model.layers[1].register_forward_hook(hook)
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    handle.remove()
+    assert changed(run) == [{LAYER} if says else set()] * 6
+    assert run.problems() == []
+    notes = stop_notes(run.steps[0], "layers", run.header.modules)
+    assert any(note.text.startswith(f"changed by a hook: {LAYER};") for note in notes) == says
+    assert not alerts(run.steps[0], run.header.modules)
+
+
+def test_what_the_caller_got_is_recorded_beside_it() -> None:
+    model, outputs = tiny_model(), list[torch.Tensor]()
+    layer = model.model.layers[1]
+    handles = [
+        layer.register_forward_hook(added),
+        layer.register_forward_hook(lambda _module, _args, output: outputs.append(output[0])),
+    ]
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    for handle in handles:
+        handle.remove()
+    place = [each.name for each in run.header.modules].index(LAYER)
+    for step, output in zip(run.steps, outputs, strict=True):
+        assert step.modules is not None
+        assert step.layout is not None
+        recorded = step.modules.mean[list(step.layout.modules).index(place)]
+        assert recorded == pytest.approx(float(output.mean()), rel=1e-4)
+
+
+class InThirdStep(LogitsProcessor):  # type: ignore[misc]
+    """Adds a hook before the choice of the third step, and removes it before that of the fifth."""
+
+    def __init__(self, model: PreTrainedModel, everywhere: bool) -> None:
+        self._model = model
+        self._everywhere = everywhere
+        self._calls = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._calls += 1
+        layer = self._model.model.layers[1]
+        if self._calls == 3 and self._everywhere:
+            self._handle = nn.modules.module.register_module_forward_hook(
+                lambda module, args, output: added(module, args, output) if module is layer else None
+            )
+        elif self._calls == 3:
+            self._handle = layer.register_forward_hook(added)
+        elif self._calls == 5:
+            self._handle.remove()
+        return scores
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_hook_that_comes_and_goes(everywhere: bool) -> None:
+    model = tiny_model()
+    processors = LogitsProcessorList([InThirdStep(model, everywhere)])
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY, logits_processor=processors)
+    assert changed(run) == [set(), set(), set(), {LAYER}, {LAYER}, set()]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_hooks_that_the_user_clears_are_seen_again() -> None:
+    model, calls = tiny_model(), list[int]()
+    layer = model.model.layers[1]
+
+    class Clearing(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            calls.append(1)
+            layer._forward_hooks.clear()  # ours goes with them
+            if len(calls) == 3:
+                layer.register_forward_hook(added)
+            return scores
+
+    layer.register_forward_hook(added)
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY, logits_processor=LogitsProcessorList([Clearing()]))
+    assert changed(run) == [{LAYER}, set(), set(), {LAYER}, set(), set()]
+    place = [each.name for each in run.header.modules].index(LAYER)
+    assert all(place in step.layout.modules for step in run.steps if step.layout)
+    assert run.problems() == []
+
+
+def test_a_hook_in_inference_mode() -> None:
+    model = tiny_model()
+    handle = model.model.layers[1].register_forward_hook(added)
+    with torch.inference_mode(), collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    handle.remove()
+    assert changed(run) == [{LAYER}] * 6
