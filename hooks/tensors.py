@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -52,16 +51,18 @@ def first_tensor(value: object) -> Tensor:
     return value if isinstance(value, Tensor) else tensors_in(value)[0]
 
 
+def is_distributed(value: object) -> bool:
+    """Whether the first tensor of an output is one of ``torch.distributed``: spread, or on its way."""
+    found = tensors_in(value)
+    return bool(found) and type(found[0]).__module__.startswith("torch.distributed.")
+
+
 def is_spread(value: object) -> bool:
     """Whether the first tensor of an output is spread over several processes (a ``DTensor``).
 
     Its values are not all in this process, and to ask for them would have to be done in all processes alike.
     """
-    distributed = sys.modules.get("torch.distributed.tensor")
-    if distributed is None:
-        return False
-    found = tensors_in(value)
-    return bool(found) and isinstance(found[0], distributed.DTensor)
+    return is_distributed(value) and hasattr(first_tensor(value), "device_mesh")
 
 
 def to_host(tensor: Tensor) -> npt.NDArray[Any]:

@@ -21,6 +21,7 @@ from tracer.halting.callback import OnHalt, StopCallback
 from tracer.halting.live_run import LiveRun, StopHandler
 from tracer.halting.stops import plan_stops
 from tracer.loading.versions import require_supported_transformers
+from tracer.processes import path_of_rank
 from tracer.recording import RecordingSink, unbuilt_step
 from tracer.schema.run import CaptureSettings
 from tracer.tracefile import Listener, Recorder, TraceWriter
@@ -113,7 +114,7 @@ class TraceSession:
 def trace(
     model: PreTrainedModel,
     tokenizer: Any | None = None,
-    path: str | os.PathLike[str] = "run.trace",
+    path: str | os.PathLike[str] | None = None,
     *,
     capture: Level = "stats",
     save: Iterable[str] = (),
@@ -144,7 +145,8 @@ def trace(
     Args:
         model: a decoder-only ``*ForCausalLM`` of transformers 4.44.2, on any device.
         tokenizer: its tokenizer, so that reports show text and not only ids.
-        path: the trace file to create.
+        path: the trace file to create; by default ``run.trace``, and in one of several processes that work
+            together ``run.rank0.trace`` and so on.
         capture: ``shapes``, ``stats`` (default: statistics of every module call and cache proofs) or
             ``tensors`` (``stats`` plus what ``save`` names).
         save: tensors to store at level ``tensors``: ``logits``, ``hidden``, ``kv``, ``attention``,
@@ -189,7 +191,7 @@ def trace(
     require_supported_transformers()
     conditions = _conditions(breaks, on_break)
     options = TraceOptions(
-        path=Path(path),
+        path=path_of_rank(Path("run.trace")) if path is None else Path(path),
         capture=_capture_settings(capture, tuple(save), candidates, strict),
         force=force,
         max_trace_bytes=max_trace_bytes,

@@ -25,9 +25,11 @@ from hooks.loop.traced_model import generating_model
 from hooks.loop.traced_run import RunSink, TracedRun
 from hooks.modules.model_modules import ModelModules
 from hooks.modules.module_watch import ModuleWatch, Observer
+from hooks.printing import printed
 from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
 from tracer.clock import utc_now
+from tracer.processes import process_rank
 from tracer.schema.run import CaptureSettings, NotSeen, RunHeader
 
 STALLED_SECONDS = 5.0
@@ -78,7 +80,7 @@ class GenerationWatch:
         self._capture = capture
         self._name = name
         self._seed = seed
-        self._prompt_texts = prompt_texts
+        self._prompt_texts = tuple(printed(text) for text in prompt_texts)
         self._selection = TensorSelection(capture, self._model)
         self._selection.probes(self._model)  # refuses a model that does not show what is to be saved
         self._known_modules: ModelModules | None = None
@@ -194,6 +196,7 @@ class GenerationWatch:
                 statistics=self._capture.level != "shapes",
                 save_logits=self._selection.logits,
                 save_kv=self._selection.kv,
+                synced=bool(kwargs.get("synced_gpus")),
             ),
             probes=probes,
             processors=[*processors, *(warpers or ())],
@@ -254,7 +257,7 @@ class GenerationWatch:
 
     def _header(self, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any) -> RunHeader:
         assert self.installation is not None
-        config = kwargs["generation_config"]
+        config, process = kwargs["generation_config"], process_rank()
         images = model_info.image_id(self._model.config)
         rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"), images)
         if len(self._prompt_texts) == len(rows):
@@ -278,6 +281,8 @@ class GenerationWatch:
             capture=self._capture,
             versions=model_info.versions(),
             started_at=utc_now(),
+            rank=None if process is None else process.rank,
+            world_size=None if process is None else process.world_size,
             not_seen=tuple(
                 NotSeen(module=index, reason=reason)
                 for index, reason in self.installation.modules.unseen().items()

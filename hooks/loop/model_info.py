@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from hooks.faults import is_ours
+from hooks.printing import printed
 from tracer.schema.run import ModelInfo, PromptRow
 from tracer.version import __version__
 
@@ -40,14 +43,14 @@ def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
     sizes["kv_heads"] = sizes["kv_heads"] or heads
     sizes["head_dim"] = sizes["head_dim"] or (hidden // heads if hidden and heads else None)
     return ModelInfo(
-        name=name or str(getattr(config, "_name_or_path", "")) or type(model).__name__,
+        name=printed(name or getattr(config, "_name_or_path", "") or type(model).__name__),
         class_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=getattr(config, "_attn_implementation", None),
         devices=_devices(model),
-        tree=str(model),
-        config=config.to_json_string(use_diff=False),
+        tree=printed(model),
+        config=_json(config),
         quantization=_quantization(getattr(config, "quantization_config", None)),
         **sizes,
     )
@@ -75,11 +78,32 @@ def _first(config: Any, names: tuple[str, ...]) -> int | None:
     return next((value for value in values if isinstance(value, int)), None)
 
 
+def _json(config: Any) -> str:
+    """The configuration as JSON; where it cannot be written so, its settings as texts."""
+    try:
+        return printed(config.to_json_string(use_diff=False))
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return json.dumps({printed(name): printed(value) for name, value in vars(config).items()}, indent=2)
+
+
 def _devices(model: PreTrainedModel) -> dict[str, str]:
     mapping = getattr(model, "hf_device_map", None)
     if isinstance(mapping, Mapping) and len(mapping) > 1:
         return {str(prefix): _device_name(device) for prefix, device in mapping.items()}
-    return {"": str(model.device)}
+    return {"": str(model.device if model.device.type != "meta" else _executing_device(model))}
+
+
+def _executing_device(model: PreTrainedModel) -> str:
+    """Where a model computes whose weights are elsewhere between its calls, as Accelerate's hooks say."""
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for each in (hook, *getattr(hook, "hooks", ())):
+            device = getattr(each, "execution_device", None)
+            if device is not None:
+                return _device_name(device)
+    return "meta"
 
 
 def _device_name(device: Any) -> str:
@@ -91,15 +115,25 @@ def settings_in_force(config: GenerationConfig) -> dict[str, str]:
 
     A greedy run does not use the sampling settings that were unset for it; they are left out.
     """
-    bare = GenerationConfig().to_dict()
+    bare = vars(GenerationConfig())
     return {
-        name: str(value)
-        for name, value in sorted(config.to_dict().items())
+        printed(name): printed(value)
+        for name, value in sorted(vars(config).items())
         if (value is not None or config.do_sample)
         and not name.startswith("_")
         and name != "transformers_version"
-        and bare.get(name) != value
+        and _differs(value, bare.get(name))
     }
+
+
+def _differs(value: Any, other: Any) -> bool:
+    """Whether two settings differ; one that cannot be compared, or is more than one number, does."""
+    try:
+        return bool(value != other)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return True
 
 
 def prompt_rows(

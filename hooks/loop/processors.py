@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
+from hooks.faults import is_ours
 from hooks.loop.stand_ins import list_like, stand_in
+from hooks.printing import printed
 from tracer.schema.run import CriterionInfo, ProcessorInfo
 from tracer.schema.setting_text import setting_text
 
@@ -116,14 +118,24 @@ def _class_and_settings(element: object) -> dict[str, Any]:
 def _settings(element: object) -> dict[str, str]:
     """Public scalar attributes and small tensors or lists, and all functions, as text."""
     settings: dict[str, str] = {}
-    for name, value in getattr(element, "__dict__", {}).items():
+    for name, value in [*getattr(element, "__dict__", {}).items()]:
         if inspect.isroutine(value) or isinstance(value, partial):
             settings[name.lstrip("_")] = setting_text(value)
             continue
         if name.startswith("_"):
             continue
         if isinstance(value, torch.Tensor) and value.numel() <= 16:
-            value = value.tolist()
+            value = _values(value)
         if isinstance(value, bool | int | float | str | list | tuple | set):
-            settings[name] = setting_text(value)
+            settings[printed(name)] = setting_text(printed(value))
     return settings
+
+
+def _values(tensor: torch.Tensor) -> Any:
+    """The values of a small tensor; None where they cannot be had, as on the ``meta`` device."""
+    try:
+        return tensor.tolist()
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return None

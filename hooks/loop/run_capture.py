@@ -21,6 +21,7 @@ from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions, TokenChange
 from hooks.loop.open_step import OpenStep, bring_to_host, peek
 from hooks.modules.module_watch import ModuleWatch
+from hooks.printing import named, printed
 from hooks.probes.probe import Probe
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
@@ -43,6 +44,8 @@ class CaptureOptions:
         statistics: whether to take statistics and check the cache's contents.
         save_logits: whether to store the raw logits.
         save_kv: whether to store the new cache slots.
+        synced: whether the loop goes on with forward passes of no consequence when all rows have ended, until
+            the other processes have too (``synced_gpus``).
     """
 
     stages: int
@@ -51,6 +54,7 @@ class CaptureOptions:
     statistics: bool
     save_logits: bool = False
     save_kv: bool = False
+    synced: bool = False
 
 
 class _Guard(AbstractContextManager["_Guard"]):
@@ -381,7 +385,7 @@ class RunCapture:
         reading = self._cache.take()
         if step is not None:
             self._take_calls(step)
-        if step is None or not complete:
+        if step is None or not complete or (self._options.synced and not step.caught.vocab_size):
             return False
         caught = step.caught
         try:
@@ -451,11 +455,11 @@ def _finish_probe(probe: Probe, caught: CaughtStep) -> None:
 
 
 def _capture_error(stop: StopName, error: Exception, capture: ProbedCapture | None = None) -> CaptureError:
-    return CaptureError(stop=stop, message=f"{type(error).__name__}: {error}", capture=capture)
+    return CaptureError(stop=stop, message=named(error), capture=capture)
 
 
 def _text(value: object) -> str:
     """Short text of an argument that is no tensor; large objects by class."""
     if value is None or isinstance(value, bool | int | float | str):
-        return str(value)
+        return printed(value)
     return type(value).__name__

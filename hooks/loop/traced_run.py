@@ -13,18 +13,10 @@ import torch
 from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours, surely
 from hooks.loop.run_capture import RunCapture
+from hooks.printing import named
 from hooks.probes.probe import Probe
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 from tracer.schema.step import Failure
-
-
-def _text_of(error: BaseException) -> str:
-    """Class and text of an exception, whatever its text is or does."""
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}".encode("utf-8", "backslashreplace").decode("utf-8")
-    except Exception:  # noqa: BLE001 - code of the exception's class
-        return name
 
 
 class OpenRunSink(Protocol):
@@ -119,7 +111,7 @@ class TracedRun:
         elif isinstance(error, KeyboardInterrupt):
             self._end(RunStatus.INTERRUPTED)
         else:
-            self._end(RunStatus.FAILED, _text_of(error), error)
+            self._end(RunStatus.FAILED, named(error), error)
 
     def interrupt(self) -> None:
         """The trace is closed while the generation goes on, which is no longer recorded."""

@@ -17,6 +17,7 @@ from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.tape import PlainWatched
 from hooks.patches import add_layer, remove_layer
+from hooks.printing import printed
 from hooks.tensors import tensors_in
 from tracer.schema.run import ModuleInfo, NotSeenReason
 
@@ -46,7 +47,9 @@ class ModelModules:
 
     def __init__(self, model: nn.Module, on_changed: OnChanged = lambda _: None) -> None:
         named = list(model.named_modules())
-        self.infos = tuple(ModuleInfo(name=name, class_name=type(module).__name__) for name, module in named)
+        self.infos = tuple(
+            ModuleInfo(name=printed(name), class_name=type(module).__name__) for name, module in named
+        )
         self.modules = [module for _, module in named]
         self.overwritten: set[int] = set()
         self.number = next(_numbers)

@@ -19,7 +19,8 @@ from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.statistics import describe_nonfinite, reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
-from hooks.tensors import clone, first_tensor, is_spread, tensors_in, to_host_all
+from hooks.printing import named
+from hooks.tensors import clone, first_tensor, is_distributed, is_spread, tensors_in, to_host_all
 from tracer.schema.run import NotSeen
 
 Observer: TypeAlias = Callable[[Any], None]
@@ -71,8 +72,8 @@ class ModuleWatch:
         )
         self._reducer = CallReducer(self._overwritten)
         self._unseen_named = len(modules.unseen())
-        self._spread: set[int] = set()
-        self._spread_to_name: list[int] = []
+        self._distributed: set[int] = set()
+        self._distributed_to_name: list[int] = []
         for index in modules.overwritten:
             self.tape.reduce_early(index)
 
@@ -127,23 +128,23 @@ class ModuleWatch:
     def newly_not_seen(self) -> tuple[NotSeen, ...]:
         """Modules of which something is not recorded, beyond those that were named before."""
         unseen = self.modules.unseen()
-        if len(unseen) == self._unseen_named and not self._spread_to_name:
+        if len(unseen) == self._unseen_named and not self._distributed_to_name:
             return ()
         found = [*unseen.items()][self._unseen_named :]
-        spread, self._spread_to_name = self._spread_to_name, []
+        distributed, self._distributed_to_name = self._distributed_to_name, []
         self._unseen_named = len(unseen)
         return (
             *(NotSeen(module=index, reason=reason) for index, reason in found),
-            *(NotSeen(module=index, reason="distributed") for index in spread),
+            *(NotSeen(module=index, reason="distributed") for index in distributed),
         )
 
     def _find(self, index: int, argument: Any, output: Any) -> CallSignature | None:
         """The signature of a call that differs from its module's last one."""
         try:
             found = self._signatures.find(index, argument, output)
-            if self._statistics and is_spread(output) and index not in self._spread:
-                self._spread.add(index)
-                self._spread_to_name.append(index)
+            if self._statistics and is_distributed(output) and index not in self._distributed:
+                self._distributed.add(index)
+                self._distributed_to_name.append(index)
             return found
         except Exception as error:
             if not is_ours(error):
@@ -176,7 +177,7 @@ class ModuleWatch:
     def _note_fault(self, index: int, error: Exception) -> None:
         if self._notes is not None:
             name = self.modules.infos[index].name or "model"
-            self._notes.errors.append(f"{name}: {type(error).__name__}: {error}")
+            self._notes.errors.append(f"{name}: {named(error)}")
 
 
 def _complete(notes: CallNotes, contents: TapeContents) -> CallNotes:

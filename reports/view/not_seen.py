@@ -13,7 +13,7 @@ _WORDS: dict[NotSeenReason, tuple[str, str]] = {
     "scripted": ("not seen: TorchScript", "they run inside TorchScript; all else is recorded"),
     "distributed": (
         "no statistics: distributed",
-        "their outputs are spread over several processes; all else is recorded",
+        "their outputs are spread over processes, or on their way between them",
     ),
 }
 

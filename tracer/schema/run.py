@@ -62,7 +62,8 @@ class ModuleInfo(Record):
 
 NotSeenReason = Literal["compiled", "scripted", "distributed"]
 """Why something of a module is not recorded: it runs inside a compiled graph, or inside TorchScript, and its
-calls are not seen; or its output is spread over several processes, and no statistics are taken of it."""
+calls are not seen; or its output is spread over several processes, or on its way between them, and no
+statistics are taken of it."""
 
 
 class NotSeen(Record):
@@ -223,6 +224,8 @@ class RunHeader(Record):
         capture: what is recorded.
         versions: package name to version, Python's included.
         started_at: UTC, ISO 8601.
+        rank: number of the process among several that worked together, None for one alone.
+        world_size: how many these were.
         not_seen: modules of which something is not recorded; those that turn up later are in their step.
     """
 
@@ -241,6 +244,8 @@ class RunHeader(Record):
     started_at: str
     embedded: int = 0
     cached: int = 0
+    rank: int | None = None
+    world_size: int | None = None
     not_seen: tuple[NotSeen, ...] = ()
 
     def anchor(self, stop: StopName) -> Anchor | None:

@@ -165,6 +165,9 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
     yield from _prompt_metadata(header)
     if header.max_length is not None:
         yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
+    if header.rank is not None:
+        value = f"{header.rank} of {header.world_size}"
+        yield NamedValue("process", value, "rank among the processes that ran together, from 0")
     for each in not_seen_views(header.not_seen, header.modules):
         yield NamedValue(each.title, each.names, each.meaning)
 

@@ -24,6 +24,7 @@ from tracer.cli.output import ProgressDisplay, output_console, print_notes
 from tracer.cli.stop_options import StopOptions, stop_options
 from tracer.errors import CheckFailedError, UsageError
 from tracer.messages import shown
+from tracer.processes import path_of_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,8 +116,8 @@ class OutputOptions:
             )
 
     def trace_file(self) -> Path:
-        """The trace file; without ``--out`` the time names it."""
-        return self.out or Path(datetime.now().strftime("trace-%Y%m%d-%H%M%S.trace"))
+        """The trace file; without ``--out`` the time names it, and the rank of one of several processes."""
+        return self.out or path_of_rank(Path(datetime.now().strftime("trace-%Y%m%d-%H%M%S.trace")))
 
     def page(self, trace: Path) -> Path | None:
         """Where the HTML report goes, refused before any work is done for it; None for no report.
