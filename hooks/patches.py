@@ -167,6 +167,23 @@ def without_layers(attributes: dict[str, Any], state: dict[str, Any]) -> dict[st
     return clean
 
 
+def reduced_without_layers(
+    attributes: dict[str, Any], reduced: Any, rest: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Any:
+    """What ``__reduce_ex__`` of an instance gives without layers, so that copies and pickles have none.
+
+    Args:
+        attributes: the instance's dictionary.
+        reduced: what it gave.
+        rest: called with the state that the copy gets, to take out of it what is left.
+    """
+    if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], dict):
+        return reduced
+    state = without_layers(attributes, reduced[2])
+    rest(state)
+    return (*reduced[:2], state, *reduced[3:])
+
+
 def _restore(attributes: dict[str, Any], name: str, before: Any) -> None:
     if before is _ABSENT:
         del attributes[name]

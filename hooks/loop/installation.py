@@ -18,7 +18,7 @@ from hooks.loop.traced_run import TracedRun
 from hooks.modules import tape
 from hooks.modules.compiled_code import is_compiled
 from hooks.modules.model_modules import ModelModules
-from hooks.patches import Handler, MethodLayer, add_layer, remove_layer, without_layers
+from hooks.patches import Handler, MethodLayer, add_layer, reduced_without_layers, remove_layer
 
 Arguments = dict[str, Any]
 
@@ -194,11 +194,7 @@ class Installation:
 
     def _reduce(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         """Copies and pickles are of the model as it is untraced."""
-        reduced = inner(*args, **kwargs)
-        if isinstance(reduced, tuple) and len(reduced) > 2 and isinstance(reduced[2], dict):
-            state = without_layers(vars(self._model), reduced[2])
-            return (*reduced[:2], state, *reduced[3:])
-        return reduced
+        return reduced_without_layers(vars(self._model), inner(*args, **kwargs))
 
 
 _installations: dict[int, Installation] = {}

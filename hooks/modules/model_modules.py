@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +18,7 @@ from hooks.modules import tape
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.tape import PlainWatched
-from hooks.patches import add_layer, remove_layer
+from hooks.patches import MethodLayer, add_layer, reduced_without_layers, remove_layer
 from hooks.printing import printed
 from hooks.tensors import tensors_in
 from tracer.schema.run import ModuleInfo, NotSeenReason
@@ -59,6 +61,7 @@ class ModelModules:
         self._compiled_in_runs: dict[int, NotSeenReason] = {}
         self._compilation = CompilationWatch(self.unwatch_compiled)
         self._watched: dict[int, PlainWatched] = {}
+        self._copied: dict[int, MethodLayer] = {}
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
 
@@ -119,6 +122,8 @@ class ModelModules:
                     module.forward, index, self.number, module._forward_hooks, self._on_hook
                 )
                 add_layer(module, "forward", watched)
+                self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
+                add_layer(module, "__reduce_ex__", self._copied[index])
 
     def _uninstall(self) -> None:
         for index in [*self._watched]:
@@ -129,7 +134,20 @@ class ModelModules:
         if hook is not None:
             hook.remove()
         remove_layer(self.modules[index], "forward", self._watched[index])
+        remove_layer(self.modules[index], "__reduce_ex__", self._copied[index])
         del self._watched[index]
+        del self._copied[index]
+
+    def _reduce(
+        self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Copies and pickles of a module are of the module as it is untraced."""
+        hook = self._hooked.get(index)
+        reduced = inner(*args, **kwargs)
+        attributes = vars(self.modules[index])
+        if hook is None:
+            return reduced_without_layers(attributes, reduced)
+        return reduced_without_layers(attributes, reduced, hook.leave_out)
 
 
 class _CallHook:
@@ -171,6 +189,16 @@ class _CallHook:
     def remove(self) -> None:
         """Remove the hook."""
         self._handle.remove()
+
+    def leave_out(self, state: dict[str, Any]) -> None:
+        """Leave the hook out of what a copy of the module is made from.
+
+        Args:
+            state: the attributes of the copy.
+        """
+        for name in ("_forward_hooks", "_forward_hooks_with_kwargs"):
+            hooks = state[name] = copy.copy(state[name])
+            hooks.pop(self._handle.id, None)
 
     def _note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         tape.parts.tape.note(self._index, args[0] if args else kwargs, output, self._owner)

@@ -70,6 +70,61 @@ def test_a_copy_made_while_a_run_is_in_progress_is_one_too(tmp_path: Path) -> No
     assert not copies[0](**inputs).logits.any()
 
 
+def steered(_module: nn.Module, _args: Any, output: Any) -> Any:
+    return (output[0] * 2, *output[1:])
+
+
+def _deep(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module)
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    return copy.copy(module)
+
+
+def _pickled(module: nn.Module) -> nn.Module:
+    found: nn.Module = pickle.loads(pickle.dumps(module))
+    return found
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("how", [_deep, _shallow, _pickled])
+def test_a_copy_of_any_part_in_mid_run_is_untraced(how: Any, hooked: bool, tmp_path: Path) -> None:
+    model, inputs, copies = tiny_model(), batch(), dict[str, Any]()
+    if hooked:
+        model.model.layers[1].register_forward_hook(steered)
+    expected = model.generate(**inputs, **NEW)
+    untraced = {name: how(module) for name, module in model.named_modules()}
+
+    class Copying(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            copies.update({name: how(module) for name, module in model.named_modules()})
+            return scores
+
+    with trace(model, path=tmp_path / "run.trace") as session:
+        processors = LogitsProcessorList([Copying()])
+        assert torch.equal(model.generate(**inputs, **NEW, logits_processor=processors), expected)
+        assert torch.equal(copies[""].generate(**inputs, **NEW), expected)
+    assert session.steps == 5
+    for name, twin in copies.items():
+        if how is _shallow:  # what is below it is the original's
+            assert vars(twin).keys() == vars(untraced[name]).keys()
+            assert len(twin._forward_hooks) == len(untraced[name]._forward_hooks)
+            continue
+        for ours, theirs in zip(twin.modules(), untraced[name].modules(), strict=True):
+            assert vars(ours).keys() == vars(theirs).keys()
+            assert len(ours._forward_hooks) == len(theirs._forward_hooks)
+    layer = copies["model.layers.1.mlp"]
+    hidden = torch.ones(1, 2, model.config.hidden_size)
+    assert torch.equal(layer(hidden), model.model.layers[1].mlp(hidden))
+    if how is not _shallow:
+        with torch.no_grad():
+            layer.down_proj.weight.zero_()
+        assert not layer(hidden).any()
+        assert model.model.layers[1].mlp(hidden).any()
+
+
 def test_pickles_are_those_of_an_untraced_model(tmp_path: Path) -> None:
     model, inputs = tiny_model(), batch()
     untraced = pickle.dumps(model)
