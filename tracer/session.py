@@ -165,8 +165,8 @@ def trace(
             walkthrough (:data:`tracer.halting.stops.DEFAULT_STOPS`).
         stop_steps: in which steps: ``"1,2"`` (default), ``"3-7"``, ``"all"``, or numbers.
         on_stop: called at each of these stops with a :class:`~tracer.halting.callback.Halt`, in the
-            generating thread, right before the library's line runs; and at the end of a step in which one of
-            ``breaks`` holds.
+            generating thread (in each, where several generate at once), right before the library's line
+            runs; and at the end of a step in which one of ``breaks`` holds.
             An exception that it raises is noted and the generation goes on; ``KeyboardInterrupt`` ends it.
         halt: halts runs by other means than ``on_stop`` (:mod:`tracer.halting.live_run`).
         between_steps: called in the generating thread after each step; what it raises ends the generation.
@@ -235,6 +235,7 @@ class _Recording:
     def __init__(self, options: TraceOptions, tokenizer: Any | None) -> None:
         self.options = options
         self._tokenizer = tokenizer
+        self._live: LiveRun | None = None
         texts = TokenTexts(tokenizer)
         mentioned = texts.ids_of(text for condition in options.breaks for text in condition.texts)
         self.breaks = BreakWatch(options.breaks, options.on_hit)
@@ -264,12 +265,20 @@ class _Recording:
         Args:
             watch: the watch.
         """
-        stop_handler = self.options.stop_callback or self.options.halt
+        callback = self.options.stop_callback
+        stop_handler = callback or self.options.halt
         if stop_handler is None:
             return self.sink
-        live = LiveRun(self.sink, self._tokenizer, stop_handler, self.recorder.flush, self.options.path)
-        live.follow(watch)
-        return live
+        self._live = LiveRun(
+            self.sink,
+            self._tokenizer,
+            stop_handler,
+            self.recorder.flush,
+            self.options.path,
+            None if callback is None else callback.beside,
+        )
+        self._live.follow(watch)
+        return self._live
 
     def close(self) -> tuple[str, ...]:
         """Close the file.
@@ -282,8 +291,17 @@ class _Recording:
         return (
             *(() if failure is None else (str(failure),)),
             *self.recorder.listener_errors,
+            *self._not_halted(),
             *(f"on_stop failed {fault}" for fault in self._stop_faults),
         )
+
+    def _not_halted(self) -> Iterator[str]:
+        count = 0 if self._live is None else self._live.not_halted
+        if count:
+            yield (
+                f"{count} generate() beside another one was recorded, but not halted: the stop handler halts "
+                "one run at a time."
+            )
 
     @property
     def _stop_faults(self) -> tuple[str, ...]:

@@ -77,6 +77,12 @@ class StopCallback:
         self._tracer: LineTracer | None = None
         self._passes = Passes()
 
+    def beside(self) -> StopCallback:
+        """A handler with the same plan and callback, for a run in another thread."""
+        other = StopCallback(self.plan, self._on_halt)
+        other.faults = self.faults
+        return other
+
     def begin(self, live: LiveRun) -> None:
         """A run starts."""
         assert live.header is not None

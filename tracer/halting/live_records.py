@@ -24,12 +24,12 @@ class LiveRecords:
         tokenizer: the model's tokenizer, None to show ids only.
 
     Attributes:
-        runs: number of the run, from 1.
+        run: number of the run in the trace, from 1.
         last: the last step that is over.
     """
 
     def __init__(self, tokenizer: Any | None) -> None:
-        self.runs = 0
+        self.run = 0
         self.last: CaughtStep | None = None
         self._texts = TokenTexts(tokenizer)
         self._tokens: dict[int, TokenText] = {}
@@ -43,21 +43,18 @@ class LiveRecords:
         """Texts of the tokens that were mentioned so far."""
         return MappingProxyType(self._tokens)
 
-    def begin(self, header: RunHeader, decoder: int) -> None:
+    def begin(self, header: RunHeader, decoder: int, number: int) -> None:
         """A run starts.
 
         Args:
             header: its header.
             decoder: index of the module whose output are the hidden states.
+            number: its number in the trace.
         """
-        self.runs += 1
+        self.run = number
         self.last, self._decoder, self._states_after = None, decoder, {}
         self._finished = self._finished_before_last = np.zeros(len(header.prompt), dtype=np.bool_)
         self.learn(token for row in header.prompt for token in row.token_ids)
-
-    def count_run(self) -> None:
-        """A run begins of which no records are made here."""
-        self.runs += 1
 
     def over(self, caught: CaughtStep) -> None:
         """A step is over."""
@@ -88,7 +85,7 @@ class LiveRecords:
         """
         is_last = self.last is not None and caught.number == self.last.number
         builder = StepBuilder(
-            self.runs,
+            self.run,
             len(header.prompt),
             header.modules,
             self._texts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -48,9 +49,12 @@ class LiveRun:
         stop_handler: called when a run begins, after each step, and when it ends.
         flush: waits until everything that went to the sink is recorded.
         path: the trace that is being written.
+        beside: gives a stop handler for a run beside one that is in progress in another thread; None if such
+            a run is recorded and not halted.
 
     Attributes:
         header: header of the run in progress, None between runs.
+        not_halted: runs that were recorded and not halted, since another one was in progress.
         flush: waits until every step that is over is recorded and its listeners were called.
         path: the trace that is being written.
     """
@@ -62,8 +66,15 @@ class LiveRun:
         stop_handler: StopHandler,
         flush: Callable[[], None],
         path: Path,
+        beside: Callable[[], StopHandler] | None = None,
     ) -> None:
         self.header: RunHeader | None = None
+        self.not_halted = 0
+        self._beside = beside
+        self._tokenizer = tokenizer
+        self._thread: int | None = None
+        self._runs = 0
+        self._claim = threading.Lock()
         self._sink = sink
         self._stop_handler = stop_handler
         self.flush = flush
@@ -95,7 +106,7 @@ class LiveRun:
     @property
     def number(self) -> int:
         """Number of the run in the trace, from 1."""
-        return self._records.runs
+        return self._records.run
 
     def look_up(self, texts: Iterable[str]) -> None:
         """Learn which tokens have these texts, alone or after a space; they are in :attr:`tokens` then.
@@ -213,16 +224,29 @@ class LiveRun:
         return tuple(cards)
 
     def begin(self, header: RunHeader, decoder: int) -> OpenRunSink:
-        """A run starts; one beside another that is in progress is recorded, and not halted."""
-        run = self._sink.begin(header, decoder)
-        if self.header is not None:
-            self._records.count_run()
+        """A run starts; one beside another that is in progress is halted by a handler of its own."""
+        with self._claim:
+            run = self._sink.begin(header, decoder)
+            self._runs += 1
+            number, alone = self._runs, self._thread is None
+            if alone:
+                self._thread = threading.get_ident()
+        if alone:
+            self._begin(run, header, decoder, number)
+            return self
+        if self._beside is None:
+            self.not_halted += 1
             return run
+        other = LiveRun(self._sink, self._tokenizer, self._beside(), self.flush, self.path)
+        other._watch, other._thread = self._watch, threading.get_ident()
+        other._begin(run, header, decoder, number)
+        return other
+
+    def _begin(self, run: OpenRunSink, header: RunHeader, decoder: int, number: int) -> None:
         self._run = run
-        self._records.begin(header, decoder)
+        self._records.begin(header, decoder, number)
         self.header, self._shown = header, (0, frozenset())
         self._stop_handler.begin(self)
-        return self
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over."""
@@ -234,7 +258,9 @@ class LiveRun:
 
     def lost(self, fault: Exception) -> None:
         """A run could not be recorded at all."""
-        self._stop_handler.end()
+        if self._thread == threading.get_ident():
+            self._stop_handler.end()
+            self.header = self._thread = None
         self._sink.lost(fault)
 
     def end(self, end: RunEnd) -> None:
@@ -244,7 +270,7 @@ class LiveRun:
         try:
             self._stop_handler.end()
         finally:
-            self.header = None
+            self.header = self._thread = None
             run.end(end)
 
     def _caught(self, local: Mapping[str, Any]) -> CaughtStep | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,71 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError), trace(tiny_model(), path=tmp_path / "run.trace", **options):
             pass
     assert not (tmp_path / "run.trace").exists()
+
+
+def test_two_runs_at_once_are_both_halted(tmp_path: Path) -> None:
+    model, together = tiny_model(), threading.Barrier(2)
+    seen: dict[int, list[tuple[int, int]]] = {}
+
+    def look(halt: Halt) -> None:
+        found = seen.setdefault(threading.get_ident(), [])
+        if not found:
+            together.wait(20)  # both runs are in progress
+        assert halt.record is not None
+        assert halt.cards
+        found.append((halt.live.number, halt.step))
+
+    def work(length: int) -> None:
+        found = model.generate(**batch(length=length), **GREEDY, max_new_tokens=5)
+        lengths[threading.get_ident()] = found.shape[1]
+
+    lengths: dict[int, int] = {}
+    with trace(model, path=tmp_path / "run.trace", stops="choice", stop_steps="all", on_stop=look) as session:
+        threads = [threading.Thread(target=work, args=(length,)) for length in (5, 7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert session.faults == ()
+    assert len(seen) == 2
+    numbers = {halts[0][0] for halts in seen.values()}
+    assert numbers == {1, 2}
+    with open_trace(session.path) as recording:
+        for ident, halts in seen.items():
+            run = recording.runs[halts[0][0] - 1]
+            assert run.end is not None
+            assert len(run.end.sequences[0]) == lengths[ident]
+            assert halts == [(halts[0][0], step) for step in range(1, len(run.steps) + 1)]
+    assert sys.gettrace() is None
+
+
+def test_a_run_beside_a_halted_one_that_cannot_be_halted_too_is_named(tmp_path: Path) -> None:
+    class Waiting:
+        """A stop handler of one run at a time."""
+
+        def begin(self, live: Any) -> None:
+            begun.set()
+            assert other_is_over.wait(20)
+
+        def between_steps(self) -> None:
+            pass
+
+        def end(self) -> None:
+            pass
+
+    model, begun, other_is_over = tiny_model(), threading.Event(), threading.Event()
+
+    def in_a_block() -> None:
+        with trace(model, path=tmp_path / "run.trace", halt=Waiting()) as session:
+            first = threading.Thread(target=lambda: model.generate(**batch(), **GREEDY, max_new_tokens=5))
+            first.start()
+            assert begun.wait(20)
+            model.generate(**batch(), **GREEDY, max_new_tokens=5)
+            other_is_over.set()
+            first.join()
+        assert session.faults == ()
+
+    with pytest.warns(RuntimeWarning, match="beside another one was recorded, but not halted"):
+        in_a_block()
+    with open_trace(tmp_path / "run.trace") as recording:
+        assert len(recording.runs) == 2
