@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ContextDecorator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import tracer.own_packages  # noqa: F401 - says which file is in the way
@@ -110,7 +111,6 @@ class TraceSession:
         self._recording.recorder.flush()
 
 
-@contextmanager
 def trace(
     model: PreTrainedModel,
     tokenizer: Any | None = None,
@@ -134,7 +134,7 @@ def trace(
     name: str | None = None,
     seed: int | None = None,
     prompt_texts: Sequence[str] = (),
-) -> Iterator[TraceSession]:
+) -> TraceBlock:
     """Record every ``generate()`` of a model inside a ``with`` block, each as a run of one trace file.
 
     The result of ``generate()`` is the same, bit for bit, as without the trace. Leaving the block, by an
@@ -174,8 +174,8 @@ def trace(
         seed: the seed that you set, for the header; nothing is seeded here.
         prompt_texts: the text of each prompt row, for the header.
 
-    Yields:
-        The session: how many steps were captured, and what went wrong.
+    Returns:
+        A context that gives the session: how many steps were captured, and what went wrong.
 
     Raises:
         UnsupportedError: for another transformers release, an encoder-decoder model, or (from
@@ -206,17 +206,69 @@ def trace(
         seed=seed,
         prompt_texts=tuple(prompt_texts),
     )
-    # Refuses what this model cannot be asked for; the file is created only afterwards.
-    watch = GenerationWatch(model, options.capture, name=name, seed=seed, prompt_texts=options.prompt_texts)
-    recording = _Recording(options, tokenizer)
-    try:
-        with watch.into(recording.sink_of(watch)):
-            yield TraceSession(recording)
-    finally:
-        for trouble in (*watch.troubles(), *recording.close()):
+    return TraceBlock(model, tokenizer, options)
+
+
+class TraceBlock(ContextDecorator, AbstractContextManager[TraceSession]):
+    """The context that :func:`trace` returns.
+
+    A class, since a generator's context assigns the traceback of an exception that passes, which some refuse.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer, or None.
+        options: what was asked for.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any | None, options: TraceOptions) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._options = options
+        self._watch: GenerationWatch | None = None
+        self._recording: _Recording | None = None
+
+    def _recreate_cm(self) -> TraceBlock:
+        """A context of its own for each call of a function that is decorated with this one."""
+        return TraceBlock(self._model, self._tokenizer, self._options)
+
+    def __enter__(self) -> TraceSession:
+        options = self._options
+        if self._watch is not None:
+            raise UsageError("This trace was entered before; call trace() again for another one.")
+        # Refuses what this model cannot be asked for; the file is created only afterwards.
+        self._watch = GenerationWatch(
+            self._model,
+            options.capture,
+            name=options.name,
+            seed=options.seed,
+            prompt_texts=options.prompt_texts,
+        )
+        self._recording = _Recording(options, self._tokenizer)
+        try:
+            self._watch.into(self._recording.sink_of(self._watch)).__enter__()
+        except BaseException:
+            self._close()
+            raise
+        return TraceSession(self._recording)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._watch is not None
+        assert self._recording is not None
+        try:
+            self._watch.__exit__(kind, error, traceback)
+        finally:
+            self._close()
+        hits = self._recording.breaks.hits
+        if error is None and self._options.on_break == "exit" and hits:
+            raise CheckFailedError(f"A condition held: {hits[0]}")
+
+    def _close(self) -> None:
+        assert self._watch is not None
+        assert self._recording is not None
+        for trouble in (*self._watch.troubles(), *self._recording.close()):
             warnings.warn(trouble, RuntimeWarning, stacklevel=3)
-    if on_break == "exit" and recording.breaks.hits:
-        raise CheckFailedError(f"A condition held: {recording.breaks.hits[0]}")
 
 
 class _Recording:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from hooks.faults import is_ours, remember_handlers
 from hooks.kv_cache.watch import cached_positions
@@ -28,6 +29,7 @@ from hooks.modules.module_watch import ModuleWatch, Observer
 from hooks.printing import printed
 from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
+from hooks.user_modes import unseen_by_modes
 from tracer.clock import utc_now
 from tracer.processes import process_rank
 from tracer.schema.run import CaptureSettings, NotSeen, RunHeader
@@ -52,7 +54,6 @@ class GenerationWatch:
 
     Attributes:
         installation: the layers on the model; None outside of the context.
-        closed: whether the context has been left.
         generations: calls of ``generate()`` that belong to the trace.
         runs: how many of them reached the decoding loop.
 
@@ -75,23 +76,26 @@ class GenerationWatch:
         seed: int | None = None,
         prompt_texts: tuple[str, ...] = (),
     ) -> None:
-        self._model = generating_model(model)
+        found = generating_model(model)
+        self._to_watch: PreTrainedModel | None = found
+        self._class_name = type(found).__name__
         self._sink: RunSink | None = None
         self._capture = capture
         self._name = name
         self._seed = seed
         self._prompt_texts = tuple(printed(text) for text in prompt_texts)
-        self._selection = TensorSelection(capture, self._model)
-        self._selection.probes(self._model)  # refuses a model that does not show what is to be saved
+        self._selection = TensorSelection(capture, found)
+        self._selection.probes(found)  # refuses a model that does not show what is to be saved
         self._known_modules: ModelModules | None = None
         self._process = os.getpid()
         self._in_progress: list[TracedRun] = []
         self._idle = threading.Condition()
         self.installation: installation.Installation | None = None
-        self.closed = False
         self.generations = 0
         self.runs = 0
         self._interrupted = 0
+        self._left_inside = 0
+        self._membership: open_traces.Membership | None = None
 
     def into(self, sink: RunSink) -> GenerationWatch:
         """Send what is caught to a sink; to be entered as a context afterwards.
@@ -110,16 +114,21 @@ class GenerationWatch:
                 f"{self._interrupted} generate() in another thread went on after the block was left; "
                 "its run ends in the trace as interrupted. Join the thread inside the block."
             )
+        if self._left_inside:
+            found.append(
+                "The block was left inside of its own generate(), whose run ends in the trace as interrupted."
+            )
         if self.generations and not self.runs:
             found.append(
-                f"generate() was called, but nothing was recorded: {type(self._model).__name__} did not come "
+                f"generate() was called, but nothing was recorded: {self._class_name} did not come "
                 "to a decoding loop of transformers (_sample) in it."
             )
         return tuple(found)
 
     def __enter__(self) -> GenerationWatch:
-        self.installation = installation.acquire(self._model)
-        open_traces.enter(self)
+        assert self._to_watch is not None
+        self.installation = installation.acquire(self._to_watch)
+        self._membership = open_traces.enter(self)
         return self
 
     def __exit__(
@@ -129,21 +138,26 @@ class GenerationWatch:
             if error is None:
                 self._wait()
         finally:
-            self.closed = True
-            open_traces.leave(self)
+            if self._membership is not None:
+                open_traces.leave(self._membership)
             for run in [*self._in_progress]:
-                self._interrupted += 1
+                if run in runs_in_progress():
+                    self._left_inside += 1
+                else:
+                    self._interrupted += 1
                 run.interrupt()
             if self.installation is not None:
                 installation.release(self.installation)
                 self.installation = None
-            self._known_modules = None
+            # Whoever keeps the session does not keep the model.
+            self._known_modules = self._to_watch = None
 
     @property
     def run(self) -> RunCapture | None:
         """The capture of the run in progress in this context, None between runs."""
         return next((run.capture for run in runs_in_progress() if run in self._in_progress), None)
 
+    @unseen_by_modes
     def begin_run(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun | None:
         """A run begins: its header is recorded, and stand-ins replace arguments of ``_sample``.
 
@@ -170,14 +184,14 @@ class GenerationWatch:
         assert self._sink is not None
         if self._known_modules is not self.installation.modules:
             self._known_modules = self.installation.modules
-            self._selection = TensorSelection(self._capture, self._model)
+            self._selection = TensorSelection(self._capture, self.installation.model)
         remember_handlers()
         import_for_forward(self._model)
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None
         described = describe_processors(processors, warpers)
-        probes = self._selection.probes(self._model)
+        probes = self._selection.probes(self.installation.model)
         modules = ModuleWatch(
             self.installation.modules,
             statistics=self._capture.level != "shapes",
@@ -233,11 +247,15 @@ class GenerationWatch:
 
     def _wait(self) -> None:
         """Wait for runs of other threads, as long as they make steps."""
+        own = runs_in_progress()
+
+        def progress() -> list[tuple[TracedRun, int]]:
+            return [(run, run.capture.steps) for run in self._in_progress if run not in own]
+
         with self._idle:
-            while self._in_progress:
-                before = [(run, run.capture.steps) for run in self._in_progress]
+            while before := progress():
                 since = time.monotonic()
-                while self._in_progress and before == [(r, r.capture.steps) for r in self._in_progress]:
+                while before == progress():
                     if time.monotonic() - since > STALLED_SECONDS:
                         return
                     self._idle.wait(0.05)
@@ -266,7 +284,7 @@ class GenerationWatch:
                 for row, text in zip(rows, self._prompt_texts, strict=True)
             )
         return RunHeader(
-            model=model_info.describe_model(self._model, self._name),
+            model=model_info.describe_model(self.installation.model, self._name),
             generation_config=model_info.settings_in_force(config),
             do_sample=bool(config.do_sample),
             max_length=config.max_length,
@@ -277,7 +295,7 @@ class GenerationWatch:
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,
-            anchors=find_anchors(self._model, do_sample=bool(config.do_sample)),
+            anchors=find_anchors(self.installation.model, do_sample=bool(config.do_sample)),
             capture=self._capture,
             versions=model_info.versions(),
             started_at=utc_now(),
@@ -290,5 +308,6 @@ class GenerationWatch:
         )
 
     def _decoder_index(self) -> int:
-        decoder = self._model.base_model
-        return next(i for i, module in enumerate(self._model.modules()) if module is decoder)
+        assert self.installation is not None
+        model = self.installation.model
+        return next(i for i, module in enumerate(model.modules()) if module is model.base_model)

@@ -35,11 +35,12 @@ class Installation:
         model: the model whose ``_sample`` runs.
 
     Attributes:
-        modules: the model's modules.
+        model: the model.
+        modules: its modules.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
+        self.model = model
         self.modules = self._new_modules()
         self._users = 0
         self._runs: list[object] = []
@@ -54,7 +55,7 @@ class Installation:
             "__reduce_ex__": self._reduce,
         }
         for method, mode in UNTRACED_METHODS.items():
-            if hasattr(self._model, method):
+            if hasattr(self.model, method):
                 handlers[method] = _refuser(self, mode)
         self._add(handlers, self._layers)
 
@@ -63,19 +64,19 @@ class Installation:
 
     def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:
         for name, handler in handlers.items():
-            layer = MethodLayer(getattr(self._model, name), handler)
+            layer = MethodLayer(getattr(self.model, name), handler)
             layers.append((name, layer))
-            add_layer(self._model, name, layer)
+            add_layer(self.model, name, layer)
 
     def _remove(self, layers: list[tuple[str, MethodLayer]]) -> None:
         while layers:
             name, layer = layers[-1]
-            remove_layer(self._model, name, layer)
+            remove_layer(self.model, name, layer)
             layers.pop()
 
     def traces(self) -> tuple[Any, ...]:
         """The traces of this model that are open in this context; none inside of a traced run."""
-        if any(run.installation is self and not run.ended for run in _runs.get()):
+        if any(run.installation is self and not run.ended for run in runs_in_progress()):
             return ()
         return tuple(trace for trace in open_traces.current() if trace.installation is self)
 
@@ -127,20 +128,21 @@ class Installation:
     def _refresh(self) -> None:
         """Modules that were added or replaced since the last run belong to the next one."""
         with self._lock:
-            current = [*self._model.modules()]
+            current = [*self.model.modules()]
             known = self.modules.modules
             if not self._runs and (
                 len(current) != len(known) or any(a is not b for a, b in zip(current, known, strict=True))
             ):
+                self.modules.release()
                 self.modules = self._new_modules()
 
     def _new_modules(self) -> ModelModules:
-        return ModelModules(self._model, self._changed_by_hook)
+        return ModelModules(self.model, self._changed_by_hook)
 
     def _prepare(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
-        if is_compiled(self._model):
+        if is_compiled(self.model):
             self._leave_forward()
-        runs = _runs.get()
+        runs = runs_in_progress()
         began = [run.now() for run in runs]
         inputs = inner(*args, **kwargs)
         input_ids = args[0] if args else kwargs["input_ids"]
@@ -155,10 +157,10 @@ class Installation:
             if layers:
                 self._run_layers = [each for each in self._run_layers if each[0] != "forward"]
                 self._remove(layers)
-                self.modules.unwatch_compiled(self._model)
+                self.modules.unwatch_compiled(self.model)
 
     def _changed_by_hook(self, index: int) -> None:
-        for run in _runs.get():
+        for run in runs_in_progress():
             if run.installation is self:
                 run.capture.on_changed_by_hook(index)
 
@@ -172,7 +174,7 @@ class Installation:
                     "prepare_inputs_for_generation": self._prepare,
                     "_update_model_kwargs_for_generation": _update,
                 }
-                if is_compiled(self._model):
+                if is_compiled(self.model):
                     del handlers["forward"]  # it runs inside the graph
                 self._add(handlers, self._run_layers)
             elif self._replaced("prepare_inputs_for_generation"):
@@ -189,12 +191,12 @@ class Installation:
 
     def _replaced(self, name: str) -> bool:
         """Whether somebody else's method stands where a layer of ours stood."""
-        top = vars(self._model).get(name)
+        top = vars(self.model).get(name)
         return all(layer is not top for _, layer in self._run_layers)
 
     def _reduce(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         """Copies and pickles are of the model as it is untraced."""
-        return reduced_without_layers(vars(self._model), inner(*args, **kwargs))
+        return reduced_without_layers(vars(self.model), inner(*args, **kwargs))
 
 
 _installations: dict[int, Installation] = {}
@@ -230,11 +232,26 @@ def release(installation: Installation) -> None:
     with _lock:
         installation._users -= 1
         if not installation._users:
-            del _installations[id(installation._model)]
+            del _installations[id(installation.model)]
             installation._close()
+            installation.modules.release()
 
 
-_runs: ContextVar[tuple[TracedRun, ...]] = ContextVar("runs_in_progress", default=())
+class _InProgress:
+    """Runs as contexts have them: when they are over, they are so in all of them, and none keeps them.
+
+    Args:
+        runs: the runs.
+
+    Attributes:
+        runs: those in progress.
+    """
+
+    def __init__(self, runs: tuple[TracedRun, ...]) -> None:
+        self.runs = runs
+
+
+_runs: ContextVar[_InProgress | None] = ContextVar("runs_in_progress", default=None)
 
 
 class _InRun:
@@ -247,21 +264,23 @@ class _InRun:
     """
 
     def __init__(self, runs: Sequence[TracedRun]) -> None:
-        self._new = tuple(runs)
+        self._new = _InProgress(tuple(runs))
 
     def __enter__(self) -> None:
         active = tape.parts.active
         self._before = _runs.set(self._new)
-        self._tapes_before = active.set(tuple(run.tape for run in self._new) or None)
+        self._tapes_before = active.set(tuple(run.tape for run in self._new.runs) or None)
 
     def __exit__(self, *_: object) -> None:
+        self._new.runs = ()
         _runs.reset(self._before)
         tape.parts.active.reset(self._tapes_before)
 
 
 def runs_in_progress() -> tuple[TracedRun, ...]:
     """The runs in progress in this context, one for each open trace of the model."""
-    return _runs.get()
+    found = _runs.get()
+    return () if found is None else found.runs
 
 
 def _refuser(installation: Installation, mode: Any) -> Handler:
@@ -275,7 +294,7 @@ def _refuser(installation: Installation, mode: Any) -> Handler:
 
 
 def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
-    own = [run.capture for run in _runs.get() if run.capture.on_forward_begin()]
+    own = [run.capture for run in runs_in_progress() if run.capture.on_forward_begin()]
     outputs = inner(*args, **kwargs)
     for capture in own:
         capture.on_forward_end(outputs)
@@ -284,6 +303,6 @@ def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
 
 def _update(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
     updated = inner(*args, **kwargs)
-    for run in _runs.get():
+    for run in runs_in_progress():
         run.capture.on_updated(updated)
     return updated

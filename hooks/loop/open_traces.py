@@ -12,29 +12,38 @@ import functools
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 
-class OpenTrace(Protocol):
-    """A trace whose block has been entered."""
+class Membership:
+    """A trace as contexts have it: its block is left in all of them at once, and none keeps it then.
 
-    @property
-    def closed(self) -> bool:
-        """Whether its block has been left."""
+    Args:
+        trace: the trace.
+
+    Attributes:
+        trace: the trace; None when its block has been left.
+    """
+
+    def __init__(self, trace: Any) -> None:
+        self.trace: Any | None = trace
 
 
-_open: ContextVar[tuple[Any, ...]] = ContextVar("open_traces", default=())
+_open: ContextVar[tuple[Membership, ...]] = ContextVar("open_traces", default=())
 _lock = threading.Lock()
 _count = 0
 _installed: Any = None
 _below: Any = None
 
 
-def enter(trace: OpenTrace) -> None:
+def enter(trace: Any) -> Membership:
     """The block of a trace is entered in this context.
 
     Args:
         trace: the trace.
+
+    Returns:
+        What :func:`leave` takes.
     """
     global _count, _installed, _below
     with _lock:
@@ -43,17 +52,20 @@ def enter(trace: OpenTrace) -> None:
             _below = threading.Thread.start
             _installed = _inheriting(_below)
             threading.Thread.start = _installed  # type: ignore[method-assign]
-    _open.set((*_open.get(), trace))
+    membership = Membership(trace)
+    _open.set((*_memberships(), membership))
+    return membership
 
 
-def leave(trace: OpenTrace) -> None:
+def leave(membership: Membership) -> None:
     """The block of a trace is left, in whatever context.
 
     Args:
-        trace: the trace.
+        membership: what :func:`enter` returned.
     """
     global _count
-    _open.set(tuple(each for each in _open.get() if each is not trace))
+    membership.trace = None
+    _open.set(_memberships())
     with _lock:
         _count -= 1
         # Where somebody else has put something over it meanwhile, ours stays below and passes on.
@@ -63,7 +75,11 @@ def leave(trace: OpenTrace) -> None:
 
 def current() -> tuple[Any, ...]:
     """The traces that are open in this context, outermost first."""
-    return tuple(trace for trace in _open.get() if not trace.closed)
+    return tuple(each.trace for each in _open.get() if each.trace is not None)
+
+
+def _memberships() -> tuple[Membership, ...]:
+    return tuple(each for each in _open.get() if each.trace is not None)
 
 
 def _inheriting(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
@@ -71,7 +87,7 @@ def _inheriting(original: Callable[[threading.Thread], None]) -> Callable[[threa
 
     @functools.wraps(original)
     def start(thread: threading.Thread) -> None:
-        inherited = current()
+        inherited = _memberships()
         if not inherited:
             original(thread)
             return

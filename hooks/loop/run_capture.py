@@ -26,6 +26,7 @@ from hooks.probes.probe import Probe
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of, is_small_integer
+from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import StopName
 from tracer.schema.step import NO_TOKEN, CaptureError, Failure, ProbedCapture
 
@@ -132,6 +133,7 @@ class RunCapture:
         if self._open is not None:
             self._open.caught.errors.append(_capture_error(stop, error, capture))
 
+    @unseen_by_modes
     def on_prepared(
         self, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any], began: float
     ) -> None:
@@ -185,6 +187,7 @@ class RunCapture:
             stages=self._options.stages,
         )
 
+    @unseen_by_modes
     def on_forward_begin(self) -> bool:
         """``forward`` is about to run.
 
@@ -205,6 +208,7 @@ class RunCapture:
         step.forward_began = time.perf_counter()
         return True
 
+    @unseen_by_modes
     def on_forward_end(self, outputs: Any) -> None:
         """The step's own forward pass returned."""
         step = self._open
@@ -227,6 +231,7 @@ class RunCapture:
         if step.calls is None:
             step.calls = self._modules.take()
 
+    @unseen_by_modes
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` at a stage."""
         step = self._open
@@ -242,6 +247,7 @@ class RunCapture:
             if step.scores is not None:
                 step.scores.put(stage, scores)
 
+    @unseen_by_modes
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
         """All processors ran; with sampling, the draw is next.
 
@@ -254,6 +260,7 @@ class RunCapture:
                 step.rng_before = generator_state(step.scores.device)
         return self._intervened(scores)
 
+    @unseen_by_modes
     def change_choice(self, change: TokenChange, scores: torch.Tensor | None) -> torch.Tensor | None:
         """Force or ban a token in the next choice.
 
@@ -293,6 +300,7 @@ class RunCapture:
             recorded += [each for each in done if each not in recorded]
         return scores
 
+    @unseen_by_modes
     def on_appended(self, input_ids: torch.Tensor) -> None:
         """The chosen tokens were appended."""
         self.input_ids = input_ids
@@ -301,6 +309,7 @@ class RunCapture:
                 self._open.caught.ids_after = info_of(input_ids)
                 self._open.caught.tensors.chosen = clone(input_ids[:, -1])
 
+    @unseen_by_modes
     def on_updated(self, model_kwargs: Mapping[str, Any]) -> None:
         """``_update_model_kwargs_for_generation`` returned the kwargs for the next step."""
         step = self._open
@@ -326,6 +335,7 @@ class RunCapture:
         caught.tensors.cache_norms = self._cache.norms(before, slots)
         self._cache.read(before, caught.fed)
 
+    @unseen_by_modes
     def peek(self, local: Mapping[str, Any]) -> CaughtStep | None:
         """The step in progress as far as it has come, None between two steps.
 
@@ -334,6 +344,7 @@ class RunCapture:
         """
         return None if self._open is None else peek(self._open, local, self._modules, self._cache.reading)
 
+    @unseen_by_modes
     def on_criterion(self, index: int, done: Any) -> None:
         """One stopping criterion answered."""
         if self._open is not None:
@@ -343,6 +354,7 @@ class RunCapture:
                     clone(done) if isinstance(done, torch.Tensor) else torch.full((caught.rows,), bool(done))
                 )
 
+    @unseen_by_modes
     def on_stopping_done(self, done: Any) -> Any:
         """All stopping criteria answered: the step is over.
 
@@ -355,6 +367,7 @@ class RunCapture:
                 self._open.caught.tensors.done = clone(done)
         return torch.ones_like(done) if self.close_step() else done
 
+    @unseen_by_modes
     def stop(self, *, complete: bool, failure: Failure | None = None) -> None:
         """The run is over; later events are ignored.
 
@@ -367,6 +380,7 @@ class RunCapture:
         if self._open is not None:
             self._open.caught.failure = failure
         self.close_step(complete=complete or failure is not None)
+        self._modules.release()
 
     def close_step(self, *, complete: bool = True) -> bool:
         """Deliver the step in progress, if there is one. Its small results come to the host here.
@@ -385,7 +399,7 @@ class RunCapture:
         reading = self._cache.take()
         if step is not None:
             self._take_calls(step)
-        if step is None or not complete or (self._options.synced and not step.caught.vocab_size):
+        if step is None or not complete or (self._options.synced and step.passed_over):
             return False
         caught = step.caught
         try:

@@ -15,6 +15,7 @@ from hooks.faults import is_ours, surely
 from hooks.loop.run_capture import RunCapture
 from hooks.printing import named
 from hooks.probes.probe import Probe
+from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 from tracer.schema.step import Failure
 
@@ -124,6 +125,7 @@ class TracedRun:
             self._ended = True
         surely(partial(self._record_end, status, text, error), partial(self._on_end, self))
 
+    @unseen_by_modes
     def _record_end(self, status: RunStatus, text: str | None, error: BaseException | None) -> None:
         if self._recorded:
             return

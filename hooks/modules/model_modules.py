@@ -21,6 +21,7 @@ from hooks.modules.tape import PlainWatched
 from hooks.patches import MethodLayer, add_layer, reduced_without_layers, remove_layer
 from hooks.printing import printed
 from hooks.tensors import tensors_in
+from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import ModuleInfo, NotSeenReason
 
 OnChanged = Callable[[int], None]
@@ -57,6 +58,7 @@ class ModelModules:
         self.number = next(_numbers)
         self._on_changed = on_changed
         self._in_runs = False
+        self._released = False
         self._unseen: dict[int, NotSeenReason] = {}
         self._compiled_in_runs: dict[int, NotSeenReason] = {}
         self._compilation = CompilationWatch(self.unwatch_compiled)
@@ -79,6 +81,15 @@ class ModelModules:
             self._in_runs = False
             self._compilation.leave()
             self._uninstall()
+            if self._released:  # the block was left while the run went on
+                self._let_go()
+
+    def release(self) -> None:
+        """Nobody needs these any more: a context that was copied in a run does not keep the modules."""
+        with self._lock:
+            self._released = True
+            if not self._in_runs:
+                self._let_go()
 
     def unseen(self) -> Mapping[int, NotSeenReason]:
         """Why modules are not watched, by index; in a run more may be added, behind the others."""
@@ -86,6 +97,9 @@ class ModelModules:
             if not self._in_runs:
                 self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
             return MappingProxyType(self._unseen)
+
+    def _let_go(self) -> None:
+        self.modules, self._on_changed = [], lambda _: None
 
     def _on_hook(self, index: int, output: Any) -> None:
         """A module that has forward hooks is called: ours runs behind all of them."""
@@ -226,6 +240,7 @@ class _Version:
     __hash__ = None  # type: ignore[assignment]
 
 
+@unseen_by_modes
 def _versions(output: Any) -> list[_Version] | None:
     """The tensors of an output as they are now; None where they cannot be asked."""
     try:

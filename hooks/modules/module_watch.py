@@ -21,6 +21,7 @@ from hooks.modules.statistics import describe_nonfinite, reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
 from hooks.printing import named
 from hooks.tensors import clone, first_tensor, is_distributed, is_spread, tensors_in, to_host_all
+from hooks.user_modes import sees_attributes, unseen_by_modes
 from tracer.schema.run import NotSeen
 
 Observer: TypeAlias = Callable[[Any], None]
@@ -86,6 +87,8 @@ class ModuleWatch:
         if self._signatures.crowded:
             self._signatures.prune(self.tape.last_signatures())
         self._notes = CallNotes()
+        # A deferred output is asked for its version, by compiled code too.
+        early = early or sees_attributes()
         self.tape.begin(None if early else self._notes.deferred)
 
     def take(self) -> CallNotes | None:
@@ -116,6 +119,10 @@ class ModuleWatch:
         """
         return self._reducer.queue(notes)
 
+    def release(self) -> None:
+        """The run is over: a context that was copied in it does not keep what belongs to the model."""
+        self._observers = NO_OBSERVERS
+
     def changed_by_hook(self, index: int) -> None:
         """A forward hook has changed the output of a module.
 
@@ -138,6 +145,7 @@ class ModuleWatch:
             *(NotSeen(module=index, reason="distributed") for index in distributed),
         )
 
+    @unseen_by_modes
     def _find(self, index: int, argument: Any, output: Any) -> CallSignature | None:
         """The signature of a call that differs from its module's last one."""
         try:
@@ -152,6 +160,7 @@ class ModuleWatch:
             self._note_fault(index, error)
             return None
 
+    @unseen_by_modes
     def _inspect(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
         """Reduce an output whose statistics are wanted and that is not deferred; store it."""
         notes = self._notes

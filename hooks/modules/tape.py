@@ -16,6 +16,7 @@ from hooks.native import compiled
 from hooks.native.compiled import TapeParts
 from hooks.patches import MethodLayer
 from hooks.tensors import first_tensor, tensors_in
+from hooks.user_modes import unseen_by_modes
 
 TapeContents: TypeAlias = tuple[list[CallSignature], bytes]
 """The signatures of a step's calls, each once, and the note of each call
@@ -65,6 +66,7 @@ class PlainTape:
         self._deferred: DeferredCalls | None = None
 
     @staticmethod
+    @unseen_by_modes
     def note(index: int, argument: Any, output: Any, owner: int, /) -> None:
         """Note a call on all tapes of this context.
 

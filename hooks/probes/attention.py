@@ -19,6 +19,7 @@ from hooks.modules.module_watch import Observer
 from hooks.patches import MethodLayer, add_layer, remove_layer
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
+from hooks.user_modes import unseen_by_modes
 from tracer.errors import UnsupportedError
 from tracer.schema.step import CaptureError, ProbedCapture
 
@@ -185,6 +186,11 @@ class _AttentionMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        self._note(func, args, kwargs, result)
+        return result
+
+    @unseen_by_modes
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         try:
             if func is nn.functional.scaled_dot_product_attention:
                 self._probe.note_call(self._index, _SdpaCall(*args, **kwargs), result)
@@ -194,7 +200,6 @@ class _AttentionMode(TorchFunctionMode):
             if not is_ours(error):
                 raise
             self._probe.note_fault(self._index, error)
-        return result
 
 
 class _SdpaCall:

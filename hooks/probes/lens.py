@@ -125,7 +125,8 @@ class LensProbe:
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """``[n, vocabulary]`` float32 of hidden states ``[n, hidden]``."""
         # Modules expect [batch, positions, hidden]. Their forward is called, and not they themselves, so
-        # that hooks of the user's do not see a call that is none of the model's.
+        # that hooks of the user's do not see a call that is none of the model's. What stands in place of
+        # forward does see it: Accelerate's wrapper has to bring weights that are elsewhere between calls.
         logits: torch.Tensor = self._head.forward(self._norm.forward(hidden[:, None, :]))[:, 0, :]
         return self._after(logits).float()
 
