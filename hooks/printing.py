@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hooks.faults import is_ours
 
 
-def printed(value: object) -> str:
-    """``str(value)``, its lone surrogates escaped; the class of what cannot be printed.
+def printed(value: object, to_text: Callable[[Any], str] = str) -> str:
+    """The text of an object, its lone surrogates escaped; the class of what cannot be printed.
 
     Args:
         value: any object, whose class may run code of its own here.
+        to_text: makes the text.
     """
     try:
-        return _storable(str(value))
+        return _storable(to_text(value))
     except Exception as error:
         if not is_ours(error):
             raise

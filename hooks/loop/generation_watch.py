@@ -186,7 +186,7 @@ class GenerationWatch:
             self._known_modules = self.installation.modules
             self._selection = TensorSelection(self._capture, self.installation.model)
         remember_handlers()
-        import_for_forward(self._model)
+        import_for_forward(self.installation.model)
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None
@@ -276,7 +276,7 @@ class GenerationWatch:
     def _header(self, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any) -> RunHeader:
         assert self.installation is not None
         config, process = kwargs["generation_config"], process_rank()
-        images = model_info.image_id(self._model.config)
+        images = model_info.image_id(self.installation.model.config)
         rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"), images)
         if len(self._prompt_texts) == len(rows):
             rows = tuple(

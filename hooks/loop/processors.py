@@ -120,14 +120,14 @@ def _settings(element: object) -> dict[str, str]:
     settings: dict[str, str] = {}
     for name, value in [*getattr(element, "__dict__", {}).items()]:
         if inspect.isroutine(value) or isinstance(value, partial):
-            settings[name.lstrip("_")] = setting_text(value)
+            settings[printed(name.lstrip("_"))] = printed(value, setting_text)
             continue
         if name.startswith("_"):
             continue
         if isinstance(value, torch.Tensor) and value.numel() <= 16:
             value = _values(value)
         if isinstance(value, bool | int | float | str | list | tuple | set):
-            settings[printed(name)] = setting_text(printed(value))
+            settings[printed(name)] = printed(value, setting_text)
     return settings
 
 

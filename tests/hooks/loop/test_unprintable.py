@@ -112,7 +112,7 @@ def test_attributes_of_processors_and_criteria() -> None:
             stopping_criteria=[OddCriterion()],
         )
     check_whole(run)
-    found = {"text": "a\\ud800b", "things": "list", "level": "3", "na\\ud800me": "1"}
+    found = {"text": "a\\ud800b", "things": f"[{__name__}.Unprintable]", "level": "3", "na\\ud800me": "1"}
     assert run.header.processors[-1].settings == found
     assert run.header.criteria[-1].settings == found
 
