@@ -143,7 +143,7 @@ class Installation:
         if is_compiled(self.model):
             self._leave_forward()
         runs = runs_in_progress()
-        began = [run.now() for run in runs]
+        began = [run.capture.clock.now() for run in runs]
         inputs = inner(*args, **kwargs)
         input_ids = args[0] if args else kwargs["input_ids"]
         for run, when in zip(runs, began, strict=True):

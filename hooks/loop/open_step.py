@@ -26,8 +26,8 @@ class OpenStep:
 
     Attributes:
         caught: its values and tensors so far.
-        began: ``perf_counter`` at its start.
-        forward_began: ``perf_counter`` at the start of its forward pass.
+        began: the run's clock at its start.
+        forward_began: the same at the start of its forward pass.
         forwarded: whether its forward pass is over.
         calls: notes of its module calls, once they were taken.
         scores: its score stages so far.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hooks.kv_cache.watch import CacheWatch
 from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions, TokenChange
 from hooks.loop.open_step import OpenStep, bring_to_host, peek
+from hooks.loop.run_clock import RunClock
 from hooks.modules.module_watch import ModuleWatch
 from hooks.printing import named, printed
 from hooks.probes.probe import Probe
@@ -89,6 +89,7 @@ class RunCapture:
         steps: steps delivered so far.
         input_ids: ``[batch, length]`` as last seen, on the model's device.
         interventions: what the user changes in this run.
+        clock: the run's clock; whoever halts the run lets it stand still.
     """
 
     def __init__(
@@ -112,7 +113,8 @@ class RunCapture:
         self._stopped = False
         self._leading = 0
         self._closing = threading.Lock()
-        self._began = time.perf_counter()
+        self.clock = RunClock()
+        self._began = self.clock.now()
 
     @property
     def number(self) -> int:
@@ -143,7 +145,7 @@ class RunCapture:
             input_ids: the whole sequences so far.
             mask: the attention mask over them, before the model turned it into its own form.
             inputs: the arguments of the coming ``forward``.
-            began: ``perf_counter`` when the call was made.
+            began: the run's clock when the call was made.
         """
         if self._stopped or (self._open is not None and self._open.forwarded):
             return  # a processor prepares a forward pass of its own
@@ -205,7 +207,7 @@ class RunCapture:
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.begin()
-        step.forward_began = time.perf_counter()
+        step.forward_began = self.clock.now()
         return True
 
     @unseen_by_modes
@@ -214,7 +216,7 @@ class RunCapture:
         step = self._open
         if step is None:
             return
-        step.caught.forward_seconds = time.perf_counter() - step.forward_began
+        step.caught.forward_seconds = self.clock.now() - step.forward_began
         step.forwarded = True
         for probe in self._probes:
             with self.guard("layers", probe.capture):
@@ -408,7 +410,7 @@ class RunCapture:
             if not is_ours(error):
                 raise
             caught.errors.append(_capture_error("stopping", error))
-        caught.seconds = time.perf_counter() - step.began
+        caught.seconds = self.clock.now() - step.began
         self.steps = caught.number
         return self._deliver(caught)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -57,8 +56,6 @@ class TracedRun:
         failure_of: finds where an exception came up, given its text.
     """
 
-    now = staticmethod(time.perf_counter)
-
     def __init__(
         self,
         capture: RunCapture,
@@ -80,7 +77,7 @@ class TracedRun:
         self._on_end = on_end
         self._lost = lost
         self._failure_of = failure_of
-        self._began = self.now()
+        self._began = capture.clock.now()
         self._lock = threading.Lock()
         self._ended = False
         self._recorded = False
@@ -139,7 +136,8 @@ class TracedRun:
                     status=status,
                     error=text,
                     steps=self.capture.steps,
-                    seconds=self.now() - self._began,
+                    seconds=self.capture.clock.now() - self._began,
+                    halted_seconds=self.capture.clock.halted,
                     sequences=tuple(tuple(row) for row in sequences),
                 )
             )

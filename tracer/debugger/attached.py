@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import FrameType
 
@@ -45,7 +46,7 @@ class AttachedDebugger:
         """Set the breakpoints for a run that starts."""
         assert live.header is not None
         self._live, self._thread, self._passes = live, threading.get_ident(), Passes()
-        self._breakpoints = Breakpoints()
+        self._breakpoints = Breakpoints(self._standing_still)
         for anchor in live.header.anchors:
             if anchor.stop in self._plan.stops:
                 self._breakpoints.add(anchor.path, anchor.line, partial(self._at_stop, anchor))
@@ -100,6 +101,13 @@ class AttachedDebugger:
             return ()
         live.look_up(text for condition in self._plan.breaks for text in condition.texts)
         return find_hits(self._plan.breaks, step, live.header, live.tokens)
+
+    def _standing_still(self) -> AbstractContextManager[object]:
+        """The run's clock stands still while the generating thread halts; other threads are none of it."""
+        live = self._live
+        return (
+            nullcontext() if live is None or threading.get_ident() != self._thread else live.standing_still()
+        )
 
     def _first(self, place: StopName | str, live: LiveRun) -> bool:
         """Whether the generating thread passes a place for the first time in this step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -21,9 +22,12 @@ class Breakpoints:
     Pydevd keeps one breakpoint per line. It drops all of a file when the client sets its own there, and those
     of all files when the client disconnects. Ours are restored each time, and evaluate a client's breakpoint
     on the same line too.
+
+    Args:
+        standing_still: gives a context that is entered, in the halted thread, while that thread halts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, standing_still: Callable[[], AbstractContextManager[object]]) -> None:
         # pydevd comes with debugpy and is on the path once debugpy's server is loaded.
         import debugpy.server.api  # noqa: F401
         import pydevd
@@ -34,6 +38,7 @@ class Breakpoints:
         self._ours: list[tuple[str, Any]] = []
         self._lock = threading.RLock()
         self._only_own_code = False
+        self._standing_still = standing_still
 
     def add(self, path: str, line: int, halts: Callable[[FrameType], bool]) -> None:
         """Add a breakpoint; :meth:`install` sets it.
@@ -57,12 +62,13 @@ class Breakpoints:
         # On the instance, so that deleting it is a complete undo.
         self._py_db.on_breakpoints_changed = self._changed
         self._py_db.on_disconnect = self._disconnected
+        self._py_db.do_wait_suspend = self._suspended
         self._repair()
 
     def remove(self) -> None:
         """Remove the breakpoints; the client's stay."""
         with self._lock:
-            del self._py_db.on_breakpoints_changed, self._py_db.on_disconnect
+            del self._py_db.on_breakpoints_changed, self._py_db.on_disconnect, self._py_db.do_wait_suspend
             for file, own in self._ours:
                 known = self._py_db.file_to_id_to_line_breakpoint.get(file, {})
                 if known.pop(own.breakpoint_id, None) is not None:
@@ -93,6 +99,11 @@ class Breakpoints:
     def _changed(self, removed: bool = False) -> None:
         type(self._py_db).on_breakpoints_changed(self._py_db, removed=removed)
         self._repair()
+
+    def _suspended(self, *arguments: Any, **options: Any) -> Any:
+        """A thread halts, at a breakpoint of ours or of the client's, until it is resumed."""
+        with self._standing_still():
+            return type(self._py_db).do_wait_suspend(self._py_db, *arguments, **options)
 
     def _disconnected(self) -> None:
         type(self._py_db).on_disconnect(self._py_db)

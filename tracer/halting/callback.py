@@ -113,7 +113,8 @@ class StopCallback:
         try:
             halt = self._end_of_step(live, frame) if stop is None else self._at(stop, live, frame)
             if halt is not None:
-                self._on_halt(halt)
+                with live.standing_still():
+                    self._on_halt(halt)
                 return halt.changes
         except Exception as error:  # noqa: BLE001 - a fault of an onlooker never breaks the generation
             message = f"at a halt in step {live.step}: {type(error).__name__}: {error}"

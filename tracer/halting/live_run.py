@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -102,6 +103,11 @@ class LiveRun:
         """Number of the step in progress, from 1; 0 before the first."""
         run = self._watch.run if self._watch is not None else None
         return run.number if run is not None else 0
+
+    def standing_still(self) -> AbstractContextManager[object]:
+        """A context in which the run is halted: its clock stands still."""
+        run = self._watch.run if self._watch is not None else None
+        return nullcontext() if run is None else run.clock
 
     @property
     def number(self) -> int:

@@ -268,7 +268,8 @@ class RunEnd(Record):
         status: how it ended.
         error: the model's error, when it failed.
         steps: steps that were recorded.
-        seconds: wall time inside ``_sample``.
+        seconds: wall time inside ``_sample``, halts left out.
+        halted_seconds: seconds for which the user had halted the run.
         sequences: all token ids per row, prompt included, as far as they were generated.
         texts: generated text per row, special tokens left out; empty without a tokenizer.
         queue_peak_bytes: largest number of bytes that waited for the writer at once.
@@ -288,6 +289,7 @@ class RunEnd(Record):
     queue_waits: int = 0
     queue_wait_seconds: float = 0.0
     tensors_stopped_at: int | None = None
+    halted_seconds: float = 0.0
     ended_by: str | None = None
 
 

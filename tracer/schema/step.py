@@ -262,7 +262,7 @@ class StepHead(Record):
             the caller got what the hook made of it, and that is recorded.
         started: seconds from the start of the run to the start of the step.
         forward_seconds: duration of the forward pass on the host (a GPU may still be working).
-        seconds: duration of the step on the host.
+        seconds: duration of the step on the host, halts left out.
     """
 
     run: int

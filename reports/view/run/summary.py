@@ -38,7 +38,7 @@ class SummaryView:
         answers: one entry a row.
         steps: steps that were recorded.
         generated: tokens generated, all rows, padding of ended rows left out.
-        seconds: duration, None when the run has no end.
+        seconds: duration without halts, None when the run has no end.
         path: where the trace is, None when there is none.
         notes: what went wrong, and caveats.
     """
@@ -169,6 +169,9 @@ def _remarks(end: RunEnd | None, interventions: int) -> tuple[Note, ...]:
                 "warning",
             )
         )
+    if end is not None and end.halted_seconds:
+        halted = duration(end.halted_seconds)
+        notes.append(Note(f"Halted for {halted}, which no duration here contains.", "fact"))
     if end is not None and end.queue_waits:
         notes.append(
             Note(
