@@ -332,6 +332,8 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=1000, help="tokens for the memory figure (default 1000)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    if arguments.parts == 1:
+        parser.error("--parts 1: a spread needs at least two pairs")
     report = run(arguments)
     if arguments.json:
         json.dump(asdict(report), sys.stdout, indent=1)
