@@ -135,6 +135,7 @@ class Installation:
             ):
                 self.modules.release()
                 self.modules = self._new_modules()
+            self.modules.refresh()
 
     def _new_modules(self) -> ModelModules:
         return ModelModules(self.model, self._changed_by_hook)

@@ -58,6 +58,7 @@ class ModelModules:
         self.number = next(_numbers)
         self._on_changed = on_changed
         self._in_runs = False
+        self._fresh = False
         self._released = False
         self._unseen: dict[int, NotSeenReason] = {}
         self._compiled_in_runs: dict[int, NotSeenReason] = {}
@@ -67,11 +68,19 @@ class ModelModules:
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
 
+    def refresh(self) -> None:
+        """Look which modules are compiled now; what a run in progress has found stays."""
+        with self._lock:
+            if not self._in_runs:
+                self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
+                self._fresh = True
+
     def enter(self) -> None:
         """The first run begins."""
         with self._lock:
-            self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
-            self._in_runs = True
+            if not self._fresh:
+                self.refresh()
+            self._in_runs, self._fresh = True, False
             self._install()
             self._compilation.enter()
 
@@ -93,10 +102,7 @@ class ModelModules:
 
     def unseen(self) -> Mapping[int, NotSeenReason]:
         """Why modules are not watched, by index; in a run more may be added, behind the others."""
-        with self._lock:
-            if not self._in_runs:
-                self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
-            return MappingProxyType(self._unseen)
+        return MappingProxyType(self._unseen)
 
     def _let_go(self) -> None:
         self.modules, self._on_changed = [], lambda _: None
