@@ -43,6 +43,12 @@ class MethodLayer:
     def __init__(self, inner: Callable[..., Any], handler: Handler | None = None) -> None:
         self.inner = inner
         self._handler = handler
+        self.__doc__ = inner.__doc__
+        self.__module__ = getattr(inner, "__module__", type(inner).__module__)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.inner.__class__
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:

@@ -509,7 +509,7 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 /* In all but its own attributes it is the method below: name, documentation, __self__, __func__. */
 static PyObject *watched_getattro(PyObject *self, PyObject *name)
 {
-    static const char *const own[] = {"inner",        "index",      "__class__",     "__wrapped__",
+    static const char *const own[] = {"inner",        "index",        "__wrapped__",
                                       "__deepcopy__", "__reduce__", "__reduce_ex__", "__call__",
                                       "_torchdynamo_orig_callable", "_torchdynamo_wrapper_id"};
     PyObject *inner = ((Watched *)self)->inner;

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import gc
+import inspect
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import GenerationMixin, PreTrainedModel, TextIteratorStreamer
+from transformers import (
+    GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TextIteratorStreamer,
+)
 
 from hooks.scores.random_state import generator_state
 from tests.support.models import CONFIGS, DEVICE, GREEDY, SAMPLING, batch, collected, generate, tiny_model
+from tracer import TraceSession, trace
 from tracer.errors import UnsupportedError
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -79,11 +99,12 @@ def test_everything_is_put_back_after_a_fault(fault: type[BaseException]) -> Non
         generate(model, inputs, **GREEDY, logits_processor=[fail])
     assert attributes(model) == before
     assert all(dict(vars(cls)) == attrs for cls, attrs in classes.items())
-    assert len(run.steps) == 2
+    # The step in which it failed is recorded as far as it came, an interrupted one is not.
+    assert len(run.steps) == (2 if fault is KeyboardInterrupt else 3)
     end = run.ends[0]
     assert end.status == ("interrupted" if fault is KeyboardInterrupt else "failed")
     assert (end.error is None) == (fault is KeyboardInterrupt)
-    assert end.steps == 2
+    assert end.steps == len(run.steps)
     assert len(end.sequences[0]) == inputs["input_ids"].shape[1] + 2
 
 
@@ -112,6 +133,21 @@ def test_forward_patched_by_somebody_else_survives() -> None:
         generate(model, inputs, **GREEDY)
     assert vars(layer)["forward"] is theirs
     assert len(seen) == len(run.steps)
+
+
+def test_a_forward_that_is_a_partial_function_is_traced() -> None:
+    model, inputs = tiny_model(), batch()
+    expected = generate(model, inputs, **GREEDY)
+    for module in (model, model.model.layers[0]):
+        # As Accelerate makes them, and one that says nothing of where it is from.
+        partial = functools.partial(type(module).forward, module)
+        module.forward = functools.update_wrapper(partial, module.forward) if module is model else partial
+    before = attributes(model)
+    with collected(model) as run:
+        assert_same_result(generate(model, inputs, **GREEDY), expected)
+    assert attributes(model) == before
+    assert run.problems() == []
+    assert len(run.steps) == 6
 
 
 def test_streamer_of_the_user_gets_every_token() -> None:
@@ -201,3 +237,185 @@ def test_generation_goes_on_when_the_header_fails(monkeypatch: pytest.MonkeyPatc
     with collected(model) as run:
         assert_same_result(generate(model, inputs, **SAMPLING), untraced)
     assert [str(fault) for fault in run.faults] == ["broken facts"]
+
+
+class AtEveryChoice(LogitsProcessor):  # type: ignore[misc]
+    """Notes what something looks like before every choice."""
+
+    def __init__(self, look: Callable[[], Any]) -> None:
+        self._look = look
+        self.seen: list[Any] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.seen.append(self._look())
+        return scores
+
+
+def unchanged(model: PreTrainedModel, path: Path, look: Callable[[], Any], **options: Any) -> TraceSession:
+    """Trace a run; what ``look`` returns has to be the same before, in it and after it."""
+    generate(model, batch(), **GREEDY)  # what is imported or compiled at the first call is so now
+    before, processor = look(), AtEveryChoice(look)
+    with trace(model, path=path, force=True, **options) as session:
+        assert look() == before
+        generate(model, batch(), **GREEDY, logits_processor=LogitsProcessorList([processor]))
+        assert look() == before
+    assert processor.seen == [before] * 6
+    assert look() == before
+    return session
+
+
+LEVELS: list[dict[str, Any]] = [
+    {},
+    {"capture": "tensors", "save": ["logits", "kv", "lens", "attention"]},
+    {"on_stop": lambda _halt: None, "stops": "choice"},
+]
+
+
+@pytest.mark.parametrize("options", LEVELS, ids=["stats", "tensors", "stops"])
+def test_inspect_finds_the_same_methods(options: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model()
+    own = ("generate", "_sample", "prepare_inputs_for_generation", "_update_model_kwargs_for_generation")
+
+    def look() -> list[Any]:
+        methods = [getattr(model, name) for name in own] + [module.forward for module in model.modules()]
+        return [
+            (
+                inspect.signature(method),
+                inspect.getfullargspec(method),
+                inspect.getsource(method),
+                inspect.getfile(method),
+                inspect.getdoc(method),
+                inspect.ismethod(method),
+                inspect.isfunction(method),
+                isinstance(method, MethodType),
+                id(method.__self__),
+                method.__func__,
+                (method.__name__, method.__qualname__, method.__module__),
+            )
+            for method in methods
+        ]
+
+    assert unchanged(model, tmp_path / "run.trace", look, **options).faults == ()
+
+
+@pytest.mark.parametrize("options", LEVELS, ids=["stats", "tensors", "stops"])
+def test_copies_pickles_and_state_are_the_same(options: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model()
+    model.model.layers[0].register_forward_hook(_left_alone)
+
+    def look() -> Any:
+        twin = copy.deepcopy(model)
+        return (
+            pickle.dumps(model),
+            [pickle.dumps(module) for module in model.modules()],
+            [(name, value.tolist()) for name, value in model.state_dict().items()],
+            [sorted(vars(module)) for module in twin.modules()],
+            [len(module._forward_hooks) for module in twin.modules()],
+            [(name, type(module)) for name, module in model.named_modules()],
+        )
+
+    unchanged(model, tmp_path / "run.trace", look, **options)
+
+
+def _left_alone(_module: nn.Module, _args: Any, output: Any) -> None:
+    """A hook that changes nothing."""
+
+
+def test_hooks_of_others_stay_and_run_in_their_order(tmp_path: Path) -> None:
+    model, seen = tiny_model(), list[str]()
+
+    def note(name: str) -> Any:
+        return lambda *_: seen.append(name)
+
+    layer = model.model.layers[0]
+    handles = [
+        layer.register_forward_pre_hook(note("before")),
+        layer.register_forward_hook(note("first")),
+        layer.register_forward_hook(note("second"), always_call=True),
+        nn.modules.module.register_module_forward_hook(
+            lambda module, *_: seen.append("everywhere") if module is layer else None
+        ),
+    ]
+
+    def look() -> Any:
+        ours = {handle.id for handle in handles}
+        return [each for each in layer._forward_hooks if each in ours], [*layer._forward_pre_hooks]
+
+    unchanged(model, tmp_path / "run.trace", look)
+    handles[-1].remove()
+    assert seen == ["before", "everywhere", "first", "second"] * 12
+    assert [*layer._forward_hooks] == [handle.id for handle in handles[1:3]]
+
+
+@pytest.mark.slow
+def test_the_compiler_compiles_nothing_more(tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    model = tiny_model()
+    model.model.layers[0].compile(backend="eager")
+
+    def look() -> Any:
+        counters = torch._dynamo.utils.counters
+        return {kind: dict(found) for kind, found in counters.items() if kind in ("stats", "graph_break")}
+
+    generate(model, batch(), **GREEDY)
+    unchanged(model, tmp_path / "run.trace", look)
+    torch._dynamo.reset()
+
+
+def _traced(*_: Any) -> Any:
+    return None
+
+
+def test_trace_and_profile_functions_are_the_programs(tmp_path: Path) -> None:
+    def profiled(*_: Any) -> None:
+        """A profile function of the program's."""
+
+    def look() -> Any:
+        return sys.gettrace(), sys.getprofile(), threading.gettrace(), threading.getprofile(), _monitoring()
+
+    # What somebody else traces with (a coverage tool) is put back.
+    before = sys.gettrace(), sys.getprofile()
+    sys.settrace(_traced)
+    sys.setprofile(profiled)
+    try:
+        unchanged(tiny_model(), tmp_path / "run.trace", look)
+    finally:
+        sys.settrace(before[0])
+        sys.setprofile(before[1])
+
+
+def _monitoring() -> list[Any]:
+    monitoring = getattr(sys, "monitoring", None)
+    return [] if monitoring is None else [monitoring.get_tool(number) for number in range(6)]
+
+
+@pytest.mark.parametrize("options", LEVELS, ids=["stats", "tensors", "stops"])
+def test_nothing_of_the_process_is_left(options: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model()
+
+    def handlers() -> Any:
+        return [signal.getsignal(number) for number in sorted(signal.valid_signals())]
+
+    def left() -> Any:
+        gc.collect()
+        files = sorted(str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+        return (
+            [each for each in files if not each.startswith("/proc/")],
+            sorted(thread.name for thread in threading.enumerate()),
+            threading.Thread.start,
+            dict(vars(nn.Module)),
+            dict(vars(GenerationMixin)),
+            sys.gettrace(),
+            [*nn.modules.module._global_forward_hooks],
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            warnings.filters[:],
+            os.environ.copy(),
+            Path.cwd(),
+        )
+
+    unchanged(model, tmp_path / "run.trace", handlers, **options)
+    before = left()
+    with trace(model, path=tmp_path / "run.trace", force=True, **options):
+        generate(model, batch(), **GREEDY)
+    assert left() == before

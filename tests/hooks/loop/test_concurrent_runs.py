@@ -243,6 +243,21 @@ def test_a_patch_of_thread_start_by_others_outlives_the_block(
     monkeypatch.setattr(threading.Thread, "start", original)
 
 
+def test_a_thread_that_is_started_twice_is_refused_as_it_is_untraced(tmp_path: Path) -> None:
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace") as session:
+        thread = threading.Thread(target=ids_of, args=(model, 5))
+        own = dict(vars(thread))
+        thread.start()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+        thread.join()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+        assert vars(thread).keys() <= own.keys()
+    assert len(sequences(session.path)) == 1
+
+
 class Requests:
     """One of many threads: it generates, and opens and closes traces of its own at random, in any order.
 

@@ -26,8 +26,11 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from hooks.faults import is_ours
+from hooks.faults import is_ours, surely
+from hooks.loop import installation
 from hooks.loop.stand_ins import stand_in
+from hooks.modules import model_modules
+from hooks.patches import remove_layer
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.lens import LensProbe
 from tests.support.models import GREEDY, SAMPLING, batch, collected, generate, tiny_model
@@ -369,6 +372,91 @@ def test_whose_exception_it_is(as_object: bool) -> None:
         assert not is_ours(KeyboardInterrupt())
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_uninstalls_itself_before_it_raises() -> None:
+    def ring(number: int, *_: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Late
+
+    model, before = tiny_model(), signal.getsignal(signal.SIGUSR1)
+    original = model.model.layers[0].mlp.forward
+
+    def ringing(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        return original(*args)
+
+    try:
+        signal.signal(signal.SIGUSR1, ring)
+        with collected(model, save=("lens",)) as run, pytest.MonkeyPatch.context() as patch:
+            # A fault of ours would cost the lens; this one is the program's, though our code is at work.
+            patch.setattr(LensProbe, "finish", lambda *_: signal.raise_signal(signal.SIGUSR1))
+            with pytest.raises(Late):
+                generate(model, batch(), **GREEDY)
+        assert run.ends[0].status == "failed"
+        signal.signal(signal.SIGUSR1, ring)
+        model.model.layers[0].mlp.forward = ringing
+        with collected(model), pytest.raises(Late):
+            generate(model, batch(), **GREEDY)
+        assert vars(model.model.layers[0].mlp)["forward"] is ringing
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("interrupted", range(6))
+def test_what_is_undone_is_undone_though_a_timeout_comes_in_between(
+    interrupted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs, calls = tiny_model(), batch(), list[int]()
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    remove = remove_layer
+
+    def interrupted_remove(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == interrupted + 1:
+            raise Late
+        remove(*args)
+
+    monkeypatch.setattr(installation, "remove_layer", interrupted_remove)
+    monkeypatch.setattr(model_modules, "remove_layer", interrupted_remove)
+    with pytest.raises(Late), collected(model) as run:
+        generate(model, inputs, **GREEDY)
+    assert len(run.ends) == 1
+    assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
+
+
+def test_surely_does_everything_and_raises_the_first() -> None:
+    done = list[str]()
+
+    def late() -> None:
+        done.append("late")
+        raise Late
+
+    with pytest.raises(Late):
+        surely(lambda: done.append("first"), late, lambda: done.append("last"))
+    assert done[0] == "first"
+    assert done[-1] == "last"
+
+
+def test_ids_without_a_batch_dimension(tmp_path: Path) -> None:
+    model, inputs = tiny_model(), batch()
+    expected = model.generate(**inputs, **NEW)
+    prepare, forward = model.prepare_inputs_for_generation, model.forward
+
+    @functools.wraps(prepare)
+    def flat(*args: Any, **kwargs: Any) -> Any:
+        prepared = prepare(*args, **kwargs)
+        return {**prepared, "input_ids": prepared["input_ids"][0]}
+
+    model.prepare_inputs_for_generation = flat
+    model.forward = functools.wraps(forward)(lambda input_ids, **kwargs: forward(input_ids[None], **kwargs))
+    with trace(model, path=tmp_path / "run.trace") as session:
+        assert torch.equal(model.generate(**inputs, **NEW), expected)
+    assert session.faults == ()
+    with open_trace(session.path) as recording:
+        (run,) = recording.runs
+        chosen = [choice.token for step in run.steps if (choice := step.choice()) is not None]
+        assert chosen == expected[0, -5:].tolist()
 
 
 @pytest.mark.parametrize("method", ["note_call", "note_weights", "finish"])
