@@ -50,7 +50,7 @@ class CacheWatch:
             inputs: what will go into ``forward``.
             positions: tokens processed before.
         """
-        self.after = cache_signature(view_cache(_cache_in(inputs)), positions)
+        self.after = signature_in(inputs, positions)
 
     def update(self, model_kwargs: Mapping[str, Any], positions: int) -> CacheSignature:
         """The forward pass of a step is over.
@@ -129,6 +129,16 @@ def cached_positions(cache: object) -> int:
         if not is_ours(error):
             raise
         return 0
+
+
+def signature_in(arguments: Mapping[str, Any], positions: int) -> CacheSignature:
+    """The signature of the cache among arguments of a forward pass, or in what it returned.
+
+    Args:
+        arguments: arguments or results by name.
+        positions: tokens processed so far.
+    """
+    return cache_signature(view_cache(_cache_in(arguments)), positions)
 
 
 def _cache_in(arguments: Mapping[str, Any]) -> Any:

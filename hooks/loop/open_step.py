@@ -10,6 +10,7 @@ import torch
 
 from hooks.caught_step import CaughtStep
 from hooks.kv_cache.proof import CacheReading
+from hooks.kv_cache.watch import signature_in
 from hooks.loop.forward_result import forward_result
 from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
@@ -63,7 +64,8 @@ def peek(
     Args:
         step: the step in progress.
         local: locals of a library frame that stands still, for what has not reached a hook yet:
-            ``logits`` in ``forward``, ``outputs`` before the first processor, the longer ``input_ids``.
+            ``logits`` in ``forward``, ``outputs`` with the cache and the logits before the first processor,
+            the longer ``input_ids``.
         modules: the module watch of the run.
         reading: what was read of its KV cache.
 
@@ -87,6 +89,7 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) ->
     logits, outputs, ids = local.get("logits"), local.get("outputs"), local.get("input_ids")
     if caught.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
         caught.forward = forward_result(logits)
+    _add_cache(caught, step, outputs)
     if step.scores is not None:
         caught.tensors.scores = step.scores.stages
     elif step.forwarded and outputs is not None and hasattr(outputs, "logits"):
@@ -94,6 +97,13 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) ->
     if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
         caught.ids_after = info_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])
+
+
+def _add_cache(caught: CaughtStep, step: OpenStep, outputs: object) -> None:
+    """The cache as the forward pass left it, while the arguments of the next step are not made."""
+    ran = step.forwarded or caught.forward is not None
+    if ran and not caught.updated and isinstance(outputs, Mapping):
+        caught.cache_after = signature_in(outputs, caught.sequence_length)
 
 
 def bring_to_host(

@@ -23,7 +23,7 @@ class TokenChoice:
 
     Attributes:
         id: the token's id.
-        text: its text; None if the recording has no text for the id.
+        text: its text; None if the recording has no text for the id, or the tokenizer cannot spell it.
         piece: the tokenizer's own spelling; None likewise.
         match: how it matches the query.
     """
@@ -103,16 +103,28 @@ def one_token(query: str, tokens: Mapping[int, TokenText]) -> int:
     found = find_tokens(query, tokens)
     if len(found) == 1:
         return found[0].id
-    choices = found or split_text(query, tokens)
-    if choices:
-        what = "may mean" if found else "is several tokens:"
-        more = f" and {len(choices) - _MAX_LISTED} more" if len(choices) > _MAX_LISTED else ""
-        raise UsageError(
-            f"{query!r} {what} {_listed(choices[:_MAX_LISTED])}{more}; choose one, e.g. id:{choices[0].id}."
-        )
+    if found:
+        raise ambiguous(query, found)
+    parts = split_text(query, tokens)
+    if parts:
+        raise ambiguous(query, parts, "is several tokens:")
     raise UsageError(
         f"{query!r}: the recording mentions no token with this text. "
         "Name it by its id; texts are known only of tokens that were recorded."
+    )
+
+
+def ambiguous(query: str, choices: Sequence[TokenChoice], what: str = "may mean") -> UsageError:
+    """The error that asks which of several tokens is meant.
+
+    Args:
+        query: what was asked for.
+        choices: the tokens.
+        what: how they are related to the query.
+    """
+    more = f" and {len(choices) - _MAX_LISTED} more" if len(choices) > _MAX_LISTED else ""
+    return UsageError(
+        f"{query!r} {what} {_listed(choices[:_MAX_LISTED])}{more}; choose one, e.g. id:{choices[0].id}."
     )
 
 
@@ -150,7 +162,9 @@ def split_text(query: str, tokens: Mapping[int, TokenText]) -> tuple[TokenChoice
 
 
 def _choice(number: int, token: TokenText | None, match: Match) -> TokenChoice:
-    return TokenChoice(number, token.text if token else None, token.piece if token else None, match)
+    if token is None or not token.spelled:
+        return TokenChoice(number, None, None, match)
+    return TokenChoice(number, token.text, token.piece, match)
 
 
 def _quoted(query: str) -> str | None:

@@ -122,6 +122,9 @@ def cache(halt: Halt) -> RenderableType:
     head = record.head
     if head.update is not None:
         table = cache_table(f"past_key_values after step {record.number}", head.cache_after, record.cache)
+    elif head.cache_after.layers:
+        title = f"past_key_values after the forward pass of step {record.number}"
+        table = cache_table(title, head.cache_after)
     else:
         table = cache_table(f"past_key_values before step {record.number}", head.cache_before)
     return render_table(table, 0)

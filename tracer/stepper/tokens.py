@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 
-from tracer.analysis.token_search import TokenChoice, find_tokens
+from tracer.analysis.token_search import ambiguous, find_tokens
 from tracer.errors import UsageError
 from tracer.halting.live_run import LiveRun
 from tracer.stepper.commands import parse_token
 
-_LISTED = 6
-
 
 def token_and_row(argument: str, live: LiveRun) -> tuple[int, int | None]:
     """The token and the row that ``TOKEN`` or ``TOKEN row N`` means.
-
-    A token whose text is exactly the query takes precedence over one with a space around it.
 
     Args:
         argument: the argument as typed.
@@ -40,21 +36,19 @@ def token_label(token: int, live: LiveRun) -> str:
         live: the run.
     """
     text = live.tokens.get(token)
-    return f"token {token}" if text is None else f"{json.dumps(text.text, ensure_ascii=False)} ({token})"
+    if text is None or not text.spelled:
+        return f"token {token}"
+    return f"{json.dumps(text.text, ensure_ascii=False)} ({token})"
 
 
 def _resolve(query: str, live: LiveRun, *, vocabulary: int) -> int:
     live.look_up([_bare(query)])
     found = find_tokens(query, live.tokens)
-    best = [choice for choice in found if choice.match == found[0].match]
     if not found:
         raise UsageError(f"{query[:60]!r} is no single token; name it by its id, e.g. id:42.")
-    if len(best) > 1 or _is_ambiguous_number(query, found):
-        raise UsageError(
-            f"{query[:60]!r} may mean {', '.join(map(_listed, found[:_LISTED]))}; write id:{found[0].id} "
-            "or the text in double quotes."
-        )
-    token = best[0].id
+    if len(found) > 1:
+        raise ambiguous(query, found)
+    token = found[0].id
     if not 0 <= token < vocabulary:
         raise UsageError(f"There is no token {token}; the vocabulary has {vocabulary}.")
     live.learn(token)
@@ -69,12 +63,3 @@ def _bare(query: str) -> str:
         except ValueError:
             return query[1:-1]
     return query
-
-
-def _is_ambiguous_number(query: str, found: tuple[TokenChoice, ...]) -> bool:
-    """Whether a number is an id as well as a text."""
-    return query.isdigit() and len(found) > 1
-
-
-def _listed(choice: TokenChoice) -> str:
-    return f"id:{choice.id}" if choice.text is None else f"id:{choice.id} {json.dumps(choice.text)}"

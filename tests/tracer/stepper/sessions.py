@@ -51,6 +51,7 @@ def stepped(
     breaks: tuple[str, ...] = (),
     rows: int = 1,
     processors: Any = None,
+    tokenizer: Any = None,
     **mode: Any,
 ) -> Session:
     """Run the tiny model with these commands; the end of them is the end of input."""
@@ -66,7 +67,7 @@ def stepped(
     output = None
     with (
         contextlib.suppress(KeyboardInterrupt),
-        trace(model, tiny_tokenizer(), path, halt=stepper, force=True),
+        trace(model, tokenizer or tiny_tokenizer(), path, halt=stepper, force=True),
     ):
         output = generate(model, inputs, **arguments, **mode)
     assert not stepper.faults

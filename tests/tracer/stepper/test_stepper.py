@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import DEVICE, GREEDY, SAMPLING
 from tests.tracer.stepper.sessions import stepped, untouched
 from tracer.stepper.lines import Complete, PipeLines
@@ -143,6 +144,32 @@ def test_cache_candidates_and_why(tmp_path: Path) -> None:
     assert "Chosen was" not in answer.split("(choice 1)")[0]
     assert "past_key_values after step 1" in stepped(tmp_path, "kv", stops="stopping", **GREEDY).after("kv")
     assert "There is no token 100" in session.text
+
+
+def test_the_cache_is_that_of_the_moment(tmp_path: Path) -> None:
+    """The forward pass has written its slots before the arguments of the next step are made."""
+    stops = ("model-call", "forward-result", "choice", "update", "stopping")
+    session = stepped(tmp_path, *["kv", "n"] * 10, stops=",".join(stops), **GREEDY)
+    answers = session.text.split(") kv\n")[1:]
+    titles = [answer.strip().splitlines()[0] for answer in answers]
+    for step, slots in ((1, 6), (2, 7)):
+        shown = titles[5 * step - 5 : 5 * step]
+        assert shown[0].startswith(f"past_key_values before step {step}")
+        for title in shown[1:4]:
+            assert title.startswith(f"past_key_values after the forward pass of step {step}")
+        assert shown[4].startswith(f"past_key_values after step {step}")
+        for answer in answers[5 * step - 4 : 5 * step]:
+            assert f"{slots} slots" in answer.split("\n(")[0]
+
+
+def test_a_text_that_may_mean_several_tokens_is_asked_about(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([" w60"])
+    lines = ["force w60", "ban w60", "why w60", 'force "w60"', "c"]
+    session = stepped(tmp_path, *lines, tokenizer=tokenizer, **GREEDY)
+    for line in lines[:3]:
+        assert 'may mean id:60 "w60", id:100 " w60"; choose one, e.g. id:60.' in session.after(line)
+    assert 'force "w60" (60): in the choice of step 1' in session.after('force "w60"')
 
 
 def test_a_token_that_is_still_there_may_be_chosen(tmp_path: Path) -> None:
