@@ -45,7 +45,7 @@ class Table:
 
 def _text(tokens: Mapping[int, TokenText], token: int) -> str | None:
     known = tokens.get(token)
-    return None if known is None else known.text
+    return known.text if known is not None and known.spelled else None
 
 
 def _choices(step: Step, _header: RunHeader, tokens: Mapping[int, TokenText]) -> Iterator[Row]:

@@ -15,8 +15,10 @@ from reports.terminal.stops.card import draw_note, render_step
 from reports.terminal.summary import render_summary
 from reports.view.blocks import Note
 from reports.view.run.header import header_view
+from reports.view.run.last_tokens import LastTokens
 from reports.view.run.step_line import step_line
 from reports.view.run.summary import summary
+from reports.view.run.totals import RunTotals
 from reports.view.stops.step import step_view
 from reports.view.text import plain
 from tracer.analysis.conditions.condition import Hit
@@ -54,7 +56,9 @@ class TerminalReport:
         self._row = row
         self._header: RunHeader | None = None
         self._shown_model: object = None
-        self._count = _Count()
+        self._number = 1
+        self._totals = RunTotals()
+        self._last: LastTokens | None = None
         self._texts: ChainMap[int, TokenText] = ChainMap()
         self._in_lines = False
         self._hit: Hit | None = None
@@ -76,7 +80,7 @@ class TerminalReport:
             printed: False to know the header without printing it.
         """
         self._learn(tokens or {})
-        self._count = _Count(run=number)
+        self._number, self._totals, self._last = number, RunTotals(), LastTokens(header)
         self._header, self._in_lines = header, False
         if not printed:
             return
@@ -105,7 +109,8 @@ class TerminalReport:
             as_what: how to print it: as ``full_steps`` says, in one line, or not at all; it is counted.
         """
         self._learn(tokens)
-        self._count.add(step)
+        self._totals.add(step)
+        before = self._split_before(step)
         hit, self._hit = self._hit, None
         if as_what == "nothing":
             self._in_lines = False
@@ -114,11 +119,11 @@ class TerminalReport:
         full = as_what == "usual" and (hit is not None or failed or self._full_steps(step.number))
         if self._header is not None and full:
             row = self._row if hit is None or hit.row is None else hit.row
-            view = step_view(self._header, step, self._texts, row=min(row, step.rows - 1))
+            view = step_view(self._header, step, self._texts, row=min(row, step.rows - 1), before=before)
             self.console.print(render_step(view))
             self._in_lines = False
         else:
-            line = step_line(step, self._texts, self._header.modules if self._header else ())
+            line = step_line(step, self._texts, self._header.modules if self._header else (), before)
             self.console.print(render_line(line, heading=not self._in_lines))
             self._in_lines = True
 
@@ -129,49 +134,31 @@ class TerminalReport:
             end: its end record; None when the trace has none.
             stamps: results of later verifications.
         """
-        count = self._count
+        totals = self._totals
         view = summary(
             end,
             header=self._header,
-            run=count.run,
-            steps=count.steps,
-            generated=count.generated,
-            violations=count.violations,
-            errors=count.errors,
-            interventions=count.interventions,
+            run=self._number,
+            steps=totals.steps,
+            generated=totals.generated,
+            violations=totals.violations,
+            errors=totals.errors,
+            interventions=totals.interventions,
             path=self._path,
             stamps=stamps,
         )
         self.console.print(render_summary(view))
+
+    def _split_before(self, step: Step) -> tuple[bytes, ...]:
+        """Bytes of a character that what comes before a step's choice leaves unfinished, a row each."""
+        if self._last is None:
+            return ()
+        before = self._last.before(step, self._texts)
+        self._last.add(step)
+        return before
 
     def _learn(self, tokens: Mapping[int, TokenText]) -> None:
         """Remember texts without copying them: a trace reads each only when it is asked for."""
         if all(tokens is not known for known in self._texts.maps):
             # A chain is written to only through its own methods, which are not used here.
             self._texts = ChainMap(cast("MutableMapping[int, TokenText]", tokens), *self._texts.maps)
-
-
-class _Count:
-    """What adds up over the steps of a run."""
-
-    def __init__(self, run: int = 1) -> None:
-        self.run = run
-        self.steps = 0
-        self.generated = 0
-        self.violations = 0
-        self.errors = 0
-        self.interventions = 0
-        self._settings: set[str] = set()
-
-    def add(self, step: Step) -> None:
-        """Count a step."""
-        self.steps += 1
-        finished = step.scores.finished if step.scores is not None else ()
-        chosen = step.head.failure is None or step.choice() is not None
-        self.generated += step.rows - int(sum(finished)) if chosen else 0
-        self.violations += len(step.head.violations)
-        self.errors += len(step.head.errors)
-        # A setting stays changed in later steps, whose records say so too.
-        changes = [each for each in step.head.interventions if each.detail not in self._settings]
-        self._settings.update(each.detail for each in changes if each.kind == "set")
-        self.interventions += len(changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
@@ -12,6 +13,8 @@ _COMBINING = frozenset({"Mn", "Me", "Mc"})
 _DOTTED_CIRCLE = "◌"
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and signs that show nothing."""
+_STRAY = re.compile("([\udc80-\udcff]+)")
+"""Bytes that are no character, as Python's ``surrogateescape`` writes them."""
 
 
 def visible(text: str, limit: int = 256) -> str:
@@ -30,6 +33,23 @@ def visible(text: str, limit: int = 256) -> str:
     start = _DOTTED_CIRCLE if cut and unicodedata.category(cut[0]) in _COMBINING else ""
     shown = start + "".join(MARKS.get(char) or _escaped(char, spaces=False) for char in cut)
     return shown if len(text) <= limit else f"{shown}… (+{len(text) - limit:,} characters)"
+
+
+def visible_bytes(data: bytes, limit: int = 256) -> str:
+    """Bytes as text where they are characters, the others in hexadecimal: ``⟨E8 AF⟩``.
+
+    Args:
+        data: the bytes of a token.
+        limit: longer ones are cut, and how much was cut is said.
+    """
+    text = data[:limit].decode("utf-8", errors="surrogateescape")
+    parts = _STRAY.split(text)  # text and stray bytes take turns
+    shown = "".join(_hexadecimal(part) if place % 2 else visible(part) for place, part in enumerate(parts))
+    return shown if len(data) <= limit else f"{shown}… (+{len(data) - limit:,} bytes)"
+
+
+def _hexadecimal(stray: str) -> str:
+    return f"⟨{stray.encode('utf-8', errors='surrogateescape').hex(' ').upper()}⟩"
 
 
 def plain(text: str, limit: int = 4096) -> str:

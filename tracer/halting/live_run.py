@@ -17,6 +17,7 @@ from hooks.loop.interventions import TokenChange
 from hooks.loop.traced_run import OpenRunSink, RunSink
 from reports.view import StopCard
 from reports.view.stops.step import stop_card
+from reports.view.tokens import unfinished
 from tracer.errors import UsageError
 from tracer.halting.live_records import LiveRecords
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
@@ -301,7 +302,13 @@ class LiveRun:
         there = set(STOPS) if over else _known(step, self.header)
         new = [stop for stop in STOPS[1:] if stop in there and stop not in shown]
         self._shown = caught.number, shown.union(new)
-        return [stop_card(self.header, step, self.tokens, stop, row=row) for stop in new]
+        before = self._split_before(step)
+        return [stop_card(self.header, step, self.tokens, stop, row=row, before=before) for stop in new]
+
+    def _split_before(self, step: Step) -> tuple[bytes, ...]:
+        """Bytes of a character that what comes before a step's choice leaves unfinished, a row each."""
+        length = step.head.inputs.sequence_length
+        return tuple(unfinished(self.history(row, length), self.tokens) for row in range(step.rows))
 
 
 def _known(step: Step, header: RunHeader) -> set[StopName]:

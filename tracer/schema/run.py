@@ -299,7 +299,7 @@ class TokenText(Record):
     Attributes:
         id: the id.
         text: what it decodes to alone; an incomplete UTF-8 sequence shows as U+FFFD.
-        piece: the tokenizer's own spelling, e.g. ``ĠLarge``.
+        piece: the tokenizer's own spelling, e.g. ``ĠLarge``; empty where it cannot spell the id.
         special: whether it is a special token.
     """
 
@@ -307,3 +307,8 @@ class TokenText(Record):
     text: str
     piece: str
     special: bool = False
+
+    @property
+    def spelled(self) -> bool:
+        """Whether the tokenizer knows the id: a model may have more ids than its tokenizer."""
+        return bool(self.text or self.piece)

@@ -16,6 +16,7 @@ from reports.html.sections.index_entry import index_entry
 from reports.html.sections.lens import LensData
 from reports.html.sections.steps import StepData
 from reports.view.run.totals import RunTotals
+from reports.view.spelled_bytes import spelled_bytes
 from reports.view.text import plain
 from reports.view.tokens import token_view
 from tracer.schema.run import TokenText
@@ -66,10 +67,10 @@ def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[Json, list[
 
 
 def token_section(texts: Mapping[int, TokenText]) -> Section:
-    """Labels of all tokens that a page may mention, with everything invisible made visible.
+    """Labels of all tokens that a page may mention, and the bytes of those that are no whole characters.
 
     Args:
-        texts: texts of these tokens.
+        texts: texts of these tokens; in the labels everything invisible is made visible.
     """
     views = [token_view(token, texts) for token in texts]
     return Section(
@@ -78,5 +79,8 @@ def token_section(texts: Mapping[int, TokenText]) -> Section:
             "ids": [view.id for view in views],
             "labels": [view.label for view in views],
             "special": [view.id for view in views if view.special],
+            "bytes": {
+                token: raw.hex() for token in texts if (raw := spelled_bytes(texts[token])) is not None
+            },
         },
     )

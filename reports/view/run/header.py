@@ -9,7 +9,7 @@ from reports.view.figures import count, plural
 from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning, settings_text
 from reports.view.not_seen import not_seen_views
 from reports.view.text import plain, plain_lines
-from reports.view.tokens import TokenView, token_views
+from reports.view.tokens import TokenView, sequence_views
 from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText
 
 
@@ -112,7 +112,7 @@ def _prompt(row: int, prompt: PromptRow, tokens: Mapping[int, TokenText]) -> Pro
     return PromptView(
         row=row,
         text=plain_lines(prompt.text) if prompt.text is not None else None,
-        tokens=token_views(prompt.token_ids, tokens),
+        tokens=sequence_views(prompt.token_ids, tokens),
         padding=prompt.padding,
     )
 

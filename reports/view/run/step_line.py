@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reports.view.blocks import Note
 from reports.view.stops.checks import alerts
-from reports.view.tokens import TokenView, token_view
+from reports.view.tokens import TokenView, sequence_views, token_view
 from tracer.schema.run import ModuleInfo, TokenText
 from tracer.schema.step import Step
 
@@ -58,32 +58,38 @@ class StepLine:
     alerts: tuple[Note, ...] = ()
 
 
-def step_line(step: Step, tokens: Mapping[int, TokenText], modules: Sequence[ModuleInfo] = ()) -> StepLine:
+def step_line(
+    step: Step,
+    tokens: Mapping[int, TokenText],
+    modules: Sequence[ModuleInfo] = (),
+    before: Sequence[bytes] = (),
+) -> StepLine:
     """Summarise a step.
 
     Args:
         step: the step.
         tokens: the token texts that are known.
         modules: all modules of the run, to name those of violations.
+        before: bytes of an unfinished character before the step's choice, a row each.
     """
     rows = range(step.rows) if step.scores is not None else ()
     return StepLine(
         number=step.number,
-        rows=tuple(_row(step, tokens, row) for row in rows),
+        rows=tuple(_row(step, tokens, row, before[row] if row < len(before) else b"") for row in rows),
         cache_length=step.head.cache_after.length,
         seconds=step.head.seconds,
         alerts=alerts(step, modules),
     )
 
 
-def _row(step: Step, tokens: Mapping[int, TokenText], row: int) -> RowLine:
+def _row(step: Step, tokens: Mapping[int, TokenText], row: int, before: bytes) -> RowLine:
     choice, scores = step.choice(row), step.scores
     assert choice is not None
     assert scores is not None
     second = next((item for item in step.candidates_of(row) if item.token != choice.token), None)
     return RowLine(
         row=row,
-        token=token_view(choice.token, tokens),
+        token=sequence_views((choice.token,), tokens, before)[0],
         probability=choice.probability,
         rank=choice.rank,
         runner_up=token_view(second.token, tokens) if second else None,

@@ -25,9 +25,10 @@ class RunTotals:
 
     Attributes:
         steps: steps.
+        generated: tokens generated, all rows; the padding of rows that have ended is left out.
         violations: checks that failed.
         errors: capture faults.
-        interventions: changes by the user.
+        interventions: changes by the user; a setting that stays changed in later steps is one.
         passed: per kind of check, the steps in which it passed.
         made: per kind of check, the steps in which it was made.
         leading: positions of each row before its first token id.
@@ -35,6 +36,7 @@ class RunTotals:
     """
 
     steps: int = 0
+    generated: int = 0
     violations: int = 0
     errors: int = 0
     interventions: int = 0
@@ -42,6 +44,7 @@ class RunTotals:
     passed: Counter[CheckName] = field(default_factory=Counter)
     made: Counter[CheckName] = field(default_factory=Counter)
     not_made: Counter[tuple[CheckName, str]] = field(default_factory=Counter)
+    _settings: frozenset[str] = frozenset()
 
     def add(self, step: Step) -> None:
         """Count a step."""
@@ -50,13 +53,21 @@ class RunTotals:
         self.leading = head.inputs.leading
         self.violations += len(head.violations)
         self.errors += len(head.errors)
-        self.interventions += len(head.interventions)
+        self.interventions += self._new_changes(step)
+        self.generated += _generated(step)
         for check in head.checks:
             if check.result == "not made":
                 self.not_made[check.name, check.reason or ""] += 1
                 continue
             self.made[check.name] += 1
             self.passed[check.name] += check.held
+
+    def _new_changes(self, step: Step) -> int:
+        """Changes made in a step: the record of every later one repeats a setting that stays changed."""
+        before = self._settings
+        changes = step.head.interventions
+        self._settings = frozenset(each.detail for each in changes if each.kind == "set")
+        return sum(each.kind != "set" or each.detail not in before for each in changes)
 
     def notes(self) -> Iterator[Note]:
         """What the checks of all steps say: those that always passed, and those that were not made."""
@@ -80,3 +91,10 @@ class RunTotals:
             f"{', '.join(names)}.",
             "ok",
         )
+
+
+def _generated(step: Step) -> int:
+    """Tokens that a step generated; none where it failed before the choice."""
+    if step.head.failure is not None and step.choice() is None:
+        return 0
+    return step.rows - (0 if step.scores is None else int(step.scores.finished.sum()))

@@ -42,7 +42,7 @@ def candidate_rows(context: Context, scores: ScoreColumns, row: int) -> tuple[Ca
     return tuple(
         CandidateRow(
             rank=rank,
-            token=context.token(candidate.token),
+            token=context.token(candidate.token, row),
             raw=candidate.raw,
             score=candidate.score,
             probability=candidate.probability,

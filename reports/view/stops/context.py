@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reports.view.tokens import TokenView, token_view, token_views
+from reports.view.tokens import TokenView, sequence_views
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -19,20 +19,34 @@ class Context:
         step: the step.
         texts: the token texts that are known.
         row: the row shown in full.
+        before: for each row, bytes of an unfinished character at the end of what comes before the token that
+            this step chooses; empty where nothing is known of it.
     """
 
     header: RunHeader
     step: Step
     texts: Mapping[int, TokenText]
     row: int = 0
+    before: tuple[bytes, ...] = ()
 
-    def token(self, token: int) -> TokenView:
-        """A token with its text."""
-        return token_view(token, self.texts)
+    def token(self, token: int, row: int | None = None) -> TokenView:
+        """A token that this step may choose, with the character that it would complete.
+
+        Args:
+            token: its id.
+            row: row of the batch; the one shown in full by default.
+        """
+        row = self.row if row is None else row
+        before = self.before[row] if row < len(self.before) else b""
+        return sequence_views((token,), self.texts, before)[0]
 
     def tokens(self, ids: Iterable[int]) -> tuple[TokenView, ...]:
-        """Several tokens with their texts."""
-        return token_views(ids, self.texts)
+        """Several such tokens."""
+        return tuple(self.token(token) for token in ids)
+
+    def sequence(self, ids: Iterable[int]) -> tuple[TokenView, ...]:
+        """Tokens that follow one another."""
+        return sequence_views(ids, self.texts)
 
     @property
     def other_rows(self) -> tuple[int, ...]:

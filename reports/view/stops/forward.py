@@ -130,7 +130,7 @@ def _new_tokens(context: Context) -> TokenStrip | None:
     padding = context.header.prompt[context.row].padding if context.row < len(context.header.prompt) else 0
     if padding > start:
         title += f" (the first {count(padding)} are padding)"
-    return TokenStrip(title, context.tokens(values[start - length :]), start)
+    return TokenStrip(title, context.sequence(values[start - length :]), start)
 
 
 def _results(result: ForwardResult) -> Iterator[Variable]:
@@ -166,6 +166,6 @@ def _raw_figures(context: Context, row: int) -> tuple[str, ...]:
     scores = context.step.scores
     assert scores is not None
     top = highest(scores, 0, row, 1)
-    token = context.token(int(scores.tokens[row, top[0]]) if top else NO_TOKEN)
+    token = context.token(int(scores.tokens[row, top[0]]) if top else NO_TOKEN, row)
     value = score(float(scores.scores[0, row, top[0]])) if top else "-"
     return value, f"{token.id} {token.label}", bits(float(scores.entropy[0, row]))

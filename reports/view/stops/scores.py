@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from reports.view.blocks import ChoiceRow, ChoiceTable, Note, OtherRows
 from reports.view.card import Block
@@ -62,7 +62,7 @@ def choice(context: Context) -> Iterator[Block]:
     if scores is None:
         yield NOT_RECORDED
         return
-    yield from _how_chosen(context, int(scores.candidates[context.row]))
+    yield from _how_chosen(context, scores)
     yield from _nothing_left(scores, context.row)
     rows = [row for row in range(context.step.rows) if scores.chosen[row] != NO_TOKEN]
     if not rows:
@@ -77,16 +77,16 @@ def choice(context: Context) -> Iterator[Block]:
         yield _draw_note(draw, context.step.number)
 
 
-def _how_chosen(context: Context, candidates: int) -> Iterator[Note]:
+def _how_chosen(context: Context, scores: ScoreColumns) -> Iterator[Note]:
     if not context.header.do_sample:
         yield Note("argmax takes the token with the highest score.")
-    elif candidates == 1:
-        yield Note("multinomial draws from one candidate: there is nothing to choose.")
-    elif candidates:
-        yield Note(
-            f"multinomial draws one of {plural(candidates, 'candidate')} at random, "
-            "each as often as its probability says."
-        )
+        return
+    counts = {
+        row: int(scores.candidates[row]) for row in range(context.step.rows) if not scores.finished[row]
+    }
+    drawn = {row: candidates for row, candidates in counts.items() if candidates}
+    if drawn:
+        yield Note(_drawn(drawn, batch=context.step.rows > 1))
 
 
 def _nothing_left(scores: ScoreColumns, row: int) -> Iterator[Note]:
@@ -141,7 +141,7 @@ def _choice_row(context: Context, scores: ScoreColumns, row: int) -> ChoiceRow:
     others = (item for item in candidate_rows(context, scores, row) if not item.chosen)
     return ChoiceRow(
         row=row,
-        token=context.token(chosen),
+        token=context.token(chosen, row),
         probability=float(scores.chosen_probability[row]),
         rank=int(scores.chosen_rank[-1, row]),
         raw_rank=int(scores.chosen_rank[0, row]),
@@ -149,6 +149,26 @@ def _choice_row(context: Context, scores: ScoreColumns, row: int) -> ChoiceRow:
         runner_up=next(others, None),
         padding=bool(scores.finished[row]),
     )
+
+
+def _drawn(candidates: Mapping[int, int], *, batch: bool) -> str:
+    """What multinomial does for all rows that go on.
+
+    Args:
+        candidates: how many there are in each of these rows.
+        batch: whether there are several rows in all.
+    """
+    one, among = "candidate", f"of {plural(next(iter(candidates.values())), 'candidate')}"
+    if batch:
+        one, among = "candidate in every row", "candidate a row"
+    single = [str(row) for row, number in candidates.items() if number == 1]
+    if len(single) == len(candidates):
+        return f"multinomial draws from one {one}: there is nothing to choose."
+    text = f"multinomial draws one {among} at random, each as often as its probability says."
+    if not single:
+        return text
+    which = f"Row {single[0]} has" if len(single) == 1 else f"Rows {', '.join(single)} have"
+    return f"{text} {which} one candidate only: there is nothing to choose."
 
 
 def _draw_note(draw: Draw, step: int) -> Note:

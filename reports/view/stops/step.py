@@ -83,6 +83,7 @@ def step_view(
     previous: Step | None = None,
     *,
     row: int = 0,
+    before: tuple[bytes, ...] = (),
 ) -> StepView:
     """Build the cards of a step.
 
@@ -92,12 +93,13 @@ def step_view(
         tokens: the token texts that are known.
         previous: the step before; with it, variables that changed are marked.
         row: the row of the batch to show in full.
+        before: bytes of an unfinished character before the step's choice, a row each.
     """
-    context = Context(header, step, tokens, row)
+    context = Context(header, step, tokens, row, before)
     cards = tuple(_card(context, stop) for stop in STOPS[1:])
     if previous is not None:
-        before = Context(header, previous, tokens, row)
-        cards = mark_changes(cards, tuple(_card(before, stop) for stop in STOPS[1:]))
+        earlier = Context(header, previous, tokens, row)
+        cards = mark_changes(cards, tuple(_card(earlier, stop) for stop in STOPS[1:]))
     inputs = step.head.inputs
     return StepView(
         run=step.head.run,
@@ -113,7 +115,13 @@ def step_view(
 
 
 def stop_card(
-    header: RunHeader, step: Step, tokens: Mapping[int, TokenText], stop: StopName, *, row: int = 0
+    header: RunHeader,
+    step: Step,
+    tokens: Mapping[int, TokenText],
+    stop: StopName,
+    *,
+    row: int = 0,
+    before: tuple[bytes, ...] = (),
 ) -> StopCard:
     """Build the card of one stop alone.
 
@@ -123,8 +131,9 @@ def stop_card(
         tokens: the token texts that are known.
         stop: the stop, any but the run header.
         row: the row of the batch to show in full.
+        before: bytes of an unfinished character before the step's choice, a row each.
     """
-    return _card(Context(header, step, tokens, row), stop)
+    return _card(Context(header, step, tokens, row, before), stop)
 
 
 def stop_title(stop: StopName) -> str:

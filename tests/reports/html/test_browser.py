@@ -9,8 +9,9 @@ import pytest
 
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
-from tests.reports.html.samples import HOSTILE, hostile_trace, make_trace, page_of
-from tests.support.synthetic import synthetic_header
+from tests.reports.html.samples import HOSTILE, hostile_trace, make_trace, page_of, replace_text
+from tests.reports.view.test_split_characters import token_of
+from tests.support.synthetic import synthetic_header, synthetic_tokens
 from tracer.schema.run import STOPS
 
 pytestmark = pytest.mark.browser
@@ -116,6 +117,30 @@ def test_search_says_what_became_of_a_token(report: Path, opened: Opened) -> Non
     assert "Chosen: probability" in page.locator(".answers li").first.inner_text()
     page.locator("#why-search").fill("no such token")
     assert "No token of this recording" in page.locator(".answers").inner_text()
+
+
+def test_search_finds_the_token_itself_first(tmp_path: Path, opened: Opened) -> None:
+    """Whatever is recorded of it in this step: a text that holds the query comes after it."""
+    texts = {11: " hundreds", 41: "red", 60: " Red", 61: "Redder"}
+    tokens = [
+        replace_text(token, texts.get(token.id, f"t{token.id}")) for token in synthetic_tokens().values()
+    ]
+    page = opened.open(page_of(make_trace(tmp_path / "run.trace", tokens=tokens)))
+    page.locator("#why-search").fill("Red")
+    found = [text.split("\n")[0] for text in page.locator(".answers li .token").all_inner_texts()]
+    assert found == ["␣Red", "red", "Redder", "␣hundreds"]
+
+
+def test_a_character_split_over_tokens_is_put_together(tmp_path: Path, opened: Opened) -> None:
+    parts = {11: b" \xe8", 12: b"\xaf", 13: b"\xad", 14: b"\xad"}
+    tokens = [
+        token_of(token.id, parts[token.id]) if token.id in parts else token
+        for token in synthetic_tokens().values()
+    ]
+    page = opened.open(page_of(make_trace(tmp_path / "run.trace", tokens=tokens)), "#step=3&stop=choice")
+    chips = page.locator(".chip:not(.prompt)").all_inner_texts()
+    assert chips[:4] == ["␣⟨E8⟩", "⟨AF⟩", "⟨AD⟩→语", "⟨AD⟩"]
+    assert page.locator(".pane .token").first.inner_text() == "⟨AD⟩→语"
 
 
 def test_cache_layers_and_charts_follow_the_step(report: Path, opened: Opened) -> None:

@@ -255,3 +255,31 @@ def test_a_line_names_choice_and_runner_up() -> None:
     assert (row.token.text, row.rank, f"{row.probability:.4f}") == ("␣word13", 1, "0.8067")
     assert row.runner_up is not None
     assert (row.runner_up.id, f"{row.runner_up_probability:.4f}") == (43, "0.1933")
+
+
+@pytest.mark.parametrize(
+    ("candidates", "finished", "said"),
+    [
+        ((1,), (), "draws from one candidate: there is nothing to choose."),
+        ((3,), (), "draws one of 3 candidates at random"),
+        ((1, 3, 2), (), "Row 0 has one candidate only"),
+        ((2, 1, 1), (), "Rows 1, 2 have one candidate only"),
+        ((1, 1, 1), (), "one candidate in every row: there is nothing to choose."),
+        ((3, 2, 4), (), "draws one candidate a row at random, each as often as its probability says."),
+        ((3, 1, 4), (1,), "draws one candidate a row at random, each as often as its probability says."),
+    ],
+)
+def test_the_draw_is_described_for_every_row(
+    candidates: tuple[int, ...], finished: tuple[int, ...], said: str
+) -> None:
+    run = header(rows=len(candidates))
+    step = steps(run)[1]
+    assert step.scores is not None
+    scores = replace(
+        step.scores,
+        candidates=np.array(candidates, dtype=np.int32),
+        finished=np.array([row in finished for row in range(len(candidates))]),
+    )
+    for row in range(len(candidates)):
+        found = notes(step_view(run, replace(step, scores=scores), TOKENS, row=row).card("choice"))
+        assert found[0].endswith(said) if said.endswith(".") else said in found[0]

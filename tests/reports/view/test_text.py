@@ -54,7 +54,8 @@ def test_lines_stay_lines_and_tabs_become_spaces() -> None:
 @pytest.mark.parametrize(
     ("token", "label"),
     [
-        (TokenText(id=1, text="\ufffd", piece="æ"), "\ufffd (æ)"),
+        (TokenText(id=1, text="\ufffd", piece="æ"), "⟨E6⟩"),
+        (TokenText(id=1, text="\ufffd", piece="▁日"), "\ufffd (▁日)"),
         (TokenText(id=1, text="", piece="<0x00>"), "(<0x00>)"),
         (TokenText(id=1, text=" a", piece="Ġa"), "␣a"),
     ],

@@ -21,8 +21,8 @@ export function tokenButton(state, id, extra = "") {
   });
 }
 
-/** A token's text with its number, to read only. */
-export function tokenText(state, id) {
+/** A token's text with its number, to read only; `before` are the tokens that it follows, where they are known. */
+export function tokenText(state, id, before = []) {
   const { tokens } = state;
-  return h("span", { class: tokens.special(id) ? "token special" : "token", "data-token": id, title: `token ${id}`, text: tokens.label(id) });
+  return h("span", { class: tokens.special(id) ? "token special" : "token", "data-token": id, title: `token ${id}`, text: tokens.joined(id, before) });
 }

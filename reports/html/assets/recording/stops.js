@@ -72,7 +72,7 @@ const DRAW = {
   variables: (state, step, { title, rows }) => h("div", { class: "variables" }, title ? h("h4", { text: title }) : null,
     table(title ?? "Variables", ["name", "shape", "dtype", "device", "value"], rows.map(variable))),
   tokens: (state, step, { title, ids, start }) => h("div", {}, h("h4", { text: title }),
-    h("p", { class: "tokens" }, ids.map((id, index) => h("span", { class: "placed" }, h("span", { class: "position", text: start + index }), tokenText(state, id))))),
+    h("p", { class: "tokens" }, ids.map((id, index) => h("span", { class: "placed" }, h("span", { class: "position", text: start + index }), tokenText(state, id, ids.slice(0, index)))))),
   cache: (state, step, block) => cache(block),
   criteria: (state, step, { batch, fired }) => table("Stopping criteria", ["criterion", "settings", "answer"], state.run.criteria.map((criterion, index) => [
     criterion.name, criterion.value, answer(fired[index] ?? [], batch)])),
@@ -106,7 +106,7 @@ function choice(state, step) {
   const rows = Array.from({ length: run.rows }, (_, row) => {
     const ended = run.figure("finished", step.place, row);
     return h("tr", { class: row === step.row && run.rows > 1 ? "current" : null },
-      h("td", { text: row }), h("td", {}, tokenText(state, run.figure("chosen", step.place, row))),
+      h("td", { text: row }), h("td", {}, tokenText(state, run.figure("chosen", step.place, row), run.history(step.place, row))),
       h("td", { text: run.figure("chosen", step.place, row) }),
       h("td", { text: ended ? "the row had ended" : probability(run.figure("probability", step.place, row)) }),
       h("td", { text: ended ? "" : count(run.figure("rank", step.place, row)) }),

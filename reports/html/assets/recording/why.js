@@ -22,11 +22,8 @@ export function whySearch(state) {
 function answers(state, step, text) {
   const { tokens } = state;
   const { scores } = step;
-  const here = scores ? tokens.find(text, scores.tokens) : [];
-  const removed = scores ? tokens.find(text, new Set(scores.removedTokens.flatMap((ids) => Array.from(ids)))).filter((id) => !here.includes(id)) : [];
-  const known = new Set([...here, ...removed]);
-  const elsewhere = tokens.find(text, tokens.labels.keys()).filter((id) => !known.has(id));
-  const found = [...here, ...removed, ...elsewhere].slice(0, SHOWN);
+  const here = scores ? [scores.tokens, ...scores.removedTokens] : [];
+  const found = tokens.find(text, [...here, tokens.labels.keys()]).slice(0, SHOWN);
   if (!found.length) return [h("li", { text: "No token of this recording has this text or id." })];
   return found.map((id) => h("li", {}, tokenButton(state, id), h("span", { text: fate(state, step, id) })));
 }
