@@ -104,7 +104,7 @@ class Recording(TraceFile):
 
         Args:
             run: only the run of this number; all by default.
-            redact: leave out the text of prompts and tokens, token ids and absolute paths.
+            redact: leave out what the run says: texts, token ids and paths; figures stay.
 
         Returns:
             The page. Token texts of the recording are in it as text only, whatever they hold.

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from reports.export.tables import TABLES
+from reports.recorded_run import Run
 from tracer.json_values import json_ready
 from tracer.schema.base import Record
 from tracer.schema.step import Step
-from tracer.tracefile import FileInfo, TraceRun
+from tracer.tracefile import FileInfo
 
 
-def write_jsonl(file: BinaryIO, info: FileInfo, runs: Iterable[TraceRun]) -> None:
+def write_jsonl(file: BinaryIO, info: FileInfo, runs: Iterable[Run]) -> None:
     """Write runs.
 
     Args:
@@ -28,7 +29,7 @@ def write_jsonl(file: BinaryIO, info: FileInfo, runs: Iterable[TraceRun]) -> Non
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
-def _lines(info: FileInfo, runs: Iterable[TraceRun]) -> Iterator[dict[str, Any]]:
+def _lines(info: FileInfo, runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
     yield {
         "kind": "trace",
         "format_version": info.format_version,
@@ -44,7 +45,7 @@ def _lines(info: FileInfo, runs: Iterable[TraceRun]) -> Iterator[dict[str, Any]]
             yield {"kind": "end", "run": run.number, "end": _record(end)}
 
 
-def _step(run: TraceRun, step: Step) -> dict[str, Any]:
+def _step(run: Run, step: Step) -> dict[str, Any]:
     tables = {
         name: [
             {
@@ -66,7 +67,7 @@ def _step(run: TraceRun, step: Step) -> dict[str, Any]:
     }
 
 
-def _tensor(run: TraceRun, step: int, name: str) -> dict[str, Any]:
+def _tensor(run: Run, step: int, name: str) -> dict[str, Any]:
     dtype, shape = run.tensor_layout(step, name)
     return {"name": name, "dtype": dtype, "shape": shape}
 

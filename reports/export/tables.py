@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from reports.recorded_run import Run
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import NO_TOKEN, CallShape, ModuleColumns, ScoreColumns, Step
-from tracer.tracefile import TraceRun
 
 Kind = Literal["int", "float", "text", "truth"]
 Cell: TypeAlias = "int | float | str | bool | None"
@@ -33,7 +33,7 @@ class Table:
     columns: Mapping[str, Kind]
     rows: Callable[[Step, RunHeader, Mapping[int, TokenText]], Iterator[Row]]
 
-    def of_run(self, run: TraceRun) -> Iterator[Row]:
+    def of_run(self, run: Run) -> Iterator[Row]:
         """All rows of a run; one step is in memory at a time.
 
         Args:

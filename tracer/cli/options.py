@@ -75,6 +75,11 @@ trace_argument = click.argument("path", type=click.Path(path_type=Path), metavar
 step_option = click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
 row_option = click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
 run_option = click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
+redact_option = click.option(
+    "--redact",
+    is_flag=True,
+    help="Leave out what the run says: texts, token ids and paths; figures stay.",
+)
 only_run_option = click.option(
     "--run", "run_number", type=int, metavar="N", help="Only this run of the file."
 )

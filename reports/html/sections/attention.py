@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.html.pack import Section
-from reports.html.sections.collector import Run
 from reports.html.sections.probed_capture import CapturedData
+from reports.recorded_run import Run
 from reports.view.questions.attention import TOP_POSITIONS
 from tracer.analysis.attention import AttentionWeights, LayerAttention, first_position, last_weights
 from tracer.errors import UsageError

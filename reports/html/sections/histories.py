@@ -8,7 +8,7 @@ from math import ceil
 
 from reports.html.pack import Section, rounded
 from reports.html.sections.cards import tensor_text
-from reports.html.sections.collector import Run
+from reports.recorded_run import Run
 from reports.view.run.cache_history import CacheHistoryBuilder
 from reports.view.run.module_history import ModuleHistoryBuilder
 from reports.view.run.overview import OverviewBuilder

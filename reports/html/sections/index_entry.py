@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from reports.html.pack import Json
-from reports.html.sections.collector import Run
 from reports.html.sections.steps import CHUNK
+from reports.recorded_run import Run
 from reports.view.blocks import Note
 from reports.view.run.header import HeaderView, header_view
 from reports.view.run.summary import summary

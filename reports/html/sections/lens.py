@@ -9,8 +9,8 @@ from math import ceil
 import numpy as np
 
 from reports.html.pack import Section
-from reports.html.sections.collector import Run
 from reports.html.sections.probed_capture import CapturedData
+from reports.recorded_run import Run
 from tracer.analysis.lens import LensTensors, lens_tensors
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.html.pack import Json, Section
 from reports.html.sections.attention import AttentionData
-from reports.html.sections.collector import Collector, Run
+from reports.html.sections.collector import Collector
 from reports.html.sections.histories import CacheData, ModuleData, OverviewData
 from reports.html.sections.index_entry import index_entry
 from reports.html.sections.lens import LensData
 from reports.html.sections.steps import StepData
+from reports.recorded_run import Run
 from reports.view.run.totals import RunTotals
 from reports.view.spelled_bytes import spelled_bytes
 from reports.view.text import plain

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from reports.html.sections.collector import Run
+from reports.recorded_run import Run
 from reports.view.text import plain
 from tracer.errors import UsageError
 from tracer.schema.run import TokenText

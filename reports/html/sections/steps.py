@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from reports.html.pack import Json, Section
 from reports.html.sections.cards import card_json
-from reports.html.sections.collector import Run
+from reports.recorded_run import Run
 from reports.view.card import StopCard
 from reports.view.stops.changed_variables import mark_changes
 from reports.view.stops.checks import alerts, stop_notes

@@ -63,7 +63,7 @@ def hostile(tmp_path: Path) -> Path:
     with TraceWriter(path) as writer:
         writer.begin_run(header())
         for step, text in zip(steps(count), HOSTILE, strict=True):
-            token = TokenText(id=10 + step.number, text=text, piece=text)
+            token = TokenText(id=10 + step.number, text=text, piece=text or "▁")
             writer.write_step(with_faults(step), [token], {})
         writer.end_run(1, synthetic_end(header(), count))
     return path

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from reports.html.pack import Section
-from reports.html.redaction import Aliases, RedactedRun
 from reports.html.sections import attention, lens
 from reports.html.sections.attention import NOT_FINITE, AttentionData, binned, in_8_bits, used
 from reports.html.sections.lens import LensData
+from reports.redaction import Aliases, RedactedRun
 from reports.view.questions.attention import TOP_POSITIONS, attention_view
 from tests.reports.html.samples import page_of, trace_of, with_tensors
 from tests.reports.html.test_sections import sections, unpacked

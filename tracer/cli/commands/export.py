@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from tracer.cli.options import force_option, only_run_option, trace_argument
+from tracer.cli.options import force_option, only_run_option, redact_option, trace_argument
 from tracer.errors import UsageError
 from tracer.messages import shown
 
 if TYPE_CHECKING:
+    from reports.recorded_run import Run
     from tracer.tracefile import TraceFile, TraceRun
 
 TABLE_NAMES = ("choices", "candidates", "stages", "modules", "cache")
@@ -47,6 +48,7 @@ TABLE_NAMES = ("choices", "candidates", "stages", "modules", "cache")
     metavar="STEP",
     help="For safetensors: the whole KV cache after this step, of --save kv.",
 )
+@redact_option
 @force_option("an existing file")
 def export_command(
     path: Path,
@@ -55,6 +57,7 @@ def export_command(
     run_number: int | None,
     table: str | None,
     cache_at: int | None,
+    redact: bool,
     force: bool,
 ) -> None:
     """Write a recording for other programs, step after step, whatever its size.
@@ -73,7 +76,7 @@ def export_command(
     The file appears when it is complete. parquet needs the extra
     trace-generate[parquet].
     """
-    _check(kind, table, cache_at)
+    _check(kind, table, cache_at, redact=redact)
     if out is None:
         out = path.with_suffix(f".{kind}")
     from tracer.output_files import new_file
@@ -82,12 +85,16 @@ def export_command(
     with TraceFile(path) as recording:
         runs = recording.runs if run_number is None else (recording.run(run_number),)
         with _standard_output() if str(out) == "-" else new_file(out, force=force) as file:
-            said = _write(file, kind, recording, runs, table, cache_at)
+            said = _write(file, kind, recording, runs, table, cache_at, redact=redact)
     if str(out) != "-":
         click.echo(f"{out}: {said}")
 
 
-def _check(kind: str, table: str | None, cache_at: int | None) -> None:
+def _check(kind: str, table: str | None, cache_at: int | None, *, redact: bool) -> None:
+    if redact and kind == "safetensors":
+        raise UsageError(
+            "--redact is for jsonl, csv and parquet: from saved tensors the text can be had again."
+        )
     if table is not None and kind not in ("csv", "parquet"):
         raise UsageError(f"--table is for csv and parquet, not {kind}.")
     if cache_at is not None and kind != "safetensors":
@@ -105,24 +112,28 @@ def _write(
     runs: tuple[TraceRun, ...],
     table_name: str | None,
     cache_at: int | None,
+    *,
+    redact: bool,
 ) -> str:
     from reports.export import tables
     from reports.export.csv_file import write_csv
     from reports.export.jsonl_file import write_jsonl
     from reports.export.parquet_file import write_parquet
+    from reports.redaction import redacted_runs
     from reports.view.figures import plural
 
-    if kind == "jsonl":
-        write_jsonl(file, recording.info, runs)
-        return plural(sum(len(run.steps) for run in runs), "step")
     if kind == "safetensors":
         return plural(_write_tensors(file, recording, runs, cache_at), "tensor")
+    exported: Sequence[Run] = redacted_runs(runs) if redact else runs
+    if kind == "jsonl":
+        write_jsonl(file, recording.info, exported)
+        return plural(sum(len(run.steps) for run in runs), "step")
     table = tables.TABLES[table_name or TABLE_NAMES[0]]
     written = 0
 
     def rows() -> Iterator[tuple[int | float | str | bool | None, ...]]:
         nonlocal written
-        for run in runs:
+        for run in exported:
             for row in table.of_run(run):
                 written += 1
                 yield row

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tracer.cli.options import force_option, only_run_option, trace_argument
+from tracer.cli.options import force_option, only_run_option, redact_option, trace_argument
 
 
 @click.command("report")
@@ -19,9 +19,7 @@ from tracer.cli.options import force_option, only_run_option, trace_argument
     help="Where to (default: beside the trace).",
 )
 @only_run_option
-@click.option(
-    "--redact", is_flag=True, help="Leave out the text of prompts and tokens, token ids and absolute paths."
-)
+@redact_option
 @force_option("an existing page")
 def report_command(
     path: Path, output: Path | None, run_number: int | None, redact: bool, force: bool

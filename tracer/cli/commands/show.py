@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.options import break_option, only_run_option, steps_option, trace_argument
+from tracer.cli.options import break_option, only_run_option, redact_option, steps_option, trace_argument
 from tracer.cli.output import output_console
 from tracer.errors import UsageError
 from tracer.messages import shown
 
 if TYPE_CHECKING:
+    from reports.recorded_run import Run
     from tracer.analysis.conditions.breaks import BreakWatch
     from tracer.schema.step import Step
     from tracer.tracefile import TraceFile, TraceRun
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--only", is_flag=True, help="Leave out the header and the steps that --steps does not name.")
 @click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch to show in full.")
 @break_option("Print steps in full where this holds, e.g. 'p_chosen < 0.3'; repeatable.")
+@redact_option
 def show_command(
     path: Path,
     run_number: int | None,
@@ -33,16 +35,23 @@ def show_command(
     only: bool,
     row: int,
     breaks: tuple[str, ...],
+    redact: bool,
 ) -> None:
     """Print the walkthrough from a recording, without the model."""
+    if redact and breaks:
+        raise UsageError("--break names what was chosen, so it cannot be used with --redact; leave one out.")
+    from reports.redaction import redacted_runs
     from reports.terminal import TerminalReport
     from tracer.analysis.conditions.breaks import BreakWatch
     from tracer.analysis.conditions.condition import parse_condition
     from tracer.tracefile import TraceFile
 
     with TraceFile(path) as recording:
-        runs = _runs(recording, path, run_number)
-        report = TerminalReport(output_console(), full_steps=steps, path=str(path), row=row)
+        runs: Sequence[Run] = _runs(recording, path, run_number)
+        if redact:
+            runs = redacted_runs(runs)
+        said_path = path.name if redact else str(path)
+        report = TerminalReport(output_console(), full_steps=steps, path=said_path, row=row)
         watch = BreakWatch([parse_condition(text) for text in breaks], report.on_hit)
         for run in runs:
             _check_row(run, row)
@@ -61,14 +70,14 @@ def _runs(recording: TraceFile, path: Path, number: int | None) -> list[TraceRun
     return runs
 
 
-def _check_row(run: TraceRun, row: int) -> None:
+def _check_row(run: Run, row: int) -> None:
     rows = len(run.header.prompt)
     if not 0 <= row < rows:
         raise UsageError(f"--row {row}: run {run.number} has rows 0 to {rows - 1}.")
 
 
 def _read_steps(
-    run: TraceRun,
+    run: Run,
     watch: BreakWatch,
     steps: Callable[[int], bool],
     *,

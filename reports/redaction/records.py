@@ -1,0 +1,170 @@
+"""Records without what they say.
+
+Every text of every record is left out unless :data:`_KEPT` names its field, so that a field that is new is
+left out until somebody has thought about it. Whole numbers stay but for token ids, which are in the fields
+that :class:`Redactor` replaces.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from reports.redaction import shapes
+from reports.redaction.aliases import Aliases
+from reports.redaction.public_source import is_public_file, is_public_source
+from reports.redaction.shapes import LEFT_OUT, Keep
+from tracer.schema.base import Record
+from tracer.schema.cache import CacheState
+from tracer.schema.run import (
+    Anchor,
+    CaptureSettings,
+    CriterionInfo,
+    ModelInfo,
+    ModuleInfo,
+    ProcessorInfo,
+    PromptRow,
+    RunEnd,
+    RunHeader,
+)
+from tracer.schema.stamp import Stamp
+from tracer.schema.step import CaptureError, Draw, Failure, Intervention, ModelInputs
+from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
+
+_KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
+    TensorInfo: {"dtype": shapes.dtype, "device": shapes.device},
+    NamedTensor: {"name": shapes.code_name},
+    CacheState: {"kind": shapes.cache_kind},
+    ModuleInfo: {"name": shapes.module_path, "class_name": shapes.code_name},
+    ModelInfo: {
+        "class_name": shapes.code_name,
+        "dtype": shapes.dtype,
+        "attention": shapes.code_name,
+        "devices": shapes.device,
+        "tree": shapes.module_tree,
+        "quantization": shapes.quantization,
+    },
+    ProcessorInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
+    CriterionInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
+    CaptureSettings: {"save": shapes.capture},
+    RunHeader: {
+        "generation_config": shapes.setting,
+        "versions": shapes.version,
+        "started_at": shapes.moment,
+    },
+    ModelInputs: {"others": shapes.setting},
+    Draw: {"device": shapes.device, "digest": shapes.hexadecimal, "state": shapes.hexadecimal},
+    CaptureError: {"message": shapes.kind_of_error},
+    Failure: {"message": shapes.kind_of_error},
+    RunEnd: {"error": shapes.kind_of_error},
+    Stamp: {"made_at": shapes.moment, "product_version": shapes.version},
+}
+"""The texts that stay, and what of them, by record and field."""
+
+_NOTHING: Mapping[str, Keep] = MappingProxyType({})
+
+_TOKEN_TENSORS = frozenset({"input_ids", "decoder_input_ids", "labels"})
+_PLACE_TENSORS = frozenset({"attention_mask", "position_ids", "cache_position", "token_type_ids"})
+
+R = TypeVar("R", bound=Record)
+
+
+class Redactor:
+    """Makes records without texts, token ids and paths.
+
+    Args:
+        aliases: what stands for each token.
+    """
+
+    def __init__(self, aliases: Aliases) -> None:
+        self._aliases = aliases
+        self._special: dict[type[Record], Callable[[Any], dict[str, Any]]] = {
+            Anchor: _anchor,
+            ModelInfo: lambda info: {"name": shapes.code_name("", info.class_name), "config": "{}"},
+            PromptRow: lambda row: {"token_ids": aliases.of_row(row.token_ids), "text": None},
+            RunEnd: lambda end: {"sequences": tuple(map(aliases.of_row, end.sequences)), "texts": ()},
+            NamedTensor: lambda tensor: {"values": self._values(tensor)},
+            Intervention: self._intervention,
+        }
+
+    def record(self, record: R) -> R:
+        """A record without what it says.
+
+        Args:
+            record: any record.
+        """
+        kind = type(record)
+        kept = _KEPT.get(kind, _NOTHING)
+        update = {
+            name: self._value(name, getattr(record, name), kept.get(name, _left_out))
+            for name in _text_fields(kind)
+        }
+        if kind in self._special:
+            update |= self._special[kind](record)
+        return record.model_copy(update=update)
+
+    def _value(self, name: str, value: Any, keep: Keep) -> Any:
+        if isinstance(value, str) and not isinstance(value, Enum):
+            return keep(name, value)
+        if isinstance(value, Record):
+            return self.record(value)
+        if isinstance(value, tuple):
+            return tuple(self._value(name, item, keep) for item in value)
+        if isinstance(value, dict):
+            return self._mapping(value, keep)
+        return value
+
+    def _mapping(self, mapping: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in mapping.items():
+            shown = shapes.key(name)
+            places = itertools.chain([shown], (f"{shown} {number}" for number in itertools.count(2)))
+            found[next(place for place in places if place not in found)] = self._value(name, value, keep)
+        return found
+
+    def _intervention(self, change: Intervention) -> dict[str, Any]:
+        """A forced token by its number; a changed setting where its value is a figure."""
+        if change.token is not None:
+            return {"token": self._aliases.of_row((change.token,))[0]}
+        if not shapes.is_figure(change.setting):
+            return {"value": None}
+        return {"setting": change.setting, "detail": f"{change.setting} {change.value}"}
+
+    def _values(self, tensor: NamedTensor) -> IntValues | None:
+        """Values of masks and positions as they are, token ids by their numbers, nothing of other tensors."""
+        if tensor.values is None or tensor.name in _PLACE_TENSORS:
+            return tensor.values
+        if tensor.name not in _TOKEN_TENSORS:
+            return None
+        values = IntValues.encode(self._aliases.of(tensor.values.decode()))
+        return values.model_copy(update={"omitted": values.omitted + tensor.values.omitted})
+
+
+def _anchor(anchor: Anchor) -> dict[str, Any]:
+    """What it quotes of the library stays; the source of a model of somebody's own does not."""
+    file = anchor.file if is_public_file(anchor.file) else LEFT_OUT
+    if is_public_source(anchor):
+        return {"path": "", "file": file, "text": anchor.text, "excerpt": anchor.excerpt}
+    return {"path": "", "file": file, "text": LEFT_OUT, "excerpt": ()}
+
+
+def _left_out(_name: str, _text: str) -> str:
+    return LEFT_OUT
+
+
+@lru_cache(maxsize=128)
+def _text_fields(kind: type[Record]) -> tuple[str, ...]:
+    """Fields that may hold a free text, themselves or in a record inside them."""
+    return tuple(name for name, field in kind.model_fields.items() if _may_hold_text(field.annotation))
+
+
+def _may_hold_text(annotation: Any) -> bool:
+    if get_origin(annotation) is Literal:
+        return False
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return bool(_text_fields(annotation)) or annotation is NamedTensor
+    return annotation is str or any(_may_hold_text(part) for part in get_args(annotation))
