@@ -60,6 +60,10 @@ class Page:
         self.in_card = False
         self._console = console
 
+    def another(self) -> Page:
+        """An empty page of the same width: what it will hold can be counted before it is placed."""
+        return Page(self._console, self.width)
+
     def add(self, item: RenderableType) -> None:
         """Add anything that rich can draw.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from reports.terminal import theme
@@ -51,12 +52,39 @@ def draw_tokens(page: Page, tokens: Sequence[TokenView], indent: int = INDENT + 
         tokens: the tokens.
         indent: cells to leave free at the left.
     """
-    items = [token_with_id(token) for token in tokens]
-    hidden = len(items) - _SHOWN_HEAD - _SHOWN_TAIL
+    hidden = len(tokens) - _SHOWN_HEAD - _SHOWN_TAIL
     if hidden >= _FEWEST_HIDDEN:
-        gap = Text.styled(f"… {figures.plural(hidden, 'token')} not shown …", theme.QUIET)
-        items = [*items[:_SHOWN_HEAD], gap, *items[-_SHOWN_TAIL:]]
-    page.flow(items, indent)
+        page.flow(_with_gap(tokens, _SHOWN_HEAD, _SHOWN_TAIL), indent)
+    else:
+        page.flow([token_with_id(token) for token in tokens], indent)
+
+
+def fitted_tokens(page: Page, tokens: Sequence[TokenView], lines: int, indent: int) -> list[RenderableType]:
+    """Tokens with their ids in no more than some lines; the middle is left out where they need more.
+
+    Args:
+        page: the page whose width they shall fit.
+        tokens: the tokens.
+        lines: how many lines.
+        indent: cells to leave free at the left.
+    """
+    head, tail = min(len(tokens), _SHOWN_HEAD), min(_SHOWN_TAIL, 4 * lines)
+    items = [token_with_id(token) for token in tokens] if len(tokens) <= head + tail else None
+    while True:
+        inner = page.another()
+        inner.flow(items or _with_gap(tokens, head, tail), indent)
+        if len(inner.items) <= lines or head + tail <= 1:
+            return inner.items[:lines]
+        items = None
+        head, tail = (head - 1, tail) if head > tail else (head, tail - 1)
+
+
+def _with_gap(tokens: Sequence[TokenView], head: int, tail: int) -> list[Text]:
+    """The first and the last tokens, and how many are between."""
+    hidden = figures.plural(len(tokens) - head - tail, "token")
+    gap = Text.styled(f"… {hidden} not shown …", theme.QUIET)
+    ends = [token_with_id(token) for token in (*tokens[:head], *tokens[len(tokens) - tail :])]
+    return [*ends[:head], gap, *ends[head:]]
 
 
 def _draw(page: Page, variable: Variable, widths: tuple[int, ...]) -> None:

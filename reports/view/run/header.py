@@ -53,7 +53,9 @@ class HeaderView:
         model: name of the model.
         class_name: its class.
         tree: the module tree as ``print(model)`` gives it.
-        metadata: what the configuration says.
+        sizes: how large the model is.
+        conditions: how it computes and what this run does with it.
+        particulars: what is not so in every run: positions without ids, several processes, what is not seen.
         settings: generation settings in force.
         pipeline: processors, then warpers, in order.
         criteria: stopping criteria in order.
@@ -65,13 +67,20 @@ class HeaderView:
     model: str
     class_name: str
     tree: str
-    metadata: tuple[NamedValue, ...]
+    sizes: tuple[NamedValue, ...]
+    conditions: tuple[NamedValue, ...]
+    particulars: tuple[NamedValue, ...]
     settings: tuple[NamedValue, ...]
     pipeline: tuple[NamedValue, ...]
     criteria: tuple[NamedValue, ...]
     prompts: tuple[PromptView, ...]
     versions: tuple[NamedValue, ...]
     started_at: str
+
+    @property
+    def metadata(self) -> tuple[NamedValue, ...]:
+        """Everything that the configuration says."""
+        return (*self.sizes, *self.conditions, *self.particulars)
 
 
 def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderView:
@@ -85,7 +94,9 @@ def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderVie
         model=plain(header.model.name),
         class_name=plain(header.model.class_name),
         tree=plain_lines(header.model.tree),
-        metadata=tuple(_model_metadata(header.model)) + tuple(_run_metadata(header)),
+        sizes=tuple(_sizes(header.model)),
+        conditions=(*_computation(header.model), *_run_metadata(header)),
+        particulars=tuple(_particulars(header)),
         settings=tuple(
             NamedValue(plain(name), plain(value), SETTINGS.get(name))
             for name, value in header.generation_config.items()
@@ -117,9 +128,7 @@ def _prompt(row: int, prompt: PromptRow, tokens: Mapping[int, TokenText]) -> Pro
     )
 
 
-def _model_metadata(model: ModelInfo) -> Iterator[NamedValue]:
-    yield NamedValue("parameters", count(model.parameters))
-    yield from _sizes(model)
+def _computation(model: ModelInfo) -> Iterator[NamedValue]:
     yield NamedValue("dtype", plain(model.dtype), "of the parameters")
     if model.quantization is not None:
         yield NamedValue("quantisation", plain(model.quantization), "of the weights")
@@ -129,6 +138,7 @@ def _model_metadata(model: ModelInfo) -> Iterator[NamedValue]:
 
 
 def _sizes(model: ModelInfo) -> Iterator[NamedValue]:
+    yield NamedValue("parameters", count(model.parameters), "numbers that were learned")
     sizes = (
         ("layers", model.layers, "decoder layers, each with its own part of the KV cache"),
         ("hidden size", model.hidden_size, "width of a token's vector between the layers"),
@@ -148,7 +158,7 @@ def _sharing(model: ModelInfo) -> str:
     shared = model.queries_per_kv_head
     if shared is None or shared == 1:
         return "each query head has its own keys and values"
-    return f"{plural(shared, 'query head')} share one KV head; keys and values are cached only for these"
+    return f"{plural(shared, 'query head')} share one KV head; only KV heads are cached"
 
 
 def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
@@ -162,9 +172,12 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
         yield NamedValue("seed", str(header.seed), "of the random number generators")
     elif header.do_sample:
         yield NamedValue("seed", "none set", "another run may choose other tokens")
-    yield from _prompt_metadata(header)
     if header.max_length is not None:
         yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
+
+
+def _particulars(header: RunHeader) -> Iterator[NamedValue]:
+    yield from _prompt_metadata(header)
     if header.rank is not None:
         value = f"{header.rank} of {header.world_size}"
         yield NamedValue("process", value, "rank among the processes that ran together, from 0")
