@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, get_args
 
-from tracer.schema.base import Record
+from tracer.schema.base import Record, one_line
 
 StopName = Literal[
     "run-header",
@@ -119,6 +119,9 @@ class ModelInfo(Record):
     tree: str
     config: str
     quantization: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<model {one_line(self.class_name)}: {self.parameters:,} parameters, {one_line(self.dtype)}>"
 
     @property
     def queries_per_kv_head(self) -> int | None:
@@ -248,6 +251,14 @@ class RunHeader(Record):
     world_size: int | None = None
     not_seen: tuple[NotSeen, ...] = ()
 
+    def __repr__(self) -> str:
+        rows, how = len(self.prompt), "sampling" if self.do_sample else "greedy"
+        tokens = ", ".join(str(len(row.token_ids)) for row in self.prompt[:1]) or "no"
+        batch = f"{rows} rows of " if rows > 1 else ""
+        processors = f"{len(self.processors)} processors"
+        model = one_line(self.model.class_name)
+        return f"<header of a run of {model}: {batch}{tokens} prompt tokens, {how}, {processors}>"
+
     def anchor(self, stop: StopName) -> Anchor | None:
         """The anchor of a stop, None where the traced model has no such line."""
         return next((anchor for anchor in self.anchors if anchor.stop == stop), None)
@@ -291,6 +302,9 @@ class RunEnd(Record):
     tensors_stopped_at: int | None = None
     halted_seconds: float = 0.0
     ended_by: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<end of a run: {self.status.value}, {self.steps} steps, {self.seconds:.2f} s>"
 
 
 class TokenText(Record):

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tracer.schema.arrays import F32, I32, Bools
-from tracer.schema.base import Record
+from tracer.schema.base import Record, one_line
 from tracer.schema.cache import CacheState
 from tracer.schema.run import NotSeen, StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
@@ -292,6 +292,9 @@ class StepHead(Record):
     forward_seconds: float
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"<head of step {self.step} of run {self.run}: {self.phase}, {len(self.checks)} checks>"
+
     @property
     def phase(self) -> Literal["prefill", "decode"]:
         """``prefill`` for step 1, ``decode`` for every later one."""
@@ -408,6 +411,19 @@ class CacheColumns:
     value_norm: F32
 
 
+_ROWS_IN_REPR = 3
+
+
+def named_token(token: int, text: str | None) -> str:
+    """A token as a line of Python shows it: its text, if it is known, and its id.
+
+    Args:
+        token: its id.
+        text: its text.
+    """
+    return f"token {token}" if text is None else f"'{one_line(text)}' ({token})"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One token that could have been chosen.
@@ -417,12 +433,18 @@ class Candidate:
         raw: raw logit.
         score: score after all processors and warpers.
         probability: softmax of the scores.
+        text: its text, in a step of an open recording; None where it is not known.
     """
 
     token: int
     raw: float
     score: float
     probability: float
+    text: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        figures = f"p {self.probability:.4f}, score {self.score:.4f}, raw logit {self.raw:.4f}"
+        return f"<candidate {named_token(self.token, self.text)}: {figures}>"
 
 
 @dataclass(frozen=True)
@@ -434,12 +456,18 @@ class Choice:
         probability: its probability in the distribution chosen from.
         rank: its rank there, from 1.
         padding: the row had ended before; the token only fills the batch.
+        text: its text, in a step of an open recording; None where it is not known.
     """
 
     token: int
     probability: float
     rank: int
     padding: bool
+    text: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        how = "padding" if self.padding else f"p {self.probability:.4f}, rank {self.rank}"
+        return f"<choice {named_token(self.token, self.text)}: {how}>"
 
 
 @dataclass(frozen=True)
@@ -461,6 +489,17 @@ class Step:
     cache: CacheColumns | None = None
     layout: CallLayout | None = None
     shapes: dict[int, CallShape] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        what = f"step {self.number} of run {self.head.run}: {self.head.phase}"
+        if self.rows > 1:
+            what += f", {self.rows} rows"
+        chosen = [choice for choice in map(self.choice, range(min(self.rows, _ROWS_IN_REPR))) if choice]
+        tokens = ", ".join(named_token(each.token, each.text) for each in chosen)
+        more = ", …" if self.rows > _ROWS_IN_REPR and chosen else ""
+        chose = f"chose {tokens}{more}" if chosen else "its choice was not recorded"
+        trouble = ", with trouble" if self.head.violations or self.head.errors else ""
+        return f"<{what}, {chose}{trouble}>"
 
     @property
     def number(self) -> int:

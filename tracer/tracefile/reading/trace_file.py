@@ -104,7 +104,8 @@ class TraceFile:
         """All runs in the order in which they began."""
         numbers = [number for (number,) in self._database.rows(self._database.queries.runs, (), int)]
         for number in numbers:
-            self._runs.setdefault(number, TraceRun(self._database, number, self.tokens))
+            if number not in self._runs:
+                self._runs[number] = self._opened(number)
         return tuple(self._runs[number] for number in numbers)
 
     def run(self, number: int | None = None) -> TraceRun:
@@ -150,6 +151,10 @@ class TraceFile:
     def cache_at(self, step: int) -> TraceCache:
         """The KV cache of the first run after a step (see :meth:`TraceRun.cache_at`)."""
         return self._first.cache_at(step)
+
+    def _opened(self, number: int) -> TraceRun:
+        """A run of the file that is asked for the first time."""
+        return TraceRun(self._database, number, self.tokens)
 
     def _meta(self, key: str) -> str:
         row = self._database.row(self._database.queries.meta, (key,), str)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tracer.errors import UsageError
+from tracer.schema.base import one_line
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.tracefile.encoding.digests import digest
@@ -38,7 +39,8 @@ class TraceRun:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
-        return f"<run {self.number}: {self.header.model.class_name}, {len(self.steps)} steps, {state}>"
+        model = one_line(self.header.model.class_name)
+        return f"<run {self.number}: {model}, {len(self.steps)} steps, {state}>"
 
     @cached_property
     def header(self) -> RunHeader:

@@ -6,16 +6,15 @@ import os
 from html import escape
 
 from tracer.analysis.diff import diff
-from tracer.analysis.diff.report import DiffReport
 from tracer.analysis.processors.settings import Settings
 from tracer.analysis.runs import LOGITS, check_row, chosen_token, step_of
 from tracer.analysis.token_search import one_token
 from tracer.analysis.whatif import whatif
-from tracer.analysis.whatif.report import WhatIfReport
 from tracer.analysis.why import why_in_run
-from tracer.analysis.why.report import WhyReport
+from tracer.reading.answers import DiffAnswer, WhatIfAnswer, WhyAnswer, diff_answer, whatif_answer, why_answer
+from tracer.reading.recorded import RecordedRun
 from tracer.rerun.replayer import benefits_from_torch, make_replayer
-from tracer.tracefile import TraceFile
+from tracer.tracefile import TraceFile, TraceRun
 
 FRAME_HEIGHT = 860
 """Height of the page in a notebook, in pixels."""
@@ -24,8 +23,12 @@ FRAME_HEIGHT = 860
 class Recording(TraceFile):
     """An open trace with analyses and reports; see :class:`tracer.tracefile.TraceFile` for what it holds.
 
-    Without a run number, a question is about the first run. Answers are frozen dataclasses.
+    Without a run number, a question is about the first run. Answers are frozen dataclasses that read as
+    sentences; a notebook shows each as a card, and a recording as its page.
     """
+
+    def _opened(self, number: int) -> TraceRun:
+        return RecordedRun(self._database, number, self.tokens)
 
     def why(
         self,
@@ -35,7 +38,7 @@ class Recording(TraceFile):
         row: int = 0,
         run: int | None = None,
         use_torch: bool = True,
-    ) -> WhyReport:
+    ) -> WhyAnswer:
         """Why a token was chosen or not: what each processor did to it, and what would have changed that.
 
         Args:
@@ -55,11 +58,11 @@ class Recording(TraceFile):
             token = chosen_token(step_of(reading, step), row) or 0
         token_id = one_token(token, reading.tokens) if isinstance(token, str) else token
         replayer = make_replayer(wanted=use_torch and LOGITS in reading.tensor_names(step))
-        return why_in_run(reading, step, token_id, row, replayer=replayer)
+        return why_answer(why_in_run(reading, step, token_id, row, replayer=replayer), reading.tokens)
 
     def whatif(
         self, *, run: int | None = None, use_torch: bool = True, **settings: float | bool
-    ) -> WhatIfReport:
+    ) -> WhatIfAnswer:
         """What-if: the tokens that other settings would have chosen, up to the first that differs.
 
         Args:
@@ -74,7 +77,7 @@ class Recording(TraceFile):
         """
         reading, changed = self.run(run), Settings.of(settings)
         replayer = make_replayer(wanted=use_torch and benefits_from_torch(reading))
-        return whatif(reading, changed, replayer=replayer)
+        return whatif_answer(whatif(reading, changed, replayer=replayer), reading.tokens)
 
     def diff(
         self,
@@ -83,7 +86,7 @@ class Recording(TraceFile):
         run: int | None = None,
         other_run: int | None = None,
         tolerance: float | None = None,
-    ) -> DiffReport:
+    ) -> DiffAnswer:
         """Where this run and another diverge, and why; this one is run A of the report.
 
         Args:
@@ -97,7 +100,11 @@ class Recording(TraceFile):
             UsageError: the runs are of different models, there is no such run, or the tolerance is negative.
             TraceFileError: a trace is damaged, or holds no run.
         """
-        return diff(self.run(run), other.run(other_run), tolerance=tolerance)
+        runs = self.run(run), other.run(other_run)
+        names = (self.path.name, other.path.name)
+        if self.path == other.path:
+            names = (f"run {runs[0].number}", f"run {runs[1].number}")
+        return diff_answer(diff(*runs, tolerance=tolerance), names, *(each.tokens for each in runs))
 
     def to_html(self, *, run: int | None = None, redact: bool = False) -> str:
         """One HTML page that steps through the recording in any browser, offline.
