@@ -1,4 +1,4 @@
-"""Make examples/report.html: the walkthrough's prompt on the demo model, as one page that opens anywhere.
+"""Make examples/report.html: the walkthrough's prompt on the demo model, with its lens and its attention.
 
 Run it with ``uv run python examples/report.py``; it replaces the page.
 """
@@ -26,6 +26,7 @@ def main(page: Path = PAGE, max_new_tokens: int = 24) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "walkthrough.trace"
         arguments = ["--prompt", PROMPT, "--seed", "0", "--max-new-tokens", str(max_new_tokens)]
+        arguments += ["--lens", "--capture", "tensors", "--save", "attention"]
         command = [sys.executable, "-m", "tracer", *arguments, "--quiet", "--no-html", "--out", str(trace)]
         subprocess.run(command, check=True)
         with open_trace(trace) as recording:

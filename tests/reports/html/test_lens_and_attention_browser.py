@@ -199,7 +199,7 @@ def test_every_heat_map_has_a_legend(report: Path, opened: Opened) -> None:
     assert page.locator(".heat").count() == page.locator(".colours").count() == 4
     page.locator("#cache select").select_option("value")
     assert said(page, "#cache .colours .what") == "value norm"
-    page.locator("#layers select").last.select_option("nonfinite")
+    page.get_by_label("Statistic", exact=True).select_option("nonfinite")
     assert page.locator("#layers .ticks span").all_text_contents() == ["0"]
 
 

@@ -10,7 +10,10 @@ export function fillBar(strip, sections) {
     where: h("p", { class: "where", role: "status", "aria-live": "polite" }),
     controls: h("div", { class: "controls" }),
   };
-  document.getElementById("bar").append(h("div", { class: "line" }, parts.controls, parts.where, links(sections)), strip);
+  const bar = document.getElementById("bar");
+  bar.append(h("div", { class: "line" }, parts.controls, parts.where, links(sections)), strip);
+  // What a link leads to must not hide under the bar, which is higher where the window is narrow.
+  new ResizeObserver(() => document.documentElement.style.setProperty("--bar-height", `${bar.offsetHeight}px`)).observe(bar);
   return parts;
 }
 
@@ -28,6 +31,10 @@ export function markPlace({ strip, where, controls }, { steps, place }) {
   controls.querySelector(".previous").disabled = place <= 0;
   controls.querySelector(".next").disabled = place >= last;
   where.textContent = steps.length ? `Step ${count(steps[place])} of ${count(steps[last])}` : "No step was recorded";
+  const field = controls.querySelector(".goto");
+  field.disabled = !steps.length;
+  field.max = steps[last] ?? 1;
+  if (document.activeElement !== field) field.value = steps[place] ?? "";
 }
 
 function links(sections) {
@@ -42,12 +49,23 @@ function jump(event, id) {
   target.focus({ preventScroll: true });
 }
 
-/** Buttons to the step before and the one after. */
+/** Buttons to the step before and the one after, and a field for any. */
 export function arrows(state) {
+  const go = (event) => {
+    const wanted = event.target.valueAsNumber;
+    if (!Number.isNaN(wanted)) state.go({ step: wanted });
+    event.target.value = state.at.step;
+  };
   return [
     h("button", { type: "button", class: "previous", "aria-label": "Previous step", title: "Previous step (←)", text: "←", on: { click: () => state.moveBy(-1) } }),
+    h("input", { type: "number", class: "goto", min: 1, step: 1, "aria-label": "Go to step", title: "Go to step (g)", on: { change: go } }),
     h("button", { type: "button", class: "next", "aria-label": "Next step", title: "Next step (→)", text: "→", on: { click: () => state.moveBy(1) } }),
   ];
+}
+
+/** Where the number of a step can be typed. */
+export function focusStepField() {
+  document.querySelector("#bar .goto")?.select();
 }
 
 /** A choice among numbers. */

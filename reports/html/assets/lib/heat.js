@@ -1,5 +1,6 @@
 // A heat map on a canvas: values in a grid, one scale of colour with its legend, read by pointer or by keys.
 
+import { axis } from "./axes.js";
 import { h } from "./dom.js";
 import { legend, usual } from "./legend.js";
 
@@ -16,9 +17,12 @@ export class HeatMap {
     this.cursor = h("div", { class: "cell", "aria-hidden": "true", hidden: true });
     this.readout = h("p", { class: "readout", "aria-live": "polite", text: " " });
     this.legend = legend(outlined);
+    this.across = axis("x");
+    this.down = axis("y");
     this.frame = h("div", { class: "heat", tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-label": `${label}. ${HINT}${pick ? ", Enter goes to a step" : ""}.` },
-      h("div", { class: "grid" }, this.canvas, this.marks, this.cursor));
-    this.element = h("div", {}, this.frame, this.readout, this.legend.element);
+      h("div", { class: "grid" }, this.canvas, this.marks, this.cursor), this.across.element);
+    this.plot = h("div", { class: "plot" }, this.down.element, this.frame);
+    this.element = h("div", {}, this.plot, this.readout, this.legend.element);
     this.drawn = { rows: 0, columns: 0, cells: new Float64Array(0), scale: null };
     this.place = [0, 0];
     this.read = null;
@@ -32,16 +36,18 @@ export class HeatMap {
     frame.addEventListener("focus", () => { if (frame.matches(":focus-visible") && this.drawn.columns) this.goTo(...this.place); });
     frame.addEventListener("blur", () => { cursor.hidden = true; this.show(null); });
     frame.addEventListener("keydown", (event) => this.pressed(event));
-    if (this.pick) frame.addEventListener("click", (event) => { const cell = this.cellAt(event); if (cell) this.pick(...cell); });
+    frame.addEventListener("click", (event) => this.clicked(this.cellAt(event)));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint(this.canvas, this.drawn));
   }
 
-  /** Draw `value(row, column)`; NaN is a hole, infinite values are red. `name` says what the values are. */
-  draw(rows, columns, value, { name, scale }) {
+  /** Draw `value(row, column)`; NaN is a hole, infinite values are red. `name` says what the values are, `across` and `down` what the axes are. */
+  draw(rows, columns, value, { name, scale, across, down }) {
     const cells = Float64Array.from({ length: rows * columns }, (_, index) => value(Math.floor(index / columns), index % columns));
     this.drawn = { rows, columns, cells, scale: scale ?? usual(cells) };
     paint(this.canvas, this.drawn);
-    for (const [property, size] of [["--rows", rows], ["--columns", columns]]) this.frame.style.setProperty(property, size);
+    for (const [property, size] of [["--rows", rows], ["--columns", columns]]) this.plot.style.setProperty(property, size);
+    this.across.draw(columns, across);
+    this.down.draw(rows, down);
     this.legend.draw(name, this.drawn.scale, { bad: cells.some((cell) => Math.abs(cell) === Infinity), hole: cells.some(Number.isNaN) });
     if (this.read) this.show(this.read[0] < rows && this.read[1] < columns ? this.read : null);
     if (!this.cursor.hidden) this.goTo(...this.place);
@@ -78,6 +84,13 @@ export class HeatMap {
     for (const [name, share] of [["--left", this.place[1] / columns], ["--top", this.place[0] / rows], ["--width", 1 / columns], ["--height", 1 / rows]]) this.cursor.style.setProperty(name, share);
     this.cursor.hidden = false;
     this.show(this.place);
+  }
+
+  /** The keys go on from a cell that was clicked. */
+  clicked(cell) {
+    if (!cell) return;
+    this.place = cell;
+    this.pick?.(...cell);
   }
 
   pressed(event) {

@@ -14,19 +14,22 @@ export function ranks(last) {
   return { share, ticks };
 }
 
-/** The usual range of some values: a few extreme ones must not wash out all others. */
-export function usual(values, format = statistic) {
-  const sorted = values.filter(Number.isFinite).sort();
+/** The usual range of some values: a few extreme ones must not wash out all others. `all` are drawn, and may lie outside. */
+export function usual(values, { format = statistic, all = values } = {}) {
+  const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
   if (!sorted.length) return { share: () => 0, ticks: [] };
   const [least, most] = [sorted[Math.floor(sorted.length * 0.02)], sorted[Math.ceil(sorted.length * 0.98) - 1]];
   if (!(most > least)) return { share: () => 0.5, ticks: [[least, format(least)]] };
-  const below = sorted[0] < least ? "≤ " : "";
-  const above = sorted[sorted.length - 1] > most ? "≥ " : "";
+  const below = all.some((value) => Number.isFinite(value) && value < least) ? "≤ " : "";
+  const above = all.some((value) => Number.isFinite(value) && value > most) ? "≥ " : "";
   return {
     share: (value) => Math.min(Math.max((value - least) / (most - least), 0), 1),
     ticks: [[least, below + format(least)], [(least + most) / 2, format((least + most) / 2)], [most, above + format(most)]],
   };
 }
+
+/** Shares of a range that differs from column to column. */
+export const OWN = { share: (value) => Math.min(Math.max(value, 0), 1), ticks: [[0, "lowest"], [1, "highest"]] };
 
 /** The legend of a heat map; `outlined` says what its outline marks. */
 export function legend(outlined) {

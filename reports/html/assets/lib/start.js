@@ -1,5 +1,6 @@
 // How a page starts, and the keys and addresses that it listens to.
 
+import { focusStepField } from "./controls.js";
 import { h } from "./dom.js";
 
 /** Run a page's start function; if it fails, the page says so. `what` names the page. */
@@ -18,7 +19,7 @@ export function listen(state, keys) {
 
 function pressed(event, state, keys) {
   if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest?.("input, select, textarea")) return;
-  const act = keys[event.key];
+  const act = event.key === "g" ? focusStepField : keys[event.key];
   if (!act || (event.shiftKey && event.key !== "/")) return; // some keyboards have the slash on a shifted key
   event.preventDefault();
   act(state);

@@ -55,7 +55,10 @@ class AttentionView {
     grid.layer = this.layer.value === ALL ? null : Number(this.layer.value);
     const names = grid.names;
     this.lines.textContent = `${grid.layer === null ? "layers, each the mean over its heads," : "the mean over the heads, then each head,"} from top to bottom; ${grid.span}`;
-    this.map.draw(names.length, grid.columns, (line, column) => grid.weight(line, column), { name: "weight", scale: SHARES });
+    this.map.draw(names.length, grid.columns, (line, column) => grid.weight(line, column), {
+      name: "weight", scale: SHARES, across: { what: "position", of: (column) => String(grid.positions(column)[0]) },
+      down: { what: grid.layer === null ? "layer" : "head", of: (line) => names[line] },
+    });
     this.map.mark(Math.max(grid.columnOf(step.new[0]), 0), grid.columns - 1, `Attention of ${plural(names.length, grid.layer === null ? "layer" : "line")} to ${plural(grid.context, "position")}; the table lists the highest weights`);
     this.rows.replaceChildren(highest(this.state, grid));
   }

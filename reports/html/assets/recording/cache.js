@@ -54,7 +54,10 @@ class CacheView {
     const { layers, heads, which } = norms;
     const columns = norms.columnOf(step.new[1]);
     const first = Math.min(norms.columnOf(step.new[0]), columns);
-    this.map.draw(layers * heads, columns, (line, column) => norms.at(column, line), { name: `${which} norm` });
+    this.map.draw(layers * heads, columns, (line, column) => norms.at(column, line), {
+      name: `${which} norm`, across: { what: "position", of: (column) => String(norms.slots[column]) },
+      down: { what: heads > 1 ? "layer, its KV heads" : "layer", of: (line) => String(Math.floor(line / heads)), every: heads },
+    });
     this.map.mark(first, columns - 1, `${which} norms of ${layers} layers with ${plural(heads, "KV head")} at ${plural(columns, "position")}; the new ones are outlined`);
     this.newest.querySelector(".scroll")?.remove();
     if (first < columns) this.newest.append(newestTable(norms, columns - 1));

@@ -3,11 +3,14 @@
 import { h, section, table } from "../lib/dom.js";
 import { fold } from "../lib/fold.js";
 import { count, plural, statistic } from "../lib/format.js";
-import { HeatMap } from "../lib/heat.js";
+import { HeatMap, range } from "../lib/heat.js";
+import { OWN, usual } from "../lib/legend.js";
 import { coverage } from "./coverage.js";
 
 const LAYER = /^((?:[^.\d][^.]*\.)*)(\d+)(?:\.(.+))?$/;
 const STATISTICS = { mean: "mean", std: "standard deviation", low: "minimum", high: "maximum", largest: "largest magnitude", nonfinite: "not finite" };
+
+const SCALES = { all: "one scale for all steps", own: "a scale for each step" };
 
 export const layers = { mount: (main, state) => new LayersView(main, state) };
 
@@ -19,8 +22,9 @@ class LayersView {
     this.note = h("p", { class: "note fact" });
     this.role = h("select", { "aria-label": "Module", on: { change: () => this.drawMap() } });
     this.statistic = h("select", { "aria-label": "Statistic", on: { change: () => this.drawMap() } }, Object.entries(STATISTICS).map(([value, text]) => h("option", { value, text, selected: value === "std" })));
+    this.scale = h("select", { "aria-label": "Scale of the colours", on: { change: () => this.drawMap() } }, Object.entries(SCALES).map(([value, text]) => h("option", { value, text })));
     this.map = new HeatMap({ label: "Layers over steps", outlined: "this step", describe: (line, column) => describe(this.shown, this.role.value, this.statistic.value, line, column), pick: (_, column) => state.go({ step: this.shown.data.arrays.steps.data[column] }) });
-    this.figure = h("div", {}, h("div", { class: "row" }, this.role, this.statistic, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), this.map.element);
+    this.figure = h("div", {}, h("div", { class: "row" }, this.role, this.statistic, this.scale), this.map.element);
     this.calls = h("div", {});
     body.append(this.note, this.figure, this.calls);
   }
@@ -53,11 +57,20 @@ class LayersView {
     const [role, name] = [this.role.value, this.statistic.value];
     const found = roles.get(role) ?? [];
     const steps = data.arrays.steps.data;
-    const wanted = `${run.number}/${role}/${name}`;
-    if (this.drawn !== wanted) this.map.draw(found.length, steps.length, (line, column) => valueOf(data, name, column, found[line].module), { name: STATISTICS[name] });
+    const wanted = `${run.number}/${role}/${name}/${this.scale.value}`;
+    if (this.drawn !== wanted) this.draw(found, steps, (line, column) => valueOf(data, name, column, found[line].module), name);
     this.drawn = wanted;
     const place = steps.indexOf(number);
     this.map.mark(Math.max(place, 0), place, `${STATISTICS[name]} of ${role} in ${found.length} layers over ${steps.length} steps`);
+  }
+
+  draw(found, steps, value, name) {
+    const own = this.scale.value === "own";
+    const { values, scale } = own ? ofOwnRange(found.length, steps.length, value) : { values: value, scale: withoutPrefill(found.length, steps, value) };
+    this.map.draw(found.length, steps.length, values, {
+      name: own ? `${STATISTICS[name]}, by the range of its step` : STATISTICS[name], scale,
+      across: { what: "step", of: (column) => String(steps[column]) }, down: { what: "layer", of: (line) => String(found[line].layer) },
+    });
   }
 
   /** List the module calls of a step, or say why there are none. */
@@ -71,6 +84,25 @@ class LayersView {
     else if (stride <= 1) this.note.append("The module calls of this step were not recorded.");
     this.calls.replaceChildren(...(place < 0 ? [] : [calls(run, data, place)]));
   }
+}
+
+/** The usual range of all steps but the prefill: its values are of another size, and would take the whole scale. */
+function withoutPrefill(lines, steps, value) {
+  const of = (columns) => columns.flatMap((column) => Array.from({ length: lines }, (_, line) => value(line, column)));
+  const columns = Array.from(steps.keys());
+  const later = columns.filter((column) => steps[column] > 1);
+  return usual(of(later.length ? later : columns), { all: of(columns) });
+}
+
+/** Values as shares of the range of their column. */
+function ofOwnRange(lines, columns, value) {
+  const ranges = Array.from({ length: columns }, (_, column) => range(Array.from({ length: lines }, (_, line) => value(line, column))));
+  const share = (line, column) => {
+    const [least, most] = ranges[column];
+    const found = value(line, column);
+    return Number.isFinite(found) ? (most > least ? (found - least) / (most - least) : 0.5) : found;
+  };
+  return { values: share, scale: OWN };
 }
 
 /** Modules by their role (their path with the layer's number as `*`), in the order of the layers. */

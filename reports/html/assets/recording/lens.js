@@ -24,7 +24,7 @@ class LensView {
     this.rows = h("div", {});
     this.figureName = h("select", { "aria-label": "Figure of the lens", on: { change: () => this.drawMap() } }, Object.entries(FIGURES).map(([value, text]) => h("option", { value, text })));
     this.map = new HeatMap({ label: "Lens: layers over steps", outlined: "this step", describe: (layer, column) => describe(state, this.shown, layer, column), pick: (_, column) => state.go({ step: this.shown.steps[column] }) });
-    this.figure = h("div", {}, h("div", { class: "row" }, this.figureName, h("span", { class: "note", text: "layers from top to bottom, steps from left to right" })), this.map.element);
+    this.figure = h("div", {}, h("div", { class: "row" }, this.figureName), this.map.element);
     body.append(this.note, this.faults, this.sentence, this.rows, this.figure);
   }
 
@@ -61,7 +61,9 @@ class LensView {
     const layers = found.arrays.rank.shape[1];
     const wanted = `${run.number}/${row}/${name}`;
     const scale = name === "rank" ? ranks(run.vocabulary ?? 1) : SHARES;
-    if (this.drawn !== wanted) this.map.draw(layers, steps.length, (layer, column) => valuesAt(found.arrays[name], column, layer, row)[0], { name: FIGURES[name], scale });
+    if (this.drawn !== wanted) this.map.draw(layers, steps.length, (layer, column) => valuesAt(found.arrays[name], column, layer, row)[0], {
+      name: FIGURES[name], scale, across: { what: "step", of: (column) => String(steps[column]) }, down: { what: "layer", of: String },
+    });
     this.drawn = wanted;
     const place = steps.indexOf(number);
     this.map.mark(Math.max(place, 0), place, `${FIGURES[name]} in ${plural(layers, "layer")} over ${plural(steps.length, "step")}`);

@@ -2,14 +2,17 @@
 
 import { h, section, table } from "../lib/dom.js";
 import { count, plural, probability, score } from "../lib/format.js";
+import { coloured } from "../lib/python.js";
 import { banner } from "../lib/banner.js";
 import { candidateTable, stageCards } from "./scores.js";
 import { tokenText } from "../lib/tokens.js";
 
+const [HEAD, TAIL, FEWEST] = [48, 12, 12];
+
 export const stops = {
   id: "step",
   mount(main, state) {
-    const { element, body } = section("step", "Step", "← → steps, j k stops, Home End first and last");
+    const { element, body } = section("step", "Step", "← → steps, g any step, j k stops, Home End first and last");
     main.append(element);
     const list = h("ol", { class: "stops", "aria-label": "Stops of the step" });
     const pane = h("article", { class: "pane", "aria-live": "off" });
@@ -64,15 +67,14 @@ function source({ file, line, start, excerpt }) {
     h("figcaption", { text: `${file}:${line}` }),
     h("pre", { tabindex: "0", "aria-label": `Source, ${file} around line ${line}` }, excerpt.map((text, index) =>
       h("span", { class: start + index === line ? "code current" : "code", "aria-current": start + index === line ? "location" : null },
-        h("span", { class: "line", text: start + index }), h("code", { text: `${text}\n` })))));
+        h("span", { class: "line", text: start + index }), h("code", {}, coloured(text), "\n")))));
 }
 
 const DRAW = {
   note: (state, step, { text, level }) => (level === "explain" || level === "fact" ? h("p", { class: `note ${level}`, text }) : banner({ text, level })),
   variables: (state, step, { title, rows }) => h("div", { class: "variables" }, title ? h("h4", { text: title }) : null,
     table(title ?? "Variables", ["name", "shape", "dtype", "device", "value"], rows.map(variable))),
-  tokens: (state, step, { title, ids, start }) => h("div", {}, h("h4", { text: title }),
-    h("p", { class: "tokens" }, ids.map((id, index) => h("span", { class: "placed" }, h("span", { class: "position", text: start + index }), tokenText(state, id, ids.slice(0, index)))))),
+  tokens: (state, step, { title, ids, start }) => h("div", {}, h("h4", { text: title }), strip(state, ids, start)),
   cache: (state, step, block) => cache(block),
   criteria: (state, step, { batch, fired }) => table("Stopping criteria", ["criterion", "settings", "answer"], state.run.criteria.map((criterion, index) => [
     criterion.name, criterion.value, answer(fired[index] ?? [], batch)])),
@@ -81,6 +83,16 @@ const DRAW = {
   choice: (state, step) => choice(state, step),
   others: (state, step, { columns, rows }) => table("Other rows", ["row", ...columns], rows),
 };
+
+/** Tokens with their positions; of many the middle is left out until it is asked for. */
+function strip(state, ids, start) {
+  const placed = (from, to) => Array.from({ length: to - from }, (_, index) => from + index).map((index) =>
+    h("span", { class: "placed" }, h("span", { class: "position", text: start + index }), tokenText(state, ids[index], ids.slice(Math.max(0, index - 3), index))));
+  const hidden = ids.length - HEAD - TAIL;
+  if (hidden < FEWEST) return h("p", { class: "tokens" }, placed(0, ids.length));
+  const more = h("button", { type: "button", class: "quiet more", text: `${count(hidden)} more tokens`, on: { click: () => more.replaceWith(...placed(HEAD, ids.length - TAIL)) } });
+  return h("p", { class: "tokens" }, placed(0, HEAD), more, placed(ids.length - TAIL, ids.length));
+}
 
 function variable({ name, tensor, value, meaning, changed }) {
   const [shape, dtype, device] = tensor ?? ["", "", ""];
