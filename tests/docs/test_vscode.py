@@ -47,6 +47,13 @@ def test_configurations(configuration: dict[str, Any]) -> None:
     assert configuration["type"] == "debugpy"
     # The stops are in library code.
     assert configuration["justMyCode"] is False
+    # The console with the cards opens in every session, and a step into the model passes what calls it.
+    assert configuration["internalConsoleOptions"] == "openOnSessionStart"
+    rules = configuration["rules"]
+    assert not any(rule["include"] for rule in rules)
+    assert all(importlib.util.find_spec(rule["module"]) for rule in rules if "module" in rule)
+    assert {rule["path"] for rule in rules if "path" in rule} == {"**/hooks/**", "**/<string>"}
+    assert (ROOT / "hooks").is_dir()
     if configuration["request"] == "attach":
         assert configuration["connect"] == {"host": "localhost", "port": listening.DEFAULT_PORT}
     else:
@@ -73,6 +80,8 @@ def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
     assert not unknown_options(arguments)
     options = command_named("run").make_context("run", [*arguments]).params
     assert (options["attach"], options["port"]) == (True, listening.DEFAULT_PORT)
+    empty = [argument if argument != "${input:model}" else "" for argument in arguments]
+    assert command_named("run").make_context("run", empty).params["name"] == ""
     background = TASK["problemMatcher"]["background"]
     lines = listening.waiting_lines(listening.LOOPBACK, listening.DEFAULT_PORT)
     matched = [

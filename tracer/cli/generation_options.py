@@ -71,7 +71,8 @@ prompt_options = option_group(
 def _model_spec(**options: Any) -> ModelSpec:
     from tracer.loading.models import ModelSpec
 
-    return ModelSpec(**options)
+    # A form that a person leaves empty, such as that of an editor's task, means the demo model.
+    return ModelSpec(**{**options, "name": options["name"] or None})
 
 
 model_options = option_group(

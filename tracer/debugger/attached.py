@@ -11,9 +11,11 @@ from types import FrameType
 
 from rich.console import Console
 
-from reports.terminal import render_card
+from reports.terminal import render_card, render_summary
+from reports.view import summary
 from tracer.analysis.conditions.condition import Hit, find_hits
 from tracer.debugger.breakpoints import Breakpoints
+from tracer.debugger.tensor_texts import TensorTexts
 from tracer.halting.live_run import LiveRun
 from tracer.halting.stops import Passes, StopPlan
 from tracer.messages import named
@@ -39,6 +41,7 @@ class AttachedDebugger:
         self._breakpoints: Breakpoints | None = None
         self._thread = 0
         self._passes = Passes()
+        self._tensors = TensorTexts()
         self._there = True
         self._followed = True
 
@@ -53,6 +56,7 @@ class AttachedDebugger:
             if anchor.stop == "stopping" and self._plan.breaks:
                 self._breakpoints.add(anchor.path, anchor.line + 1, self._at_end_of_step)
         self._breakpoints.install()
+        self._tensors.install()
         self._follow(_is_attached())
 
     def between_steps(self) -> None:
@@ -65,7 +69,9 @@ class AttachedDebugger:
     def end(self) -> None:
         """Remove the breakpoints of a run that is over."""
         if self._breakpoints is not None:
-            self._notice()
+            if self._notice():
+                self._show_end(self._breakpoints)
+            self._tensors.remove()
             self._breakpoints.remove()
             # Code that runs afterwards can be debugged by whoever attaches then.
             self._follow(True)
@@ -132,10 +138,25 @@ class AttachedDebugger:
         self._there = there
         return there
 
+    def _show_end(self, breakpoints: Breakpoints) -> None:
+        """Print into the debug console what was generated, and where the trace is."""
+        live = self._live
+        if live is None or live.ending is None:
+            return
+        view = summary(
+            live.ending, header=live.header, run=live.number, steps=live.ending.steps, path=str(live.path)
+        )
+        text = io.StringIO()
+        try:
+            _console(text).print(render_summary(view))
+        except Exception as error:  # noqa: BLE001 - a fault of a report never breaks the generation
+            text.write(f"The end cannot be shown: {named(error)}\n")
+        breakpoints.write(text.getvalue())
+
     def _show(self, live: LiveRun, frame: FrameType, *lines: str) -> None:
         """Print the new cards and then the lines into the debug console."""
         text = io.StringIO()
-        console = Console(file=text, width=CONSOLE_WIDTH, color_system=None, highlight=False)
+        console = _console(text)
         try:
             for card in live.cards(frame.f_locals):
                 console.print(render_card(card))
@@ -145,6 +166,10 @@ class AttachedDebugger:
             text.write(f"{line}\n")
         assert self._breakpoints is not None
         self._breakpoints.write(text.getvalue())
+
+
+def _console(text: io.StringIO) -> Console:
+    return Console(file=text, width=CONSOLE_WIDTH, color_system=None, highlight=False)
 
 
 def _is_attached() -> bool:

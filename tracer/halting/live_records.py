@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -74,6 +74,10 @@ class LiveRecords:
     def learn(self, ids: Iterable[int]) -> None:
         """Learn the texts of tokens."""
         self._tokens.update((token.id, token) for token in self._texts.new(ids))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a sequence, special tokens left out; empty without a tokenizer."""
+        return self._texts.decode(ids)
 
     def built(self, caught: CaughtStep, header: RunHeader, *, follows: bool = True) -> Step:
         """The record of a step, the one in progress or the last.

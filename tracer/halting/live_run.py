@@ -57,6 +57,7 @@ class LiveRun:
     Attributes:
         header: header of the run in progress, None between runs.
         not_halted: runs that were recorded and not halted, since another one was in progress.
+        ending: end record of the run that is ending, with its texts; None while it goes on.
         flush: waits until every step that is over is recorded and its listeners were called.
         path: the trace that is being written.
     """
@@ -77,6 +78,7 @@ class LiveRun:
         self._thread: int | None = None
         self._runs = 0
         self._claim = threading.Lock()
+        self.ending: RunEnd | None = None
         self._sink = sink
         self._stop_handler = stop_handler
         self.flush = flush
@@ -275,10 +277,16 @@ class LiveRun:
         run, self._run = self._run, None
         assert run is not None
         try:
+            self.ending = self._with_texts(end)
             self._stop_handler.end()
         finally:
-            self.header = self._thread = None
+            self.header = self.ending = self._thread = None
             run.end(end)
+
+    def _with_texts(self, end: RunEnd) -> RunEnd:
+        prompt = 0 if self.header is None else len(self.header.prompt[0].token_ids)
+        texts = tuple(self._records.text(row[prompt:]) for row in end.sequences)
+        return end.model_copy(update={"texts": texts if any(texts) else ()})
 
     def _caught(self, local: Mapping[str, Any]) -> CaughtStep | None:
         """The step in progress; between two steps the one before."""

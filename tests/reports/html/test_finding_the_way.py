@@ -18,7 +18,8 @@ pytestmark = pytest.mark.browser
 BELOW_BAR = """name => document.querySelector(`#${name} h2`).getBoundingClientRect().top
   - document.getElementById("bar").getBoundingClientRect().bottom"""
 COLOURS = """([column, rows]) => { const canvas = document.querySelector("#layers canvas");
-  const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+  const { width, height } = canvas;
+  const copy = Object.assign(document.createElement("canvas"), { width, height });
   const context = copy.getContext("2d", { willReadFrequently: true });
   context.drawImage(canvas, 0, 0);
   const data = context.getImageData(column, 0, 1, rows).data;

@@ -120,17 +120,22 @@ class DebugClient:
         """Continue."""
         self.request("continue", threadId=halted.thread)
 
+    def step_in(self, halted: Halted) -> Halted | None:
+        """Go on to the next line, in a function that is called first if there is one."""
+        self.request("stepIn", threadId=halted.thread)
+        return self.halted()
+
     def evaluate(self, halted: Halted, expression: str) -> str:
         """An expression in the frame that stands still, as the debugger shows it."""
         body = self.request("evaluate", expression=expression, frameId=halted.frame, context="repl")
         return str(body["result"])
 
-    def variables(self, halted: Halted) -> dict[str, str]:
-        """Names and types of the local variables, by way of the scopes."""
+    def variables(self, halted: Halted, shown: str = "type") -> dict[str, str]:
+        """Names and types (or, as ``value``, texts) of the local variables, by way of the scopes."""
         scopes = self.request("scopes", frameId=halted.frame)["scopes"]
         local = next(scope for scope in scopes if scope["name"] == "Locals")
         found = self.request("variables", variablesReference=local["variablesReference"])["variables"]
-        return {each["name"]: each.get("type", "") for each in found}
+        return {each["name"]: each.get(shown, "") for each in found}
 
     def disconnect(self) -> None:
         """Leave in an orderly way; the program goes on."""

@@ -20,7 +20,7 @@ from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
-from tests.tracer.debugger.command import AttachedCommand
+from tests.tracer.debugger.command import ROOT, AttachedCommand
 from tracer import open_trace
 from tracer.debugger import listening
 from tracer.debugger.listening import require_loopback
@@ -168,6 +168,36 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
     assert "probs" not in local[1, "model-call"]
     assert running.answer()["token_ids"] == undebugged
     assert whole(path)
+
+
+def test_what_an_editor_shows(command: Any, stops: Stops, path: Path, undebugged: Any) -> None:
+    """Tensors in words, a step into the model and not into what calls it, and the end of the run."""
+    launch = json.loads((ROOT / ".vscode/launch.json").read_text(encoding="utf-8"))
+    running = command("--stop-at", "model-call,choice", "--stop-steps", "1")
+    with DebugClient(running.port) as client:
+        client.attach(rules=launch["configurations"][0]["rules"])
+        halted = client.halted()
+        assert halted is not None
+        assert re.fullmatch(
+            r"int64 \[1, \d+\](?: from \d+ to \d+| \[\[.*\]\])",
+            client.variables(halted, "value")["input_ids"],
+        )
+        inside = client.step_in(halted)
+        assert inside is not None
+        assert (inside.path.name, inside.function) == (stops.files["forward-result"].name, "forward")
+        client.go_on(inside)
+        halted = client.halted()
+        assert halted is not None
+        shown = client.variables(halted, "value")["probs"]
+        assert re.fullmatch(r"float32 \[1, 100\] mean 0\.01, std [\d.]+, from 0 to [\d.]+", shown)
+        assert client.evaluate(halted, "probs[0, :2]").startswith("tensor([")
+        client.go_on(halted)
+        assert client.halted() is None
+    assert running.answer()["token_ids"] == undebugged
+    printed = "".join(client.output)
+    assert re.search(r"━━ Answer ━+\n(?:w\d+ ?)+\n", printed)
+    assert f"{TOKENS} steps" in printed
+    assert str(path) in printed
 
 
 @pytest.mark.slow
