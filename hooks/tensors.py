@@ -12,10 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
-
-MAX_VALUES = 1 << 16
-"""Integer arguments longer than this are recorded by shape only."""
+from tracer.schema.tensors import MAX_VALUES, IntValues, NamedTensor, TensorInfo
 
 _ALIGNMENT = 16
 """Bytes; enough for every dtype."""

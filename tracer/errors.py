@@ -99,6 +99,10 @@ class TraceFileError(TraceGenerateError):
     exit_code: ClassVar[int] = 8
 
 
+class UnfitTensorsError(TraceFileError, UsageError):
+    """Saved tensors that no capture of their run can have saved: a question about them has no answer."""
+
+
 class CheckFailedError(TraceGenerateError):
     """A check that the user asked to be fatal did not hold."""
 

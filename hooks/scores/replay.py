@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tracer.analysis.draw import Drawn
 from tracer.analysis.processors.parsing import KINDS, settings_of
 from tracer.analysis.processors.processor import PlacedProcessor
 from tracer.errors import UnsupportedError
+from tracer.messages import named, one_line
 from tracer.schema.arrays import F32, I64
 
 _DTYPES: dict[str, torch.dtype] = {
@@ -38,7 +40,8 @@ class TorchReplayer:
         scores = _tensor(logits, place, dtype)[None]
         stages = []
         for each in placed:
-            scores = make_processor(each, device)(ids, scores)
+            with _repeating(each.name):
+                scores = make_processor(each, device)(ids, scores)
             stages.append(_array(scores)[0])
         return stages
 
@@ -49,7 +52,8 @@ class TorchReplayer:
         if not bool(torch.isfinite(chances).all()):
             raise UnsupportedError("nothing can be drawn: the probabilities are not finite")
         generator = _generator(place, state)
-        tokens = torch.multinomial(chances, num_samples=1, generator=generator).squeeze(1)
+        with _repeating("the draw"):
+            tokens = torch.multinomial(chances, num_samples=1, generator=generator).squeeze(1)
         race = chances / torch.empty_like(chances).exponential_(1, generator=_generator(place, state))
         ratios, order = race.float().sort(dim=-1, descending=True, stable=True)
         return Drawn(
@@ -114,17 +118,34 @@ _MAKERS["ExponentialDecayLengthPenalty"] = _decay
 """Classes whose constructors take more than their settings."""
 
 
+@contextlib.contextmanager
+def _repeating(what: str) -> Iterator[None]:
+    """Say that something cannot be repeated where the library refuses what a trace holds.
+
+    A trace may come from anyone, with settings and ids that no run had.
+    """
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the library raises
+        raise UnsupportedError(f"{what} cannot be repeated with these values ({named(error)})") from None
+
+
 def _device(name: str) -> torch.device:
-    device = torch.device(name)
+    with _repeating(f"what was computed on {one_line(name)}"):
+        device = torch.device(name)
     if device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available()):
         return torch.device(device.type)
-    raise UnsupportedError(f"what was computed on {name} can be repeated only where there is such a device")
+    raise UnsupportedError(
+        f"what was computed on {one_line(name)} can be repeated only where there is such a device"
+    )
 
 
 def _dtype(name: str) -> torch.dtype:
     found = _DTYPES.get(name)
     if found is None:
-        raise UnsupportedError(f"scores of dtype {name} cannot be repeated")
+        raise UnsupportedError(f"scores of dtype {one_line(name)} cannot be repeated")
     return found
 
 

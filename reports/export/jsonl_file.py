@@ -73,4 +73,4 @@ def _tensor(run: Run, step: int, name: str) -> dict[str, Any]:
 
 
 def _record(record: Record) -> Any:
-    return record.model_dump(mode="json")
+    return json.loads(record.model_dump_json())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, leading_positions, step_of
-from tracer.errors import UsageError
+from tracer.errors import UnfitTensorsError, UsageError
 
 AttentionWeights = npt.NDArray[np.float32]
 
@@ -112,7 +112,8 @@ def last_weights(saved: SavedTensors, number: int, rows: int) -> dict[int, Atten
         rows: rows of the batch.
 
     Raises:
-        UsageError: no attention was recorded, or the saved tensor has another shape or dtype.
+        UsageError: no attention was recorded.
+        UnfitTensorsError: a saved tensor has another shape or dtype.
     """
     layers = sorted(int(found[1]) for name in saved.tensor_names(number) if (found := _NAME.fullmatch(name)))
     if not layers:
@@ -140,7 +141,7 @@ def first_position(length: int, context: int) -> int:
 def _last(saved: SavedTensors, number: int, layer: int, rows: int) -> AttentionWeights:
     weights = np.asarray(saved.tensor(number, f"attention/{layer}"))
     if weights.dtype.kind != "f" or weights.ndim != 4 or weights.shape[0] != rows or 0 in weights.shape:
-        raise UsageError(
+        raise UnfitTensorsError(
             f"attention/{layer} of step {number} is no attention: its shape is {list(weights.shape)}"
         )
     return weights[:, :, -1, :].astype(np.float32)

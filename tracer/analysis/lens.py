@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_token, step_of
-from tracer.errors import UsageError
+from tracer.errors import UnfitTensorsError, UsageError
 from tracer.schema.arrays import F32, I32
 
 LENS_TENSORS = ("lens/tokens", "lens/probabilities", "lens/rank", "lens/probability")
@@ -86,7 +86,8 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
         rows: rows of the batch.
 
     Raises:
-        UsageError: the lens was not recorded, or the saved tensors do not fit together.
+        UsageError: the lens was not recorded.
+        UnfitTensorsError: the saved tensors do not fit together.
     """
     if not set(LENS_TENSORS) <= set(saved.tensor_names(number)):
         raise UsageError(f"the lens of step {number} was not recorded; record with --lens")
@@ -94,9 +95,11 @@ def lens_tensors(saved: SavedTensors, number: int, rows: int) -> LensTensors:
     kinds = "".join(array.dtype.kind for array in (tokens, ranks, shares, own))
     fitting = tokens.shape == shares.shape and ranks.shape == own.shape == tokens.shape[:2]
     if tokens.ndim != 3 or not fitting or kinds != "iiff":
-        raise UsageError(f"the lens of step {number} is none: its tensors do not fit together")
+        raise UnfitTensorsError(f"the lens of step {number} is none: its tensors do not fit together")
     if tokens.shape[1] != rows:
-        raise UsageError(f"the lens of step {number} is none: it has {tokens.shape[1]} rows, the run {rows}")
+        raise UnfitTensorsError(
+            f"the lens of step {number} is none: it has {tokens.shape[1]} rows, the run {rows}"
+        )
     return LensTensors(
         tokens.astype(np.int32), shares.astype(np.float32), ranks.astype(np.int32), own.astype(np.float32)
     )

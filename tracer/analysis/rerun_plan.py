@@ -161,8 +161,9 @@ def _mask(header: RunHeader, head: StepHead) -> npt.NDArray[np.int64]:
     """The attention mask over the prompt: as the model got it, else derived from the padding."""
     shape = (len(header.prompt), len(header.prompt[0].token_ids))
     recorded = head.inputs.tensor("attention_mask")
-    if recorded is not None and recorded.values is not None and recorded.info.shape == shape:
-        return recorded.values.decode().reshape(shape)
+    values = None if recorded is None or recorded.info.shape != shape else recorded.values
+    if values is not None and not values.omitted:
+        return values.decode().reshape(shape)
     mask = np.ones(shape, dtype=np.int64)
     for row, prompt in enumerate(header.prompt):
         mask[row, : prompt.padding] = 0

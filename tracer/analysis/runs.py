@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tracer.errors import UsageError
+from tracer.errors import UnfitTensorsError, UsageError
 from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import ScoreColumns, Step, StepHead
@@ -136,14 +136,14 @@ def saved_logits(run: RecordedRun, number: int) -> F32 | None:
         number: number of the step.
 
     Raises:
-        UsageError: the saved tensor has another shape or dtype.
+        UnfitTensorsError: the saved tensor has another shape or dtype.
     """
     if LOGITS not in run.tensor_names(number):
         return None
     logits = np.asarray(run.tensor(number, LOGITS))
     rows, vocabulary = len(run.header.prompt), step_of(run, number).head.vocab_size
     if logits.dtype.kind != "f" or logits.shape != (rows, vocabulary):
-        raise UsageError(
+        raise UnfitTensorsError(
             f"the saved logits of step {number} have shape {list(logits.shape)}, not {[rows, vocabulary]}"
         )
     return logits.astype(np.float32, copy=False)

@@ -55,7 +55,7 @@ def parse_config_value(text: str) -> Any:
     """A setting of a generation config as a value; what is no literal of Python is a text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -72,11 +72,11 @@ def parse_integer(text: str) -> int:
     """A processor's setting as an integer.
 
     Raises:
-        ValueError: it is none, or was cut.
+        ValueError: it is none, too large, or was cut.
         TypeError: it is a literal of another kind.
         SyntaxError: it is no literal of Python.
     """
-    return int(ast.literal_eval(_whole(text)))
+    return _integer(ast.literal_eval(_whole(text)))
 
 
 def parse_integers(text: str) -> tuple[int, ...]:
@@ -88,7 +88,15 @@ def parse_integers(text: str) -> tuple[int, ...]:
         SyntaxError: it is no literal of Python.
     """
     value = ast.literal_eval(_whole(text))
-    return tuple(int(item) for item in (value if isinstance(value, list | tuple | set) else (value,)))
+    return tuple(map(_integer, value if isinstance(value, list | tuple | set) else (value,)))
+
+
+def _integer(value: Any) -> int:
+    """A value as an integer of at most 64 bits."""
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError("an integer is too large")
+    return number
 
 
 def _whole(text: str) -> str:

@@ -26,6 +26,9 @@ ITEM_SIZES = {
     "complex128": 16,
 }
 
+MAX_VALUES = 1 << 16
+"""Integer tensors with more elements are recorded without their values."""
+
 MAX_RUNS = 4096
 """Arithmetic runs beyond this number are not recorded: such values are data, not positions or masks."""
 

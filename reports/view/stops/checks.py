@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from reports.view.blocks import Note
 from reports.view.figures import count, plural
@@ -11,6 +14,11 @@ from reports.view.not_seen import not_seen_views
 from reports.view.text import plain
 from tracer.schema.run import ModuleInfo, StopName
 from tracer.schema.step import CaptureError, Check, CheckName, Intervention, Step, Violation
+
+_Item = TypeVar("_Item")
+
+MAX_NOTES = 32
+"""Most notes of a kind at one place; a step may have a violation for each layer and row."""
 
 NOT_RECORDED = Note("The scores of this step were not recorded.", "warning")
 
@@ -39,10 +47,15 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
     """
     head = step.head
     return (
-        *(_intervention(each) for each in head.interventions if _STOP_OF_INTERVENTION[each.kind] == stop),
+        *_first(
+            _intervention, [each for each in head.interventions if _STOP_OF_INTERVENTION[each.kind] == stop]
+        ),
         *_check_notes(step, stop),
-        *(_violation(each, modules) for each in head.violations if _STOP_OF_CHECK[each.check] == stop),
-        *(_fault(error) for error in head.errors if error.stop == stop),
+        *_first(
+            partial(_violation, modules),
+            [each for each in head.violations if _STOP_OF_CHECK[each.check] == stop],
+        ),
+        *_first(_fault, [error for error in head.errors if error.stop == stop]),
         *(_about_modules(step, modules) if stop == "layers" else ()),
         *_failure_notes(step, "failed here", modules, stop),
     )
@@ -58,10 +71,10 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
     head = step.head
     return (
         *_failure_notes(step, f"the run failed at {head.failure.stop}" if head.failure else "", modules),
-        *(_violation(violation, modules) for violation in head.violations),
+        *_first(partial(_violation, modules), head.violations),
         *(_failed(check) for check in _unexplained(step)),
-        *(_fault(error) for error in head.errors),
-        *(_intervention(intervention) for intervention in head.interventions),
+        *_first(_fault, head.errors),
+        *_first(_intervention, head.interventions),
     )
 
 
@@ -89,6 +102,13 @@ def _module_name(index: int, modules: Sequence[ModuleInfo]) -> str:
     if index >= len(modules):
         return f"module {index}"
     return plain(modules[index].name) or "the model itself"
+
+
+def _first(describe: Callable[[_Item], Note], items: Sequence[_Item]) -> Iterator[Note]:
+    """Notes of as many as anyone reads, and how many there are beyond."""
+    yield from map(describe, items[:MAX_NOTES])
+    if len(items) > MAX_NOTES:
+        yield replace(describe(items[MAX_NOTES]), text=f"and {count(len(items) - MAX_NOTES)} more like these")
 
 
 def _check_notes(step: Step, stop: StopName) -> Iterator[Note]:
@@ -126,7 +146,7 @@ def _failed(check: Check) -> Note:
     return Note(f"check failed again ({check.name}): {_CHECKED[check.name][0]}", "error")
 
 
-def _violation(violation: Violation, modules: Sequence[ModuleInfo]) -> Note:
+def _violation(modules: Sequence[ModuleInfo], violation: Violation) -> Note:
     places = []
     if violation.row is not None:
         places.append(f"row {violation.row}")

@@ -95,8 +95,10 @@ def test_columns_that_do_not_fit_each_other_are_refused() -> None:
 def test_a_few_bytes_do_not_unfold_to_gigabytes() -> None:
     huge = (MAX_REPEATED + 1, 1, 1, 1)
     head = struct.pack("<cBB4I", b"f", 1, 4, *huge)
-    with pytest.raises(ValueError, match="cut off"):
+    with pytest.raises(ValueError, match="too many values"):
         CACHE.unpack(b"\x02" + head + head + b"\0" * 8)
+    with pytest.raises(ValueError, match="cut off"):
+        CACHE.unpack(b"\x02" + head + head + b"\0" * 8, free=1 << 40)
     unlimited = struct.pack("<cBB4I", b"f", 0, 4, *(2**32 - 1,) * 4)
     with pytest.raises(ValueError, match="cut off"):
         CACHE.unpack(b"\x02" + unlimited + unlimited)

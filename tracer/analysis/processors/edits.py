@@ -38,7 +38,7 @@ class RepetitionPenalty(Processor):
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
         """Penalise the tokens of the history, each once."""
         scores = row.scores.copy()
-        seen = context.history[(context.history >= 0) & (context.history < scores.size)]
+        seen = _known(context.history, row)
         scores[seen] = self._penalised(scores[seen], context)
         # An unknown token may or may not have been seen.
         bound = self._penalised(np.array([row.bound], dtype=np.float32), context)
@@ -55,11 +55,11 @@ class Banning(Processor):
 
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
         """Remove the banned tokens."""
-        banned = self.banned(context)
+        banned = _known(self.banned(context), row)
         if not banned.size:
             return row
         scores = row.scores.copy()
-        scores[banned[banned < scores.size]] = -np.inf
+        scores[banned] = -np.inf
         return replace(row, scores=scores)
 
     def banned(self, context: Context) -> I64:
@@ -69,6 +69,11 @@ class Banning(Processor):
 
 def _ids(values: tuple[int, ...]) -> I64:
     return np.array(values, dtype=np.int64)
+
+
+def _known(ids: I64, row: ScoreRow) -> I64:
+    """The ids that have a score."""
+    return ids[(ids >= 0) & (ids < row.scores.size)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class NoRepeatNGram(Banning):
     def banned(self, context: Context) -> I64:
         """Followers of the last ``ngram_size - 1`` ids."""
         history, size = context.history, self.ngram_size
-        if history.size + 1 < size or history.size < size:
+        if size < 1 or history.size + 1 < size or history.size < size:
             return _ids(())
         windows = np.lib.stride_tricks.sliding_window_view(history, size)
         tail = history[history.size + 1 - size :]
@@ -146,7 +151,7 @@ class _Forcing(Processor):
 
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
         """Give the forced tokens the score 0 and remove all others."""
-        forced = self.forced(context)
+        forced = _known(self.forced(context), row)
         if not forced.size:
             return row
         scores = np.full_like(row.scores, -np.inf)
@@ -197,7 +202,7 @@ class ExponentialDecay(Processor):
         beyond = context.history.size - self.regulation_start
         if beyond <= 0:
             return row
-        scores, ends = row.scores.copy(), _ids(self.eos_token_id)
+        scores, ends = row.scores.copy(), _known(_ids(self.eos_token_id), row)
         with np.errstate(over="ignore", invalid="ignore"):
             scores[ends] += np.abs(scores[ends]) * np.float32(self.regulation_factor**beyond - 1)
         known = bool(np.isfinite(row.scores[ends]).all()) or row.complete

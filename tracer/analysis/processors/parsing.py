@@ -67,7 +67,7 @@ def parse_processor(info: ProcessorInfo) -> Processor:
         return Opaque(info)
     try:
         return kind(**_arguments(kind, info.settings))
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError):
         return Opaque(info)
 
 

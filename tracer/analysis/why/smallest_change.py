@@ -146,6 +146,8 @@ def _distance(value: float, now: float) -> float:
 
 def _nearest(grid: _Grid, now: float, direction: int, works: Callable[[int], bool]) -> int | None:
     """Index of the nearest value in one direction that works; None if none does."""
+    if not math.isfinite(now):
+        return None  # no setting of a run, but a trace may name any
     fails = math.floor(now / grid.unit + 1e-9) if direction > 0 else math.ceil(now / grid.unit - 1e-9)
     for index in _ladder(grid, fails, direction):
         if works(index):

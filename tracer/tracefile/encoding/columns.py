@@ -13,6 +13,7 @@ Integers are stored as narrow as their values allow and read back as int32.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -34,6 +35,10 @@ _RECORD_DTYPES = {"i": "<i4", "f": "<f4", "?": "|b1"}
 MAX_REPEATED = 1 << 20
 """Most elements of an array that is stored as one value: a few bytes must not expand to gigabytes."""
 
+FREE = 4 * MAX_REPEATED
+_MAX_RATIO = 64
+"""Repeated values may take so many times the bytes of their blob, beside what is free."""
+
 _WORTH_NARROWING = 16
 _INT8, _INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
 
@@ -51,31 +56,50 @@ class ColumnSet(Generic[_Columns]):
     record: type[_Columns]
     columns: tuple[tuple[str, str, str], ...]
 
-    def pack(self, record: _Columns) -> bytes:
+    def pack(self, record: _Columns, *, free: int = FREE) -> bytes:
         """Encode a record.
+
+        Args:
+            record: the record.
+            free: bytes that repeated values may take in any case (see :meth:`unpack`).
 
         Raises:
             ValueError: an array has a shape that does not fit the others.
         """
         sizes: dict[str, int] = {}
-        heads: list[bytes] = [bytes((len(self.columns),))]
-        values: list[bytes] = []
+        arrays: list[tuple[AnyArray, str]] = []
         for name, kind, letters in self.columns:
             array = np.asarray(getattr(record, name), dtype=_RECORD_DTYPES[kind])
             _agree(name, letters, array.shape, sizes)
-            code, repeated, data = _squeeze(array, kind)
-            heads.append(_array_head(code, repeated, array.shape))
-            values.append(data)
-        return b"".join((*heads, *values))
+            arrays.append((array, kind))
+        blob, repeats = _join(arrays, repeating=True)
+        return blob if repeats <= free + _MAX_RATIO * len(blob) else _join(arrays, repeating=False)[0]
 
-    def unpack(self, blob: bytes) -> _Columns:
+    def unpack(self, blob: bytes, *, free: int = FREE) -> _Columns:
         """Decode a blob.
 
+        Args:
+            blob: what :meth:`pack` gave.
+            free: bytes that repeated values may take in any case.
+
         Raises:
-            ValueError: the blob is damaged.
+            ValueError: the blob is damaged, or stands for far more than it holds.
         """
         if not blob or blob[0] != len(self.columns):
             raise ValueError("wrong number of columns")
+        found, position = self._heads(blob)
+        repeats = sum(prod(shape) * 4 for *_, is_repeated, shape in found if is_repeated)
+        if repeats > free + _MAX_RATIO * len(blob):
+            raise ValueError("a few bytes stand for too many values")
+        arrays = {}
+        for name, kind, code, repeated_value, shape in found:
+            arrays[name], position = _read_values(blob, position, kind, code, repeated_value, shape)
+        if position != len(blob):
+            raise ValueError("columns and their values differ in length")
+        return self.record(**arrays)
+
+    def _heads(self, blob: bytes) -> tuple[list[tuple[str, str, str, bool, tuple[int, ...]]], int]:
+        """Name, kind, stored type, whether one value stands for all, shape; and where the values begin."""
         position, sizes, found = 1, dict[str, int](), []
         for name, kind, letters in self.columns:
             code, repeated, shape, position = _read_head(blob, position)
@@ -83,12 +107,7 @@ class ColumnSet(Generic[_Columns]):
                 raise ValueError(f"column {name} has a wrong type")
             _agree(name, letters, shape, sizes)
             found.append((name, kind, code, repeated == 1, shape))
-        arrays = {}
-        for name, kind, code, repeated_value, shape in found:
-            arrays[name], position = _read_values(blob, position, kind, code, repeated_value, shape)
-        if position != len(blob):
-            raise ValueError("columns and their values differ in length")
-        return self.record(**arrays)
+        return found, position
 
 
 def _agree(name: str, letters: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
@@ -100,13 +119,25 @@ def _agree(name: str, letters: str, shape: tuple[int, ...], sizes: dict[str, int
             raise ValueError(f"column {name} has size {size} where others have {sizes[letter]}")
 
 
-def _squeeze(array: AnyArray, kind: str) -> tuple[str, bool, bytes]:
+def _join(arrays: Sequence[tuple[AnyArray, str]], *, repeating: bool) -> tuple[bytes, int]:
+    """The blob of arrays, and how many bytes its repeated values stand for."""
+    heads, values, repeats = [bytes((len(arrays),))], list[bytes](), 0
+    for array, kind in arrays:
+        code, repeated, data = _squeeze(array, kind, repeating=repeating)
+        heads.append(_array_head(code, repeated, array.shape))
+        values.append(data)
+        repeats += array.nbytes if repeated else 0
+    return b"".join((*heads, *values)), repeats
+
+
+def _squeeze(array: AnyArray, kind: str, *, repeating: bool) -> tuple[str, bool, bytes]:
     """Stored type, whether one value stands for all, and the bytes."""
     if array.size < _WORTH_NARROWING or kind == "?":
         return kind, False, array.tobytes()
     bits = array.reshape(-1).view("<i4")
     # Bits, not values: NaN equals NaN here, and 0.0 differs from -0.0.
-    if bits[0] == bits[-1] and array.size <= MAX_REPEATED and (bits == bits[0]).all():
+    same = bits[0] == bits[-1] and array.size <= MAX_REPEATED
+    if repeating and same and (bits == bits[0]).all():
         return kind, True, bits[:1].tobytes()
     if kind == "i":
         low, high = np.minimum.reduce(bits), np.maximum.reduce(bits)

@@ -14,6 +14,14 @@ from tracer.tracefile.format import MAX_BLOB, MAX_JSON
 _DEFLATE_FROM = 256
 _JSON_START = b"{"
 
+_FREE, _MAX_RATIO = 16 << 10, 32
+"""A deflated head stands for at most so many bytes, and so many times its own: a small file must not unfold
+into a large one. Real heads are deflated to a third or a fourth."""
+
+_FREE_FIRST, _FREE_LATER = 8 << 20, 1 << 20
+"""Bytes that equal numbers may take which a blob holds once. A run of NaN has such: in the prefill one for
+each head and token, in later steps one for each head; module calls differ at least in their shapes."""
+
 
 @dataclass(frozen=True)
 class PackedStep:
@@ -59,14 +67,15 @@ def pack_step(step: Step, tensors: int) -> PackedStep:
     Raises:
         ValueError: its arrays do not fit each other, or it is too large to be stored.
     """
+    free = _free(step.head.step)
     packed = PackedStep(
         run=step.head.run,
         step=step.head.step,
         tensors=tensors,
         head=_pack_head(step.head),
-        scores=None if step.scores is None else SCORES.pack(step.scores),
-        modules=None if step.modules is None else MODULES.pack(step.modules),
-        cache=None if step.cache is None else CACHE.pack(step.cache),
+        scores=None if step.scores is None else SCORES.pack(step.scores, free=free),
+        modules=None if step.modules is None else MODULES.pack(step.modules, free=_FREE),
+        cache=None if step.cache is None else CACHE.pack(step.cache, free=free),
     )
     if packed.nbytes > MAX_BLOB:
         raise ValueError(f"step {packed.step} takes {packed.nbytes} bytes, more than a trace can hold")
@@ -87,12 +96,18 @@ def unpack_step(packed: PackedStep, upgrade: Callable[[bytes], bytes] | None = N
     head = StepHead.model_validate_json(text if upgrade is None else upgrade(text))
     if (head.run, head.step) != (packed.run, packed.step):
         raise ValueError("the head belongs to another step")
+    free = _free(packed.step)
     return Step(
         head=head,
-        scores=None if packed.scores is None else SCORES.unpack(packed.scores),
-        modules=None if packed.modules is None else MODULES.unpack(packed.modules),
-        cache=None if packed.cache is None else CACHE.unpack(packed.cache),
+        scores=None if packed.scores is None else SCORES.unpack(packed.scores, free=free),
+        modules=None if packed.modules is None else MODULES.unpack(packed.modules, free=_FREE),
+        cache=None if packed.cache is None else CACHE.unpack(packed.cache, free=free),
     )
+
+
+def _free(step: int) -> int:
+    """Bytes that equal numbers of a step may take."""
+    return _FREE_FIRST if step == 1 else _FREE_LATER
 
 
 def _pack_head(head: StepHead) -> bytes:
@@ -102,20 +117,25 @@ def _pack_head(head: StepHead) -> bytes:
     if len(data) < _DEFLATE_FROM:
         return data
     deflated = zlib.compress(data, 1)
-    return deflated if len(deflated) < len(data) else data
+    return deflated if len(deflated) < len(data) <= _most_text(deflated) else data
+
+
+def _most_text(deflated: bytes) -> int:
+    """Bytes of JSON that a deflated head may stand for."""
+    return min(_FREE + _MAX_RATIO * len(deflated), MAX_JSON)
 
 
 def _inflate(data: bytes) -> bytes:
     """JSON text of a stored head.
 
     Raises:
-        ValueError: it is damaged or would take more than :data:`MAX_JSON` bytes.
+        ValueError: it is damaged, or unfolds into far more than a head does.
     """
     if data[:1] == _JSON_START:  # no zlib stream starts with this byte
         return data
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(data, MAX_JSON)
+        text = inflater.decompress(data, _most_text(data))
     except zlib.error:
         raise ValueError("its head cannot be unpacked") from None
     if not inflater.eof or inflater.unused_data:

@@ -6,18 +6,41 @@ and a reader of any file meets no index out of range and no loop of absurd lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
 
 from tracer.schema.cache import CacheState
-from tracer.schema.run import RunHeader
-from tracer.schema.step import CallLayout, CallShape, Step, StepHead
-from tracer.schema.tensors import IntValues, TensorInfo
+from tracer.schema.run import RunEnd, RunHeader
+from tracer.schema.step import NO_TOKEN, CallLayout, CallShape, Draw, ScoreColumns, Step, StepHead
+from tracer.schema.tensors import MAX_RUNS, MAX_VALUES, IntValues, NamedTensor, TensorInfo
 
-MAX_POSITIONS = 1 << 24
-"""Most positions of a row, and most values of an integer tensor that arithmetic runs may stand for."""
+MAX_STEPS = 1 << 24
+"""Most steps of a run."""
+
+MAX_ADDED_POSITIONS = 1 << 20
+"""Most positions of a row that are no tokens of its prompt: embeddings, and a cache from before the run."""
+
+MAX_ADDED_IDS = 1024
+"""Most ids of a row that a model is fed beyond its sequence, such as a placeholder for the next token."""
+
+MAX_VOCABULARY = 1 << 21
+MAX_STAGE_SCORES = 1 << 26
+"""Most scores of one row over all stages: readers lay them out one beside the other."""
+
+MAX_STEP_SCORES = 1 << 28
+"""Most scores of one stage over all rows."""
 
 MAX_LAYERS = 100_000
 MAX_DIMENSIONS = 64
+MAX_FAULTS = 4096
+"""Most violations of a step beyond one for each module and row, and most of its capture errors."""
+
+MAX_CHECKS = 64
+MAX_SECONDS = 1e10
+INT32 = 1 << 31
 INT64 = 1 << 63
 
 
@@ -27,10 +50,40 @@ def check_header(header: RunHeader) -> None:
     Raises:
         ValueError: it contradicts itself.
     """
-    layers = header.model.layers
+    model = header.model
+    layers, vocabulary = model.layers, model.vocab_size
     _require(layers is None or 0 <= layers <= MAX_LAYERS, "the header has an impossible number of layers")
+    _require(vocabulary is None or 0 <= vocabulary < INT32, "the header has an impossible vocabulary")
+    sizes = (model.hidden_size, model.intermediate_size, model.query_heads, model.kv_heads, model.head_dim)
+    for size in (*sizes, model.max_positions, model.parameters, header.max_length):
+        _require(size is None or -INT64 <= size < INT64, "the header has an impossible size")
+    added = (header.embedded, header.cached)
+    known = min(added) >= 0 and max(added) <= MAX_ADDED_POSITIONS
+    _require(known, "the header has an impossible number of positions")
+    _require(0 < header.capture.candidates < INT32, "the header has an impossible number of candidates")
+    _require(header.seed is None or -INT64 <= header.seed < 2 * INT64, "the header has an impossible seed")
+    _require(bool(header.prompt), "the header has no row")
     for row in header.prompt:
         _require(0 <= row.padding <= len(row.token_ids), "the header has an impossible padding")
+        _check_places(row.images, len(row.token_ids))
+    _check_sequences([row.token_ids for row in header.prompt], "the header")
+    _check_modules([each.module for each in header.not_seen], header)
+
+
+def check_end(end: RunEnd, header: RunHeader) -> None:
+    """Check an end record by itself and against its run's header.
+
+    Raises:
+        ValueError: it contradicts itself or the header.
+    """
+    rows = len(header.prompt)
+    _require(0 <= end.steps <= MAX_STEPS, "the end record has an impossible number of steps")
+    _check_seconds((end.seconds, end.queue_wait_seconds, end.halted_seconds), "the end record")
+    for count in (end.queue_peak_bytes, end.queue_waits, end.tensors_stopped_at or 0):
+        _require(0 <= count < INT64, "the end record has an impossible count")
+    _require(len(end.sequences) in (0, rows), "the end record and the header's prompt differ in rows")
+    _require(len(end.texts) in (0, rows), "the end record's texts and the header's prompt differ in rows")
+    _check_sequences(end.sequences, "the end record")
 
 
 def check_step(step: Step, header: RunHeader) -> None:
@@ -45,13 +98,24 @@ def check_step(step: Step, header: RunHeader) -> None:
     rows = head.ids_before.shape[0]
     if scores is not None:
         _require(scores.kept.shape == (head.stages, rows), "scores and head differ in stages or rows")
-        _require(head.stages > 0, "the scores have no stage")
+        whole = head.failure is not None or head.stages == 1 + len(header.processors)
+        _require(whole and head.stages > 0, "the scores have fewer stages than processors")
+        _check_scores(scores, head)
     if cache is not None:
         _require(cache.key_norm.shape[1] == rows, "cache columns and head differ in rows")
-    if layout is not None:
-        _check_layout(layout, len(header.modules))
+    _require((modules is None) == (layout is None), "module columns and layout do not belong together")
     if modules is not None and layout is not None:
         _require(modules.shapes.shape == (len(layout.modules),), "module columns and layout differ in length")
+
+
+def check_layout(layout: CallLayout, header: RunHeader) -> None:
+    """Check a layout against its run's header.
+
+    Raises:
+        ValueError: it names a module that the model has not.
+    """
+    for indices in (layout.modules, layout.not_called):
+        _check_modules(indices, header)
 
 
 def check_call_shape(shape: CallShape) -> None:
@@ -67,26 +131,74 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _check_tensors(_tensors(head))
     rows = head.ids_before.shape[0] if head.ids_before.shape else -1
     _require(rows == len(header.prompt), "the step and the header's prompt differ in rows")
-    _require(0 <= head.stages <= 1 + len(header.processors), "the step has more stages than processors")
-    inputs = head.inputs
-    _require(
-        0 <= inputs.new_start <= inputs.sequence_length <= MAX_POSITIONS, "the step has impossible positions"
-    )
-    for tensor in inputs.tensors:
-        if tensor.values is not None:
-            _check_values(tensor.values)
+    _check_sizes(head, rows, header)
+    _check_seconds((head.started, head.forward_seconds, head.seconds), "the step")
+    for tensor in head.inputs.tensors:
+        _check_argument(tensor, rows * (len(header.prompt[0].token_ids) + head.step + MAX_ADDED_IDS))
     if head.update is not None and head.update.cache_position is not None:
-        _check_values(head.update.cache_position)
+        _check_values(head.update.cache_position, head.inputs.sequence_length + MAX_ADDED_POSITIONS)
     _check_cache(head.cache_before)
     _check_cache(head.cache_after)
     _check_rows(head.unfinished, rows)
+    if head.draw is not None:
+        _check_draw(head.draw)
+    _check_faults(head, header)
+
+
+def _check_sizes(head: StepHead, rows: int, header: RunHeader) -> None:
+    """Check what decides how much a reader lays out for the step."""
+    _require(0 <= head.stages <= 1 + len(header.processors), "the step has more stages than processors")
+    _require(0 <= head.vocab_size <= MAX_VOCABULARY, "the step has an impossible vocabulary")
+    _require(head.stages * head.vocab_size <= MAX_STAGE_SCORES, "the step has impossibly many scores")
+    _require(rows * head.vocab_size <= MAX_STEP_SCORES, "the step has impossibly many scores")
+    _require(0 <= head.extra_forwards < INT32, "the step has an impossible number of forward passes")
+    _require(0 < head.step <= MAX_STEPS, "the step has an impossible number")
+    inputs = head.inputs
+    longest = len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS
+    possible = 0 <= inputs.new_start <= inputs.sequence_length <= longest
+    possible = possible and 0 <= inputs.leading <= inputs.sequence_length
+    _require(possible, "the step has impossible positions")
+
+
+def _check_scores(scores: ScoreColumns, head: StepHead) -> None:
+    """Check the ids and counts of the score columns; a row that had ended may be filled with any id."""
+    vocabulary = head.vocab_size
+    lowest = 0 if head.failure is None else NO_TOKEN
+    chosen = _within(scores.chosen[~scores.finished], lowest, vocabulary - 1)
+    for ids in (scores.tokens, scores.removed_tokens):
+        known = chosen and _within(ids, NO_TOKEN, vocabulary - 1)
+        _require(known, "the scores name a token outside the vocabulary")
+    for counts in (scores.kept, scores.changed, scores.removed, scores.candidates):
+        _require(_within(counts, 0, vocabulary), "the scores count more tokens than there are")
+    _require(_within(scores.chosen_rank, 0, vocabulary + 1), "the scores have an impossible rank")
+
+
+def _check_faults(head: StepHead, header: RunHeader) -> None:
+    """Check what the step says of its checks, criteria and faults."""
+    rows, modules = len(header.prompt), len(header.modules)
     for criterion in head.criteria:
         _require(0 <= criterion.index < len(header.criteria), "the step names an unknown stopping criterion")
         _check_rows(criterion.fired, rows)
+    _require(len(head.criteria) <= len(header.criteria), "the step names a stopping criterion twice")
+    _require(len(head.checks) <= MAX_CHECKS, "the step has impossibly many checks")
+    for check in head.checks:
+        _require(0 <= check.checked < INT64 and 0 <= check.total < INT64, "a check has an impossible count")
+    _require(len(head.violations) <= MAX_FAULTS + modules + rows, "the step has impossibly many violations")
+    _require(len(head.errors) <= MAX_FAULTS, "the step has impossibly many capture errors")
+    if head.failure is not None:
+        _check_optional(head.failure.module, modules)
+    _check_modules(head.changed_by_hook, header)
+    _check_modules([each.module for each in head.not_seen], header)
     for violation in head.violations:
         _check_optional(violation.row, rows)
-        _check_optional(violation.module, len(header.modules))
+        _check_optional(violation.module, modules)
         _check_optional(violation.layer, MAX_LAYERS)
+
+
+def _check_draw(draw: Draw) -> None:
+    for text in (draw.digest, draw.state):
+        if text is not None:
+            bytes.fromhex(text)
 
 
 def _tensors(head: StepHead) -> Iterator[TensorInfo]:
@@ -113,7 +225,21 @@ def _check_tensors(tensors: Iterable[TensorInfo]) -> None:
             _require(min(shape) >= 0 and max(shape) < INT64, "a tensor has an impossible size")
 
 
-def _check_values(values: IntValues) -> None:
+def _check_argument(tensor: NamedTensor, ids: int) -> None:
+    """Check the values of an argument: exactly as many as its shape has.
+
+    Args:
+        tensor: the argument.
+        ids: most token ids that a step of the run can feed.
+    """
+    if tensor.values is not None:
+        _check_values(tensor.values, min(ids, MAX_VALUES) if tensor.name == "input_ids" else MAX_VALUES)
+        size = tensor.values.count + tensor.values.omitted
+        _require(size == prod(tensor.info.shape), "an integer tensor and its shape differ in size")
+
+
+def _check_values(values: IntValues, most: int) -> None:
+    _require(len(values.runs) <= MAX_RUNS, "an integer tensor claims too many runs")
     total = 0
     for start, step, count in values.runs:
         last = start + step * (count - 1)
@@ -121,10 +247,12 @@ def _check_values(values: IntValues) -> None:
             count > 0 and -INT64 <= start < INT64 and -INT64 <= last < INT64, "an integer tensor is damaged"
         )
         total += count
-    _require(total <= MAX_POSITIONS, "an integer tensor claims too many values")
+    _require(values.omitted >= 0, "an integer tensor is damaged")
+    _require(total <= most, "an integer tensor claims too many values")
 
 
 def _check_cache(cache: CacheState) -> None:
+    _require(0 <= cache.length < INT32, "the cache has an impossible length")
     following = 0
     for group in cache.groups:
         _require(following <= group.first <= group.last < MAX_LAYERS, "the cache has impossible layers")
@@ -132,19 +260,43 @@ def _check_cache(cache: CacheState) -> None:
         _check_tensors((group.key, group.value))
 
 
-def _check_layout(layout: CallLayout, modules: int) -> None:
-    for indices in (layout.modules, layout.not_called):
-        if indices:
-            _require(min(indices) >= 0 and max(indices) < modules, "the layout names an unknown module")
+def _check_sequences(sequences: Sequence[Sequence[int]], what: str) -> None:
+    """Check token ids, row by row."""
+    for ids in sequences:
+        _require(len(ids) == len(sequences[0]), f"the rows of {what} differ in length")
+        if ids:
+            _require(min(ids) >= -INT32 and max(ids) < INT32, f"{what} holds an impossible token id")
+
+
+def _check_places(places: Sequence[int], length: int) -> None:
+    """Check positions in a row of a prompt."""
+    known = not places or (len(places) <= length and min(places) >= 0 and max(places) < length)
+    _require(known, "the header names an unknown position")
+
+
+def _check_modules(indices: Sequence[int], header: RunHeader) -> None:
+    """Check indexes of modules."""
+    known = not indices or (min(indices) >= 0 and max(indices) < len(header.modules))
+    _require(known, "it names an unknown module")
+
+
+def _check_seconds(times: Iterable[float], what: str) -> None:
+    for seconds in times:
+        _require(0 <= seconds <= MAX_SECONDS, f"{what} has an impossible duration")
+
+
+def _within(values: npt.NDArray[np.int32], low: int, high: int) -> bool:
+    return not values.size or bool(values.min() >= low and values.max() <= high)
 
 
 def _check_rows(rows: tuple[int, ...], count: int) -> None:
+    _require(len(rows) <= count, "the step names a row twice")
     for row in rows:
         _require(0 <= row < count, "the step names an unknown row")
 
 
 def _check_optional(index: int | None, count: int) -> None:
-    _require(index is None or 0 <= index < count, "a violation names an unknown row, module or layer")
+    _require(index is None or 0 <= index < count, "the step names an unknown row, module or layer")
 
 
 def _require(holds: bool, message: str) -> None:

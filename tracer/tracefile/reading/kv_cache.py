@@ -57,7 +57,7 @@ class TraceCache:
         """
         if not 0 <= layer < self.layers:
             raise UsageError(f"The cache has layers 0 to {self.layers - 1}, not {layer}.")
-        pieces = [self._read(number, f"kv/{layer}/{part}") for number in self._steps]
+        pieces = self._pieces(layer, part)
         dtype = pieces[0].dtype
         shapes = {piece.shape[:-2] + piece.shape[-1:] for piece in pieces}
         if len(shapes) != 1 or {piece.dtype for piece in pieces} != {dtype} or len(pieces[0].shape) < 2:
@@ -75,3 +75,10 @@ class TraceCache:
             )
         shape = (*whole.shape[:-1], whole.shape[-1] // width)
         return SavedTensor(dtype, shape, whole.tobytes())
+
+    def _pieces(self, layer: int, part: Part) -> list[SavedTensor]:
+        """The slots of each step."""
+        try:
+            return [self._read(number, f"kv/{layer}/{part}") for number in self._steps]
+        except KeyError:
+            raise UsageError(f"The {part}s of layer {layer} were not saved in every step.") from None

@@ -10,7 +10,7 @@ from tracer.schema.run import RunHeader
 from tracer.schema.step import CallLayout, CallShape, Step
 from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.encoding.packing import PackedStep, unpack_step
-from tracer.tracefile.encoding.validity import check_call_shape, check_step
+from tracer.tracefile.encoding.validity import check_call_shape, check_layout, check_step
 from tracer.tracefile.format import MAX_BLOB
 from tracer.tracefile.reading.database import OPTIONAL_BYTES, OPTIONAL_INT, Database
 
@@ -133,7 +133,9 @@ class StepSequence(Sequence[Step]):
             return None
         if number not in self._layouts:
             text = self._interned(self._database.queries.layout, number, "layout")
-            self._layouts[number] = CallLayout.model_validate_json(text)
+            layout = CallLayout.model_validate_json(text)
+            check_layout(layout, self._header)
+            self._layouts[number] = layout
         return self._layouts[number]
 
     def _shapes_of(self, step: Step) -> dict[int, CallShape]:

@@ -14,7 +14,7 @@ from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
-from tracer.tracefile.encoding.validity import check_header
+from tracer.tracefile.encoding.validity import check_end, check_header
 from tracer.tracefile.reading.database import OPTIONAL_BYTES, OPTIONAL_TEXT, Database
 from tracer.tracefile.reading.kv_cache import TraceCache
 from tracer.tracefile.reading.saved_tensors import read_tensor, tensor_layout, tensor_names
@@ -73,7 +73,9 @@ class TraceRun:
             with self._database.checking(f"the end of run {self.number}"):
                 if None in row or digest(self.number, steps_digest, text) != ending_digest:
                     raise ValueError("it is not what was written")
-                self._end = RunEnd.model_validate_json(text)
+                end = RunEnd.model_validate_json(text)
+                check_end(end, self.header)
+                self._end = end
         return self._end
 
     @property
@@ -132,7 +134,7 @@ class TraceRun:
         numbers = [number for number in self.steps.numbers if number <= step]
         if not numbers or numbers[-1] != step:
             raise UsageError(f"Run {self.number} has no step {step}; it has {len(self.steps)}.")
-        if numbers != list(range(1, step + 1)):
+        if len(numbers) != step:  # they rise, and begin at 1 or later
             raise UsageError(f"Steps before step {step} are missing, and with them their slots.")
         for number in numbers:
             if "kv/0/key" not in self.tensor_names(number):

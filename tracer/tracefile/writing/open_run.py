@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from tracer.schema.run import RunHeader
 from tracer.schema.step import CallLayout, CallShape, Step
 from tracer.tracefile.encoding.digests import DigestChain
-from tracer.tracefile.encoding.validity import check_call_shape
+from tracer.tracefile.encoding.validity import check_call_shape, check_layout
 
 _Interned = TypeVar("_Interned", CallLayout, CallShape)
 
@@ -81,7 +81,10 @@ class OpenRun:
     def new_layouts(self, step: Step) -> dict[int, CallLayout]:
         """The step's layout by number, if it has to be stored (see :meth:`Interned.new`)."""
         layouts = _layouts(step)
-        return self.layouts.new(layouts, layouts)
+        found = self.layouts.new(layouts, layouts)
+        for layout in found.values():
+            check_layout(layout, self.header)
+        return found
 
     def new_shapes(self, step: Step) -> dict[int, CallShape]:
         """The call shapes that the step refers to and that have to be stored (see :meth:`Interned.new`)."""

@@ -16,7 +16,7 @@ from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain, digest
 from tracer.tracefile.encoding.packing import pack_step
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
-from tracer.tracefile.encoding.validity import check_header, check_step
+from tracer.tracefile.encoding.validity import check_end, check_header, check_step
 from tracer.tracefile.writing.creation import create_database
 from tracer.tracefile.writing.open_run import OpenRun
 from tracer.tracefile.writing.statements import (
@@ -138,9 +138,10 @@ class TraceWriter:
 
         Raises:
             IncompleteTraceError: the file cannot be written any more.
-            ValueError: there is no such open run.
+            ValueError: there is no such open run, or the end record contradicts itself.
         """
         state = self._open_run(run)
+        check_end(end, state.header)
         text, steps_digest, tokens = record_text(end), state.chain.value(), self._unknown(new_tokens)
         with self._transaction(f"the end of run {run}") as connection:
             insert_tokens(connection, tokens.values())
