@@ -12,7 +12,11 @@ from urllib.parse import quote
 
 from tracer.errors import TraceFileError
 from tracer.messages import reason, shown
+from tracer.tracefile.encoding.side_files import JOURNAL, LOG, foreign_side_file, has_journal, side_file
 from tracer.tracefile.format import APPLICATION_ID
+
+_APPLICATION_ID_AT = 68
+"""Place of the application id in the header of a database."""
 
 
 def ordinary_file(path: Path) -> tuple[Path, int]:
@@ -30,7 +34,7 @@ def ordinary_file(path: Path) -> tuple[Path, int]:
             raise TraceFileError(f"{shown(path)} is not an ordinary file")
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        log = _log(path)
+        log = side_file(path, LOG)
         return path, status.st_size + (log.stat().st_size if log.is_file() else 0)
     except FileNotFoundError:
         raise TraceFileError(f"no such file: {shown(path)}") from None
@@ -44,15 +48,26 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
         TraceFileError: it cannot be opened as a database.
     """
-    log = _log(path)
-    if log.is_file():
-        _merge_log(path)
+    log = side_file(path, LOG)
+    foreign = foreign_side_file(path)
+    if foreign is not None:
+        raise TraceFileError(
+            f"cannot read {shown(path)}: the file beside it, {shown(foreign)}, is not that of a trace"
+        )
+    if log.is_file() or has_journal(path):
+        _recover(path)
     try:
         return _try_open(path, "mode=ro")
     except sqlite3.OperationalError:
         pass  # opened another way below
     except (sqlite3.DatabaseError, UnicodeError):
         raise TraceFileError(f"{shown(path)} is not a trace file") from None
+    if has_journal(path):
+        raise TraceFileError(
+            f"cannot read {shown(path)}: its last write was cut short, and what undoes it, "
+            f"{shown(side_file(path, JOURNAL))}, cannot be applied here; "
+            "copy both files to a folder that can be written"
+        )
     if log.is_file():
         raise TraceFileError(
             f"cannot read {shown(path)}: its last steps are in {shown(log)} and the folder is read-only; "
@@ -78,26 +93,30 @@ def _try_open(path: Path, options: str) -> sqlite3.Connection:
     return connection
 
 
-def _merge_log(path: Path) -> None:
-    """Move what a killed writer left in the log into the main file.
+def _recover(path: Path) -> None:
+    """Move what a killed writer left in the log into the main file, or undo what its journal has half of.
 
-    Does nothing while a writer or another reader has the file open, or in a read-only folder: SQLite then
-    reads both files together.
+    Does nothing to a database of another program, while a writer or another reader has the file open, or in a
+    read-only folder: SQLite then reads both files together.
     """
+    if not _is_trace(path):
+        return
     with (
         contextlib.suppress(sqlite3.Error, UnicodeError),
         contextlib.closing(sqlite3.connect(_address(path, "mode=rw"), uri=True, timeout=0)) as connection,
     ):
         connection.execute("PRAGMA trusted_schema=OFF").fetchall()
-        if connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,):
-            connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether the file says so itself; SQLite would play its journal back before it answers."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(_APPLICATION_ID_AT)
+        return file.read(4) == APPLICATION_ID.to_bytes(4, "big")
+    return False
 
 
 def _address(path: Path, options: str) -> str:
     """URI of an absolute path; with an empty host, SQLite does not take ``//folder`` for one."""
     return f"file://{quote(os.fsencode(path))}?{options}"
-
-
-def _log(path: Path) -> Path:
-    target = Path(os.path.realpath(path))  # SQLite names its log after the file behind a link
-    return target.with_name(target.name + "-wal")

@@ -14,11 +14,9 @@ from tracer.errors import OutputError
 from tracer.messages import shown
 from tracer.output_files import check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
+from tracer.tracefile.encoding.side_files import SIDE_FILES, foreign_side_file
 from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, SCHEMA_VERSION
 from tracer.version import __version__
-
-SIDE_FILES = ("-wal", "-shm", "-journal")
-"""Suffixes of the files that SQLite keeps beside a database in use or after a crash."""
 
 
 def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
@@ -78,7 +76,7 @@ def _settle_old(path: Path) -> None:
     Raises:
         OutputError: it is in use.
     """
-    if not path.exists():
+    if not path.exists() or foreign_side_file(path):
         return
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
