@@ -23,7 +23,7 @@ from hooks.loop.installation import runs_in_progress
 from hooks.loop.processors import describe_criteria, describe_processors, watch_criteria, watch_processors
 from hooks.loop.run_capture import CaptureOptions, RunCapture
 from hooks.loop.traced_model import generating_model
-from hooks.loop.traced_run import RunSink, TracedRun
+from hooks.loop.traced_run import OpenRunSink, RunSink, TracedRun, failed_at_start
 from hooks.modules.model_modules import ModelModules
 from hooks.modules.module_watch import ModuleWatch, Observer
 from hooks.printing import printed
@@ -200,11 +200,32 @@ class GenerationWatch:
         )
         header = self._header(input_ids, kwargs, described)
         sink = self._sink.begin(header, self._decoder_index())
+        try:
+            return self._started(sink, header, input_ids, kwargs, modules, probes)
+        except BaseException as error:
+            # The header is in the trace: without an end record the run would look as if it still went on.
+            sink.end(failed_at_start(input_ids, error))
+            raise
+
+    def _started(
+        self,
+        sink: OpenRunSink,
+        header: RunHeader,
+        input_ids: torch.Tensor,
+        kwargs: dict[str, Any],
+        modules: ModuleWatch,
+        probes: tuple[Probe, ...],
+    ) -> TracedRun:
+        """Put the stand-ins into the arguments, and note the run as one in progress."""
+        assert self.installation is not None
+        sampling = bool(kwargs["generation_config"].do_sample)
+        processors = kwargs["logits_processor"]
+        warpers = kwargs.get("logits_warper") if sampling else None
         capture = RunCapture(
             modules,
             sink.put,
             CaptureOptions(
-                stages=1 + len(described),
+                stages=1 + len(header.processors),
                 candidates=self._capture.candidates,
                 sampling=sampling,
                 statistics=self._capture.level != "shapes",
@@ -216,10 +237,10 @@ class GenerationWatch:
             processors=[*processors, *(warpers or ())],
         )
         watched = watch_processors(processors, warpers, capture)
-        kwargs["logits_processor"] = watched[0]
+        criteria = watch_criteria(kwargs["stopping_criteria"], capture)
+        kwargs["logits_processor"], kwargs["stopping_criteria"] = watched[0], criteria
         if warpers is not None:
             kwargs["logits_warper"] = watched[1]
-        kwargs["stopping_criteria"] = watch_criteria(kwargs["stopping_criteria"], capture)
         run = TracedRun(
             capture,
             sink,

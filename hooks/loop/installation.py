@@ -121,7 +121,10 @@ class Installation:
             with _InRun(runs):
                 for run in runs:
                     run.enter_probes()
-                return inner(input_ids, **kwargs)
+                output = inner(input_ids, **kwargs)
+            for run in runs:
+                run.output = output
+            return output
         finally:
             surely(*(run.leave_probes for run in runs), partial(self._leave_run, token))
 

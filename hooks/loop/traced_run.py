@@ -19,6 +19,23 @@ from tracer.schema.run import RunEnd, RunHeader, RunStatus
 from tracer.schema.step import Failure
 
 
+def failed_at_start(input_ids: torch.Tensor, error: BaseException) -> RunEnd:
+    """The end record of a run that could not be watched, or was interrupted, before its first step.
+
+    Args:
+        input_ids: ``[batch, length]`` of the prompt.
+        error: what was raised.
+    """
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return RunEnd(
+        status=RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED,
+        error=None if interrupted else f"the run could not be watched: {named(error)}",
+        steps=0,
+        seconds=0.0,
+        sequences=tuple(map(tuple, input_ids.tolist())),
+    )
+
+
 class OpenRunSink(Protocol):
     """Receives the steps of one run. Its methods must be quick: they run inside the generation."""
 
@@ -54,6 +71,9 @@ class TracedRun:
         lost: called with a fault in recording its end.
         installation: the layers on the model that it runs.
         failure_of: finds where an exception came up, given its text.
+
+    Attributes:
+        output: what ``_sample`` returned; None until it has.
     """
 
     def __init__(
@@ -69,6 +89,7 @@ class TracedRun:
         failure_of: Callable[[BaseException, str], Failure],
     ) -> None:
         self.capture = capture
+        self.output: Any = None
         self.installation = installation
         self.tape = tape
         self._sink = sink
@@ -126,23 +147,37 @@ class TracedRun:
     def _record_end(self, status: RunStatus, text: str | None, error: BaseException | None) -> None:
         if self._recorded:
             return
+        self._guarded(lambda: self._stop_capture(status, text, error))
+        # Whatever went wrong before: a run without an end record looks like one that still goes on.
+        self._guarded(lambda: self._sink.end(self._end_record(status, text)))
+        self._recorded = True
+
+    def _stop_capture(self, status: RunStatus, text: str | None, error: BaseException | None) -> None:
+        failure = None if error is None or text is None else self._failure_of(error, text)
+        self.capture.stop(complete=status is RunStatus.COMPLETE, failure=failure)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
         try:
-            failure = None if error is None or text is None else self._failure_of(error, text)
-            self.capture.stop(complete=status is RunStatus.COMPLETE, failure=failure)
-            ids = self.capture.input_ids
-            sequences = (self._input_ids if ids is None else ids).tolist()
-            self._sink.end(
-                RunEnd(
-                    status=status,
-                    error=text,
-                    steps=self.capture.steps,
-                    seconds=self.capture.clock.now() - self._began,
-                    halted_seconds=self.capture.clock.halted,
-                    sequences=tuple(tuple(row) for row in sequences),
-                )
-            )
+            action()
         except Exception as fault:
             if not is_ours(fault):
                 raise
             self._lost(fault)
-        self._recorded = True
+
+    def _end_record(self, status: RunStatus, error: str | None) -> RunEnd:
+        return RunEnd(
+            status=status,
+            error=error,
+            steps=self.capture.steps,
+            seconds=self.capture.clock.now() - self._began,
+            halted_seconds=self.capture.clock.halted,
+            sequences=tuple(map(tuple, self._ids().tolist())),
+        )
+
+    def _ids(self) -> torch.Tensor:
+        """The whole sequences: what the loop returned, else what was seen of them last."""
+        returned = getattr(self.output, "sequences", self.output)
+        if isinstance(returned, torch.Tensor):
+            return returned
+        seen = self.capture.input_ids
+        return self._input_ids if seen is None else seen
