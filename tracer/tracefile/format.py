@@ -28,6 +28,12 @@ HISTORY: Final[dict[int, str]] = {
 }
 """Every released version. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 
+META_DIGEST: Final = "digest"
+"""Key of the row of ``meta`` that holds the digest of all others and of the version."""
+
+VERSION_OF_META_DIGEST: Final = 2
+"""The first version that has it."""
+
 MAX_BLOB: Final = 256 << 20
 """Largest blob of a step in bytes; both writer and reader refuse more."""
 

@@ -14,6 +14,7 @@ from hooks.loop.run_capture import RunCapture
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 from tracer.schema.run import RunStatus
+from tracer.tracefile import check_file
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 3, "pad_token_id": 0, "do_sample": False}
 
@@ -98,3 +99,4 @@ def test_a_run_whose_steps_were_not_seen_is_not_whole(
     with open_trace(tmp_path / "run.trace") as recording:
         assert recording.end is not None
         assert recording.end.sequences == tuple(map(tuple, output.tolist()))
+    assert check_file(tmp_path / "run.trace").runs[0].gaps == ("0 steps for 3 generated tokens",)

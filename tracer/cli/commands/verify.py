@@ -13,7 +13,7 @@ from tracer.cli.options import option_group, trace_argument
 from tracer.cli.output import ProgressDisplay, output_console
 from tracer.clock import utc_now
 from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError, UsageError
-from tracer.messages import shown
+from tracer.messages import one_line, shown
 
 if TYPE_CHECKING:
     from tracer.rerun.repeat_run import RerunResult
@@ -59,14 +59,17 @@ _source_options = option_group(
 def verify_command(
     path: Path, repeat: bool, number: int | None, source: ModelSource, note_file: bool
 ) -> None:
-    r"""Check a trace: every checksum and count, and that each run has its end.
+    r"""Check a trace: every checksum and count, and that each run is whole.
+
+    A run is whole if it has its end, a step for each token, the scores of each step,
+    choices that are its ids, and no capture error.
 
     --rerun loads the model again, generates with the same seed and settings but
     without tracing, and compares the ids, and the logits where they were saved, bit
     for bit. The result is noted in the trace and shown by show and info.
 
-    Ends with 0, or 7 if the trace is incomplete, 8 if it is damaged, 9 if a
-    repetition differs.
+    Ends with 0, or 7 if the trace is intact but not whole, 8 if it is damaged, 9 if
+    a repetition differs.
     """
     from tracer.tracefile import check_file
 
@@ -81,8 +84,16 @@ def verify_command(
         raise TraceFileError(f"{shown(path)} is damaged: {report.problems[0]}")
     if repeat:
         _rerun(path, number, source)
+    if not report.whole:
+        raise IncompleteTraceError(f"{shown(path)} is intact but {_lacking(report)}.")
+
+
+def _lacking(report: FileReport) -> str:
+    """What is missing, for the one line of the error."""
     if not report.complete:
-        raise IncompleteTraceError(f"{shown(path)} is intact but incomplete.")
+        return "incomplete"
+    first = next(run for run in report.runs if run.gaps)
+    return f"run {first.number} is not whole: {one_line(first.gaps[0])}"
 
 
 def _print_report(report: FileReport) -> None:
@@ -102,7 +113,9 @@ def _print_report(report: FileReport) -> None:
             "against records"
         )
     for run in report.runs:
-        _line(f"{'✓' if run.complete else '!'} run {run.number}: {_run_line(run)}")
+        _line(f"{'✓' if run.whole else '!'} run {run.number}: {_run_line(run)}")
+        for gap in run.gaps:
+            _line(f"  not whole: {plain(gap)}")
     if not report.runs:
         _line("! no run: it ended before a generation began")
     _line(f"{'✓' if report.ok else '!'} {count(report.tokens)} token texts")

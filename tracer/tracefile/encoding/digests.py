@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -48,6 +50,16 @@ def digest(*parts: Buffer | str | int | None) -> bytes:
 def token_digest(token: TokenText) -> bytes:
     """Digest of a row of the table ``token``."""
     return digest(token.id, token.text, token.piece, int(token.special))
+
+
+def meta_digest(version: int, rows: Mapping[str, str]) -> str:
+    """Digest of the table ``meta`` as it is stored there, in hex.
+
+    Args:
+        version: of the format.
+        rows: values by key, without the digest itself.
+    """
+    return digest(version, *itertools.chain.from_iterable(sorted(rows.items()))).hex()
 
 
 class DigestChain:

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracer.errors import TraceFileError
+from tracer.messages import shown
 from tracer.schema.run import RunEnd, RunStatus
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.plain_rows import plain_rows, step_columns
+from tracer.tracefile.reading.coverage import check_meta, check_unread
 from tracer.tracefile.reading.database import Database
 from tracer.tracefile.reading.stamps import read_stamps
 from tracer.tracefile.reading.trace_file import FileInfo, TraceFile
 from tracer.tracefile.reading.trace_run import TraceRun
+from tracer.tracefile.reading.wholeness import Wholeness
 
 MAX_PROBLEMS = 50
 _MAX_MISSING = 20
@@ -36,6 +39,7 @@ class RunReport:
         missing: numbers of steps that happened and are not in the file (the first twenty).
         tensors: number of saved tensors.
         tensor_bytes: bytes of their values.
+        gaps: what was not recorded or does not fit the run's ids, one line each.
     """
 
     number: int
@@ -44,11 +48,17 @@ class RunReport:
     missing: tuple[int, ...]
     tensors: int
     tensor_bytes: int
+    gaps: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether the run has its end record and no step is missing."""
         return self.status is not None and not self.missing
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is complete and everything in it was recorded and fits together."""
+        return self.complete and not self.gaps
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,11 @@ class FileReport:
         """Whether there is a run, and every run is complete."""
         return bool(self.runs) and all(run.complete for run in self.runs)
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is a run, and every run is whole."""
+        return bool(self.runs) and all(run.whole for run in self.runs)
+
 
 def check_file(path: str | os.PathLike[str]) -> FileReport:
     """Check a trace from beginning to end.
@@ -92,25 +107,34 @@ def check_file(path: str | os.PathLike[str]) -> FileReport:
         TraceFileError: it cannot be read as a trace at all; other damage is a problem in the report.
     """
     with TraceFile(path) as recording, contextlib.closing(Database(path)) as database:
-        problems = _Problems()
+        problems = _Problems(f"{shown(database.path)} is damaged: ")
         with problems.collecting():
             for (found,) in database.rows("PRAGMA integrity_check(20)", (), str):
                 if found != "ok":
                     problems.add(found)
         totals: Counter[str] = Counter()
+        with problems.collecting():
+            check_meta(database)
         runs = tuple(_RunCheck(run, database, problems, totals).report() for run in recording.runs)
         with problems.collecting():
             _check_totals(database, problems, totals)
         tokens = _check_tokens(recording, problems)
         with problems.collecting():
+            check_unread(database)
             read_stamps(database)
         return FileReport(recording.path, recording.info, runs, tokens, tuple(problems.found))
 
 
 @dataclass
 class _Problems:
-    """The problems found so far."""
+    """The problems found so far.
 
+    Attributes:
+        prefix: what messages begin with that need not be said for each.
+        found: one line each.
+    """
+
+    prefix: str
     found: list[str] = field(default_factory=list)
 
     def add(self, problem: str) -> None:
@@ -123,7 +147,7 @@ class _Problems:
         try:
             yield
         except TraceFileError as error:
-            self.add(str(error))
+            self.add(str(error).removeprefix(self.prefix))
         except KeyError as error:
             self.add(f"{error} is listed but cannot be found")
 
@@ -149,14 +173,17 @@ class _RunCheck:
     tensor_bytes: int = 0
 
     def report(self) -> RunReport:
-        numbers: list[int] = []
+        numbers: Sequence[int] = ()
         end: RunEnd | None = None
+        whole: Wholeness | None = None
         with self.problems.collecting():
             chain = DigestChain(self._header_digest())
-            numbers = list(self.run.steps.numbers)
+            numbers = self.run.steps.numbers
+            with self.problems.collecting():
+                end = self.run.end
+            whole = Wholeness(self.run.header, end)
             for number in numbers:
-                self._check_step(number, chain)
-            end = self.run.end
+                self._check_step(number, chain, whole)
             if end is not None:
                 self._check_end(end, chain, len(numbers))
         return RunReport(
@@ -166,6 +193,7 @@ class _RunCheck:
             missing=_missing(numbers, end),
             tensors=self.tensors,
             tensor_bytes=self.tensor_bytes,
+            gaps=() if whole is None else whole.gaps(),
         )
 
     def _header_digest(self) -> bytes:
@@ -173,12 +201,13 @@ class _RunCheck:
         row = self.database.row(self.database.queries.header, (self.run.number,), str, bytes)
         return b"" if row is None else bytes(row[1])
 
-    def _check_step(self, number: int, chain: DigestChain) -> None:
+    def _check_step(self, number: int, chain: DigestChain, whole: Wholeness) -> None:
         self.totals["step"] += 1
         with self.problems.collecting():
             packed, stored = self.run.steps.packed(number)
             chain.add(stored)
             step = self.run.steps.unpack(packed, stored)
+            whole.add(step)
             self._check_plain(step)
             names = self.run.tensor_names(number)
             if len(names) != packed.tensors:
@@ -198,7 +227,9 @@ class _RunCheck:
             self.problems.add(f"the plain columns {where} differ from its head")
         for table, expected in plain_rows(step).items():
             self.totals[table] += len(expected)
-            if list(self.database.rows(queries.plain[table], key)) != expected:
+            # A mistaken number of rows is found at the first that is one too many.
+            stored = itertools.islice(self.database.rows(queries.plain[table], key), len(expected) + 1)
+            if list(stored) != expected:
                 self.problems.add(f"the rows of {table} {where} differ from its numbers")
 
     def _check_end(self, end: RunEnd, chain: DigestChain, steps: int) -> None:

@@ -27,6 +27,17 @@ _TOTALS = {
     "capture_error": "SELECT count(*) FROM capture_error WHERE run >= ?",
     "tensor": "SELECT count(*) FROM tensor WHERE run >= ? AND part = 0",
 }
+_INTERNED = {
+    "layout": "SELECT run, layout, data, digest FROM layout",
+    "call_shape": "SELECT run, shape, data, digest FROM call_shape",
+}
+_MISNUMBERED = {
+    "run": "SELECT count(*) - coalesce(sum(run BETWEEN 1 AND (SELECT count(*) FROM run)), 0) FROM run",
+    "token": "SELECT count(*) FROM token WHERE id < 0",
+    "stamp": "SELECT count(*) FROM stamp WHERE number < 1",
+    "layout": "SELECT count(*) FROM layout WHERE run NOT IN (SELECT run FROM run)",
+    "call_shape": "SELECT count(*) FROM call_shape WHERE run NOT IN (SELECT run FROM run)",
+}
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,13 @@ class Queries:
         plain: rows of a step in each of the tables that repeat the contents of its blobs.
         totals: number of rows of a table from a run on.
         upgrade_head: brings the head of a step to today's form; None where it has it.
+        interned: all rows of the tables that steps refer to.
+        misnumbered: number of rows of a table that no reader would see.
     """
 
     tables: Mapping[str, str] = field(default_factory=lambda: CREATE_TABLES)
     meta: str = "SELECT value FROM meta WHERE key = ?"
+    all_meta: str = "SELECT key, value FROM meta"
     runs: str = "SELECT run FROM run WHERE run >= 1 ORDER BY run"
     header: str = "SELECT header, header_digest FROM run WHERE run = ?"
     ending: str = "SELECT ending, steps_digest, ending_digest FROM run WHERE run = ?"
@@ -70,6 +84,8 @@ class Queries:
     plain: Mapping[str, str] = field(default_factory=lambda: _PLAIN)
     totals: Mapping[str, str] = field(default_factory=lambda: _TOTALS)
     upgrade_head: Callable[[bytes], bytes] | None = None
+    interned: Mapping[str, str] = field(default_factory=lambda: _INTERNED)
+    misnumbered: Mapping[str, str] = field(default_factory=lambda: _MISNUMBERED)
 
 
 VERSIONS: Final[dict[int, Queries]] = {1: Queries(upgrade_head=head_of_version_1), 2: Queries()}

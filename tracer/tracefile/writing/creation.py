@@ -14,8 +14,9 @@ from tracer.errors import OutputError
 from tracer.messages import shown
 from tracer.output_files import check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
+from tracer.tracefile.encoding.digests import meta_digest
 from tracer.tracefile.encoding.side_files import SIDE_FILES, foreign_side_file
-from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, SCHEMA_VERSION
+from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, META_DIGEST, SCHEMA_VERSION
 from tracer.version import __version__
 
 
@@ -107,6 +108,7 @@ def _build(path: Path) -> None:
         "created_at": utc_now(),
         "columns": json.dumps(columns),
     }
+    meta[META_DIGEST] = meta_digest(SCHEMA_VERSION, meta)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous=OFF")

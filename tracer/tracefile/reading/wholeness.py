@@ -1,0 +1,88 @@
+"""Whether a run holds all that happened in it: steps against ids, choices against ids, capture errors."""
+
+from __future__ import annotations
+
+from tracer.schema.run import RunEnd, RunHeader, RunStatus
+from tracer.schema.step import Step
+
+
+class Wholeness:
+    """Follows the steps of a run in order.
+
+    Args:
+        header: the run's header.
+        end: its end record; None while it has none.
+    """
+
+    def __init__(self, header: RunHeader, end: RunEnd | None) -> None:
+        self._prompt = tuple(row.token_ids for row in header.prompt)
+        self._length = len(self._prompt[0])
+        self._end = end
+        self._sequences = end.sequences if end is not None else ()
+        self._unfinished = end is None or end.status is not RunStatus.COMPLETE
+        self._steps = 0
+        self._last = 0
+        self._without_scores: list[int] = []
+        self._other_choices = 0
+        self._first_choice = ""
+        self._errors = 0
+        self._first_error = ""
+
+    def add(self, step: Step) -> None:
+        """The next step."""
+        self._steps += 1
+        self._last = step.number
+        if step.scores is None:
+            self._without_scores.append(step.number)
+        else:
+            self._compare_choices(step.number, step.scores.chosen.tolist())
+        errors = step.head.errors
+        if errors and not self._errors:
+            self._first_error = f"in step {step.number}: {errors[0].message}"
+        self._errors += len(errors)
+
+    def gaps(self) -> tuple[str, ...]:
+        """What is not there, or does not fit, one line each; empty for a whole run."""
+        found = [*self._ids_against_steps()]
+        # A run that was cut short may end with a step that came to no choice.
+        missing = [
+            number for number in self._without_scores if not (self._unfinished and number == self._last)
+        ]
+        if missing:
+            found.append(f"the scores of {len(missing)} of {self._steps} steps were not recorded")
+        if self._other_choices:
+            found.append(
+                f"{self._other_choices} choices are not the run's ids, the first {self._first_choice}"
+            )
+        if self._errors:
+            what = "capture error" if self._errors == 1 else "capture errors"
+            found.append(f"{self._errors} {what}, the first {self._first_error}")
+        return tuple(found)
+
+    def _ids_against_steps(self) -> list[str]:
+        if self._end is None:
+            return []
+        steps = max(self._end.steps, self._last)
+        if not self._sequences:
+            return ["its end record has no ids"] if steps else self._without_steps(steps)
+        tokens = len(self._sequences[0]) - self._length
+        if any(
+            ids[: self._length] != prompt for ids, prompt in zip(self._sequences, self._prompt, strict=True)
+        ):
+            return ["its ids do not begin with its prompt"]
+        # One that was cut short may have appended a token in a step that it did not end, or begun one.
+        if abs(tokens - steps) > (1 if self._unfinished else 0):
+            return [f"{steps} steps for {tokens} generated tokens"]
+        return self._without_steps(steps)
+
+    def _without_steps(self, steps: int) -> list[str]:
+        return [] if steps or self._unfinished else ["it ended without a step"]
+
+    def _compare_choices(self, number: int, chosen: list[int]) -> None:
+        """Compare the tokens of a step with the ids at its place; it has none where the run was cut short."""
+        place = self._length + number - 1
+        for row, (token, ids) in enumerate(zip(chosen, self._sequences, strict=False)):
+            if place < len(ids) and ids[place] != token:
+                if not self._other_choices:
+                    self._first_choice = f"in step {number}, row {row}: token {token}, not {ids[place]}"
+                self._other_choices += 1
