@@ -24,6 +24,7 @@ from hooks.loop.processors import describe_criteria, describe_processors, watch_
 from hooks.loop.run_capture import CaptureOptions, RunCapture
 from hooks.loop.traced_model import generating_model
 from hooks.loop.traced_run import OpenRunSink, RunSink, TracedRun, failed_at_start
+from hooks.loop.weights import fingerprint
 from hooks.modules.model_modules import ModelModules
 from hooks.modules.module_watch import ModuleWatch, Observer
 from hooks.printing import printed
@@ -326,6 +327,7 @@ class GenerationWatch:
                 NotSeen(module=index, reason=reason)
                 for index, reason in self.installation.modules.unseen().items()
             ),
+            weights=fingerprint(self.installation.model),
         )
 
     def _decoder_index(self) -> int:

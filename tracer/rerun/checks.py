@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from hooks.loop.model_info import describe_model, versions
 from hooks.loop.processors import describe_criteria, describe_processors
+from hooks.loop.weights import fingerprint
 from tracer.analysis.rerun_plan import RerunPlan
 from tracer.errors import UsageError
 from tracer.tracefile import TraceRun
@@ -74,6 +76,35 @@ def require_same_model(plan: RerunPlan, model: Any) -> None:
         if before != now:
             values = "" if attribute == "tree" else f" ({now}, not {before})"
             raise UsageError(f"This run cannot be repeated: the model has another {what}{values}.")
+
+
+@dataclass(frozen=True)
+class WeightsComparison:
+    """Whether a model has the weights that a run had.
+
+    Attributes:
+        same: None where they could not be compared.
+        note: why they could not be; None where they could.
+    """
+
+    same: bool | None
+    note: str | None = None
+
+
+def compare_weights(run: TraceRun, model: Any) -> WeightsComparison:
+    """Compare the model's weights with those that the run had, by their fingerprints.
+
+    Args:
+        run: the recorded run.
+        model: the model that will generate, as it was loaded.
+    """
+    recorded = run.header.weights
+    if recorded is None:
+        return WeightsComparison(None, "the weights were not compared: the trace has no fingerprint of them")
+    found = fingerprint(model) if recorded.digest is not None else recorded
+    if found.digest is None:
+        return WeightsComparison(None, f"the weights were not compared: {found.not_taken}")
+    return WeightsComparison(found.digest == recorded.digest)
 
 
 def version_differences(run: TraceRun) -> tuple[str, ...]:

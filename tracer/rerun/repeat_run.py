@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tracer.loading.models import LoadedModel, ModelSpec, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
 from tracer.messages import named
-from tracer.rerun.checks import checking_pipeline, require_same_model, version_differences
+from tracer.rerun.checks import checking_pipeline, compare_weights, require_same_model, version_differences
 from tracer.tracefile import TraceRun
 
 
@@ -38,6 +38,7 @@ class RerunResult:
         first_logits: the first step whose logits differ, and the largest difference there; None if none do.
         how: which random state it started from, in words.
         notes: differences of this environment from the one of the trace, one line each.
+        same_weights: whether the model has the weights that the run had; None where that is not known.
     """
 
     same_ids: int
@@ -48,15 +49,24 @@ class RerunResult:
     first_logits: tuple[int, float] | None
     how: str
     notes: tuple[str, ...]
+    same_weights: bool | None = None
 
     @property
     def ok(self) -> bool:
         """Whether everything is equal."""
-        return self.first_difference is None and self.same_logits == self.logits
+        same = self.first_difference is None and self.same_logits == self.logits
+        return same and self.same_weights is not False
 
     @property
     def summary(self) -> str:
         """The outcome in one line."""
+        if self.same_weights is False:
+            return f"the weights are not the folder's (merged, edited or trained since); {self._comparison}"
+        return self._comparison
+
+    @property
+    def _comparison(self) -> str:
+        """What came of the generation, in one line."""
         if self.first_difference is not None:
             step, row = self.first_difference
             return f"an untraced run {self.how} chose another token in step {step}, row {row}"
@@ -104,14 +114,17 @@ def rerun(
     with _threads(run.header.versions.get("threads")):
         loaded = load_model(spec, progress)
         require_same_model(plan, loaded.model)
+        weights = compare_weights(run, loaded.model)
         progress.phase("generating without tracing")
         with quiet_library():
             try:
-                return _Repetition(run, plan, loaded).result()
+                result = _Repetition(run, plan, loaded).result()
             except TraceGenerateError:
                 raise
             except Exception as error:
                 raise GenerationError(f"The repetition failed: {named(error)}") from error
+    notes = result.notes if weights.note is None else (weights.note, *result.notes)
+    return replace(result, same_weights=weights.same, notes=notes)
 
 
 class _Repetition:

@@ -207,6 +207,22 @@ class CaptureSettings(Record):
     strict: bool = False
 
 
+class WeightsFingerprint(Record):
+    """A digest of a model's parameters, from sampled elements of each.
+
+    Attributes:
+        digest: BLAKE2b-128 in hex, of names, dtypes, shapes and sampled values; None where it was not taken.
+        parameters: number of parameter tensors.
+        elements: number of elements that were read.
+        not_taken: why it was not taken.
+    """
+
+    digest: str | None = None
+    parameters: int = 0
+    elements: int = 0
+    not_taken: str | None = None
+
+
 class RunHeader(Record):
     """Everything known when a traced ``generate()`` enters ``_sample``.
 
@@ -230,6 +246,8 @@ class RunHeader(Record):
         rank: number of the process among several that worked together, None for one alone.
         world_size: how many these were.
         not_seen: modules of which something is not recorded; those that turn up later are in their step.
+        weights: fingerprint of the model's parameters as the run began; None in traces from before there was
+            one.
     """
 
     model: ModelInfo
@@ -250,6 +268,7 @@ class RunHeader(Record):
     rank: int | None = None
     world_size: int | None = None
     not_seen: tuple[NotSeen, ...] = ()
+    weights: WeightsFingerprint | None = None
 
     def __repr__(self) -> str:
         rows, how = len(self.prompt), "sampling" if self.do_sample else "greedy"

@@ -10,7 +10,7 @@ from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning
 from reports.view.not_seen import not_seen_views
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, sequence_views
-from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText
+from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText, WeightsFingerprint
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderVie
         model=plain(header.model.name),
         class_name=plain(header.model.class_name),
         tree=plain_lines(header.model.tree),
-        sizes=tuple(_sizes(header.model)),
+        sizes=tuple(_sizes(header.model, header.weights)),
         conditions=(*_computation(header.model), *_run_metadata(header)),
         particulars=tuple(_particulars(header)),
         settings=tuple(
@@ -137,8 +137,16 @@ def _computation(model: ModelInfo) -> Iterator[NamedValue]:
     yield NamedValue("devices", _devices(model.devices), "where the modules are")
 
 
-def _sizes(model: ModelInfo) -> Iterator[NamedValue]:
-    yield NamedValue("parameters", count(model.parameters), "numbers that were learned")
+def _fingerprint(weights: WeightsFingerprint | None) -> str:
+    if weights is None:
+        return "numbers that were learned"
+    if weights.digest is None:
+        return f"no fingerprint of the weights: {plain(weights.not_taken or 'no reason given')}"
+    return f"fingerprint of the weights: {plain(weights.digest)}"
+
+
+def _sizes(model: ModelInfo, weights: WeightsFingerprint | None) -> Iterator[NamedValue]:
+    yield NamedValue("parameters", count(model.parameters), _fingerprint(weights))
     sizes = (
         ("layers", model.layers, "decoder layers, each with its own part of the KV cache"),
         ("hidden size", model.hidden_size, "width of a token's vector between the layers"),

@@ -25,6 +25,7 @@ from tests.tracer.tracefile.samples import write_trace
 from tracer import open_trace, trace
 from tracer.analysis.rerun_plan import generation_settings, plan_rerun
 from tracer.errors import GenerationError, UsageError
+from tracer.schema.run import WeightsFingerprint
 from tracer.schema.step import Intervention
 from tracer.session import TraceSession
 from tracer.tracefile import TraceWriter
@@ -234,6 +235,51 @@ def test_rerun_that_differs(recorded: Any, call: Any, tmp_path: Path, checkpoint
     # The newest result counts.
     assert call("verify", path, "--rerun").returncode == 0
     assert "Repetition differed" not in call("show", path, "--steps", "none").stdout
+
+
+def test_weights_that_are_not_the_folders(recorded: Any, call: Any, checkpoint: Path, tmp_path: Path) -> None:
+    """As after an adapter was merged, or weights were edited: the name is the same, the weights are not."""
+    path = tmp_path / "merged.trace"
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    up = model.model.layers[1].mlp.up_proj.weight
+    up.data += torch.outer(torch.ones(len(up)), torch.ones(up.shape[1])) * 1e-6
+    with trace(model, path=path):
+        model.generate(**batch(2), max_new_tokens=4, pad_token_id=0, do_sample=False)
+    done = call("verify", path, "--rerun")
+    assert done.returncode == 9
+    assert "the weights are not the folder's" in done.stderr
+    assert "gave the same 8 ids" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    with open_trace(path) as recording:
+        (stamp,) = recording.runs[0].stamps
+    assert not stamp.ok
+    assert stamp.details["weights"] == "other"
+    assert "the weights are not the folder's" in call("show", path, "--steps", "none").stdout
+    # The folder changes after the run.
+    path = recorded("--greedy")
+    assert call("verify", path, "--rerun").returncode == 0
+    model.save_pretrained(checkpoint.parent / "edited")
+    tiny_tokenizer().save_pretrained(checkpoint.parent / "edited")
+    done = call("verify", path, "--rerun", "--model", checkpoint.parent / "edited")
+    assert done.returncode == 9
+    assert "the weights are not the folder's" in done.stderr
+
+
+def test_weights_that_cannot_be_compared(
+    checkpoint: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.trace"
+    for weights, said in (
+        (WeightsFingerprint(not_taken="the model is quantised"), "not compared: the model is quantised"),
+        (None, "not compared: the trace has no fingerprint"),
+    ):
+        monkeypatch.setattr("hooks.loop.generation_watch.fingerprint", lambda _, found=weights: found)
+        api_trace(path, checkpoint, do_sample=False)
+        done = call("verify", path, "--rerun")
+        assert done.returncode == 0, done.stderr
+        assert f"the weights were {said}" in " ".join(done.stdout.split())
+        with open_trace(path) as recording:
+            assert recording.runs[0].stamps[0].details["weights"] == "not compared"
 
 
 def api_trace(

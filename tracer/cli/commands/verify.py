@@ -64,9 +64,10 @@ def verify_command(
     A run is whole if it has its end, a step for each token, the scores of each step,
     choices that are its ids, and no capture error.
 
-    --rerun loads the model again, generates with the same seed and settings but
-    without tracing, and compares the ids, and the logits where they were saved, bit
-    for bit. The result is noted in the trace and shown by show and info.
+    --rerun loads the model again, compares a fingerprint of its weights, generates
+    with the same seed and settings but without tracing, and compares the ids, and
+    the logits where they were saved, bit for bit. The result is noted in the trace
+    and shown by show and info.
 
     Ends with 0, or 7 if the trace is intact but not whole, 8 if it is damaged, 9 if
     a repetition differs.
@@ -187,10 +188,14 @@ def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
     return result
 
 
+_WEIGHTS = {True: "the same", False: "other", None: "not compared"}
+
+
 def _details(result: RerunResult) -> dict[str, str]:
     return {
         "ids": f"{result.same_ids} of {result.ids} equal",
         "logits": f"{result.same_logits} of {result.logits} steps equal",
+        "weights": _WEIGHTS[result.same_weights],
         "notes": "; ".join(result.notes),
     }
 

@@ -1,0 +1,84 @@
+"""A fingerprint of a model's weights, so that a repetition can tell whether it has the same ones."""
+
+from __future__ import annotations
+
+import functools
+from hashlib import blake2b
+
+import torch
+from torch import Tensor, nn
+
+from hooks.faults import is_ours
+from hooks.tensors import saved_bytes, to_host_all
+from tracer.messages import named
+from tracer.schema.run import WeightsFingerprint
+
+WHOLE = 4096
+"""Parameters of at most so many elements are read whole."""
+
+SAMPLED = 128
+"""Elements that are read of a larger one, at places spread over all of it."""
+
+_STEP = 2_654_435_761
+"""Moves the places within their stretches: at even distances they would lie in few columns of a matrix."""
+
+_DIGEST_SIZE = 16
+
+
+def fingerprint(model: nn.Module) -> WeightsFingerprint:
+    """The fingerprint of all parameters: names, dtypes, shapes and the bits of some elements of each.
+
+    It is the same on every device. A merged adapter or further training changes it; a change of single
+    elements of a large parameter may not. It reads the weights anew each time, since PyTorch does not tell
+    of changes made through ``data``; on a GPU it waits once.
+
+    Args:
+        model: the model.
+    """
+    try:
+        reason = _why_not(model)
+        return WeightsFingerprint(not_taken=reason) if reason else _taken(model)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return WeightsFingerprint(not_taken=f"the parameters could not be read: {named(error)}")
+
+
+def _why_not(model: nn.Module) -> str | None:
+    """Why the values of the parameters cannot be had, None where they can."""
+    if getattr(model, "hf_quantizer", None) is not None or getattr(model, "is_quantized", False):
+        return "the model is quantised"
+    for name, parameter in model.named_parameters():
+        if type(parameter) not in (nn.Parameter, Tensor):
+            return f"{name} is a {type(parameter).__name__}, not a plain tensor"
+        if parameter.device.type == "meta":
+            return f"{name} is offloaded, its values are not in memory"
+        if parameter.layout is not torch.strided or not parameter.numel():
+            return f"{name} is not dense, or empty"
+    return None
+
+
+def _taken(model: nn.Module) -> WeightsFingerprint:
+    state = blake2b(digest_size=_DIGEST_SIZE)
+    parameters = dict(model.named_parameters())
+    samples = to_host_all([_sample(parameter.detach()) for parameter in parameters.values()])
+    elements = 0
+    for (name, parameter), sample in zip(parameters.items(), samples, strict=True):
+        state.update(f"{name} {parameter.dtype} {list(parameter.shape)}\n".encode())
+        state.update(saved_bytes(sample))
+        elements += sample.numel()
+    return WeightsFingerprint(digest=state.hexdigest(), parameters=len(parameters), elements=elements)
+
+
+def _sample(parameter: Tensor) -> Tensor:
+    size = parameter.numel()
+    if size <= WHOLE:
+        return parameter.reshape(-1)
+    return torch.take(parameter, _places(size, parameter.device))
+
+
+@functools.lru_cache(maxsize=64)
+def _places(size: int, device: torch.device) -> Tensor:
+    stretch = size // SAMPLED
+    numbers = torch.arange(SAMPLED, dtype=torch.int64, device="cpu")
+    return (numbers * stretch + numbers * _STEP % stretch).to(device)
