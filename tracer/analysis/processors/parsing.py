@@ -22,6 +22,7 @@ from tracer.analysis.processors.edits import (
 )
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
 from tracer.analysis.processors.processor import Opaque, PlacedProcessor, Processor
+from tracer.analysis.processors.settings import KNOBS
 from tracer.schema.run import ProcessorInfo
 from tracer.schema.setting_text import parse_integer, parse_integers, parse_number
 
@@ -66,9 +67,19 @@ def parse_processor(info: ProcessorInfo) -> Processor:
     if kind is None:
         return Opaque(info)
     try:
-        return kind(**_arguments(kind, info.settings))
+        processor = kind(**_arguments(kind, info.settings))
+        return processor if _is_possible(processor) else Opaque(info)
     except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError):
         return Opaque(info)
+
+
+def _is_possible(processor: Processor) -> bool:
+    """Whether transformers' own class takes these settings; a trace may claim any."""
+    knob = next((knob for knob in KNOBS.values() if knob.kind is type(processor)), None)
+    if knob is None:
+        return True
+    value = getattr(processor, knob.field)
+    return knob.allows(value) and not (isinstance(processor, TopK) and value < 1)
 
 
 def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[PlacedProcessor, ...]:
