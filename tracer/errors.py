@@ -26,7 +26,9 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
         9: "a check failed",
         10: "the model failed in generation, or a defect of this program",
         11: "no debugger attached in time",
+        129: "the terminal was closed",
         130: "interrupted",
+        143: "terminated",
     }
 )
 """Exit codes of the command line and what they mean."""
@@ -44,11 +46,20 @@ DEFECT = 10
 class TraceGenerateError(Exception):
     """Base of all expected failures.
 
+    Args:
+        message: what is wrong and what to do, in words of the Python API.
+        command_line: the same in words of the command line, where they differ.
+
     Attributes:
         exit_code: exit code of the command line when it is raised.
+        command_line: what the command line prints.
     """
 
     exit_code: ClassVar[int] = DEFECT
+
+    def __init__(self, message: str = "", *, command_line: str | None = None) -> None:
+        super().__init__(message)
+        self.command_line = message if command_line is None else command_line
 
 
 class UsageError(TraceGenerateError):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 
+from tracer.harmless_text import harmless
+
 MAX_TEXT = 200
 """Characters of a text that a message quotes, at most."""
 
 
 def one_line(text: object, limit: int = MAX_TEXT) -> str:
-    """A text without line breaks and control characters, cut to a length.
+    """A text without line breaks, with everything visible that would act on a terminal, cut to a length.
 
     Args:
         text: anything; text from a hostile file may hold terminal escapes.
         limit: most characters to return.
     """
     raw = str(text)[: limit + 1]
-    clean = "".join(char if char.isprintable() else " " for char in raw)
+    clean = harmless("".join(" " if char.isspace() else char for char in raw))
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 

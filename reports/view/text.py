@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from tracer.harmless_text import escaped
+
 MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
 """Whitespace that a token may consist of, and the mark that replaces it."""
 
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _COMBINING = frozenset({"Mn", "Me", "Mc"})
 _DOTTED_CIRCLE = "◌"
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and signs that show nothing."""
 _STRAY = re.compile("([\udc80-\udcff]+)")
 """Bytes that are no character, as Python's ``surrogateescape`` writes them."""
 
@@ -31,7 +30,7 @@ def visible(text: str, limit: int = 256) -> str:
         return text.replace(" ", MARKS[" "])  # nearly every token, and a hundred times as fast
     cut = text[:limit]
     start = _DOTTED_CIRCLE if cut and unicodedata.category(cut[0]) in _COMBINING else ""
-    shown = start + "".join(MARKS.get(char) or _escaped(char, spaces=False) for char in cut)
+    shown = start + "".join(MARKS.get(char) or escaped(char) for char in cut)
     return shown if len(text) <= limit else f"{shown}… (+{len(text) - limit:,} characters)"
 
 
@@ -61,9 +60,7 @@ def plain(text: str, limit: int = 4096) -> str:
     """
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text
-    shown = "".join(
-        char if char == " " else MARKS.get(char) or _escaped(char, spaces=True) for char in text[:limit]
-    )
+    shown = "".join(char if char == " " else MARKS.get(char) or escaped(char) for char in text[:limit])
     return shown if len(text) <= limit else f"{shown}… (+{len(text) - limit:,} characters)"
 
 
@@ -75,11 +72,3 @@ def plain_lines(text: str) -> str:
     """
     lines = text.replace("\r\n", "\n").replace("\t", "    ").split("\n")
     return "\n".join(plain(line, limit=1_000_000) for line in lines)
-
-
-def _escaped(char: str, *, spaces: bool) -> str:
-    category = unicodedata.category(char)
-    if category in _UNSAFE or char in _BLANK or (category == "Zs" and not (spaces and char == " ")):
-        code = ord(char)
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-    return char

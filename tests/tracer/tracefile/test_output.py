@@ -22,7 +22,7 @@ def names(folder: Path) -> list[str]:
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     path = tmp_path / "run.trace"
     path.write_text("precious")
-    with pytest.raises(OutputError, match=r"run\.trace exists already.*--force"):
+    with pytest.raises(OutputError, match=r"run\.trace exists already.*force=True"):
         TraceWriter(path)
     assert path.read_text() == "precious"
     assert names(tmp_path) == ["run.trace"]
