@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ContextDecorator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import tracer.own_packages  # noqa: F401 - says which file is in the way
 from hooks.loop.generation_watch import GenerationWatch
@@ -17,6 +17,7 @@ from hooks.loop.traced_run import RunSink
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch, OnBreak
 from tracer.analysis.conditions.condition import Condition, Hit, parse_condition
+from tracer.capture_settings import Level, capture_settings
 from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
 from tracer.halting.callback import OnHalt, StopCallback
 from tracer.halting.live_run import LiveRun, StopHandler
@@ -29,8 +30,6 @@ from tracer.tracefile import Listener, Recorder, TraceWriter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-Level = Literal["shapes", "stats", "tensors"]
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def trace(
     conditions = _conditions(breaks, on_break)
     options = TraceOptions(
         path=path_of_rank(Path("run.trace")) if path is None else Path(path),
-        capture=_capture_settings(capture, tuple(save), candidates, strict),
+        capture=capture_settings(capture, save, candidates, strict),
         force=force,
         max_trace_bytes=max_trace_bytes,
         listeners=tuple(listeners),
@@ -292,10 +291,11 @@ class _Recording:
         mentioned = texts.ids_of(text for condition in options.breaks for text in condition.texts)
         self.breaks = BreakWatch(options.breaks, options.on_hit)
         self.recorder = Recorder(
-            TraceWriter(options.path, force=options.force),
+            TraceWriter(options.path, force=options.force, keep_old=True),
             listeners=(self.breaks, *options.listeners) if options.breaks else options.listeners,
             on_build_error=unbuilt_step,
             max_trace_bytes=options.max_trace_bytes,
+            discards_empty=True,
         )
         self.sink = RecordingSink(
             self.recorder,
@@ -381,13 +381,3 @@ def _stop_callback(
     if halt is not None:
         raise UsageError("on_stop and halt exclude each other.")
     return StopCallback(replace(plan_stops(stops, steps), breaks=conditions), on_stop)
-
-
-def _capture_settings(capture: str, save: tuple[str, ...], candidates: int, strict: bool) -> CaptureSettings:
-    if capture not in get_args(Level):
-        raise UsageError(f"capture {capture!r}: choose from {', '.join(get_args(Level))}.")
-    if set(save) - {"lens"} and capture != "tensors":
-        raise UsageError("save needs capture='tensors' (--capture tensors).")
-    if candidates < 1:
-        raise UsageError(f"candidates is {candidates}; it must be at least 1.")
-    return CaptureSettings(level=cast(Level, capture), save=save, candidates=candidates, strict=strict)

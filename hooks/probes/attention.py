@@ -162,15 +162,19 @@ def require_visible_attention(model: PreTrainedModel) -> None:
     """
     name, kind = type(model).__name__, getattr(model.config, "_attn_implementation", None)
     if kind not in ("eager", "sdpa", None):
+        problem = f"{kind} never forms the weights and shows no queries and keys; load the model with"
         raise UnsupportedError(
-            f"--save attention: {kind} never forms the weights and shows no queries and keys; "
-            "load the model with --attn eager or sdpa."
+            f"save=attention: {problem} attn_implementation='eager' or 'sdpa'.",
+            command_line=f"--save attention: {problem} --attn eager or sdpa.",
         )
     layers = decoder_layers(model)
     bare = next((index for index, layer in enumerate(layers) if attention_of(layer) is None), None)
     if bare is not None or not layers:
         where = f"layer {bare} of {name}" if layers else name
-        raise UnsupportedError(f"--save attention: {where} has no attention module.")
+        raise UnsupportedError(
+            f"save=attention: {where} has no attention module.",
+            command_line=f"--save attention: {where} has no attention module.",
+        )
 
 
 class _AttentionMode(TorchFunctionMode):

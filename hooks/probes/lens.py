@@ -47,11 +47,11 @@ class LensProbe:
     def __init__(self, model: PreTrainedModel) -> None:
         layers = decoder_layers(model)
         if not layers:
-            raise UnsupportedError(f"--lens: {type(model).__name__} has no list of layers.")
+            raise _unavailable(f"{type(model).__name__} has no list of layers.")
         try:
             self._norm, self._head = final_norm(model), output_head(model)
         except UnsupportedError as error:
-            raise UnsupportedError(f"--lens: {error}") from None
+            raise _unavailable(str(error)) from None
         self._after = _after_head(model)
         self._layers = layers
         self._hidden: list[torch.Tensor | None] = [None] * len(layers)
@@ -142,6 +142,10 @@ class LensProbe:
 
 def _fault(message: str) -> CaptureError:
     return CaptureError(stop="layers", message=message, capture="lens")
+
+
+def _unavailable(problem: str) -> UnsupportedError:
+    return UnsupportedError(f"save=lens: {problem}", command_line=f"--lens: {problem}")
 
 
 def _after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:

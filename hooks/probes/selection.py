@@ -10,10 +10,8 @@ from hooks.probes.attention import AttentionProbe
 from hooks.probes.decoder_parts import decoder_layers
 from hooks.probes.lens import LensProbe
 from hooks.probes.probe import Probe
-from tracer.errors import UsageError
+from tracer.capture_settings import unsaved
 from tracer.schema.run import CaptureSettings
-
-KINDS = ("logits", "hidden", "kv", "attention", "modules=REGEX", "lens")
 
 
 class TensorSelection:
@@ -35,7 +33,7 @@ class TensorSelection:
             model: the model.
 
         Raises:
-            UsageError: for an unknown kind, a bad regular expression, or one that matches no module.
+            UsageError: for a regular expression that matches no module.
         """
         wanted = capture.save if capture.level == "tensors" else ()
         self.logits = "logits" in wanted
@@ -48,8 +46,6 @@ class TensorSelection:
                 self.modules.update(_decoder_layers(model))
             elif kind.startswith("modules="):
                 self.modules.update(_matching(model, kind.removeprefix("modules=")))
-            elif kind not in KINDS:
-                raise UsageError(f"--save {kind}: unknown; choose from {', '.join(KINDS)}.")
 
     def probes(self, model: PreTrainedModel) -> tuple[Probe, ...]:
         """New probes for one run, as the selection needs them.
@@ -78,15 +74,12 @@ def _decoder_layers(model: PreTrainedModel) -> dict[int, str]:
 
 
 def _matching(model: PreTrainedModel, expression: str) -> dict[int, str]:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise UsageError(f"--save modules={expression}: not a regular expression: {error}.") from error
+    pattern = re.compile(expression)
     found = {
         index: f"modules/{name}"
         for index, (name, _) in enumerate(model.named_modules())
         if pattern.search(name)
     }
     if not found:
-        raise UsageError(f"--save modules={expression}: no module of {type(model).__name__} matches.")
+        raise unsaved(f"modules={expression}", f"no module of {type(model).__name__} matches.")
     return found

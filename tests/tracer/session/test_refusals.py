@@ -105,3 +105,58 @@ def test_a_warning_names_the_line_of_the_block(tmp_path: Path) -> None:
         with trace(model := tiny_model(), path=tmp_path / "run.trace", listeners=[Failing()]):
             generate(model, batch(), **GREEDY)
     assert {(each.category, each.filename) for each in caught} == {(RuntimeWarning, __file__)}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_beams": 2}, {"no_such_argument": 1}, {"top_k": -1, "do_sample": True}]
+)
+def test_what_generate_refuses_leaves_no_file_and_an_old_one_as_it_was(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    model, path = tiny_model(), tmp_path / "run.trace"
+
+    def generate_refused(*, force: bool) -> None:
+        with trace(model, path=path, force=force):
+            model.generate(**batch(), max_new_tokens=2, **settings)
+
+    with pytest.raises((TraceGenerateError, ValueError)):
+        generate_refused(force=False)
+    assert not list(tmp_path.iterdir())
+    path.write_text("old")
+    with pytest.raises((TraceGenerateError, ValueError)):
+        generate_refused(force=True)
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["run.trace"]
+
+
+def test_an_old_trace_is_replaced_when_the_first_run_begins(tmp_path: Path) -> None:
+    model, path = tiny_model(), tmp_path / "run.trace"
+    path.write_text("old")
+    with trace(model, path=path, force=True):
+        assert path.read_text() == "old"
+        model.generate(**batch(), **GREEDY, max_new_tokens=2)
+    with open_trace(path) as recording:
+        assert len(recording.steps) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "python", "command_line"),
+    [
+        ({"save": ["logits"]}, "capture='tensors'", "--capture tensors"),
+        ({"capture": "tensors", "save": ["logit"]}, "Did you mean logits?", "--save logit"),
+        (
+            {"capture": "tensors", "save": ["modules=nowhere"]},
+            "save=modules=nowhere",
+            "--save modules=nowhere",
+        ),
+        ({"capture": "stat"}, "Did you mean stats?", "Did you mean stats?"),
+    ],
+)
+def test_python_and_the_command_line_each_have_their_own_words(
+    options: dict[str, Any], python: str, command_line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as refused, trace(tiny_model(), path=tmp_path / "run.trace", **options):
+        pass
+    assert python in str(refused.value)
+    assert "--" not in str(refused.value)
+    assert command_line in refused.value.command_line

@@ -28,6 +28,7 @@ class Committer:
         listeners: called after each commit, in order.
         on_build_error: makes a replacement for a step that could not be built or written.
         max_trace_bytes: size of the trace beyond which saved tensors are skipped.
+        discards_empty: remove the file at the end if no run was begun.
 
     Attributes:
         failure: why nothing more is written; None without a failure.
@@ -43,8 +44,11 @@ class Committer:
         listeners: Sequence[Listener],
         on_build_error: BuildErrorHook | None,
         max_trace_bytes: int | None,
+        *,
+        discards_empty: bool,
     ) -> None:
         self._writer = writer
+        self._discards_empty = discards_empty
         self._listeners = tuple(listeners)
         self._on_build_error = on_build_error
         self._max_trace_bytes = max_trace_bytes
@@ -97,9 +101,9 @@ class Committer:
         self._notify("on_end", lambda listener: listener.on_end(write.end))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one without any run is of no use, and would be in the way of the next attempt."""
         with self.failing("the file could not be closed"):
-            self._writer.close()
+            self._writer.discard() if self._discards_empty else self._writer.close()
 
     def _write(self, job: Job, write: StepWrite) -> StepWrite | None:
         """Commit a step, or its replacement if that fails.

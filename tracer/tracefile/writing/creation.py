@@ -12,12 +12,32 @@ from pathlib import Path
 from tracer.clock import utc_now
 from tracer.errors import OutputError
 from tracer.messages import shown
-from tracer.output_files import check_target, exists_already, unwritable
+from tracer.output_files import beside, check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
 from tracer.tracefile.encoding.digests import meta_digest
 from tracer.tracefile.encoding.side_files import SIDE_FILES, foreign_side_file
 from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, META_DIGEST, SCHEMA_VERSION
 from tracer.version import __version__
+
+
+def check_place(path: Path, *, force: bool) -> bool:
+    """Refuse a place where no trace can be created.
+
+    Args:
+        path: the file to create.
+        force: whether to replace an existing file.
+
+    Returns:
+        Whether there is a file to be replaced.
+
+    Raises:
+        OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
+    """
+    replacing = check_target(path, force=force, side_file=max(SIDE_FILES, key=len))
+    if replacing:
+        with _as_output_error(path):
+            _settle_old(Path(os.path.realpath(path)))
+    return replacing
 
 
 def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
@@ -32,7 +52,7 @@ def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
     Raises:
         OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
     """
-    replacing = check_target(path, force=force)
+    replacing = check_target(path, force=force, side_file=max(SIDE_FILES, key=len))
     with _as_output_error(path):
         if replacing:
             _replace(path)
@@ -55,7 +75,7 @@ def _build_new(path: Path) -> None:
 
 def _replace(path: Path) -> None:
     target = Path(os.path.realpath(path))  # behind a link, the file is replaced and the link stays
-    fresh = target.with_name(f".{target.name[:100]}.{os.getpid()}.new")
+    fresh = target.with_name(beside(target, f".{os.getpid()}.new"))
     with contextlib.suppress(FileNotFoundError):
         fresh.unlink()
     try:

@@ -40,6 +40,7 @@ class Recorder:
         listeners: called after each commit, in order.
         on_build_error: builds a replacement for a step that could not be built.
         max_trace_bytes: size of the trace beyond which saved tensors are skipped.
+        discards_empty: remove the file at the end if no run was begun.
     """
 
     def __init__(
@@ -50,11 +51,14 @@ class Recorder:
         listeners: Sequence[Listener] = (),
         on_build_error: BuildErrorHook | None = None,
         max_trace_bytes: int | None = None,
+        discards_empty: bool = False,
     ) -> None:
         self._queue: ByteQueue[Callable[[], None]] = ByteQueue(
             max_queue_bytes, LINGER_WATCHED if listeners else LINGER
         )
-        self._committer = Committer(writer, listeners, on_build_error, max_trace_bytes)
+        self._committer = Committer(
+            writer, listeners, on_build_error, max_trace_bytes, discards_empty=discards_empty
+        )
         self._run = writer.begun
         self._numbering = threading.Lock()
         self._closed = False

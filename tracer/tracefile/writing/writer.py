@@ -17,7 +17,7 @@ from tracer.tracefile.encoding.digests import DigestChain, digest
 from tracer.tracefile.encoding.packing import pack_step
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_end, check_header, check_step
-from tracer.tracefile.writing.creation import create_database
+from tracer.tracefile.writing.creation import check_place, create_database
 from tracer.tracefile.writing.open_run import OpenRun
 from tracer.tracefile.writing.statements import (
     insert_interned,
@@ -38,15 +38,19 @@ class TraceWriter:
     Args:
         path: the file to create.
         force: whether to replace an existing file.
+        keep_old: let the file that is replaced stay until the first run begins.
 
     Raises:
         OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, force: bool = False, keep_old: bool = False) -> None:
         self.path = _absolute(path)
-        self._connection: sqlite3.Connection | None = create_database(self.path, force=force)
-        self._identity = _identity(self.path)
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._waiting = check_place(self.path, force=force) and keep_old
+        if not self._waiting:
+            self._create(force=force)
         self._runs: dict[int, OpenRun] = {}
         self._begun = 0
         self._tokens: set[int] = set()
@@ -84,6 +88,8 @@ class TraceWriter:
             IncompleteTraceError: the file cannot be written any more.
             ValueError: the header contradicts itself.
         """
+        if self._waiting:
+            self._create(force=True)
         check_header(header)
         text = record_text(header)
         number, tokens = self._begun + 1, self._unknown(new_tokens)
@@ -175,6 +181,18 @@ class TraceWriter:
                 ) from None
         finally:
             connection.close()
+
+    def discard(self) -> None:
+        """Close the file and remove it, if it is this writer's own and no run was begun."""
+        created = self._connection is not None
+        self.close()
+        if created and not self._begun and _identity(self.path) == self._identity:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _create(self, *, force: bool) -> None:
+        self._connection = create_database(self.path, force=force)
+        self._identity, self._waiting = _identity(self.path), False
 
     def _open_run(self, number: int) -> OpenRun:
         if number not in self._runs:
