@@ -6,12 +6,13 @@ transformers, so the names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from tracer.version import __version__
 
+# Importing `typing` takes as long as starting Python does.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracer.reading import Recording, open_trace
     from tracer.session import TraceSession, trace
 
@@ -28,4 +29,6 @@ __all__ = ["Recording", "TraceSession", "__version__", "open_trace", "trace"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,47 +1,99 @@
-"""Keep a Ctrl-C that a library swallows."""
+"""Signals that ask the program to end: one line, an exit code of its own, and nothing left half done.
+
+Imports next to nothing: it is in place before anything that takes time is imported.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
-import threading
 from types import FrameType, TracebackType
-from typing import Any
+
+# Importing `typing` takes as long as everything else here together.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):
+    _WORDS[signal.SIGHUP] = "the terminal was closed"
+
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the program to end.
+
+    Args:
+        number: the signal.
+
+    Attributes:
+        exit_code: exit code of the command line.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(_WORDS[signal.Signals(number)])
+        self.exit_code = 128 + number
 
 
 class Interrupts:
-    """Remembers a Ctrl-C until :meth:`check` has raised it again, while the context is open.
+    """Turns signals into an exception, while the context is open.
 
-    Python turns it into a ``KeyboardInterrupt`` wherever the program happens to be, and some libraries
-    swallow every exception while they import others.
+    :class:`Stopped` is raised wherever the program happens to be; some libraries swallow every exception
+    while they import others, so a signal is remembered until :meth:`check` has raised it again.
+
+    Args:
+        at_once: until :meth:`raise_them`, end the process with one line instead: nothing has been begun, and
+            an exception in the middle of an import would end in a traceback.
     """
 
-    def __init__(self) -> None:
-        self._pending = False
-        self._before: Any = None
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._pending: Stopped | None = None
+        self._before: dict[int, Any] = {}
+        self._at_once = at_once
 
     def __enter__(self) -> Interrupts:
-        in_main = threading.current_thread() is threading.main_thread()
-        # A program that ignores Ctrl-C (in the background) or has its own handler keeps it.
-        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        for number in _WORDS:
+            # A program that ignores one (`nohup`, a job in the background) or has its own handler keeps it.
+            if signal.getsignal(number) in _DEFAULTS:
+                try:
+                    self._before[number] = signal.signal(number, self._arrived)
+                except ValueError:  # another thread than the main one
+                    break
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def raise_them(self) -> None:
+        """From now on a signal raises :class:`Stopped`."""
+        self._at_once = False
+
+    def end_at_once(self) -> None:
+        """From now on, and after the context too, a signal ends the process: the command is over."""
+        self._at_once = True
+        self._before.clear()
 
     def check(self) -> None:
-        """Raise a Ctrl-C that was swallowed.
+        """Raise a signal that was swallowed.
 
         Raises:
-            KeyboardInterrupt: there was one.
+            Stopped: there was one.
         """
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            raise pending
 
-    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
-        self._pending = True
-        raise KeyboardInterrupt
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        stopped = Stopped(number)
+        if self._at_once:
+            try:
+                start_of_line = "\r\x1b[K" if os.isatty(2) else ""
+                os.write(2, f"{start_of_line}trace-generate: {stopped}\n".encode())
+            finally:
+                os._exit(stopped.exit_code)
+        self._pending = stopped
+        raise stopped

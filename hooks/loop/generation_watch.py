@@ -78,6 +78,7 @@ class GenerationWatch:
         prompt_texts: tuple[str, ...] = (),
     ) -> None:
         found = generating_model(model)
+        self._given: object = model
         self._to_watch: PreTrainedModel | None = found
         self._class_name = type(found).__name__
         self._sink: RunSink | None = None
@@ -151,7 +152,7 @@ class GenerationWatch:
                 installation.release(self.installation)
                 self.installation = None
             # Whoever keeps the session does not keep the model.
-            self._known_modules = self._to_watch = None
+            self._known_modules = self._to_watch = self._given = None
 
     @property
     def run(self) -> RunCapture | None:
@@ -306,7 +307,7 @@ class GenerationWatch:
                 for row, text in zip(rows, self._prompt_texts, strict=True)
             )
         return RunHeader(
-            model=model_info.describe_model(self.installation.model, self._name),
+            model=model_info.describe_model(self.installation.model, self._name, self._given),
             generation_config=model_info.settings_in_force(config),
             do_sample=bool(config.do_sample),
             max_length=config.max_length,

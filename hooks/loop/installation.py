@@ -13,12 +13,13 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.faults import surely
 from hooks.loop import open_traces
-from hooks.loop.decoding_modes import UNTRACED_METHODS, untraced
+from hooks.loop.decoding_modes import UNTRACED_METHODS
 from hooks.loop.traced_run import TracedRun
 from hooks.modules import tape
 from hooks.modules.compiled_code import is_compiled
 from hooks.modules.model_modules import ModelModules
 from hooks.patches import Handler, MethodLayer, add_layer, reduced_without_layers, remove_layer
+from tracer.decoding_modes import untraced
 
 Arguments = dict[str, Any]
 
@@ -287,7 +288,7 @@ def runs_in_progress() -> tuple[TracedRun, ...]:
     return () if found is None else found.runs
 
 
-def _refuser(installation: Installation, mode: Any) -> Handler:
+def _refuser(installation: Installation, mode: str) -> Handler:
     def refuse(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if installation.traces():
             raise untraced(mode)

@@ -14,7 +14,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from hooks.faults import is_ours
+from hooks.loop.adapters import describe_adapters
 from hooks.printing import printed
+from tracer.checkpoint_faults import faults_of
 from tracer.schema.run import ModelInfo, PromptRow
 from tracer.version import __version__
 
@@ -30,12 +32,13 @@ _ALIASES = {
 }
 
 
-def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
+def describe_model(model: PreTrainedModel, name: str | None, given: object = None) -> ModelInfo:
     """Read the configuration under its various names.
 
     Args:
         model: the model.
         name: what reports call it; by default what it was loaded from.
+        given: what was traced, where the model is inside of it.
     """
     config = model.config
     sizes: dict[str, int | None] = {size: _first(config, names) for size, names in _ALIASES.items()}
@@ -52,6 +55,8 @@ def describe_model(model: PreTrainedModel, name: str | None) -> ModelInfo:
         tree=printed(model),
         config=_json(config),
         quantization=_quantization(getattr(config, "quantization_config", None)),
+        adapters=describe_adapters(given, model),
+        checkpoint_faults=faults_of(model),
         **sizes,
     )
 

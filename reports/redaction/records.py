@@ -21,8 +21,10 @@ from reports.redaction.shapes import LEFT_OUT, Keep
 from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
 from tracer.schema.run import (
+    AdapterInfo,
     Anchor,
     CaptureSettings,
+    CheckpointFaults,
     CriterionInfo,
     ModelInfo,
     ModuleInfo,
@@ -48,6 +50,8 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
         "tree": shapes.module_tree,
         "quantization": shapes.quantization,
     },
+    AdapterInfo: {"kind": shapes.code_name},
+    CheckpointFaults: {"missing": shapes.module_path, "unexpected": shapes.module_path},
     ProcessorInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
     CriterionInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
     CaptureSettings: {"save": shapes.capture},

@@ -13,7 +13,8 @@ from reports.terminal.page import INDENT, Page, PageRenderable
 from reports.terminal.stops.card import draw_heading, draw_rule
 from reports.terminal.stops.variables import fitted_tokens
 from reports.view.figures import plural
-from reports.view.run.header import HeaderView, NamedValue, PromptView
+from reports.view.run.header import HeaderView, PromptView
+from reports.view.run.named_value import NamedValue
 
 LINES = 60
 """Lines of a header in 100 columns, at most."""

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from tracer.loading.models import ModelSpec, load_model
+from tracer.loading.model_spec import ModelSpec
+from tracer.loading.models import load_model
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tracer.cli.main import cli
+from tracer.cli.program import cli
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.docs.papers import MANUAL, ROOT, command_named, section, unknown_options
-from tracer.debugger import listening
+from tracer.debugger import address, listening
 
 FOLDER = ROOT / ".vscode"
 
@@ -55,7 +55,7 @@ def test_configurations(configuration: dict[str, Any]) -> None:
     assert {rule["path"] for rule in rules if "path" in rule} == {"**/hooks/**", "**/<string>"}
     assert (ROOT / "hooks").is_dir()
     if configuration["request"] == "attach":
-        assert configuration["connect"] == {"host": "localhost", "port": listening.DEFAULT_PORT}
+        assert configuration["connect"] == {"host": "localhost", "port": address.DEFAULT_PORT}
     else:
         assert importlib.util.find_spec(configuration["module"]) is not None
         assert not unknown_options(configuration["args"])
@@ -79,11 +79,11 @@ def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
     assert importlib.util.find_spec(module) is not None
     assert not unknown_options(arguments)
     options = command_named("run").make_context("run", [*arguments]).params
-    assert (options["attach"], options["port"]) == (True, listening.DEFAULT_PORT)
+    assert (options["attach"], options["port"]) == (True, address.DEFAULT_PORT)
     empty = [argument if argument != "${input:model}" else "" for argument in arguments]
     assert command_named("run").make_context("run", empty).params["name"] == ""
     background = TASK["problemMatcher"]["background"]
-    lines = listening.waiting_lines(listening.LOOPBACK, listening.DEFAULT_PORT)
+    lines = listening.waiting_lines(address.LOOPBACK, address.DEFAULT_PORT)
     matched = [
         [bool(re.search(background[key], line)) for line in lines] for key in ("beginsPattern", "endsPattern")
     ]

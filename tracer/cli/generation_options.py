@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli.options import Decorator, option_group
+from tracer.cli.options import FILE, NUMBER, Decorator, option_group
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from tracer.loading.models import ModelSpec
+    from tracer.loading.model_spec import ModelSpec
     from tracer.loading.prompts import PromptSpec
 
 
@@ -53,13 +54,11 @@ prompt_options = option_group(
     click.option(
         "--prompt", "prompts", multiple=True, metavar="TEXT", help="What to ask; repeat it for a batch."
     ),
-    click.option(
-        "--prompt-file", type=click.Path(path_type=Path), metavar="FILE", help="Read the prompt from a file."
-    ),
+    click.option("--prompt-file", type=FILE, metavar="FILE", help="Read the prompt from a file."),
     click.option(
         "--messages",
         "messages_file",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="FILE.json",
         help="Read chat messages: a JSON list of {role, content}.",
     ),
@@ -69,7 +68,7 @@ prompt_options = option_group(
 
 
 def _model_spec(**options: Any) -> ModelSpec:
-    from tracer.loading.models import ModelSpec
+    from tracer.loading.model_spec import ModelSpec
 
     # A form that a person leaves empty, such as that of an editor's task, means the demo model.
     return ModelSpec(**{**options, "name": options["name"] or None})
@@ -88,6 +87,11 @@ model_options = option_group(
     ),
     click.option("--attn", "attention", metavar="NAME", help="Attention: sdpa, eager, flash_attention_2."),
     click.option("--trust-remote-code", is_flag=True, help="Allow code that comes with the model to run."),
+    click.option(
+        "--allow-damaged",
+        is_flag=True,
+        help="Run a checkpoint whose weights do not fit the model or whose own settings cannot be read.",
+    ),
 )
 
 
@@ -116,7 +120,11 @@ class GenerationOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Generation settings by their names in ``GenerationConfig``."""
+        """Generation settings by their names in ``GenerationConfig``.
+
+        Raises:
+            UsageError: one is given twice.
+        """
         named = {
             "do_sample": None if self.greedy is None else not self.greedy,
             "temperature": self.temperature,
@@ -124,7 +132,11 @@ class GenerationOptions:
             "top_p": self.top_p,
             "repetition_penalty": self.repetition_penalty,
         }
-        return self.gen | {name: value for name, value in named.items() if value is not None}
+        chosen = {name: value for name, value in named.items() if value is not None}
+        for name in chosen:
+            if name in self.gen:
+                raise UsageError(f"{name} is given twice, by an option of its own and by --gen; choose one.")
+        return self.gen | chosen
 
 
 def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -135,7 +147,7 @@ def _gen_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
             raise click.BadParameter(f"{value!r}: expected KEY=VALUE, e.g. min_p=0.1.")
         try:
             pairs[name.strip()] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or a number or nesting beyond what Python reads
             pairs[name.strip()] = {"True": True, "False": False, "None": None}.get(text, text)
     return pairs
 
@@ -149,11 +161,11 @@ generation_options = option_group(
         default=None,
         help="Take the best token, or draw (default: the model's).",
     ),
-    click.option("--temperature", type=float, metavar="T", help="Scores are divided by it."),
+    click.option("--temperature", type=NUMBER, metavar="T", help="Scores are divided by it."),
     click.option("--top-k", type=int, metavar="K", help="Keep the K best tokens."),
-    click.option("--top-p", type=float, metavar="P", help="Keep the best tokens up to this probability."),
+    click.option("--top-p", type=NUMBER, metavar="P", help="Keep the best tokens up to this probability."),
     click.option(
-        "--repetition-penalty", type=float, metavar="R", help="Make tokens that occurred less likely."
+        "--repetition-penalty", type=NUMBER, metavar="R", help="Make tokens that occurred less likely."
     ),
     click.option(
         "--seed",

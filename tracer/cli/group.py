@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from typing import Any
 
 import click
+
+from tracer.cli.invocation import Invocation
+from tracer.nearest_word import suggestion
 
 COMMAND_NAMES = (
     "run",
@@ -37,6 +41,7 @@ class CommandGroup(click.Group):
     def __init__(self, *args: Any, default: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.default = default
+        self.params.append(_debug_option())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands, in the order of the help."""
@@ -46,12 +51,27 @@ class CommandGroup(click.Group):
         """Import a command; None if there is none of this name."""
         return _command(cmd_name) if cmd_name in COMMAND_NAMES else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named; it takes ``--debug`` too, so that it may stand at any place."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            command = copy.copy(command)
+            command.params = [*command.params, _debug_option(hidden=True)]
+        return name, command, rest
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert the default command where none is named."""
+        """Insert the default command where none is named; without any argument, print the help."""
+        first = next((argument for argument in args if argument != "--debug"), None)
+        if first is None:
+            click.echo(ctx.get_help())
+            ctx.exit()
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        first = next((argument for argument in args if argument not in own), None)
-        names_command = first is None or first in COMMAND_NAMES
-        if not names_command and not (set(args) & {"-h", "--help", "--version"}):
+        if first not in own and first not in COMMAND_NAMES:
+            if not first.startswith("-"):
+                near = suggestion(first, COMMAND_NAMES) or " --help lists them."
+                ctx.fail(f"There is no command {first!r}.{near}")
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 
@@ -68,3 +88,22 @@ def _command(name: str) -> click.Command:
     command = getattr(importlib.import_module(f"tracer.cli.commands.{name}"), f"{name}_command")
     assert isinstance(command, click.Command)
     return command
+
+
+def _debug_option(*, hidden: bool = False) -> click.Option:
+    """``--debug``, which every command takes."""
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        # Before any other option is looked at, whose error it may be about.
+        is_eager=True,
+        expose_value=False,
+        hidden=hidden,
+        callback=_remember_debug,
+        help="Show the traceback of an error.",
+    )
+
+
+def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and isinstance(ctx.obj, Invocation):
+        ctx.obj.debug = True

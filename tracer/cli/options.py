@@ -7,16 +7,22 @@ dataclass that is made once, before the command begins.
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tracer.errors import UsageError
 from tracer.messages import shown
+from tracer.nearest_word import suggestion
 
 if TYPE_CHECKING:
+    from tracer.halting.stops import StepNumbers
     from tracer.tracefile import TraceFile, TraceRun
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -52,26 +58,104 @@ def _parameters(option: Decorator) -> list[click.Parameter]:
     return found
 
 
-class StepSet(click.ParamType["Callable[[int], bool]"]):
-    """``1,2``, ``3-7``, ``all`` or ``none``; converts to a predicate on step numbers."""
-
-    name = "steps"
+class FilePath(click.Path):
+    """A path; an empty one means nothing."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Callable[[int], bool]:
+    ) -> str | bytes | os.PathLike[str]:
+        """Refuse an empty path, which would mean the current folder."""
+        if value == "":
+            self.fail("it is empty; name a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.ParamType["float"]):
+    """A number that one can count with: neither infinite nor NaN.
+
+    Args:
+        above: the number is greater than this; None for no limit.
+    """
+
+    name = "number"
+
+    def __init__(self, above: float | None = None) -> None:
+        self._above = above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a value of an option."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        if self._above is not None and number <= self._above:
+            self.fail(f"{value} is not possible: it must be above {self._above:g}.", param, ctx)
+        return number
+
+
+class Word(click.Choice["str"]):
+    """One of several words; a typo is answered with the nearest one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Say which words there are, and which one was probably meant."""
+        return super().get_invalid_choice_message(value, ctx) + suggestion(str(value), self.choices)
+
+
+FILE = FilePath(path_type=Path)
+NUMBER = Number()
+
+
+@dataclass(frozen=True)
+class StepChoice:
+    """Steps that a user chose; called with a number, it says whether that step is meant.
+
+    Attributes:
+        numbers: their numbers.
+        given: the option as it was written; None where its default is meant.
+    """
+
+    numbers: StepNumbers
+    given: str | None
+
+    def __call__(self, step: int) -> bool:
+        """Whether a step is meant."""
+        return step in self.numbers
+
+    def check(self, last: int, where: str) -> None:
+        """Refuse steps that there are not.
+
+        Args:
+            last: number of the last step.
+            where: what has the steps, for the message.
+
+        Raises:
+            UsageError: a part of the option means no step at all.
+        """
+        if self.given is not None and self.numbers.in_vain(last):
+            raise UsageError(f"--steps {self.given}: {where} has {last} steps at most.")
+
+
+class StepSet(click.ParamType["StepChoice"]):
+    """``1,2``, ``3-7``, ``all`` or ``none``."""
+
+    name = "steps"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StepChoice:
         """Parse a value of the option."""
-        if callable(value):
-            return value  # type: ignore[no-any-return]
+        if isinstance(value, StepChoice):
+            return value
         from tracer.halting.stops import parse_steps
 
+        source = ctx.get_parameter_source(param.name) if ctx and param and param.name else None
         try:
-            return parse_steps(str(value)).__contains__
+            return StepChoice(parse_steps(value), value if source is ParameterSource.COMMANDLINE else None)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
 
-trace_argument = click.argument("path", type=click.Path(path_type=Path), metavar="RUN.trace")
+trace_argument = click.argument("path", type=FILE, metavar="RUN.trace")
 step_option = click.option("--step", "number", type=int, required=True, metavar="N", help="Which step.")
 row_option = click.option("--row", default=0, show_default=True, metavar="R", help="Row of a batch.")
 run_option = click.option("--run", "run_number", type=int, metavar="N", help="Which run of the file.")
@@ -143,6 +227,11 @@ def _checked_conditions(
     return values
 
 
+def page_beside(trace: Path) -> Path:
+    """The HTML page that belongs to a trace: its name with another ending."""
+    return trace.with_suffix(".html") if trace.name else trace
+
+
 def comparison_page_option(usual: str) -> Decorator:
     """``--html [PATH]``.
 
@@ -176,12 +265,12 @@ def comparison_page(
     """
     if given is None:
         return None
-    from tracer.output_files import check_target
+    from tracer.output_files import check_output, same_place
 
     target = Path(given) if given else usual
-    if target.resolve() in [path.resolve() for path in apart_from]:
+    if any(same_place(target, path) for path in apart_from):
         raise UsageError(f"--html {shown(target)} is one of the traces; name another file after --html.")
-    check_target(target, force=force)
+    check_output(target, force=force)
     return target
 
 

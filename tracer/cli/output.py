@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from tracer.cli.standard_streams import discard_output
 from tracer.errors import DIFFERENT
+from tracer.harmless_text import harmless
 from tracer.json_values import json_ready
+from tracer.output_files import is_standard_output
 
 if TYPE_CHECKING:
     from tracer.analysis.diff.report import DiffReport
@@ -28,29 +30,77 @@ _PIPE_WIDTH = 100
 """Width of output into a pipe or file, where there is no terminal to ask."""
 
 
-class _OutlivingConsole(Console):
-    """A console whose reader may go away (``| head -1``): that costs the print, and nothing else."""
-
-    def on_broken_pipe(self) -> None:
-        """Print nothing from now on."""
-        self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-def output_console(*, outlives_reader: bool = False) -> Console:
+class OutputConsole(Console):
     """The console for results, on standard output.
 
     Args:
-        outlives_reader: go on without printing when the reader of a pipe goes away, instead of ending.
+        outlives_output: go on without printing when nothing can be printed any more, because the reader of a
+            pipe went away (``| head -1``) or the device is full, instead of ending.
+        options: of the console.
+
+    Attributes:
+        fault: why nothing is printed any more; None if all is printed, or the reader has read enough.
     """
-    kind = _OutlivingConsole if outlives_reader else Console
-    piped = not sys.stdout.isatty()
-    console = kind(highlight=False, soft_wrap=False)
-    if piped and "COLUMNS" not in console._environ:  # noqa: SLF001 - rich offers no other way to ask
-        console = kind(highlight=False, width=_PIPE_WIDTH)
+
+    def __init__(self, *, outlives_output: bool, **options: Any) -> None:
+        super().__init__(highlight=False, soft_wrap=False, **options)
+        self._outlives_output = outlives_output
+        self.fault: OSError | None = None
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            if not self._outlives_output:
+                raise
+            self.fault = error
+            self._fall_silent()
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing from now on, or end."""
+        if not self._outlives_output:
+            super().on_broken_pipe()
+        self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        self.quiet = True
+        discard_output()
+
+
+def output_console(*, outlives_output: bool = False) -> OutputConsole:
+    """The console for results, of a fixed width where there is no terminal to ask.
+
+    Args:
+        outlives_output: see :class:`OutputConsole`.
+    """
+    console = OutputConsole(outlives_output=outlives_output)
+    # rich offers no other way to ask
+    if not sys.stdout.isatty() and "COLUMNS" not in console._environ:  # noqa: SLF001
+        console = OutputConsole(outlives_output=outlives_output, width=_PIPE_WIDTH)
     return console
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text as it is; on a terminal, nothing in it acts there.
+
+    Args:
+        text: one line or several.
+        err: print it on standard error.
+    """
+    stream = sys.stderr if err else sys.stdout
+    click.echo(harmless(text, keep="\n\t") if stream.isatty() else text, err=err)
+
+
+def say_path(target: Path, text: str) -> None:
+    """Say where something was written, unless that was standard output itself.
+
+    Args:
+        target: where.
+        text: what to say.
+    """
+    if not is_standard_output(target):
+        say(text)
 
 
 class ProgressDisplay:
@@ -80,6 +130,7 @@ class ProgressDisplay:
 
     def __enter__(self) -> ProgressDisplay:
         self._progress.start()
+        self.phase("starting")
         return self
 
     def __exit__(
@@ -129,13 +180,17 @@ def print_json(value: object) -> None:
     Args:
         value: dataclasses, records and plain values; numbers that JSON lacks become text.
     """
-    click.echo(json.dumps(json_ready(value), ensure_ascii=False))
+    ready = json_ready(value)
+    text = json.dumps(ready, ensure_ascii=sys.stdout.isatty())
+    if any("\ud800" <= char <= "\udfff" for char in text):  # a path that is no text cannot stand in UTF-8
+        text = json.dumps(ready)
+    click.echo(text.replace("\x7f", "\\u007f"))
 
 
 def print_notes(inputs: PreparedInputs) -> None:
     """Print on standard error what the user should know about the prompt."""
     for note in inputs.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def print_difference(
@@ -170,7 +225,7 @@ def print_difference(
     if page is not None:
         _write_comparison(page, report, runs, names, force=force)
         if not as_json:
-            click.echo(f"report {page}")
+            say_path(page, f"report {page}")
     return 0 if report.same else DIFFERENT
 
 

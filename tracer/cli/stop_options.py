@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.options import option_group
+from tracer.cli.options import Number, option_group
+from tracer.cli.output import say
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ class StopOptions:
     stop_at: str | None
     stop_steps: str | None
 
-    def plan(self, breaks: tuple[str, ...]) -> StopPlan | None:
+    def plan(self, breaks: tuple[str, ...], last_step: int) -> StopPlan | None:
         """Where the run halts; None if it does not.
 
         Args:
             breaks: conditions at which it halts too.
+            last_step: number of the last step that the run can have.
 
         Raises:
             UsageError: for options that do not go together, or a stop or step number that makes no sense.
@@ -46,7 +48,18 @@ class StopOptions:
         from tracer.halting.stops import ALL_STEPS, DEFAULT_STEPS, plan_stops
 
         default_steps = ALL_STEPS if self.stepping else DEFAULT_STEPS
-        return plan_stops(self.stop_at, self.stop_steps, breaks, default_steps=default_steps)
+        plan = plan_stops(self.stop_at, self.stop_steps, breaks, default_steps=default_steps)
+        if self.stop_steps is not None and plan.steps.in_vain(last_step):
+            raise UsageError(f"--stop-steps {self.stop_steps}: this run has {last_step} steps at most.")
+        if self.attach:
+            self._check_address()
+        return plan
+
+    def _check_address(self) -> None:
+        from tracer.debugger.address import DEFAULT_PORT, LOOPBACK, require_loopback
+
+        port = DEFAULT_PORT if self.port is None else self.port
+        require_loopback(self.attach_host or LOOPBACK, port, allow_remote=self.allow_remote_attach)
 
     def _check(self) -> None:
         if self.attach and self.stepping:
@@ -79,7 +92,7 @@ class StopOptions:
             wait=self.wait,
             allow_remote=self.allow_remote_attach,
             plan=plan,
-            say=lambda line: click.echo(line, err=True),
+            say=lambda line: say(line, err=True),
         )
 
 
@@ -91,7 +104,7 @@ stop_options = option_group(
     click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port for it (default: 9501)."),
     click.option(
         "--wait",
-        type=click.FloatRange(min=0.1),
+        type=Number(above=0),
         metavar="SECONDS",
         help="Give up (code 11) if none attaches in this time (default: wait for ever).",
     ),

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 import threading
 from collections.abc import Callable
 
+from tracer.debugger.address import DEFAULT_PORT, LOOPBACK, require_loopback
 from tracer.debugger.attached import AttachedDebugger
 from tracer.errors import NoDebuggerError, UsageError
 from tracer.halting.stops import StopPlan, plan_stops
 
-DEFAULT_PORT = 9501
-LOOPBACK = "127.0.0.1"
 ATTACH_CONFIGURATION = f"Attach to trace-generate ({DEFAULT_PORT})"
 """Name of the configuration in ``.vscode/launch.json``."""
-
-_RISK = (
-    "whoever reaches a debugger port runs any code as you, without a password. "
-    "Leave it on this machine and use `ssh -L {port}:localhost:{port}`, or pass --allow-remote-attach"
-)
 
 
 def attach(
@@ -65,20 +58,6 @@ def attach(
         host, port = _listen(host, port)
         _wait(host, port, wait, say)
     return AttachedDebugger(plan or plan_stops(), say)
-
-
-def require_loopback(host: str, port: int, *, allow_remote: bool) -> None:
-    """Refuse to listen where other machines can connect, unless that is allowed.
-
-    Raises:
-        UsageError: explaining the risk.
-    """
-    try:
-        own = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        own = False
-    if not (own or allow_remote):
-        raise UsageError(f"--attach-host {host}: {_RISK.format(port=port)}.")
 
 
 def _listen(host: str, port: int) -> tuple[str, int]:

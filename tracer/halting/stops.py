@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.errors import UsageError
+from tracer.nearest_word import suggestion
 from tracer.schema.run import STOPS, StopName
 
 HALTS: tuple[StopName, ...] = tuple(stop for stop in STOPS if stop not in ("run-header", "layers"))
@@ -33,6 +33,14 @@ class StepNumbers:
     def after(self, step: int) -> bool:
         """Whether there is any number beyond this one."""
         return bool(self.beyond(step).ranges)
+
+    def in_vain(self, last: int) -> bool:
+        """Whether a part of them lies wholly beyond the last step that there is.
+
+        Args:
+            last: number of that step.
+        """
+        return any(first > last for first, _ in self.ranges) and self != ALL_STEPS
 
     def beyond(self, step: int) -> StepNumbers:
         """The numbers above a number.
@@ -146,10 +154,9 @@ def parse_stops(names: str | Iterable[str]) -> tuple[StopName, ...]:
         return HALTS
     for name in parts:
         if name not in HALTS:
-            near = difflib.get_close_matches(name, HALTS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            near = suggestion(name, HALTS)
             raise UsageError(
-                f"Stop {name!r}: no such place to halt; known are {', '.join(HALTS)}, or all.{hint}"
+                f"Stop {name!r}: no such place to halt; known are {', '.join(HALTS)}, or all.{near}"
             )
     return tuple(stop for stop in HALTS if stop in wanted)
 

@@ -13,6 +13,9 @@ from tracer.messages import first_line, reason, shown
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
+MAX_PROMPT_BYTES = 16 << 20
+"""Bytes of a prompt file, at most: a device that never ends is none."""
+
 Messages = list[dict[str, str]]
 
 
@@ -68,13 +71,18 @@ def read_prompt_file(path: Path) -> str:
     """The text of a prompt file, as it is.
 
     Raises:
-        UsageError: if it cannot be read or is not UTF-8.
+        UsageError: if it cannot be read, does not end, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_PROMPT_BYTES + 1)
+        if len(data) > MAX_PROMPT_BYTES:
+            raise UsageError(f"{shown(path)}: longer than {MAX_PROMPT_BYTES >> 20} MiB, so no prompt.")
+        # As Python reads text: every kind of line end is one.
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{shown(path)}: not UTF-8 text (byte {error.start}).") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
         raise UsageError(f"{shown(path)}: cannot be read: {reason(error)}.") from error
 
 
@@ -90,8 +98,8 @@ def read_messages(path: Path) -> Messages:
         raise UsageError(
             f"{shown(path)}: malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         ) from error
-    except RecursionError as error:
-        raise UsageError(f"{shown(path)}: JSON nested too deeply.") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number with thousands of digits
+        raise UsageError(f"{shown(path)}: cannot be read: {reason(error)}.") from error
     if not isinstance(found, list) or not found:
         raise UsageError(f"{shown(path)}: expected a list of messages, each with role and content.")
     for number, message in enumerate(found, 1):

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from hooks.loop.model_arguments import takes_attention_mask
+from hooks.loop.traced_model import generating_model
 from hooks.scores.random_state import generator_state
 from hooks.tensors import saved_bytes
 from tracer.analysis.draw import state_digest
 from tracer.analysis.rerun_plan import RerunPlan, plan_rerun
 from tracer.errors import GenerationError, TraceGenerateError
 from tracer.loading import demo_model
-from tracer.loading.models import LoadedModel, ModelSpec, load_model
+from tracer.loading.model_spec import ModelSpec
+from tracer.loading.models import LoadedModel, load_model
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
 from tracer.messages import named
@@ -176,13 +179,14 @@ class _Repetition:
         arguments: dict[str, Any] = {"stopping_criteria": StoppingCriteriaList([_LengthLimit(limit)])}
         if "stop_strings" in plan.settings:
             arguments["tokenizer"] = self._tokenizer
+        if takes_attention_mask(generating_model(model)):
+            arguments["attention_mask"] = torch.from_numpy(plan.attention_mask).to(model.device)
         handle = model.register_forward_hook(self._compare_logits) if plan.logits_at else None
         with checking_pipeline(self._run, model, extra_criteria=1):
             self._how = self._set_random_state()
             try:
                 output = model.generate(
                     input_ids=torch.from_numpy(plan.input_ids).to(model.device),
-                    attention_mask=torch.from_numpy(plan.attention_mask).to(model.device),
                     return_dict_in_generate=False,
                     **arguments,
                 )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from tracer.errors import UsageError
-from tracer.loading.models import ModelSpec
-from tracer.running.generation import GenerationRequest
+from tracer.loading.model_spec import ModelSpec
+from tracer.running.request import GenerationRequest
 
 Vary = Literal["cache", "attn", "dtype", "batch", "seed"]
 

@@ -2,72 +2,44 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 import secrets
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hooks.loop.decoding_modes import require_traced_mode
 from hooks.loop.first_imports import import_for_forward
-from tracer.analysis.conditions.breaks import OnBreak
+from hooks.loop.model_arguments import takes_attention_mask
+from hooks.loop.traced_model import generating_model
 from tracer.analysis.conditions.condition import Hit
 from tracer.errors import (
     CheckFailedError,
     DeviceError,
     GenerationError,
     IncompleteTraceError,
-    OutputError,
     TraceGenerateError,
     UsageError,
 )
 from tracer.halting.live_run import StopHandler
-from tracer.loading.models import LoadedModel, ModelSpec, is_out_of_memory, load_model
+from tracer.loading.generation_settings import checked_settings
+from tracer.loading.models import LoadedModel, is_out_of_memory, load_model
 from tracer.loading.progress import Progress, SilentProgress
-from tracer.loading.prompts import PreparedInputs, PromptSpec, check_prompts, prepare_inputs
+from tracer.loading.prompts import PreparedInputs, prepare_inputs
 from tracer.loading.quiet import quiet_library
 from tracer.messages import first_line, named, shown
 from tracer.running.failed_step import place_of_failure
-from tracer.session import Level, trace
+from tracer.running.request import GenerationRequest, check_request, require_traced_with
+from tracer.session import trace
 from tracer.tracefile import Listener
 
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What to generate, with what, and what to record.
-
-    Attributes:
-        model: which model.
-        prompt: from which words.
-        path: the trace file to create.
-        max_new_tokens: tokens to generate at most.
-        settings: generation settings by their names in ``GenerationConfig``; they override the model's own.
-        seed: of all generators; None for a new one, which the trace names.
-        capture: capture level.
-        save: tensors to store.
-        candidates: maximum number of candidates recorded per row and step.
-        strict: end the generation at a check that does not hold.
-        force: replace an existing trace.
-        max_trace_bytes: file size from which on tensors are left out; None for no limit.
-        breaks: conditions to watch for.
-        on_break: what to do where one holds; after ``exit`` it is the caller that fails.
-    """
-
-    model: ModelSpec
-    prompt: PromptSpec
-    path: Path
-    max_new_tokens: int = 128
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
-    capture: Level = "stats"
-    save: tuple[str, ...] = ()
-    candidates: int = 64
-    strict: bool = False
-    force: bool = False
-    max_trace_bytes: int | None = None
-    breaks: tuple[str, ...] = ()
-    on_break: OnBreak = "report"
+_LOOP = os.path.join("transformers", "generation", "utils.py")  # noqa: PTH118 - the end of a path, not one
+_SETTINGS = tuple(
+    os.path.join("transformers", "generation", name)  # noqa: PTH118
+    for name in ("logits_process.py", "stopping_criteria.py")
+)
 
 
 @dataclass(frozen=True)
@@ -139,16 +111,10 @@ def generate_traced(
         KeyboardInterrupt: after the trace was closed and the model put back.
     """
     progress = progress or SilentProgress()
-    check_prompts(request.prompt)
+    check_request(request)
     check_settings(request.settings)
-    if request.max_new_tokens < 1:
-        raise UsageError(f"--max-new-tokens is {request.max_new_tokens}; it must be at least 1.")
-    if request.path.exists() and not request.force:
-        raise OutputError(
-            f"{shown(request.path)} exists already; choose another --out, or pass --force to replace it."
-        )
     stop_handler = make_stop_handler() if make_stop_handler is not None else None
-    loaded = load_model(request.model, progress)
+    loaded = load_model(request.model, progress, partial(require_traced_with, request))
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     inputs = prepare_inputs(request.prompt, loaded.tokenizer, limit)
     if on_prepared is not None:
@@ -216,18 +182,47 @@ def _generated_ids(
     """Seed all generators and call ``generate()``; returns the new ids of each row."""
     import torch
 
-    tensors = {name: tensor.to(loaded.model.device) for name, tensor in inputs.tensors.items()}
+    model = generating_model(loaded.model)
+    tensors = {name: tensor.to(model.device) for name, tensor in _accepted(model, inputs).items()}
+    arguments = generation_arguments(checked_settings(request.settings))
+    if _needs_tokenizer(model, arguments):
+        arguments["tokenizer"] = loaded.tokenizer
     torch.manual_seed(seed)
     try:
-        output = loaded.model.generate(
-            **tensors, **generation_arguments(request.settings), max_new_tokens=request.max_new_tokens
-        )
+        output = loaded.model.generate(**tensors, **arguments, max_new_tokens=request.max_new_tokens)
     except TraceGenerateError:
         raise
     except Exception as error:
         raise _explained(error) from error
+    # With return_dict_in_generate they are one part of it.
+    sequences = getattr(output, "sequences", output)
     length = tensors["input_ids"].shape[1]
-    return tuple(tuple(row) for row in output[:, length:].tolist())
+    return tuple(tuple(row) for row in sequences[:, length:].tolist())
+
+
+def _accepted(model: Any, inputs: PreparedInputs) -> dict[str, Any]:
+    """The inputs that a model takes.
+
+    Raises:
+        UsageError: it takes no attention mask, and the prompts cannot go beside each other without one.
+    """
+    if takes_attention_mask(model):
+        return inputs.tensors
+    if not bool(inputs.tensors["attention_mask"].all()):
+        raise UsageError(
+            f"{type(model).__name__} takes no attention mask, so prompts of different lengths cannot go "
+            "into one batch; give one prompt."
+        )
+    return {"input_ids": inputs.tensors["input_ids"]}
+
+
+def _needs_tokenizer(model: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether ``generate()`` asks for the tokenizer, because of a setting of the user's or of the model's."""
+    in_force = (
+        arguments.get(name, getattr(model.generation_config, name, None))
+        for name in ("stop_strings", "token_healing")
+    )
+    return any(in_force)
 
 
 def generation_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,26 +239,18 @@ def generation_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse unknown settings and decoding modes that are not traced, before a model is loaded.
+    """Refuse what only the library itself can judge, before a model is loaded.
 
     Raises:
-        UsageError: for a name that ``GenerationConfig`` does not know, or a value that it refuses.
-        UnsupportedError: for beams, assisted decoding and the like, by name.
+        UsageError: for values that ``GenerationConfig`` refuses.
     """
     from transformers import GenerationConfig
 
-    known = GenerationConfig().to_dict().keys()
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise UsageError(f"--gen {name}: no such generation setting{hint}")
     with quiet_library():
         try:
-            config = GenerationConfig(**generation_arguments(settings))
+            GenerationConfig(**generation_arguments(settings))
         except (ValueError, TypeError) as error:
             raise UsageError(f"Generation settings: {first_line(error)}") from error
-    require_traced_mode(config)
 
 
 def _explained(error: Exception) -> TraceGenerateError:
@@ -273,6 +260,16 @@ def _explained(error: Exception) -> TraceGenerateError:
             "Out of memory in generation; the trace is kept up to the last whole step. "
             "Try fewer tokens, a smaller batch or --dtype bfloat16."
         )
-    if isinstance(error, ValueError | TypeError):
+    if isinstance(error, ValueError | TypeError) and _is_about_settings(error):
         return UsageError(f"generate() refuses these settings: {first_line(error)}")
     return GenerationError(f"The model failed in generation: {named(error)}")
+
+
+def _is_about_settings(error: Exception) -> bool:
+    """Whether an error is of ``generate()`` before its loop, or of a processor or criterion in it.
+
+    An error of the model itself has nothing to do with settings, whatever its class.
+    """
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    in_loop = any(code.co_name == "_sample" and code.co_filename.endswith(_LOOP) for code in frames)
+    return not in_loop or any(code.co_filename.endswith(_SETTINGS) for code in frames)

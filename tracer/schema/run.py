@@ -78,6 +78,38 @@ class NotSeen(Record):
     reason: NotSeenReason
 
 
+class CheckpointFaults(Record):
+    """What was wrong with the checkpoint that a model was loaded from, and was allowed.
+
+    Attributes:
+        missing: names of weights that it lacks; they are random.
+        unexpected: names of weights that the model does not have; they are not used.
+        mismatched: weights of another shape, each with both shapes; they are random.
+        generation_config: why its generation settings could not be read; None if they could.
+    """
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    generation_config: str | None = None
+
+
+class AdapterInfo(Record):
+    """A PEFT adapter on a model.
+
+    Attributes:
+        name: its name on the model, such as ``default``.
+        kind: its kind, such as ``LORA``.
+        rank: rank of its matrices; None for a kind that has none.
+        base: the model that it was made for, as it says itself.
+    """
+
+    name: str
+    kind: str
+    rank: int | None = None
+    base: str | None = None
+
+
 class ModelInfo(Record):
     """Metadata of the model; None where its architecture has no such thing.
 
@@ -100,6 +132,8 @@ class ModelInfo(Record):
         config: the whole configuration as JSON text.
         quantization: method and width of quantised weights, e.g. ``gptq, 4 bits``; None where the
             configuration names none.
+        adapters: the PEFT adapters that are active on it.
+        checkpoint_faults: what was wrong with its checkpoint; None if nothing is known to have been.
     """
 
     name: str
@@ -119,6 +153,8 @@ class ModelInfo(Record):
     tree: str
     config: str
     quantization: str | None = None
+    adapters: tuple[AdapterInfo, ...] = ()
+    checkpoint_faults: CheckpointFaults | None = None
 
     def __repr__(self) -> str:
         return f"<model {one_line(self.class_name)}: {self.parameters:,} parameters, {one_line(self.dtype)}>"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from reports.view.run.header import HeaderView, NamedValue
+from reports.view.run.header import HeaderView
+from reports.view.run.named_value import NamedValue
 from reports.view.text import plain
 from tracer.schema.run import CaptureSettings
 

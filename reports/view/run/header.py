@@ -8,24 +8,11 @@ from dataclasses import dataclass
 from reports.view.figures import count, plural
 from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning, settings_text
 from reports.view.not_seen import not_seen_views
+from reports.view.run.checkpoint import checkpoint_values
+from reports.view.run.named_value import NamedValue
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, sequence_views
 from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText, WeightsFingerprint
-
-
-@dataclass(frozen=True)
-class NamedValue:
-    """A named figure and what it means.
-
-    Attributes:
-        name: its name.
-        value: its value as text.
-        meaning: in plain words, None where the name says it.
-    """
-
-    name: str
-    value: str
-    meaning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +122,7 @@ def _computation(model: ModelInfo) -> Iterator[NamedValue]:
     if model.attention is not None:
         yield NamedValue("attention", plain(model.attention), "implementation in use")
     yield NamedValue("devices", _devices(model.devices), "where the modules are")
+    yield from checkpoint_values(model)
 
 
 def _fingerprint(weights: WeightsFingerprint | None) -> str:

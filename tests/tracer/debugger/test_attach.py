@@ -22,8 +22,8 @@ from tests.support.network import demo_checkpoint
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.tracer.debugger.command import ROOT, AttachedCommand
 from tracer import open_trace
-from tracer.debugger import listening
-from tracer.debugger.listening import require_loopback
+from tracer.debugger import address, listening
+from tracer.debugger.address import require_loopback
 from tracer.halting.stops import DEFAULT_STOPS
 from tracer.schema.run import RunStatus, StopName
 from tracer.tracefile import check_file
@@ -386,7 +386,7 @@ def test_a_debugger_that_leaves_at_once(seconds: float | None, monkeypatch: pyte
     monkeypatch.setattr(debugpy, "wait_for_client", lambda: None)
     monkeypatch.setattr(debugpy, "is_client_connected", lambda: False)
     said: list[str] = []
-    listening._wait(listening.LOOPBACK, 1, seconds, said.append)
+    listening._wait(address.LOOPBACK, 1, seconds, said.append)
     assert said[-1] == "Debugger attached."
 
 

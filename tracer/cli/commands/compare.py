@@ -18,23 +18,32 @@ from tracer.cli.generation_options import (
     model_options,
     prompt_options,
 )
-from tracer.cli.options import comparison_page, comparison_page_option, force_option, json_option
+from tracer.cli.invocation import Invocation
+from tracer.cli.options import (
+    FILE,
+    NUMBER,
+    Word,
+    comparison_page,
+    comparison_page_option,
+    force_option,
+    json_option,
+)
 from tracer.cli.output import ProgressDisplay, output_console, print_difference, print_notes
 from tracer.errors import OutputError
 from tracer.messages import reason, shown
 
 if TYPE_CHECKING:
-    from tracer.interrupts import Interrupts
-    from tracer.loading.models import ModelSpec
+    from tracer.loading.model_spec import ModelSpec
     from tracer.loading.prompts import PromptSpec
     from tracer.running.comparison import Variant, Vary
-    from tracer.running.generation import GenerationRequest, GenerationResult
+    from tracer.running.generation import GenerationResult
+    from tracer.running.request import GenerationRequest
 
 
 @click.command("compare")
 @click.option(
     "--vary",
-    type=click.Choice(["cache", "attn", "dtype", "batch", "seed"]),
+    type=Word(["cache", "attn", "dtype", "batch", "seed"]),
     required=True,
     help="What differs: cache on and off, eager and sdpa, float32 and bfloat16, alone and padded in a "
     "batch, one seed and the next.",
@@ -43,20 +52,20 @@ if TYPE_CHECKING:
 @max_new_tokens_option(32)
 @click.option(
     "--out-dir",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FOLDER",
     help="Keep both traces here (default: they are thrown away).",
 )
 @comparison_page_option("compare-WHAT.html, in --out-dir if there is one")
 @force_option("existing output files")
-@click.option("--tolerance", type=float, metavar="X", help="As in `diff`.")
+@click.option("--tolerance", type=NUMBER, metavar="X", help="As in `diff`.")
 @json_option
 @prompt_options
 @model_options
 @generation_options
 @click.pass_obj
 def compare_command(
-    interrupts: Interrupts,
+    invocation: Invocation,
     /,
     vary: Vary,
     values: str | None,
@@ -76,15 +85,13 @@ def compare_command(
 
     Exit code 0: the same; 1: they differ.
     """
-    # Prompts are checked before torch is imported, which takes seconds.
     request = _request(prompt.spec(), model, generation, max_new_tokens, force=force)
-    from tracer.running.comparison import make_pair
-
+    chosen = tuple(value.strip() for value in values.split(",")) if values else ()
     with _folder(out_dir) as folder:
-        chosen = tuple(value.strip() for value in values.split(",")) if values else ()
-        pair = make_pair(request, vary, folder, chosen)
+        # All of it is checked before torch is imported, which takes seconds.
+        pair = _checked_pair(request, vary, folder, chosen)
         target = comparison_page(page, (out_dir or Path()) / f"compare-{vary}.html", force=force)
-        results = _generate_all(pair, interrupts, shown=not as_json)
+        results = _generate_all(pair, invocation, shown=not as_json)
         names = [
             f"{variant.label}: {result.path}" if out_dir else variant.label
             for variant, result in zip(pair, results, strict=True)
@@ -98,7 +105,7 @@ def _request(
     prompt: PromptSpec, model: ModelSpec, generation: GenerationOptions, max_new_tokens: int, *, force: bool
 ) -> GenerationRequest:
     """What both runs have in common; logits are saved, so that they can be compared exactly."""
-    from tracer.running.generation import GenerationRequest
+    from tracer.running.request import GenerationRequest
 
     return GenerationRequest(
         model=model,
@@ -113,11 +120,27 @@ def _request(
     )
 
 
+def _checked_pair(
+    request: GenerationRequest, vary: Vary, folder: Path, values: tuple[str, ...]
+) -> tuple[Variant, Variant]:
+    from tracer.running.comparison import make_pair
+    from tracer.running.request import check_request
+
+    pair = make_pair(request, vary, folder, values)
+    for variant in pair:
+        check_request(variant.request)
+    return pair
+
+
 @contextmanager
 def _folder(chosen: Path | None) -> Iterator[Path]:
     """The folder for both traces; a temporary one unless one is chosen."""
     if chosen is None:
-        with tempfile.TemporaryDirectory(prefix="trace-generate-") as name:
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix="trace-generate-")
+        except OSError as error:
+            raise OutputError(f"there is no temporary folder: {reason(error)}; use --out-dir.") from error
+        with temporary as name:
             yield Path(name)
         return
     try:
@@ -128,19 +151,21 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
 
 
 def _generate_all(
-    variants: tuple[Variant, ...], interrupts: Interrupts, *, shown: bool
+    variants: tuple[Variant, ...], invocation: Invocation, *, shown: bool
 ) -> list[GenerationResult]:
-    from tracer.running.generation import generate_traced
-
     results = []
+    invocation.starting_line.clear()
     with ProgressDisplay(output_console(), shown=shown) as progress:
+        # It imports torch, which takes seconds.
+        from tracer.running.generation import generate_traced
+
         for variant in variants:
             result = generate_traced(
                 variant.request,
                 listeners=[progress],
                 progress=progress,
                 on_prepared=print_notes,
-                check_interrupt=interrupts.check,
+                check_interrupt=invocation.interrupts.check,
             )
             result.raise_if_incomplete()
             results.append(result)

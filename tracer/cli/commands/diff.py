@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from tracer.cli.options import (
+    FILE,
+    NUMBER,
     comparison_page,
     comparison_page_option,
     force_option,
@@ -17,11 +19,11 @@ from tracer.cli.output import print_difference
 
 
 @click.command("diff")
-@click.argument("a", type=click.Path(path_type=Path), metavar="A.trace")
-@click.argument("b", type=click.Path(path_type=Path), metavar="B.trace")
+@click.argument("a", type=FILE, metavar="A.trace")
+@click.argument("b", type=FILE, metavar="B.trace")
 @click.option(
     "--tolerance",
-    type=float,
+    type=NUMBER,
     metavar="X",
     help="Largest relative difference that counts as the same; 0 for none "
     "(default: what the dtypes explain).",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from tracer.cli.options import force_option, only_run_option, redact_option, trace_argument
+from tracer.cli.options import FILE, Word, force_option, only_run_option, redact_option, trace_argument
+from tracer.cli.output import say_path
 from tracer.errors import UsageError
 from tracer.messages import shown
 
@@ -27,21 +28,19 @@ TABLE_NAMES = ("choices", "candidates", "stages", "modules", "cache")
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["jsonl", "csv", "parquet", "safetensors"]),
+    type=Word(["jsonl", "csv", "parquet", "safetensors"]),
     required=True,
     help="What to write; see above.",
 )
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="PATH",
     help="The file (default: the trace's name with another ending; - for standard output).",
 )
 @only_run_option
-@click.option(
-    "--table", type=click.Choice(TABLE_NAMES), help="For csv and parquet: which table (default: choices)."
-)
+@click.option("--table", type=Word(TABLE_NAMES), help="For csv and parquet: which table (default: choices).")
 @click.option(
     "--cache-at",
     type=click.IntRange(min=1),
@@ -79,15 +78,17 @@ def export_command(
     _check(kind, table, cache_at, redact=redact)
     if out is None:
         out = path.with_suffix(f".{kind}")
-    from tracer.output_files import new_file
+    from tracer.output_files import check_output, new_file
     from tracer.tracefile import TraceFile
 
+    if str(out) != "-":
+        check_output(out, force=force)
     with TraceFile(path) as recording:
         runs = recording.runs if run_number is None else (recording.run(run_number),)
         with _standard_output() if str(out) == "-" else new_file(out, force=force) as file:
             said = _write(file, kind, recording, runs, table, cache_at, redact=redact)
     if str(out) != "-":
-        click.echo(f"{out}: {said}")
+        say_path(out, f"{out}: {said}")
 
 
 def _check(kind: str, table: str | None, cache_at: int | None, *, redact: bool) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from tracer.cli.options import force_option, only_run_option, redact_option, trace_argument
+from tracer.cli.options import (
+    FILE,
+    force_option,
+    only_run_option,
+    page_beside,
+    redact_option,
+    trace_argument,
+)
+from tracer.cli.output import say_path
 
 
 @click.command("report")
@@ -14,7 +22,7 @@ from tracer.cli.options import force_option, only_run_option, redact_option, tra
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="PAGE.html",
     help="Where to (default: beside the trace).",
 )
@@ -25,11 +33,11 @@ def report_command(
     path: Path, output: Path | None, run_number: int | None, redact: bool, force: bool
 ) -> None:
     """Make one HTML file that steps through a recording in any browser, offline."""
-    from tracer.output_files import check_target, write_text
+    from tracer.output_files import check_output, write_text
     from tracer.reading import open_trace
 
-    target = output or path.with_suffix(".html")
+    target = output or page_beside(path)
     with open_trace(path) as recording:
-        check_target(target, force=force)
+        check_output(target, force=force)
         write_text(target, recording.to_html(run=run_number, redact=redact), force=force)
-    click.echo(str(target))
+    say_path(target, str(target))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,11 +18,30 @@ from tracer.cli.generation_options import (
     model_options,
     prompt_options,
 )
-from tracer.cli.options import break_option, force_option, option_group, steps_option
-from tracer.cli.output import ProgressDisplay, output_console, print_notes
+from tracer.cli.invocation import Invocation
+from tracer.cli.options import (
+    FILE,
+    Number,
+    StepChoice,
+    Word,
+    break_option,
+    force_option,
+    option_group,
+    page_beside,
+    steps_option,
+)
+from tracer.cli.output import (
+    OutputConsole,
+    ProgressDisplay,
+    output_console,
+    print_json,
+    print_notes,
+    say,
+    say_path,
+)
 from tracer.cli.stop_options import StopOptions, stop_options
-from tracer.errors import CheckFailedError, UsageError
-from tracer.messages import shown
+from tracer.errors import CheckFailedError, OutputError, UsageError
+from tracer.messages import reason, shown
 from tracer.processes import path_of_rank
 
 if TYPE_CHECKING:
@@ -31,13 +49,13 @@ if TYPE_CHECKING:
 
     from tracer.analysis.conditions.breaks import OnBreak
     from tracer.analysis.conditions.condition import Hit
+    from tracer.capture_settings import Level
     from tracer.halting.live_run import StopHandler
     from tracer.halting.stops import StopPlan
-    from tracer.interrupts import Interrupts
-    from tracer.loading.models import ModelSpec
+    from tracer.loading.model_spec import ModelSpec
     from tracer.loading.prompts import PromptSpec
-    from tracer.running.generation import GenerationRequest, GenerationResult
-    from tracer.session import Level
+    from tracer.running.generation import GenerationResult
+    from tracer.running.request import GenerationRequest
     from tracer.stepper import Stepper
     from tracer.tracefile import Listener
 
@@ -54,15 +72,8 @@ class CaptureOptions:
 
     @property
     def max_trace_bytes(self) -> int | None:
-        """The size from which on tensors are left out; None for no limit.
-
-        Raises:
-            UsageError: it is not above 0.
-        """
-        size = self.max_trace_size
-        if size is not None and size <= 0:
-            raise UsageError(f"--max-trace-size is {size}; it must be above 0.")
-        return None if size is None else int(size * 1e6)
+        """The size from which on tensors are left out; None for no limit."""
+        return None if self.max_trace_size is None else int(self.max_trace_size * 1e6)
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class BreakOptions:
 class OutputOptions:
     """What is printed and which files are written."""
 
-    steps: Callable[[int], bool]
+    steps: StepChoice
     out: Path | None
     html: Path | None
     no_html: bool
@@ -129,16 +140,16 @@ class OutputOptions:
             UsageError: for options that do not go together.
             OutputError: the page exists or cannot be written.
         """
-        from tracer.output_files import check_target
+        from tracer.output_files import check_output, same_place
 
         if self.no_html:
             if self.html is not None:
                 raise UsageError("--html and --no-html exclude each other.")
             return None
-        page = self.html or trace.with_suffix(".html")
-        if page.resolve() == trace.resolve():
+        page = self.html or page_beside(trace)
+        if same_place(page, trace):
             raise UsageError(f"--html and --out are the same file, {shown(page)}.")
-        check_target(page, force=self.force)
+        check_output(page, force=self.force)
         return page
 
 
@@ -147,7 +158,7 @@ _capture_options = option_group(
     CaptureOptions,
     click.option(
         "--capture",
-        type=click.Choice(["shapes", "stats", "tensors"]),
+        type=Word(["shapes", "stats", "tensors"]),
         default="stats",
         show_default=True,
         help="What to record; a step of the demo model takes 6 KB with shapes, 14 KB with stats.",
@@ -168,7 +179,7 @@ _capture_options = option_group(
         help="Longest list of candidates to record.",
     ),
     click.option(
-        "--max-trace-size", type=float, metavar="MB", help="Stop to store tensors beyond this size."
+        "--max-trace-size", type=Number(above=0), metavar="MB", help="Stop to store tensors beyond this size."
     ),
 )
 
@@ -178,7 +189,7 @@ _break_options = option_group(
     break_option("Look out for a condition such as 'p_chosen < 0.3'; repeatable."),
     click.option(
         "--on-break",
-        type=click.Choice(["report", "stop", "exit"]),
+        type=Word(["report", "stop", "exit"]),
         help="Where one holds: print that step in full (default), end the run after it, or end it with "
         "code 9.",
     ),
@@ -190,13 +201,13 @@ _output_options = option_group(
     steps_option("1,2", "Print these in full."),
     click.option(
         "--out",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="PATH",
         help="The trace file (default: trace-TIME.trace).",
     ),
     click.option(
         "--html",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="PATH",
         help="The HTML report (default: beside the trace).",
     ),
@@ -230,7 +241,7 @@ class RunOptions:
         Raises:
             UsageError: an option has an impossible value.
         """
-        from tracer.running.generation import GenerationRequest
+        from tracer.running.request import GenerationRequest
 
         capture, generation = self.capture, self.generation
         return GenerationRequest(
@@ -262,35 +273,56 @@ class RunOptions:
 @click.option("--strict", is_flag=True, help="End the generation at the first check that does not hold.")
 @_output_options
 @click.pass_obj
-def run_command(interrupts: Interrupts, /, **options: Any) -> None:
+def run_command(invocation: Invocation, /, **options: Any) -> None:
     """Generate with a real model and print the walkthrough as it happens (the default)."""
     chosen = RunOptions(**options)
-    output = chosen.output
-    output.check(stepping=chosen.stops.stepping)
-    chosen.conditions.check()
-    plan = chosen.stops.plan(chosen.conditions.breaks)
-    # Prompts are checked before torch is imported, which takes seconds.
-    request = chosen.request(chosen.prompt.spec())
-    page = output.page(request.path)
-    result = _generate(request, chosen, plan, interrupts)
-    _print_result(result, page, output)
+    request, page, plan = _checked(chosen, invocation)
+    console = output_console(outlives_output=True)
+    result = _generate(request, chosen, plan, invocation, console)
+    _print_result(result, page, chosen.output)
     if page is not None and result.failure is None:
-        _write_page(page, result.path, output)
+        _write_page(page, result.path, chosen.output)
     result.raise_if_incomplete()
+    if console.fault is not None:
+        raise OutputError(
+            f"cannot write to standard output: {reason(console.fault)}; {shown(result.path)} is complete"
+        )
     if result.hits and request.on_break == "exit":
         raise CheckFailedError(
             f"--break {result.hits[0]} (the run ended there; {shown(result.path)} has it)."
         )
 
 
+def _checked(
+    chosen: RunOptions, invocation: Invocation
+) -> tuple[GenerationRequest, Path | None, StopPlan | None]:
+    """What is to be done, all of it checked before torch is imported, which takes seconds."""
+    from tracer.running.request import check_request
+
+    chosen.output.check(stepping=chosen.stops.stepping)
+    if chosen.stops.stepping and 0 in invocation.closed:
+        raise UsageError("--step reads its commands from standard input, which is closed.")
+    chosen.conditions.check()
+    plan = chosen.stops.plan(chosen.conditions.breaks, chosen.max_new_tokens)
+    request = chosen.request(chosen.prompt.spec())
+    check_request(request)
+    chosen.output.steps.check(request.max_new_tokens, "this run")
+    return request, chosen.output.page(request.path), plan
+
+
 def _generate(
-    request: GenerationRequest, options: RunOptions, plan: StopPlan | None, interrupts: Interrupts
+    request: GenerationRequest,
+    options: RunOptions,
+    plan: StopPlan | None,
+    invocation: Invocation,
+    console: OutputConsole,
 ) -> GenerationResult:
     """Generate, and print the walkthrough meanwhile."""
-    from tracer.running.generation import generate_traced
-
-    console = output_console(outlives_reader=True)
+    invocation.starting_line.clear()
     with ProgressDisplay(console, shown=options.output.walkthrough) as progress:
+        # It imports torch, which takes seconds.
+        from tracer.running.generation import generate_traced
+
         stepper = _stepper(plan, console, progress) if options.stops.stepping else None
         listeners, on_hit = _listeners(options.output, console, request.path, stepper)
         result = generate_traced(
@@ -299,11 +331,11 @@ def _generate(
             progress=progress,
             on_hit=on_hit,
             on_prepared=print_notes,
-            check_interrupt=interrupts.check,
+            check_interrupt=invocation.interrupts.check,
             make_stop_handler=_stop_handler_maker(options.stops, plan, stepper),
         )
     for fault in stepper.faults if stepper is not None else ():
-        click.echo(f"note: the stepper failed {fault}", err=True)
+        say(f"note: the stepper failed {fault}", err=True)
     return result
 
 
@@ -340,7 +372,7 @@ def _listeners(
 
 
 def _print_hit(hit: Hit) -> None:
-    click.echo(f"break: {' '.join(str(hit).split())}", err=True)
+    say(f"break: {' '.join(str(hit).split())}", err=True)
 
 
 def _print_result(result: GenerationResult, page: Path | None, output: OutputOptions) -> None:
@@ -356,10 +388,10 @@ def _print_result(result: GenerationResult, page: Path | None, output: OutputOpt
             "breaks": [vars(hit) for hit in result.hits],
             "problems": [*([str(result.failure)] if result.failure else []), *result.faults],
         }
-        click.echo(json.dumps(document, ensure_ascii=False))
+        print_json(document)
     elif output.quiet:
         for text in result.texts:
-            click.echo(text)
+            say(text)
 
 
 def _write_page(page: Path, trace: Path, output: OutputOptions) -> None:
@@ -369,4 +401,4 @@ def _write_page(page: Path, trace: Path, output: OutputOptions) -> None:
     with open_trace(trace) as recording:
         write_text(page, recording.to_html(), force=output.force)
     if output.walkthrough:
-        click.echo(f"report {page}")
+        say_path(page, f"report {page}")

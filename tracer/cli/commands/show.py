@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracer.cli.options import break_option, only_run_option, redact_option, steps_option, trace_argument
+from tracer.cli.options import (
+    StepChoice,
+    break_option,
+    only_run_option,
+    redact_option,
+    steps_option,
+    trace_argument,
+)
 from tracer.cli.output import output_console
 from tracer.errors import UsageError
 from tracer.messages import shown
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 def show_command(
     path: Path,
     run_number: int | None,
-    steps: Callable[[int], bool],
+    steps: StepChoice,
     only: bool,
     row: int,
     breaks: tuple[str, ...],
@@ -47,9 +54,10 @@ def show_command(
     from tracer.tracefile import TraceFile
 
     with TraceFile(path) as recording:
-        runs: Sequence[Run] = _runs(recording, path, run_number)
-        if redact:
-            runs = redacted_runs(runs)
+        found = _runs(recording, path, run_number)
+        last = max(run.steps.numbers[-1] if len(run.steps) else 0 for run in found)
+        steps.check(last, "the run" if len(found) == 1 else "the longest run")
+        runs: Sequence[Run] = redacted_runs(found) if redact else found
         said_path = path.name if redact else str(path)
         report = TerminalReport(output_console(), full_steps=steps, path=said_path, row=row)
         watch = BreakWatch([parse_condition(text) for text in breaks], report.on_hit)
@@ -64,6 +72,8 @@ def show_command(
 
 
 def _runs(recording: TraceFile, path: Path, number: int | None) -> list[TraceRun]:
+    if not recording.runs:
+        raise UsageError(f"{shown(path)} holds no run: it ended before a generation began.")
     runs = [run for run in recording.runs if number in (None, run.number)]
     if not runs:
         raise UsageError(f"{shown(path)} has no run {number}; it has {len(recording.runs)}.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracer.cli.options import (
+    NUMBER,
+    StepChoice,
     json_option,
     no_torch_option,
     option_group,
@@ -35,15 +37,15 @@ def _settings(**options: Any) -> Settings:
 _setting_options = option_group(
     "settings",
     _settings,
-    click.option("--temperature", type=float, metavar="T", help="Scores are divided by it."),
+    click.option("--temperature", type=NUMBER, metavar="T", help="Scores are divided by it."),
     click.option("--top-k", type=int, metavar="K", help="Keep the K best tokens; 0 keeps all."),
-    click.option("--top-p", type=float, metavar="P", help="Keep the best tokens up to this probability."),
-    click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the best one's."),
-    click.option("--typical-p", type=float, metavar="P", help="Keep the tokens of typical surprise."),
-    click.option("--epsilon-cutoff", type=float, metavar="E", help="Keep tokens with this probability."),
-    click.option("--eta-cutoff", type=float, metavar="E", help="The same, adapted to the entropy."),
+    click.option("--top-p", type=NUMBER, metavar="P", help="Keep the best tokens up to this probability."),
+    click.option("--min-p", type=NUMBER, metavar="P", help="Keep tokens with this share of the best one's."),
+    click.option("--typical-p", type=NUMBER, metavar="P", help="Keep the tokens of typical surprise."),
+    click.option("--epsilon-cutoff", type=NUMBER, metavar="E", help="Keep tokens with this probability."),
+    click.option("--eta-cutoff", type=NUMBER, metavar="E", help="The same, adapted to the entropy."),
     click.option(
-        "--repetition-penalty", type=float, metavar="R", help="Make tokens that occurred less likely."
+        "--repetition-penalty", type=NUMBER, metavar="R", help="Make tokens that occurred less likely."
     ),
     click.option("--greedy/--sample", "greedy", default=None, help="Take the best token, or draw."),
 )
@@ -68,7 +70,7 @@ def whatif_command(
     more: tuple[str, ...],
     settings: Settings,
     grid: tuple[str, ...],
-    steps: Callable[[int], bool],
+    steps: StepChoice,
     run_number: int | None,
     no_torch: bool,
     as_json: bool,
@@ -88,6 +90,7 @@ def whatif_command(
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
     with TraceFile(path) as recording:
         run = run_of_option(recording, run_number)
+        steps.check(run.steps.numbers[-1] if len(run.steps) else 0, "the run")
         replayer = make_replayer(wanted=not no_torch and benefits_from_torch(run))
         if axes:
             found = whatif_grid(run, axes, base=settings, replayer=replayer)

@@ -1,0 +1,75 @@
+"""Standard input, output and error as a command needs them, whatever it was started with."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import sys
+
+_HANDLER = "tracer.cli"
+"""Name of the error handler for characters that an output's encoding lacks."""
+
+
+def open_closed_streams() -> frozenset[int]:
+    """Open the null device in place of standard streams that are closed.
+
+    The next file that is opened would take the free number, and what is printed would go into it.
+
+    Returns:
+        The numbers of the streams that were closed.
+    """
+    closed = frozenset(number for number in range(3) if _is_closed(number))
+    for number in sorted(closed):
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+        name = ("stdin", "stdout", "stderr")[number]
+        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    return closed
+
+
+def _is_closed(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False
+
+
+def print_anything() -> None:
+    """Let standard output and error take any text: a path's own bytes as they are, the rest as escapes."""
+    codecs.register_error(_HANDLER, _encoded)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors=_HANDLER)
+
+
+def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What replaces characters that cannot be encoded."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    # Python reads bytes that are no text, in a path, as these; anything else has no bytes of its own.
+    if all("\udc80" <= char <= "\udcff" for char in text):
+        return os.fsencode(text), error.end
+    return text.encode("ascii", "backslashreplace"), error.end
+
+
+def output_fault() -> OSError | None:
+    """Why standard output takes nothing any more; None if it does."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def discard_output() -> None:
+    """Send standard output, and what waits in its buffer, nowhere: its reader or device is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        sys.stdout.flush()

@@ -1,0 +1,82 @@
+"""The decoding modes of ``generate()``: which settings lead to which, and which are not traced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from tracer.errors import UnsupportedError
+
+UNTRACED: Mapping[str, str] = MappingProxyType(
+    {
+        "beam_search": "beam search (num_beams > 1)",
+        "beam_sample": "beam sampling (num_beams > 1 with do_sample)",
+        "group_beam_search": "group beam search (num_beam_groups > 1)",
+        "constrained_beam_search": "constrained beam search (constraints, force_words_ids)",
+        "assisted_generation": "assisted decoding (assistant_model, prompt_lookup_num_tokens)",
+        "contrastive_search": "contrastive search (penalty_alpha with top_k > 1)",
+        "dola_generation": "DoLa decoding (dola_layers)",
+    }
+)
+"""Modes that are not traced, by the library's names for them, and how a message calls them."""
+
+_MARKED = {
+    "dola_generation": ("dola_layers",),
+    "assisted_generation": ("prompt_lookup_num_tokens",),
+    "constrained_beam_search": ("constraints", "force_words_ids"),
+}
+"""Modes that the mere presence of a setting leads to, the strongest first."""
+
+
+def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
+    """Refuse settings that lead to an untraced mode; needs no transformers.
+
+    Args:
+        settings: generation settings by their names in ``GenerationConfig``; what is missing has its default.
+        of: where the settings are from, for the message.
+
+    Raises:
+        UnsupportedError: naming the mode.
+    """
+    mode = decoding_mode(settings)
+    if mode in UNTRACED:
+        raise untraced(mode, of)
+
+
+def untraced(mode: str, of: str = "") -> UnsupportedError:
+    """The error for an untraced mode.
+
+    Args:
+        mode: the library's name of it.
+        of: where the settings are from.
+    """
+    place = f", which {of} sets," if of else ""
+    return UnsupportedError(
+        f"{UNTRACED[mode]}{place} is not traced yet; greedy decoding and sampling are. "
+        "Change the generation settings or generate outside of the trace."
+    )
+
+
+def decoding_mode(settings: Mapping[str, Any]) -> str:
+    """The mode that settings lead to, as ``GenerationConfig.get_generation_mode`` decides it.
+
+    Args:
+        settings: generation settings; what is missing has its default.
+    """
+    for mode, names in _MARKED.items():
+        if any(settings.get(name) is not None for name in names):
+            return mode
+    sampling = settings.get("do_sample")
+    if settings.get("num_beams") not in (None, 1):
+        grouped = _above(settings, "num_beam_groups", 1)
+        return "group_beam_search" if grouped else "beam_sample" if sampling else "beam_search"
+    if sampling:
+        return "sample"
+    contrastive = _above({"top_k": 50, **settings}, "top_k", 1) and _above(settings, "penalty_alpha", 0)
+    return "contrastive_search" if contrastive else "greedy_search"
+
+
+def _above(settings: Mapping[str, Any], name: str, limit: float) -> bool:
+    value = settings.get(name)
+    return isinstance(value, int | float) and value > limit

@@ -1,0 +1,210 @@
+"""Every generation setting with the values that it may have, so that a wrong one is refused at once.
+
+The library itself refuses some of these values when the model is loaded, and accepts others in silence, such
+as a ``top_p`` of 1.5. Needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from tracer.errors import UsageError
+from tracer.nearest_word import suggestion
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting may be.
+
+    Attributes:
+        words: what it must be, for a message.
+        holds: whether a value is allowed; None always is, and leaves the setting unset.
+        number: whether a whole number means the same as one with a point.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+    number: bool = False
+
+
+def _whole(least: int) -> Rule:
+    return Rule(f"a whole number, at least {least}", lambda value: _is_whole(value) and value >= least)
+
+
+def _number(words: str, holds: Callable[[float], bool]) -> Rule:
+    return Rule(words, lambda value: _is_number(value) and holds(value), number=True)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list | tuple) and bool(value) and all(map(holds, value))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_token(value: Any) -> bool:
+    return _is_whole(value) and value >= 0
+
+
+_FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+_ABOVE_0 = _number("a number above 0", lambda value: value > 0)
+_ANY_NUMBER = _number("a number", lambda _: True)
+_SHARE = _number("from 0 to 1", lambda value: 0 <= value <= 1)
+_CUTOFF = _number("at least 0 and below 1", lambda value: 0 <= value < 1)
+_TOKEN = Rule("a token id", _is_token)
+_TOKENS = Rule("a list of token ids", _is_list_of(_is_token))
+_TOKEN_OR_TOKENS = Rule(
+    "a token id or a list of them", lambda value: _is_token(value) or _is_list_of(_is_token)(value)
+)
+_TOKEN_LISTS = Rule("a list of lists of token ids", _is_list_of(_is_list_of(_is_token)))
+_ANYTHING = Rule("anything", lambda _: True)
+_OBJECT = Rule("an object of its settings", lambda value: not isinstance(value, str | int | list))
+_CACHES = ("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized")
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "max_length": _whole(1),
+        "max_new_tokens": _whole(1),
+        "min_length": _whole(0),
+        "min_new_tokens": _whole(0),
+        "early_stopping": Rule("true, false or never", lambda value: value in (True, False, "never")),
+        "max_time": _ABOVE_0,
+        "stop_strings": Rule(
+            "a text or a list of texts",
+            lambda value: bool(value) and (_is_text(value) or _is_list_of(_is_text)(value)),
+        ),
+        "do_sample": _FLAG,
+        "num_beams": _whole(1),
+        "num_beam_groups": _whole(1),
+        "penalty_alpha": _ANY_NUMBER,
+        "use_cache": _FLAG,
+        "temperature": _ABOVE_0,
+        "top_k": _whole(0),
+        "top_p": _SHARE,
+        "min_p": _SHARE,
+        "typical_p": _number("above 0 and at most 1", lambda value: 0 < value <= 1),
+        "epsilon_cutoff": _CUTOFF,
+        "eta_cutoff": _CUTOFF,
+        "diversity_penalty": _ANY_NUMBER,
+        "repetition_penalty": _ABOVE_0,
+        "encoder_repetition_penalty": _ABOVE_0,
+        "length_penalty": _ANY_NUMBER,
+        "no_repeat_ngram_size": _whole(0),
+        "bad_words_ids": _TOKEN_LISTS,
+        "force_words_ids": _ANYTHING,
+        "renormalize_logits": _FLAG,
+        "constraints": _ANYTHING,
+        "forced_bos_token_id": _TOKEN,
+        "forced_eos_token_id": _TOKEN_OR_TOKENS,
+        "remove_invalid_values": _FLAG,
+        "exponential_decay_length_penalty": Rule(
+            "a list of a step and a factor",
+            lambda value: _is_list_of(_is_number)(value) and len(value) == 2 and _is_token(value[0]),
+        ),
+        "suppress_tokens": _TOKENS,
+        "begin_suppress_tokens": _TOKENS,
+        "forced_decoder_ids": Rule(
+            "a list of pairs of a position and a token id",
+            _is_list_of(lambda pair: _is_list_of(_is_token)(pair) and len(pair) == 2),
+        ),
+        "sequence_bias": Rule(
+            "a mapping from tuples of token ids to numbers, which only Python has: use trace() from Python",
+            lambda value: (
+                isinstance(value, dict) and bool(value) and all(isinstance(k, tuple) for k in value)
+            ),
+        ),
+        "token_healing": _FLAG,
+        "guidance_scale": _ANY_NUMBER,
+        "low_memory": _FLAG,
+        "watermarking_config": Rule(
+            "an object of its settings", lambda value: not isinstance(value, str | int)
+        ),
+        "num_return_sequences": _whole(1),
+        "output_attentions": _FLAG,
+        "output_hidden_states": _FLAG,
+        "output_scores": _FLAG,
+        "output_logits": _FLAG,
+        "return_dict_in_generate": _FLAG,
+        "pad_token_id": _TOKEN,
+        "bos_token_id": _TOKEN,
+        "eos_token_id": _TOKEN_OR_TOKENS,
+        "encoder_no_repeat_ngram_size": _whole(0),
+        "decoder_start_token_id": _TOKEN_OR_TOKENS,
+        "num_assistant_tokens": _whole(1),
+        "num_assistant_tokens_schedule": Rule("a text", _is_text),
+        "dola_layers": _ANYTHING,
+        "cache_implementation": Rule(f"one of {', '.join(_CACHES)}", lambda value: value in _CACHES),
+        "cache_config": _OBJECT,
+        "return_legacy_cache": _FLAG,
+        "prompt_lookup_num_tokens": _ANYTHING,
+        "max_matching_ngram_size": _whole(1),
+        "generation_kwargs": Rule("an object", lambda value: isinstance(value, dict)),
+    }
+)
+"""All settings of ``GenerationConfig`` of the traced release."""
+
+_OPTIONS = MappingProxyType(
+    {
+        "temperature": "--temperature",
+        "top_k": "--top-k",
+        "top_p": "--top-p",
+        "repetition_penalty": "--repetition-penalty",
+        "do_sample": "--sample",
+        "max_new_tokens": "--max-new-tokens",
+    }
+)
+"""Settings with an option of their own."""
+
+
+def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse what is no setting, or no value of it.
+
+    Args:
+        settings: generation settings by their names in ``GenerationConfig``.
+
+    Returns:
+        The settings, whole numbers made numbers with a point where the library wants those.
+
+    Raises:
+        UsageError: for a name that there is not, or an impossible value.
+    """
+    checked = {name: _checked(name, value) for name, value in settings.items()}
+    sequences = checked.get("num_return_sequences")
+    if sequences is not None and sequences > 1 and checked.get("do_sample") is False:
+        raise UsageError(
+            f"num_return_sequences is {sequences}; greedy decoding has one answer only.",
+            command_line=f"--gen num_return_sequences={sequences}: greedy decoding has one answer only.",
+        )
+    return checked
+
+
+def _checked(name: str, value: Any) -> Any:
+    rule = RULES.get(name)
+    if rule is None:
+        near = suggestion(name, RULES)
+        raise UsageError(
+            f"{name}: no such generation setting.{near}",
+            command_line=f"--gen {name}: no such generation setting.{near}",
+        )
+    if value is None:
+        return None
+    if not rule.holds(value):
+        option = _OPTIONS.get(name)
+        given = f"{option} {value}" if option else f"--gen {name}={value}"
+        advice = "; for the best token each time use --greedy" if name == "temperature" and value == 0 else ""
+        problem = f"it must be {rule.words}"
+        raise UsageError(f"{name}={value!r}: {problem}.", command_line=f"{given}: {problem}{advice}.")
+    return float(value) if rule.number else value
