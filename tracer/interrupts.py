@@ -45,12 +45,16 @@ class Interrupts:
     Args:
         at_once: until :meth:`raise_them`, end the process with one line instead: nothing has been begun, and
             an exception in the middle of an import would end in a traceback.
+
+    Attributes:
+        last: the last signal that has arrived; what catches an exception may raise another in its place.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._pending: Stopped | None = None
         self._before: dict[int, Any] = {}
         self._at_once = at_once
+        self.last: Stopped | None = None
 
     def __enter__(self) -> Interrupts:
         for number in _WORDS:
@@ -95,5 +99,5 @@ class Interrupts:
                 os.write(2, f"{start_of_line}trace-generate: {stopped}\n".encode())
             finally:
                 os._exit(stopped.exit_code)
-        self._pending = stopped
+        self._pending = self.last = stopped
         raise stopped

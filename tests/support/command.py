@@ -62,16 +62,17 @@ def trace_generate(
 HEAVY = ("torch", "transformers", "accelerate", "tokenizers")
 
 _ONE_BY_ONE = """
-import json, sys
+import io, json, sys
 from tracer.cli.main import main
 
 for arguments in json.loads(sys.argv[1]):
+    complaints = sys.stderr = io.StringIO()
     try:
         main(arguments)
     except SystemExit as stop:
         code = stop.code or 0
     found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
-    print(end=f"\\0{json.dumps([code, found])}\\0")
+    print(end=f"\\0{json.dumps([code, found, complaints.getvalue()])}\\0")
 """
 
 
@@ -83,11 +84,13 @@ class Light:
         code: its exit code.
         imported: those of :data:`HEAVY` that were there when it ended.
         printed: what it printed.
+        complaint: what it complained about.
     """
 
     code: int
     imported: list[str]
     printed: str
+    complaint: str
 
 
 def run_light(commands: Sequence[Sequence[str | Path]], cwd: Path | None = None) -> list[Light]:
@@ -107,8 +110,8 @@ def run_light(commands: Sequence[Sequence[str | Path]], cwd: Path | None = None)
     assert len(printed) == 2 * len(commands) + 1
     found = []
     for text, ending in zip(printed[::2], printed[1::2], strict=False):
-        code, imported = json.loads(ending)
-        found.append(Light(code, imported, text))
+        code, imported, complaint = json.loads(ending)
+        found.append(Light(code, imported, text, complaint))
     return found
 
 

@@ -11,7 +11,7 @@ import click
 
 from tracer.cli.group import CommandGroup
 from tracer.cli.invocation import Invocation
-from tracer.cli.standard_streams import discard_output, open_closed_streams, output_fault, print_anything
+from tracer.cli.standard_streams import discard_output, is_output_fault, open_closed_streams, print_anything
 from tracer.cli.starting_line import StartingLine
 from tracer.cli.terminal_state import TerminalState
 from tracer.errors import DEFECT, EXIT_CODES, INTERRUPTED, OutputError, TraceGenerateError
@@ -57,8 +57,10 @@ def run(arguments: list[str], interrupts: Interrupts, starting_line: StartingLin
         return _run(arguments, invocation)
     except KeyboardInterrupt as stop:  # also one that arrives while another error is being said
         terminal.restore()
-        _tell(str(stop) or "interrupted", invocation)
-        return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
+        # A prompt that is interrupted raises an exception of its own.
+        signalled = stop if isinstance(stop, Stopped) else interrupts.last
+        _tell("interrupted" if signalled is None else str(signalled), invocation)
+        return INTERRUPTED if signalled is None else signalled.exit_code
     finally:
         starting_line.clear()
 
@@ -80,15 +82,27 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
     except TraceGenerateError as error:
         _tell_with_traceback(error.command_line, invocation)
         return error.exit_code
+    except OSError as error:
+        return _ended_by_system(error, invocation)
     except Exception as error:  # noqa: BLE001 - the outermost frame: a defect must not end in a bare traceback
-        fault = output_fault() if isinstance(error, OSError) else None
-        if fault is not None:
-            discard_output()
-            _tell(f"cannot write to standard output: {reason(fault)}", invocation)
-            return OutputError.exit_code
-        defect = f"a defect of trace-generate, {type(error).__name__}: {error} (--debug shows where)"
-        _tell_with_traceback(defect, invocation)
-        return DEFECT
+        return _ended_by_defect(error, invocation)
+
+
+def _ended_by_system(error: OSError, invocation: Invocation) -> int:
+    """Standard output that takes nothing any more is no defect, nor is a terminal that was closed."""
+    if invocation.interrupts.last is not None:
+        raise KeyboardInterrupt from error
+    if not is_output_fault(error):
+        return _ended_by_defect(error, invocation)
+    discard_output()
+    _tell(f"cannot write to standard output: {reason(error)}", invocation)
+    return OutputError.exit_code
+
+
+def _ended_by_defect(error: Exception, invocation: Invocation) -> int:
+    defect = f"a defect of trace-generate, {type(error).__name__}: {error} (--debug shows where)"
+    _tell_with_traceback(defect, invocation)
+    return DEFECT
 
 
 def _outcome(arguments: list[str], invocation: Invocation) -> int:

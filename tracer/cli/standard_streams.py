@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import sys
+
+_OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.ENXIO})
+"""The device is full, the file too large, the terminal gone, the descriptor closed."""
 
 _HANDLER = "tracer.cli"
 """Name of the error handler for characters that an output's encoding lacks."""
@@ -57,13 +61,13 @@ def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
     return text.encode("ascii", "backslashreplace"), error.end
 
 
-def output_fault() -> OSError | None:
-    """Why standard output takes nothing any more; None if it does."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
+def is_output_fault(error: OSError) -> bool:
+    """Whether an error says that standard output takes nothing any more.
+
+    Args:
+        error: one that nothing else has explained; those of other files name the file.
+    """
+    return error.filename is None and error.errno in _OUTPUT_FAULTS
 
 
 def discard_output() -> None:

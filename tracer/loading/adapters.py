@@ -6,35 +6,37 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import ModelLoadError
-from tracer.loading.model_folder import ADAPTER_CONFIG, ModelSource, adapter_source
+from tracer.loading.model_folder import ADAPTER_CONFIG, CONFIG, ModelSource, adapter_source
 from tracer.loading.model_spec import ModelSpec
 from tracer.messages import shown
 from tracer.schema.run import CheckpointFaults
 
 
-def adapter_on_hub(source: ModelSource, spec: ModelSpec) -> ModelSource:
-    """What a hub id means: an adapter, if the hub has one of this name.
+def adapter_on_hub(source: ModelSource, spec: ModelSpec, error: OSError) -> ModelSource | None:
+    """What a hub id means that is no model's: the adapter of this name, None if there is none.
 
     Args:
         source: what the name means so far.
         spec: which model it is.
+        error: why it is no model's.
 
     Raises:
         ModelLoadError: see :func:`tracer.loading.model_folder.adapter_source`.
     """
-    if source.adapter is not None or Path(source.checkpoint).is_dir():
-        return source
+    if source.adapter is not None or Path(source.checkpoint).is_dir() or CONFIG not in str(error):
+        return None
     from transformers.utils import cached_file
 
-    options: dict[str, Any] = {
-        "revision": spec.revision or "main",
-        "_raise_exceptions_for_gated_repo": False,
-        "_raise_exceptions_for_missing_entries": False,
-        "_raise_exceptions_for_connection_errors": False,
-    }
-    settings = cached_file(source.checkpoint, ADAPTER_CONFIG, **options)
-    if settings is None or cached_file(source.checkpoint, "config.json", **options) is not None:
-        return source
+    settings = cached_file(
+        source.checkpoint,
+        ADAPTER_CONFIG,
+        revision=spec.revision or "main",
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if settings is None:
+        return None
     return adapter_source(source.checkpoint, Path(settings), spec.name or source.checkpoint)
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tracer.errors import UsageError
+from tracer.messages import one_line
 from tracer.nearest_word import suggestion
 
 
@@ -203,8 +204,11 @@ def _checked(name: str, value: Any) -> Any:
         return None
     if not rule.holds(value):
         option = _OPTIONS.get(name)
-        given = f"{option} {value}" if option else f"--gen {name}={value}"
+        text = one_line(value, 60)
+        given = f"{option} {text}" if option else f"--gen {name}={text}"
         advice = "; for the best token each time use --greedy" if name == "temperature" and value == 0 else ""
         problem = f"it must be {rule.words}"
-        raise UsageError(f"{name}={value!r}: {problem}.", command_line=f"{given}: {problem}{advice}.")
+        raise UsageError(
+            f"{name}={one_line(repr(value), 60)}: {problem}.", command_line=f"{given}: {problem}{advice}."
+        )
     return float(value) if rule.number else value

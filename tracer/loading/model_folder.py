@@ -20,6 +20,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
+_ADAPTER_WEIGHTS = "adapter_model.*"
+
 _MAX_JSON_BYTES = 64 << 20
 
 
@@ -57,6 +59,8 @@ def find_source(name: str) -> ModelSource:
     if folder is None:
         return ModelSource(name)
     if _is_adapter(folder):
+        if not any(folder.glob(_ADAPTER_WEIGHTS)):
+            raise ModelLoadError(f"--model {shown(name)}: the adapter has no weights ({_ADAPTER_WEIGHTS}).")
         return adapter_source(str(folder), folder / ADAPTER_CONFIG, name)
     _check_checkpoint(folder, name)
     return ModelSource(str(folder))
@@ -161,15 +165,19 @@ def _folder(name: str) -> Path | None:
         raise ModelLoadError(f"--model {one_line(name)}: {reason(error)}.") from None
     if not exists:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ModelLoadError(f"--model {shown(name)}: no such folder.{_near(path)}")
+            raise ModelLoadError(f"--model {shown(name)}: no such folder.{folders_near(path)}")
         return None
     if not is_folder:
         raise ModelLoadError(f"--model {shown(name)}: is a file; pass the checkpoint's folder.")
     return path
 
 
-def _near(path: Path) -> str:
-    """A folder beside a missing one whose name is much like it, for the message."""
+def folders_near(path: Path) -> str:
+    """A sentence that names a folder with a name much like that of a missing one; empty without one.
+
+    Args:
+        path: the missing one.
+    """
     try:
         return suggestion(path.name, (each.name for each in path.parent.iterdir() if each.is_dir()))
     except OSError:

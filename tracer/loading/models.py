@@ -17,6 +17,7 @@ from tracer.loading.model_folder import (
     ModelSource,
     find_source,
     folder_settings,
+    folders_near,
     own_settings,
 )
 from tracer.loading.model_spec import ALLOW_DAMAGED, ModelSpec, check_spec
@@ -91,10 +92,9 @@ def _load(
     before_weights: BeforeWeights | None,
 ) -> LoadedModel:
     name = spec.name or demo_model.NAME
-    source = adapter_on_hub(source, spec)
+    source = _decoder_only(source, spec)
     # A revision is the adapter's where there is one.
     options = _common(spec if source.adapter is None else replace(spec, revision=None))
-    _require_decoder_only(source.checkpoint, options)
     settings, unread = _settings(source.checkpoint, spec, options)
     if before_weights is not None:
         before_weights(settings)
@@ -141,6 +141,20 @@ def _require_cuda(device: str) -> None:
 
 def _common(spec: ModelSpec) -> dict[str, Any]:
     return {"trust_remote_code": spec.trust_remote_code, "revision": spec.revision or "main"}
+
+
+def _decoder_only(source: ModelSource, spec: ModelSpec) -> ModelSource:
+    """Refuse other models; a name on the hub may be an adapter's, whose own model is meant then."""
+    try:
+        revision = spec.revision if source.adapter is None else None
+        _require_decoder_only(source.checkpoint, _common(replace(spec, revision=revision)))
+    except OSError as error:
+        adapter = adapter_on_hub(source, spec, error)
+        if adapter is None:
+            raise
+        _require_decoder_only(adapter.checkpoint, _common(replace(spec, revision=None)))
+        return adapter
+    return source
 
 
 def _require_decoder_only(source: str, options: Mapping[str, Any]) -> None:
@@ -256,7 +270,7 @@ def _explained(error: Exception, spec: ModelSpec) -> TraceGenerateError:
     if _is_not_found(name, error):
         return ModelLoadError(
             f"--model {called}: not found, neither as a folder nor on the hub (or the hub cannot be "
-            "reached). Check the name, or pass a folder."
+            f"reached). Check the name, or pass a folder.{folders_near(Path(name))}"
         )
     return ModelLoadError(f"{called} cannot be loaded: {type(error).__name__}: {one_line(text)}")
 
