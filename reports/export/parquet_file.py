@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, BinaryIO
 
 from reports.export.tables import Row, Table
 from tracer.errors import UsageError
+from tracer.messages import named
 
 _ROWS = 20_000
 """Rows of a row group: what is in memory at once."""
@@ -22,10 +24,15 @@ def require_pyarrow() -> Any:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
+    except ImportError as error:
+        if find_spec("pyarrow") is None:
+            raise UsageError(
+                "--format parquet needs pyarrow; install it with: pip install 'trace-generate[parquet]'"
+            ) from None
         raise UsageError(
-            "--format parquet needs pyarrow; install it with: pip install 'trace-generate[parquet]'"
-        ) from None
+            f"--format parquet needs pyarrow, which is installed and cannot be imported: {named(error)}; "
+            "another release of it, or of numpy, may fit (pip install --upgrade numpy pyarrow)."
+        ) from error
     return pyarrow
 
 

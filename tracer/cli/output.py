@@ -89,7 +89,8 @@ def say(text: str, *, err: bool = False) -> None:
         err: print it on standard error.
     """
     stream = sys.stderr if err else sys.stdout
-    click.echo(harmless(text, keep="\n\t") if stream.isatty() else text, err=err)
+    # With colour, since click would leave out of a pipe what looks like an escape sequence.
+    click.echo(harmless(text, keep="\n\t") if stream.isatty() else text, err=err, color=True)
 
 
 def say_path(target: Path, text: str) -> None:

@@ -59,9 +59,10 @@ def find_source(name: str) -> ModelSource:
     if folder is None:
         return ModelSource(name)
     if _is_adapter(folder):
+        source = adapter_source(str(folder), folder / ADAPTER_CONFIG, name)
         if not any(folder.glob(_ADAPTER_WEIGHTS)):
             raise ModelLoadError(f"--model {shown(name)}: the adapter has no weights ({_ADAPTER_WEIGHTS}).")
-        return adapter_source(str(folder), folder / ADAPTER_CONFIG, name)
+        return source
     _check_checkpoint(folder, name)
     return ModelSource(str(folder))
 

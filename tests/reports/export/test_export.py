@@ -272,3 +272,20 @@ def test_memory_does_not_grow_with_the_trace(tmp_path: Path, call: Any, kind: st
             tracemalloc.stop()
     # What grows is the list of tensor names of safetensors, a few hundred bytes a step.
     assert peaks[1] - peaks[0] < 50 * 4000
+
+
+def test_a_pyarrow_that_cannot_be_imported_is_not_called_missing(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a numpy that is too old for it."""
+    write_trace(tmp_path / "run.trace", 1)
+    (tmp_path / "pyarrow").mkdir()
+    (tmp_path / "pyarrow" / "__init__.py").write_text("raise ImportError('numpy.core.multiarray failed')")
+    for name in [each for each in sys.modules if each.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = call(tmp_path / "run.trace", "--format", "parquet")
+    assert done.returncode == 2
+    assert "numpy.core.multiarray failed" in done.stderr
+    assert "trace-generate[parquet]" not in done.stderr
+    assert done.stderr.count("\n") == 1
