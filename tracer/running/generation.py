@@ -260,8 +260,9 @@ def _explained(error: Exception) -> TraceGenerateError:
             "Out of memory in generation; the trace is kept up to the last whole step. "
             "Try fewer tokens, a smaller batch or --dtype bfloat16."
         )
-    if isinstance(error, ValueError | TypeError) and _is_about_settings(error):
-        return UsageError(f"generate() refuses these settings: {first_line(error)}")
+    if _is_about_settings(error):
+        said = first_line if isinstance(error, ValueError | TypeError) else named
+        return UsageError(f"generate() refuses these settings: {said(error)}")
     return GenerationError(f"The model failed in generation: {named(error)}")
 
 
@@ -272,4 +273,7 @@ def _is_about_settings(error: Exception) -> bool:
     """
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     in_loop = any(code.co_name == "_sample" and code.co_filename.endswith(_LOOP) for code in frames)
-    return not in_loop or any(code.co_filename.endswith(_SETTINGS) for code in frames)
+    refused = isinstance(error, ValueError | TypeError) and any(
+        code.co_filename.endswith(_SETTINGS) for code in frames
+    )
+    return refused or not in_loop
