@@ -55,8 +55,7 @@ def show_command(
 
     with TraceFile(path) as recording:
         found = _runs(recording, path, run_number)
-        last = max(run.steps.numbers[-1] if len(run.steps) else 0 for run in found)
-        steps.check(last, "the run" if len(found) == 1 else "the longest run")
+        _check_steps(found, steps)
         runs: Sequence[Run] = redacted_runs(found) if redact else found
         said_path = path.name if redact else str(path)
         report = TerminalReport(output_console(), full_steps=steps, path=said_path, row=row)
@@ -78,6 +77,11 @@ def _runs(recording: TraceFile, path: Path, number: int | None) -> list[TraceRun
     if not runs:
         raise UsageError(f"{shown(path)} has no run {number}; it has {len(recording.runs)}.")
     return runs
+
+
+def _check_steps(runs: Sequence[TraceRun], steps: StepChoice) -> None:
+    last = max(run.steps.numbers[-1] if len(run.steps) else 0 for run in runs)
+    steps.check(last, "the run" if len(runs) == 1 else "the longest run")
 
 
 def _check_row(run: Run, row: int) -> None:
