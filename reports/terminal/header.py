@@ -19,7 +19,7 @@ from reports.view.run.named_value import NamedValue
 LINES = 60
 """Lines of a header in 100 columns, at most."""
 
-_CONDITIONS, _PARTICULARS, _SETTINGS, _PIPELINE, _CRITERIA = 3, 4, 5, 3, 3
+_CONDITIONS, _PARTICULARS, _SETTINGS, _PIPELINE, _CRITERIA = 3, 6, 5, 3, 3
 """Lines of each of these parts, at most."""
 
 _PROMPTS = 12

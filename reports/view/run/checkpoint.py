@@ -9,20 +9,20 @@ from reports.view.run.named_value import NamedValue
 from reports.view.text import plain
 from tracer.schema.run import AdapterInfo, CheckpointFaults, ModelInfo
 
-_NAMED = 8
+_NAMED = 3
 """Weights of each kind that are named."""
 
 
 def checkpoint_values(model: ModelInfo) -> Iterator[NamedValue]:
-    """Adapters and faults, one line each.
+    """Faults and adapters, one line each.
 
     Args:
         model: metadata of the model.
     """
-    for adapter in model.adapters:
-        yield NamedValue(f"adapter {plain(adapter.name)}", _adapter(adapter), _base(adapter))
     if model.checkpoint_faults is not None:
         yield from _faults(model.checkpoint_faults)
+    for adapter in model.adapters:
+        yield NamedValue(f"adapter {plain(adapter.name)}", _adapter(adapter), _base(adapter))
 
 
 def _adapter(adapter: AdapterInfo) -> str:

@@ -42,7 +42,8 @@ class HeaderView:
         tree: the module tree as ``print(model)`` gives it.
         sizes: how large the model is.
         conditions: how it computes and what this run does with it.
-        particulars: what is not so in every run: positions without ids, several processes, what is not seen.
+        particulars: what is not so in every run: a damaged checkpoint, adapters, positions without ids,
+            several processes, what is not seen.
         settings: generation settings in force.
         pipeline: processors, then warpers, in order.
         criteria: stopping criteria in order.
@@ -122,7 +123,6 @@ def _computation(model: ModelInfo) -> Iterator[NamedValue]:
     if model.attention is not None:
         yield NamedValue("attention", plain(model.attention), "implementation in use")
     yield NamedValue("devices", _devices(model.devices), "where the modules are")
-    yield from checkpoint_values(model)
 
 
 def _fingerprint(weights: WeightsFingerprint | None) -> str:
@@ -173,6 +173,7 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
 
 
 def _particulars(header: RunHeader) -> Iterator[NamedValue]:
+    yield from checkpoint_values(header.model)
     yield from _prompt_metadata(header)
     if header.rank is not None:
         value = f"{header.rank} of {header.world_size}"
