@@ -37,7 +37,7 @@ from tests.support.command import call_main
 from tests.support.models import tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tracer.schema.base import Record
-from tracer.schema.run import RunEnd, RunHeader, RunStatus, TokenText
+from tracer.schema.run import AdapterInfo, CheckpointFaults, RunEnd, RunHeader, RunStatus, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.schema.step import CallShape, CaptureError, Failure, Intervention, Step, StepHead, Violation
 from tracer.tracefile import FileInfo
@@ -137,6 +137,9 @@ def far(ids: Any) -> Any:
 
 def secret_run(secret: str, only: str | None = None) -> SecretRun:
     header = synthetic_header(rows=2, layers=2)
+    faults = CheckpointFaults(missing=("",), unexpected=("",), mismatched=("",), generation_config="")
+    checkpoint = {"adapters": (AdapterInfo(name="", kind="", base=""),), "checkpoint_faults": faults}
+    header = header.model_copy(update={"model": header.model.model_copy(update=checkpoint)})
     steps = StepList(secret_step(step, secret, only) for step in synthetic_steps(header, 3))
     ended = synthetic_end(header, 3).model_copy(
         update={"status": RunStatus.FAILED, "texts": ("", ""), "error": "", "ended_by": ""}
