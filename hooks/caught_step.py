@@ -9,8 +9,9 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
+from hooks.known_models import ANY_MODEL, KnownModel
 from hooks.kv_cache.proof import CacheReading
-from hooks.kv_cache.view import NO_CACHE, CacheSignature
+from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
@@ -110,6 +111,8 @@ class CaughtStep:
         fed: tokens that go into the model.
         stages: number of score stages.
         tensors: copies of tensors.
+        model: what is known of the model.
+        ordinary: whether it is known to take one slot and one position for each token that goes in.
         cache_before: signature of the KV cache before the step.
         cache_after: the same after its forward pass.
         cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
@@ -144,6 +147,8 @@ class CaughtStep:
     stages: int
     leading: int = 0
     tensors: StepTensors = field(default_factory=StepTensors)
+    model: KnownModel = ANY_MODEL
+    ordinary: bool = True
     cache_before: CacheSignature = NO_CACHE
     cache_after: CacheSignature = NO_CACHE
     cache_read: tuple[CacheReading, list[torch.Tensor]] | None = None

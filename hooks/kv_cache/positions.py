@@ -12,6 +12,9 @@ from tracer.schema.step import Check, Violation
 Ints = npt.NDArray[np.int64]
 
 
+_COMPARED = ("cache_position", "attention_mask", "position_ids")
+
+
 def check_positions(
     values: Mapping[str, Ints], *, cached: int, new: int, rows: int
 ) -> tuple[Check, tuple[Violation, ...]]:
@@ -19,14 +22,15 @@ def check_positions(
 
     Args:
         values: integer model inputs by name, with their shapes.
-        cached: slots in the cache before the forward pass.
+        cached: positions that were read before the forward pass and are kept.
         new: tokens that go in.
         rows: rows of the batch.
     """
+    if not any(name in values for name in _COMPARED):
+        reason = "the model is given neither positions nor a mask of integers"
+        return Check.not_made("positions", reason, total=rows), ()
     found = tuple(_disagreements(values, cached, new, rows))
-    bad = {violation.row for violation in found}
-    checked = rows if values else 0
-    return Check.made("positions", holds=not bad, checked=checked, total=rows), found
+    return Check.made("positions", holds=not found, checked=rows, total=rows), found
 
 
 def _disagreements(values: Mapping[str, Ints], cached: int, new: int, rows: int) -> Iterator[Violation]:

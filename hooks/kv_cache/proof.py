@@ -57,37 +57,47 @@ class CacheReading:
 
     Attributes:
         length: slots in use.
-        expected: slots there should be.
+        expected: slots there should be; None where that is not known.
         total: layers of the cache.
-        layers: those that were read together, and what was read of them before.
+        reason: why layers were not read, where none were.
+        layers: places of those that were read together, and what was read of them before.
         sums: ``[2, layers, 2, batch, KV heads]`` for each of :attr:`layers`, on their device: checksums of
             keys and values over the slots that were read before, and over all.
+        numbers: number of the layer at each place.
     """
 
     length: int
-    expected: int
+    expected: int | None
     total: int
-    layers: list[tuple[tuple[int, ...], _Baseline | None]]
-    sums: list[torch.Tensor]
+    reason: str = ""
+    layers: Sequence[tuple[tuple[int, ...], _Baseline | None]] = ()
+    sums: Sequence[torch.Tensor] = ()
+    numbers: Sequence[int] = ()
 
-    def check(self, sums: Sequence[torch.Tensor]) -> tuple[Check, list[Violation]]:
+    def check(self, sums: Sequence[torch.Tensor], rows: int) -> tuple[Check, list[Violation]]:
         """Compare with what was read before.
 
         Args:
             sums: :attr:`sums` on the host.
+            rows: rows of the batch.
 
         Returns:
             The check, with how many of the layers were read, and what did not hold.
         """
-        violations: list[Violation] = []
-        if self.total and self.length != self.expected:
+        violations = [*self._violations(sums, rows)]
+        read = sum(len(layers) for layers, _ in self.layers)
+        if not read and not violations:
+            return Check.not_made("cache", self.reason, total=self.total), violations
+        return Check.made("cache", holds=not violations, checked=read, total=self.total), violations
+
+    def _violations(self, sums: Sequence[torch.Tensor], rows: int) -> Iterator[Violation]:
+        if self.total and self.expected not in (None, self.length):
             message = f"the cache holds {self.length} slots, expected {self.expected}"
-            violations.append(Violation(check="cache", message=message))
+            yield Violation(check="cache", message=message)
         for (layers, known), both in zip(self.layers, sums, strict=True):
             if known is not None and min(known.length, self.length):
-                violations += _differences(known, layers, both[0].numpy())
-        read = sum(len(layers) for layers, _ in self.layers)
-        return Check.made("cache", holds=not violations, checked=read, total=self.total), violations
+                numbers = [self.numbers[layer] for layer in layers]
+                yield from _differences(known, layers, numbers, both[0].numpy(), rows)
 
 
 class CacheProof:
@@ -98,20 +108,28 @@ class CacheProof:
         self._next = 0
         self._weights: dict[torch.device, torch.Tensor] = {}
 
-    def read(self, view: CacheView, length: int, expected: int) -> CacheReading:
+    def read(self, view: CacheView, expected: int) -> CacheReading:
         """Read what the budget allows, without waiting for an accelerator.
 
         Args:
             view: the cache after the forward pass.
-            length: slots in use now.
-            expected: slots there should be: those before plus the new tokens.
+            expected: slots there should be if each new token has one: those before plus the new tokens.
         """
-        together = [*self._read_together(view, self._turn(view, length))] if view.appends else []
+        length = view.length
+        together = [*self._read_together(view, self._turn(view))]
         sums = [
             self._sums(view, layers, min(known.length, length) if known else 0, length)
             for layers, known in together
         ]
-        return CacheReading(length, expected, len(view.layers), together, sums)
+        return CacheReading(
+            length=length,
+            expected=expected if view.grows else None,
+            total=len(view.layers),
+            reason=view.why,
+            layers=together,
+            sums=sums,
+            numbers=view.numbers,
+        )
 
     def set_baseline(self, reading: CacheReading, sums: Sequence[torch.Tensor]) -> None:
         """Compare with these checksums from now on.
@@ -125,16 +143,16 @@ class CacheProof:
             read = _Baseline(reading.length, layers, both[1].numpy().copy())
             self._last.update(dict.fromkeys(layers, read))
 
-    def _turn(self, view: CacheView, length: int) -> list[int]:
+    def _turn(self, view: CacheView) -> list[int]:
         """The layers whose turn it is: as many as the budget allows, at least one."""
-        total = len(view.layers)
-        if not total or not length:
+        total = len(view.lasting)
+        if not total or not view.length:
             return []
-        key, value = view.layers[0]
-        size = (key.numel() + value.numel()) * key.element_size() * length // key.shape[-2]
+        key, value = view.layers[view.lasting[0]]
+        size = (key.numel() + value.numel()) * key.element_size() * view.length // key.shape[-2]
         budget = HOST_BUDGET if key.is_cpu else DEVICE_BUDGET
         count = min(total, max(1, budget // max(1, size)))
-        turn = [(self._next + offset) % total for offset in range(count)]
+        turn = [view.lasting[(self._next + offset) % total] for offset in range(count)]
         self._next = (self._next + count) % total
         return turn
 
@@ -196,12 +214,16 @@ def _slots_of(key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
     return key.shape[:3], value.device
 
 
-def _differences(known: _Baseline, layers: tuple[int, ...], now: Sums) -> list[Violation]:
+def _differences(
+    known: _Baseline, layers: tuple[int, ...], numbers: Sequence[int], now: Sums, rows: int
+) -> list[Violation]:
     """The violations: layers whose old slots changed.
 
     Args:
         known: what was read the last time.
-        layers: which layers were read now.
+        layers: places of the layers that were read now.
+        numbers: their numbers.
+        rows: rows of the batch; a cache of another size says nothing about rows.
         now: ``[layers, 2, batch, KV heads]`` checksums over the slots there were then.
     """
     before = known.of(layers)
@@ -209,13 +231,13 @@ def _differences(known: _Baseline, layers: tuple[int, ...], now: Sums) -> list[V
         return []
     if before.shape != now.shape:
         message = "the shape of the cache changed"
-        return [Violation(check="cache", layer=layer, message=message) for layer in layers]
+        return [Violation(check="cache", layer=layer, message=message) for layer in numbers]
     return [
         Violation(
             check="cache",
-            layer=layers[at],
-            row=row,
-            message=f"layer {layers[at]}, KV head {head}: {('key', 'value')[part]} "
+            layer=numbers[at],
+            row=row if now.shape[2] == rows else None,
+            message=f"layer {numbers[at]}, KV head {head}: {('key', 'value')[part]} "
             f"slots 0 to {known.length - 1} changed",
         )
         for at, part, row, head in np.argwhere(before != now).tolist()

@@ -1,28 +1,17 @@
-"""The tensors of the KV cache, whatever class holds them, and the signature of the cache."""
+"""The tensors of the KV cache, whatever class holds them, and the slots that a step wrote."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import groupby
+from typing import Any
 
 import torch
-from transformers.cache_utils import (
-    Cache,
-    DynamicCache,
-    HybridCache,
-    OffloadedCache,
-    QuantizedCache,
-    SinkCache,
-    SlidingWindowCache,
-    StaticCache,
-)
+from transformers.cache_utils import EncoderDecoderCache
 
+from hooks.known_models import KnownModel
+from hooks.kv_cache.layouts import CacheLayout, Layers, lasting_layers, layout_of, legacy_layers
 from hooks.native import compiled
-from hooks.tensors import info
-from tracer.schema.cache import CacheGroup, CacheState
-
-Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 Slots = torch.Tensor | list[torch.Tensor]
 """A tensor a layer, keys of all layers, then values; stacked where they are alike."""
@@ -36,16 +25,31 @@ class CacheView:
     """The tensors of a cache at one moment; references, not copies.
 
     Attributes:
-        kind: class of the cache object.
-        layers: key and value tensor per layer.
-        grows: the tensors' second-to-last dimension is the number of slots in use.
-        appends: slot i of every layer holds position i for ever, so old slots can be compared.
+        kind: class of the cache object, ``none`` without a cache.
+        layers: key and value tensor per layer; none where they cannot be read.
+        numbers: the layers' numbers in the model.
+        length: slots in use.
+        positions: positions that the model has read.
+        grows: each position that is read adds a slot to the tensors.
+        lasting: places in ``layers`` of those whose slot i holds position i, so that old slots can be
+            compared.
+        why: why those of the others cannot be compared, if there are others.
     """
 
     kind: str
     layers: Layers
-    grows: bool
-    appends: bool
+    numbers: tuple[int, ...] = ()
+    length: int = 0
+    positions: int = 0
+    grows: bool = False
+    lasting: tuple[int, ...] = ()
+    why: str = ""
+
+    @property
+    def appends(self) -> bool:
+        """Whether every layer of the model has slots here, and all are where they were written."""
+        layers = len(self.layers)
+        return 0 < layers == len(self.lasting) and self.numbers[-1] == layers - 1
 
     @cached_property
     def tensors(self) -> list[torch.Tensor]:
@@ -71,113 +75,81 @@ class CacheView:
         stacked: torch.Tensor = torch.stack(tensors)
         return stacked.detach()
 
-    def length(self, positions: int) -> int:
-        """Slots in use.
 
-        Args:
-            positions: tokens processed so far, which is the length of a cache of fixed size.
-        """
-        if not self.layers:
-            return 0
-        return self.layers[0][0].shape[-2] if self.grows else min(positions, self.layers[0][0].shape[-2])
+NO_VIEW = CacheView("none", [], why="the model hands on no KV cache")
 
 
-def view_cache(cache: object) -> CacheView:
-    """The view of a cache object, of the legacy tuple form, or of no cache at all."""
-    kind = type(cache).__name__ if cache is not None else "none"
-    if isinstance(cache, Cache):
-        keys, values = getattr(cache, "key_cache", []), getattr(cache, "value_cache", [])
-        evicts = isinstance(
-            cache, OffloadedCache | QuantizedCache | SinkCache | SlidingWindowCache | HybridCache
-        )
-        return CacheView(
-            kind,
-            list(zip(keys, values, strict=False)),
-            grows=not isinstance(cache, StaticCache | HybridCache),
-            appends=not evicts and isinstance(cache, DynamicCache | StaticCache),
-        )
-    layers = _legacy_layers(cache)
-    return CacheView(kind, layers, grows=True, appends=bool(layers))
-
-
-def _legacy_layers(cache: object) -> Layers:
-    """Layers of ``((key, value), …)`` where both are ``[batch, heads, slots, head dim]``."""
-    if not isinstance(cache, tuple | list):
-        return []
-    layers: Layers = []
-    for layer in cache:
-        if not isinstance(layer, tuple | list) or len(layer) < 2:
-            return []
-        key, value = layer[0], layer[1]
-        if not (isinstance(key, torch.Tensor) and isinstance(value, torch.Tensor)):
-            return []
-        if key.dim() != 4 or key.shape[:3] != value.shape[:3]:
-            return []
-        layers.append((key, value))
-    return layers
-
-
-_Spec = tuple[torch.Size, torch.dtype, torch.device]
-
-
-@dataclass(frozen=True)
-class CacheSignature:
-    """The specs of a cache's tensors; its record is made when it is needed, on the thread that writes.
-
-    Attributes:
-        kind: class of the cache object.
-        length: slots in use.
-        groups: how many layers in a row have the same specs, and the specs of their keys and values.
-    """
-
-    kind: str
-    length: int
-    groups: tuple[tuple[int, _Spec, _Spec], ...] = ()
-
-    @cached_property
-    def record(self) -> CacheState:
-        """The record, equal layers folded."""
-        groups: list[CacheGroup] = []
-        first = 0
-        for count, key, value in self.groups:
-            groups.append(CacheGroup(first=first, last=first + count - 1, key=info(*key), value=info(*value)))
-            first += count
-        return CacheState(kind=self.kind, length=self.length, groups=tuple(groups))
-
-
-NO_CACHE = CacheSignature(kind="none", length=0)
-
-
-def cache_signature(view: CacheView, positions: int) -> CacheSignature:
-    """The signature of a cache.
+def view_cache(cache: Any, model: KnownModel, read: int) -> CacheView:
+    """The view of a cache object, of the legacy tuple form, or of no cache at all.
 
     Args:
-        view: the cache.
-        positions: tokens processed so far.
+        cache: the cache.
+        model: what is known of its model.
+        read: positions that the model has read so far, if it keeps them.
     """
-    groups: list[tuple[int, _Spec, _Spec]] = []
-    first = 0
-    for count in _runs_of_layers(view):
-        key, value = view.layers[first]
-        groups.append((count, _spec(key), _spec(value)))
-        first += count
-    return CacheSignature(view.kind, view.length(positions), tuple(groups))
+    if isinstance(cache, EncoderDecoderCache):
+        cache = cache.self_attention_cache
+    kind = type(cache).__name__
+    if cache is None:
+        if not model.state_in_modules:
+            return NO_VIEW
+        return CacheView("modules", [], length=read, positions=read, why=_why(model, ""))
+    if isinstance(cache, tuple | list):
+        return _legacy_view(kind, legacy_layers(cache, model.legacy), model, read)
+    return _cache_view(cache, model, read)
 
 
-def _spec(tensor: torch.Tensor) -> _Spec:
-    return tensor.shape, tensor.dtype, tensor.device
+def _cache_view(cache: Any, model: KnownModel, read: int) -> CacheView:
+    kind: type = type(cache)
+    layout = layout_of(kind)
+    numbers, layers = _slotted(cache) if layout.readable else ((), [])
+    room = [key.shape[-2] for key, _ in layers]
+    length = _length(room, read, layout)
+    limit = getattr(cache, "window_length", None)
+    grows = layout.sized and (limit is None or length < limit)
+    return CacheView(
+        kind.__name__,
+        layers,
+        numbers,
+        length,
+        length if grows else read,
+        grows,
+        tuple(lasting_layers(layout, room, length, limit)),
+        _why(model, f"{kind.__name__}: {layout.reason or _gap(numbers)}"),
+    )
 
 
-def _runs_of_layers(view: CacheView) -> list[int]:
-    """How many layers in a row have the same specs."""
-    if view.layers and view.alike:
-        return [len(view.layers)]
-    return [sum(1 for _ in layers) for _, layers in groupby(view.layers, _layer_spec)]
+def _slotted(cache: Any) -> tuple[tuple[int, ...], Layers]:
+    """Numbers and tensors of the layers with slots; those that keep a state or nothing yet have none."""
+    pairs = [*zip(cache.key_cache, cache.value_cache, strict=False)]
+    numbers = tuple(number for number, (key, _) in enumerate(pairs) if key.dim() == 4)
+    return numbers, [pairs[number] for number in numbers]
 
 
-def _layer_spec(layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
-    key, value = layer
-    return key.shape, value.shape, key.dtype, key.device
+def _legacy_view(kind: str, layers: Layers, model: KnownModel, read: int) -> CacheView:
+    if not layers or (not model.ordinary and layers[0][0].shape[-2] != read):
+        why = _why(model, f"{kind}: the layout of its tensors is not known")
+        return CacheView(kind, [], length=read, positions=read, why=why)
+    everything = tuple(range(len(layers)))
+    length = layers[0][0].shape[-2]
+    return CacheView(kind, layers, everything, length, length, True, everything, _why(model, ""))
+
+
+def _length(room: list[int], read: int, layout: CacheLayout) -> int:
+    """Slots in use, of a cache whose layers have room for so many."""
+    if not layout.readable:
+        return read
+    if not room:
+        return 0
+    return room[0] if layout.sized else min(read, max(room))
+
+
+def _why(model: KnownModel, otherwise: str) -> str:
+    return otherwise if model.cache is None else f"{model.name}: {model.cache}"
+
+
+def _gap(numbers: tuple[int, ...]) -> str:
+    return "some of its layers keep a state in place of slots" if numbers else "it is empty"
 
 
 def new_slots(view: CacheView, start: int, stop: int) -> Slots:

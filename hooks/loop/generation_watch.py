@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hooks.faults import is_ours, remember_handlers
+from hooks.known_models import known_model
 from hooks.kv_cache.watch import cached_positions
 from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
@@ -86,6 +87,8 @@ class GenerationWatch:
         self._name = name
         self._seed = seed
         self._prompt_texts = tuple(printed(text) for text in prompt_texts)
+        kind: type = type(found)
+        self._known = known_model(kind)
         self._selection = TensorSelection(capture, found)
         self._selection.probes(found)  # refuses a model that does not show what is to be saved
         self._known_modules: ModelModules | None = None
@@ -234,6 +237,7 @@ class GenerationWatch:
                 save_logits=self._selection.logits,
                 save_kv=self._selection.kv,
                 synced=bool(kwargs.get("synced_gpus")),
+                model=self._known,
             ),
             probes=probes,
             processors=[*processors, *(warpers or ())],
@@ -314,7 +318,7 @@ class GenerationWatch:
             seed=self._seed,
             prompt=rows,
             embedded=model_info.embedded_positions(input_ids, kwargs.get("inputs_embeds")),
-            cached=cached_positions(kwargs.get("past_key_values")),
+            cached=cached_positions(kwargs.get("past_key_values"), self._known),
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,

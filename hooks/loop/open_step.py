@@ -103,7 +103,7 @@ def _add_cache(caught: CaughtStep, step: OpenStep, outputs: object) -> None:
     """The cache as the forward pass left it, while the arguments of the next step are not made."""
     ran = step.forwarded or caught.forward is not None
     if ran and not caught.updated and isinstance(outputs, Mapping):
-        caught.cache_after = signature_in(outputs, caught.sequence_length)
+        caught.cache_after = signature_in(outputs, caught.model, caught.sequence_length)
 
 
 def bring_to_host(

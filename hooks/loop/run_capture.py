@@ -13,6 +13,7 @@ import torch
 
 from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours
+from hooks.known_models import ANY_MODEL, KnownModel
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.view import slot_names
 from hooks.kv_cache.watch import CacheWatch
@@ -47,6 +48,7 @@ class CaptureOptions:
         save_kv: whether to store the new cache slots.
         synced: whether the loop goes on with forward passes of no consequence when all rows have ended, until
             the other processes have too (``synced_gpus``).
+        model: what is known of the model.
     """
 
     stages: int
@@ -56,6 +58,7 @@ class CaptureOptions:
     save_logits: bool = False
     save_kv: bool = False
     synced: bool = False
+    model: KnownModel = ANY_MODEL
 
 
 class _Guard(AbstractContextManager["_Guard"]):
@@ -108,7 +111,7 @@ class RunCapture:
         self._deliver = deliver
         self._options = options
         self._probes = probes
-        self._cache = CacheWatch(statistics=options.statistics, save=options.save_kv)
+        self._cache = CacheWatch(options.model, statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
         self._stopped = False
         self._leading = 0
@@ -159,7 +162,7 @@ class RunCapture:
                 self._leading = _leading(caught, inputs, self._cache.after.length)
             caught.leading = self._leading
             caught.sequence_length += self._leading
-            caught.cache_before = self._cache.after
+            caught.cache_before, caught.ordinary = self._cache.after, self._cache.ordinary
             # Copies stay on the device until the step is over, so that a GPU is not asked in between.
             if mask is not None and mask.dim() == 2:
                 caught.tensors.mask = clone(mask)
@@ -187,6 +190,7 @@ class RunCapture:
             sequence_length=input_ids.shape[1],
             fed=fed.shape[1] if fed is not None and fed.dim() > 1 else 0,
             stages=self._options.stages,
+            model=self._options.model,
         )
 
     @unseen_by_modes
@@ -328,13 +332,13 @@ class RunCapture:
 
     def _note_cache(self, caught: CaughtStep, model_kwargs: Mapping[str, Any]) -> None:
         before = caught.cache_before
-        caught.cache_after = self._cache.update(model_kwargs, caught.sequence_length)
+        caught.cache_after = self._cache.update(model_kwargs, caught.fed, caught.sequence_length)
         slots = self._cache.new_slots(before)
         if isinstance(slots, torch.Tensor):
             caught.tensors.cache_slots = slots
         elif slots:
             caught.tensors.saved.update(zip(slot_names(len(slots) // 2), slots, strict=True))
-        caught.tensors.cache_norms = self._cache.norms(before, slots)
+        caught.tensors.cache_norms = self._cache.norms(before, slots, caught.rows)
         self._cache.read(before, caught.fed)
 
     @unseen_by_modes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -130,18 +131,18 @@ class StepBuilder:
     def _check(self, caught: CaughtStep, calls: StepCalls | None) -> None:
         if caught.cache_read is not None:
             reading, sums = caught.cache_read
-            cache, changes = reading.check(sums)
-            caught.checks.append(cache)
-            caught.violations += changes
+            _settle(caught, *reading.check(sums, caught.rows))
         values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
         if caught.tensors.mask is not None:
             values.setdefault("attention_mask", to_host(caught.tensors.mask))
-        # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
-        positions, violations = check_positions(
-            values, cached=caught.cache_before.length, new=caught.fed, rows=caught.rows
-        )
-        caught.checks.append(positions)
-        caught.violations += violations
+        reason = caught.model.positions
+        if reason is not None:
+            reason = f"{caught.model.name}: {reason}"
+            caught.checks.append(Check.not_made("positions", reason, total=caught.rows))
+        else:
+            # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
+            cached, new = caught.cache_before.positions, caught.fed
+            _settle(caught, *check_positions(values, cached=cached, new=new, rows=caught.rows))
         if calls is not None:
             self._check_modules(caught, calls)
 
@@ -197,6 +198,18 @@ class StepBuilder:
         return caught.forward.model_copy(
             update={"hidden_states": shape.outputs[0] if shape.outputs else None}
         )
+
+
+def _settle(caught: CaughtStep, check: Check, violations: Sequence[Violation]) -> None:
+    """Add a check to the step; one that fails was not made where its rule is not known to apply."""
+    if check.failed and not caught.ordinary:
+        what = f"{caught.model.name} is not known to take one slot and position for each token"
+        check, violations = (
+            Check.not_made(check.name, f"{what}: {violations[0].message}", total=check.total),
+            (),
+        )
+    caught.checks.append(check)
+    caught.violations += violations
 
 
 def _inputs(caught: CaughtStep) -> ModelInputs:

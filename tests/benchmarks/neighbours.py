@@ -21,7 +21,9 @@ from unittest.mock import patch
 
 import torch
 
-from hooks.kv_cache.view import cache_signature, view_cache
+from hooks.known_models import ANY_MODEL
+from hooks.kv_cache.signature import cache_signature
+from hooks.kv_cache.view import view_cache
 from hooks.loop.run_capture import RunCapture
 from tests.benchmarks.models import Subject
 from tracer import trace
@@ -85,7 +87,8 @@ def _some_steps() -> Iterator[_Steps]:
             return
         entered = time.perf_counter()
         if number:  # what it would know of the cache, had it seen the step before
-            run._cache.after = cache_signature(view_cache(inputs.get("past_key_values")), ids.shape[1] - 1)
+            view = view_cache(inputs.get("past_key_values"), ANY_MODEL, ids.shape[1] - 1)
+            run._cache.after = cache_signature(view)
         steps.lost += time.perf_counter() - entered
         steps.traced.append(number)
         prepared(run, ids, mask, inputs, began)

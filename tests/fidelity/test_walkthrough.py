@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM, Qwen2TokenizerFast
 
-from hooks.kv_cache.view import cache_signature, view_cache
+from hooks.known_models import ANY_MODEL
+from hooks.kv_cache.signature import cache_signature
+from hooks.kv_cache.view import view_cache
 from hooks.modules.records import CallDescriber
 from tests.support.models import reduced_calls, watching
 from tests.support.qwen_tokenizer import qwen_tokenizer
@@ -216,7 +218,7 @@ def test_full_size_shapes() -> None:
             assert shapes["model"].outputs[0].shape == (1, length, 3584)
             assert shapes[""].outputs[0].shape == (1, length, VOCAB)
             assert shapes["model"].outputs[0].dtype == "bfloat16"
-    state = cache_signature(view_cache(cache), 30).record
+    state = cache_signature(view_cache(cache, ANY_MODEL, 30)).record
     (group,) = state.groups
     assert (state.layers, state.length) == (28, 30)
     assert group.key.shape == group.value.shape == (1, 4, 30, 128)

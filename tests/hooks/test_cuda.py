@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import hooks.kv_cache.view
+from hooks.known_models import ANY_MODEL
 from hooks.kv_cache.proof import CacheProof
-from hooks.kv_cache.view import CacheView, new_slot_norms, new_slots
+from hooks.kv_cache.view import new_slot_norms, new_slots, view_cache
 from tests.support.models import DEVICE, SAMPLING, batch, collected, generate, tiny_model
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="needs TRACE_GENERATE_TEST_DEVICE=cuda")
@@ -52,8 +53,8 @@ def test_layers_stacked_are_read_as_one_by_one(dtype: torch.dtype, monkeypatch: 
     tensors = [torch.randn(2, 3, 7, 8, device=DEVICE).to(dtype) for _ in range(4)]
 
     def read() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        view = CacheView("DynamicCache", [*zip(tensors[:2], tensors[2:], strict=True)], True, True)
-        (sums,) = CacheProof().read(view, 7, 7).sums
+        view = view_cache([*zip(tensors[:2], tensors[2:], strict=True)], ANY_MODEL, 7)
+        (sums,) = CacheProof().read(view, 7).sums
         slots, norms = new_slots(view, 5, 7), new_slot_norms(view, 5, 7)
         assert isinstance(slots, torch.Tensor)
         assert norms is not None

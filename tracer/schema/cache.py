@@ -26,13 +26,16 @@ class CacheState(Record):
     """The KV cache at one moment.
 
     Attributes:
-        kind: class of the cache object, ``tuple`` for the legacy form, ``none`` when there is no cache.
-        length: slots in use (tokens whose keys and values are cached).
+        kind: class of the cache object, ``tuple`` for the legacy form, ``modules`` where the model's modules
+            keep what they read, ``none`` when there is no cache.
+        length: slots in use (tokens whose keys and values are cached); of a ``state``, the tokens it covers.
+        state: it is not made of keys and values that can be read: a recurrent or quantised state.
         groups: the layers, folded; empty while nothing has been cached.
     """
 
     kind: str
     length: int
+    state: bool = False
     groups: tuple[CacheGroup, ...] = ()
 
     @property

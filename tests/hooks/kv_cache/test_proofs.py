@@ -124,8 +124,7 @@ def test_everything_holds_on_sound_models(name: str, mode: dict[str, Any]) -> No
         assert set(names) == {"cache", "positions", "modules", "finite"}
         assert all(found.held for found in names.values())
         assert names["positions"].checked == 3
-        # Gemma 2's hybrid cache rolls its slots, so only its length can be checked.
-        assert names["cache"].checked == (0 if name == "gemma2" else 2)
+        assert names["cache"].checked == 2
 
 
 def test_static_cache_is_checked_too() -> None:

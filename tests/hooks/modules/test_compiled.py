@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hooks.known_models import ANY_MODEL
 from hooks.kv_cache.proof import CacheProof
-from hooks.kv_cache.view import CacheView, new_slot_norms
+from hooks.kv_cache.view import new_slot_norms, view_cache
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes, parts
@@ -360,9 +361,7 @@ def test_norms_are_those_of_torch(
     dtype: torch.dtype, start: int, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for cache in caches(dtype):
-        view = CacheView(
-            "DynamicCache", [(cache[0], cache[1]), (cache[2], cache[3])], grows=True, appends=True
-        )
+        view = view_cache([(cache[0], cache[1]), (cache[2], cache[3])], ANY_MODEL, 7)
         assert compiled.slot_norms(cache, start, stop) is not None
         quick = new_slot_norms(view, start, stop)
         with monkeypatch.context() as patch:
