@@ -22,6 +22,7 @@ from hooks.loop.interventions import Interventions, TokenChange
 from hooks.loop.open_step import OpenStep, bring_to_host, peek
 from hooks.loop.run_clock import RunClock
 from hooks.modules.module_watch import ModuleWatch
+from hooks.modules.nonfinite import BatchLayout
 from hooks.printing import named, printed
 from hooks.probes.probe import Probe
 from hooks.scores.random_state import generator_state
@@ -207,7 +208,8 @@ class RunCapture:
             step.caught.extra_forwards += 1
             return False
         with self.guard("layers"):
-            self._modules.begin(early=step.caught.fed * step.caught.rows > EARLY_TOKENS)
+            caught = step.caught
+            self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=_batch(caught))
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.begin()
@@ -462,6 +464,13 @@ def _leading(first: CaughtStep, inputs: Mapping[str, Any], cached: int) -> int:
     if not cached and inputs.get("inputs_embeds") is None:
         return 0
     return max(0, cached + first.fed - first.sequence_length)
+
+
+def _batch(caught: CaughtStep) -> BatchLayout | None:
+    """Where activations have the rows of the batch, if that is known."""
+    if not caught.model.rows_first:
+        return None
+    return BatchLayout(caught.rows, caught.fed, known=caught.model.ordinary)
 
 
 def _finish_probe(probe: Probe, caught: CaughtStep) -> None:

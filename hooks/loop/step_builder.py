@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from hooks.caught_step import Array, CaughtStep, as_array
 from hooks.kv_cache.positions import check_positions
+from hooks.modules.nonfinite import NonFinite, masked_calls, parents_of
 from hooks.modules.records import CallDescriber, StepCalls
-from hooks.modules.statistics import NonFinite
 from hooks.scores.random_state import DrawRecorder
 from hooks.tensors import named, to_host
 from hooks.token_texts import TokenTexts
@@ -62,6 +62,7 @@ class StepBuilder:
         self._run = run
         self._decoder = decoder
         self._modules = modules
+        self._parents = parents_of([module.name for module in modules])
         self._calls = CallDescriber(len(modules))
         self._texts = texts
         self._candidates = candidates
@@ -149,15 +150,36 @@ class StepBuilder:
     def _check_modules(self, caught: CaughtStep, calls: StepCalls) -> None:
         called = len(self._modules) - len(calls.layout.not_called)
         caught.checks.append(Check.made("modules", holds=True, checked=called, total=len(self._modules)))
-        reduced = int(np.count_nonzero(calls.columns.nonfinite >= 0))
+        counts, total = calls.columns.nonfinite, len(calls.layout.modules)
+        reduced = int(np.count_nonzero(counts >= 0))
         if not reduced:
             return
-        first = calls.first_nonfinite
-        total = len(calls.layout.modules)
-        caught.checks.append(Check.made("finite", holds=first is None, checked=reduced, total=total))
+        masked = masked_calls(counts, calls.layout.modules, self._parents)
+        first = next((call for call in sorted(calls.nonfinite) if call not in masked), None)
+        check = Check.made("finite", holds=first is None, checked=reduced, total=total)
+        caught.checks.append(check.model_copy(update={"note": self._note(calls, masked)}))
         if first is not None and not self._nonfinite_seen:
             self._nonfinite_seen = True
-            caught.violations += _nonfinite(self._modules[first[0]].name, *first)
+            module = calls.layout.modules[first]
+            name = self._modules[module].name
+            caught.violations += _nonfinite(name, module, calls.nonfinite[first], caught.rows)
+
+    def _note(self, calls: StepCalls, masked: Set[int]) -> str | None:
+        """What else there is to say of the search for values that are not finite."""
+        notes = []
+        if masked:
+            names = self._names(calls, sorted(masked))
+            notes.append(f"not finite, but masked by the module around it: {names}")
+        if calls.unreadable:
+            first = min(calls.unreadable)
+            names = self._names(calls, sorted(calls.unreadable))
+            notes.append(f"without statistics: {names} ({calls.unreadable[first]})")
+        return "; ".join(notes) or None
+
+    def _names(self, calls: StepCalls, found: Sequence[int]) -> str:
+        names = [*dict.fromkeys(self._modules[calls.layout.modules[call]].name for call in found)]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return (names[0] or "the model itself") + others
 
     def _head(self, caught: CaughtStep, calls: StepCalls | None) -> StepHead:
         done = self._done(caught)
@@ -248,12 +270,21 @@ def _cache_columns(norms: Array | None) -> CacheColumns | None:
     return CacheColumns(key_norm=norms[:layers], value_norm=norms[layers:])
 
 
-def _nonfinite(name: str, module: int, found: NonFinite) -> list[Violation]:
+_CAME = {
+    True: "its inputs were finite",
+    False: "its inputs were already not finite",
+    None: "whether its inputs were finite is not known",
+}
+
+
+def _nonfinite(name: str, module: int, found: NonFinite, rows: int) -> list[Violation]:
     where = name or "the model itself"
-    came = "its inputs were finite" if found.inputs_finite else "its inputs were already not finite"
+    came = _CAME[found.inputs_finite]
     message = f"first non-finite output of the run: {where}, {found.count} values; {came}"
-    rows = found.rows or (None,)
-    return [Violation(check="finite", message=message, row=row, module=module) for row in rows]
+    named: Sequence[int | None] = found.rows or ((0,) if rows == 1 else (None,))
+    if named[0] is None:
+        message += "; in which row is not known"
+    return [Violation(check="finite", message=message, row=row, module=module) for row in named]
 
 
 def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:

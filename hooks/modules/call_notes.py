@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hooks.modules.nonfinite import BatchLayout, NonFinite
 from hooks.modules.signatures import CallSignature
-from hooks.modules.statistics import NonFinite, Reduced
+from hooks.modules.statistics import Reduced
 
 NOTES = np.dtype([("module", np.int32), ("signature", np.int32), ("statistics", np.float32, 4)])
 """The note of a call (``CallNote`` in ``native/tape.c``): the module's index, the signature's place in the
@@ -94,6 +95,7 @@ class CallNotes:
         saved: outputs to be stored, by tensor name.
         changed: modules (by index) whose outputs forward hooks have changed.
         errors: faults in recording.
+        batch: where the rows of the batch are, if that is known.
     """
 
     signatures: list[CallSignature] = field(default_factory=list)
@@ -103,3 +105,4 @@ class CallNotes:
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
     changed: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    batch: BatchLayout | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from math import isfinite
 from types import MappingProxyType
@@ -15,9 +16,10 @@ from hooks.faults import is_ours
 from hooks.modules import tape
 from hooks.modules.call_notes import NOTES, CallNotes, EarlyResult
 from hooks.modules.model_modules import ModelModules
+from hooks.modules.nonfinite import BatchLayout, describe_nonfinite
 from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
-from hooks.modules.statistics import describe_nonfinite, reduce_one
+from hooks.modules.statistics import reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
 from hooks.printing import named
 from hooks.tensors import clone, first_tensor, is_distributed, is_spread, tensors_in, to_host_all
@@ -78,15 +80,16 @@ class ModuleWatch:
         for index in modules.overwritten:
             self.tape.reduce_early(index)
 
-    def begin(self, *, early: bool) -> None:
+    def begin(self, *, early: bool, batch: BatchLayout | None = None) -> None:
         """Start to note calls.
 
         Args:
             early: reduce outputs when they appear (long prefill).
+            batch: where the rows of the batch are, if that is known.
         """
         if self._signatures.crowded:
             self._signatures.prune(self.tape.last_signatures())
-        self._notes = CallNotes()
+        self._notes = CallNotes(batch=batch)
         # A deferred output is asked for its version, by compiled code too.
         early = early or sees_attributes()
         self.tape.begin(None if early else self._notes.deferred)
@@ -166,22 +169,31 @@ class ModuleWatch:
         notes = self._notes
         if notes is None:
             return
-        try:
-            if index in self._observers:
-                self._observers[index](output)
-            if wanted:
-                notes.early[call] = _reduce(tensors_in(argument), first_tensor(output))
-            name = self._save.get(index)
-            if name is not None and tensors_in(output) and not is_spread(output):
+        name = self._save.get(index)
+        # A fault in one costs none of the others.
+        if wanted:
+            with self._guarded(index):
+                result = _reduce(tensors_in(argument), first_tensor(output), notes.batch)
+                notes.early[call] = result
+        if name is not None and tensors_in(output) and not is_spread(output):
+            with self._guarded(index):
                 _save(notes, name, first_tensor(output))
-        except Exception as error:
-            if not is_ours(error):
-                raise
-            self._note_fault(index, error)
+        if index in self._observers:
+            with self._guarded(index):
+                self._observers[index](output)
 
     def _overwritten(self, index: int) -> None:
         self.modules.overwritten.add(index)
         self.tape.reduce_early(index)
+
+    @contextmanager
+    def _guarded(self, index: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            self._note_fault(index, error)
 
     def _note_fault(self, index: int, error: Exception) -> None:
         if self._notes is not None:
@@ -196,11 +208,11 @@ def _complete(notes: CallNotes, contents: TapeContents) -> CallNotes:
     return notes
 
 
-def _reduce(inputs: list[Tensor], output: Tensor) -> EarlyResult:
+def _reduce(inputs: list[Tensor], output: Tensor, batch: BatchLayout | None) -> EarlyResult:
     reduced, nonfinite = reduce_one(output), None
     # Asking a GPU here would stall it once a module; there the extremes tell, at the end of the step.
     if not output.is_cuda and not (isfinite(reduced.low.item()) and isfinite(reduced.high.item())):
-        nonfinite = describe_nonfinite(output, inputs)
+        nonfinite = describe_nonfinite(output, inputs, batch)
     return EarlyResult(reduced, nonfinite)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from hooks.modules.nonfinite import NonFinite
 from hooks.modules.reduction import ReducedCalls
 from hooks.modules.signatures import InOut
-from hooks.modules.statistics import NonFinite
 from hooks.tensors import info
 from tracer.schema.step import CallLayout, CallShape, ModuleColumns
 
@@ -27,14 +27,16 @@ class StepCalls:
         layout: which modules were called.
         shapes: the call shapes in use, by number.
         columns: shape numbers and statistics per call.
-        first_nonfinite: module index and details of the first call whose output was not finite.
+        nonfinite: details of the calls whose outputs were not finite.
+        unreadable: why calls have no statistics, by call, where that is not in the nature of the module.
     """
 
     layout_number: int
     layout: CallLayout
     shapes: dict[int, CallShape]
     columns: ModuleColumns
-    first_nonfinite: tuple[int, NonFinite] | None
+    nonfinite: Mapping[int, NonFinite]
+    unreadable: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,15 @@ class CallDescriber:
         sequence = self._sequence(calls)
         mean, std, low, high = calls.statistics()
         # Where no values were counted, a mean says that all were finite.
-        nonfinite = -np.isnan(mean).astype(np.int32)
-        nonfinite[[*calls.nonfinite]] = [*calls.nonfinite.values()]
+        counts = -np.isnan(mean).astype(np.int32)
+        counts[[*calls.nonfinite]] = [each.count for each in calls.nonfinite.values()]
         return StepCalls(
             layout_number=sequence.layout_number,
             layout=sequence.layout,
             shapes=sequence.shapes,
-            first_nonfinite=calls.first_nonfinite,
-            columns=ModuleColumns(sequence.numbers, mean, std, low, high, nonfinite),
+            nonfinite=calls.nonfinite,
+            unreadable=_unreadable(calls),
+            columns=ModuleColumns(sequence.numbers, mean, std, low, high, counts),
         )
 
     def _sequence(self, calls: ReducedCalls) -> _Sequence:
@@ -102,6 +105,15 @@ class CallDescriber:
         if self._interned.crowded:
             self._interned.prune(shapes.keys())
         return self._last
+
+
+def _unreadable(calls: ReducedCalls) -> dict[int, str]:
+    found = dict.fromkeys(calls.lost, "overwritten or freed within the step")
+    for place, signature in enumerate(calls.signatures):
+        if signature.unreadable is not None:
+            of_signature = np.flatnonzero(calls.calls["signature"] == place).tolist()
+            found.update(dict.fromkeys(of_signature, signature.unreadable))
+    return found
 
 
 class InternedShapes:

@@ -10,13 +10,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hooks.modules.call_notes import CallNotes, DeferredCalls, Notes
+from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.signatures import CallSignature
 from hooks.modules.statistics import (
     Joined,
-    NonFinite,
     OnDevice,
     Statistics,
-    describe_nonfinite,
     gather,
     is_freed,
     join,
@@ -37,15 +36,15 @@ class ReducedCalls:
         signatures: of the calls, each once.
         calls: ``[C]`` notes of the calls, in the order in which they returned.
         reduced: results of calls whose statistics the tape did not take, as they came from their devices.
-        nonfinite: how many values are not finite, by call; for the calls in ``reduced``.
-        first_nonfinite: module index and details of the first call whose output was not finite.
+        nonfinite: calls in ``reduced`` whose outputs hold values that are not finite.
+        lost: calls whose outputs were overwritten or freed before they were reduced.
     """
 
     signatures: list[CallSignature]
     calls: Notes
     reduced: Sequence[tuple[OnDevice, Results]] = ()
-    nonfinite: Mapping[int, int] = field(default_factory=dict)
-    first_nonfinite: tuple[int, NonFinite] | None = None
+    nonfinite: Mapping[int, NonFinite] = field(default_factory=dict)
+    lost: Sequence[int] = ()
 
     @property
     def nbytes(self) -> int:
@@ -87,12 +86,13 @@ class QueuedCalls:
         """
         arrays = [to_host(each) for each in results]
         reduced = [*zip(self.queued, arrays, strict=True)]
-        places = [place for each in self.queued for place in each.places]
-        calls = ReducedCalls(self.notes.signatures, self.notes.calls, reduced, dict.fromkeys(places, 0))
+        lost = sorted({*self.notes.deferred.places}.difference(self.deferred.places))
+        calls = ReducedCalls(self.notes.signatures, self.notes.calls, reduced, lost=lost)
         if all(np.isfinite(array).all() for array in arrays):
             return calls
-        counts, first = _count_nonfinite(self.notes, self.deferred, places, calls.statistics())
-        return replace(calls, nonfinite=counts, first_nonfinite=first)
+        places = sorted(place for each in self.queued for place in each.places)
+        found = _search_nonfinite(self.notes, self.deferred, places, calls.statistics())
+        return replace(calls, nonfinite=found)
 
 
 class CallReducer:
@@ -164,22 +164,19 @@ class _OutputSpecs:
         return found
 
 
-def _count_nonfinite(
+def _search_nonfinite(
     notes: CallNotes, deferred: DeferredCalls, places: list[int], statistics: Statistics
-) -> tuple[dict[int, int], tuple[int, NonFinite] | None]:
-    """Count per call, and the first call in order of return: the innermost culprit."""
-    reduced = sorted(places)
-    counts = dict.fromkeys(reduced, 0)
-    bad = np.asarray(reduced, dtype=np.intp)[~np.isfinite(statistics[2:, reduced]).all(axis=0)].tolist()
-    first: tuple[int, NonFinite] | None = None
+) -> dict[int, NonFinite]:
+    """Details of the calls whose outputs hold values that are not finite, in order of return."""
+    bad = np.asarray(places, dtype=np.intp)[~np.isfinite(statistics[2:, places]).all(axis=0)].tolist()
+    found: dict[int, NonFinite] = {}
     for call in bad:
         early = notes.early.get(call)
         if early is None:
             at = deferred.places.index(call)
-            found = describe_nonfinite(deferred.outputs[at], tensors_in(deferred.arguments[at]))
+            output, inputs = deferred.outputs[at], tensors_in(deferred.arguments[at])
+            found[call] = describe_nonfinite(output, inputs, notes.batch)
         else:
             # From a GPU's prefill only the extremes are known: at least one value, rows unknown.
-            found = early.nonfinite or NonFinite(1, (), inputs_finite=first is None)
-        counts[call] = found.count
-        first = first or (int(notes.calls[call]["module"]), found)
-    return counts, first
+            found[call] = early.nonfinite or NonFinite(1, (), inputs_finite=None if found else True)
+    return found

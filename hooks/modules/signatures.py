@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from hooks.modules.statistics import is_reducible
+from hooks.modules.statistics import is_reducible, unreadable
 from hooks.tensors import tensors_in
 
 Specs: TypeAlias = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
@@ -30,10 +30,12 @@ class CallSignature:
     Attributes:
         specs: of the tensors that go in, and of those that come out.
         wants_statistics: whether statistics are taken of the first tensor that comes out.
+        unreadable: what that tensor is, if its values cannot be read.
     """
 
     specs: InOut
     wants_statistics: bool
+    unreadable: str | None = None
 
     @cached_property
     def inputs(self) -> int:
@@ -62,7 +64,7 @@ class SignatureTable:
     def __init__(self, modules: Sequence[nn.Module], *, statistics: bool) -> None:
         self._statistics = statistics
         self._buffers = [[_memory(buffer) for buffer in module.buffers(recurse=False)] for module in modules]
-        self._table: dict[tuple[InOut, bool], CallSignature] = {}
+        self._table: dict[tuple[InOut, bool, str | None], CallSignature] = {}
         self._pruned_to = 0
 
     @property
@@ -81,9 +83,11 @@ class SignatureTable:
         inputs, outputs = tensors_in(argument), tensors_in(output)
         specs = (_specs(inputs), _specs(outputs))
         wants_statistics = self._is_activation(index, outputs)
-        found = self._table.get((specs, wants_statistics))
+        gap = unreadable(outputs[0]) if self._statistics and outputs and not wants_statistics else None
+        key = (specs, wants_statistics, gap)
+        found = self._table.get(key)
         if found is None:
-            found = self._table[specs, wants_statistics] = CallSignature(specs, wants_statistics)
+            found = self._table[key] = CallSignature(*key)
         return found
 
     def depends_on_specs_alone(self, index: int) -> bool:

@@ -228,17 +228,28 @@ def gather(reduced: Mapping[int, Reduced]) -> list[OnDevice]:
 
 
 def is_reducible(tensor: torch.Tensor) -> bool:
-    """Whether statistics make sense and can be taken: floating point, at least one element, plain memory.
+    """Whether statistics make sense and can be taken: floating point, at least one element, plain memory."""
+    return tensor.is_floating_point() and bool(tensor.numel()) and unreadable(tensor) is None
 
-    Sparse, nested and packed layouts have none of the latter, nor have wrappers such as DTensor; an expanded
-    tensor may stand for more values than any memory holds.
+
+def unreadable(tensor: torch.Tensor) -> str | None:
+    """Why the values of a tensor cannot be read one by one; None where they can.
+
+    Sparse, nested and packed layouts have none of their own memory for each, nor have wrappers such as
+    DTensor; an expanded tensor may stand for more values than any memory holds.
     """
-    if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided or tensor.is_nested:
-        return False
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout != torch.strided:
+        return f"a tensor of layout {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_meta:
+        return "a tensor without memory"
     value: object = tensor
-    if is_traceable_wrapper_subclass(value) or not tensor.numel():
-        return False
-    return tensor.nbytes <= max(_MOST_EXPANDED, tensor.untyped_storage().nbytes())
+    if is_traceable_wrapper_subclass(value):
+        return f"a {type(tensor).__name__}"
+    if tensor.nbytes > max(_MOST_EXPANDED, tensor.untyped_storage().nbytes()):
+        return "a tensor expanded beyond its memory"
+    return None
 
 
 def is_freed(tensor: torch.Tensor) -> bool:
@@ -246,34 +257,3 @@ def is_freed(tensor: torch.Tensor) -> bool:
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
     return tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size()
-
-
-@dataclass(frozen=True)
-class NonFinite:
-    """NaN or infinite values in one module output.
-
-    Attributes:
-        count: how many.
-        rows: rows of the batch that hold them.
-        inputs_finite: whether the inputs of the module were finite.
-    """
-
-    count: int
-    rows: tuple[int, ...]
-    inputs_finite: bool
-
-
-def describe_nonfinite(output: torch.Tensor, inputs: Sequence[torch.Tensor]) -> NonFinite:
-    """Search a tensor known to hold non-finite values; waits for the device.
-
-    Args:
-        output: the module's output, rows first.
-        inputs: the tensors that went into the module.
-    """
-    bad = ~torch.isfinite(output)
-    by_row = bad.reshape(bad.shape[0], -1).any(-1) if bad.dim() > 1 else bad.any().reshape(1)
-    return NonFinite(
-        count=int(bad.sum()),
-        rows=tuple(int(row) for row in by_row.nonzero().flatten()),
-        inputs_finite=all(bool(torch.isfinite(value).all()) for value in inputs if value.is_floating_point()),
-    )

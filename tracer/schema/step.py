@@ -120,6 +120,8 @@ class Check(Record):
         checked: number of things checked (cache: layers; modules: calls; positions: rows).
         total: number of things there were.
         reason: why it was not made; None where it was.
+        note: what has to be said of it besides: things that could not be checked, or that look like a fault
+            and are none.
     """
 
     name: CheckName
@@ -127,6 +129,7 @@ class Check(Record):
     checked: int = 0
     total: int = 0
     reason: str | None = None
+    note: str | None = None
 
     @staticmethod
     def made(name: CheckName, *, holds: bool, checked: int, total: int) -> Check:

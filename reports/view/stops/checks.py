@@ -129,7 +129,8 @@ def _passed(check: Check) -> Note:
         return Note(
             f"checked: {count(check.checked)} of {plural(check.total, 'module')} called{others}", "ok"
         )
-    return Note(f"checked: {text} ({count(check.checked)} of {count(check.total)} {what})", "ok")
+    note = f"; {plain(check.note)}" if check.note else ""
+    return Note(f"checked: {text} ({count(check.checked)} of {count(check.total)} {what}){note}", "ok")
 
 
 def _not_made(check: Check) -> Note:

@@ -124,7 +124,7 @@ CACHES: dict[str, tuple[str, Callable[[PreTrainedModel], Any]]] = {
     "GPTBigCode, heads": ("bigcode_heads", lambda _: None),
     "HybridMambaAttentionDynamicCache": ("jamba", lambda _: None),
 }
-CHECKED = {
+CHECKED: dict[str, list[int | None]] = {
     "DynamicCache": [2] * 5,
     "StaticCache": [2] * 5,
     "HybridCache": [1] * 5,  # the window of 6 slots is full from the prompt on
