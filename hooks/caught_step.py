@@ -15,14 +15,16 @@ from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
-from tracer.schema.run import NotSeen
+from tracer.schema.run import NotSeen, StopName
 from tracer.schema.step import (
     CaptureError,
     Check,
     Failure,
     ForwardResult,
     Intervention,
+    OptionalCapture,
     ScoreColumns,
+    Uncaptured,
     Violation,
 )
 from tracer.schema.tensors import TensorInfo
@@ -130,6 +132,7 @@ class CaughtStep:
         checks: results of checks made so far.
         violations: what did not hold.
         errors: faults in recording.
+        uncaptured: captures that could not be had.
         interventions: what the user changed.
         failure: what ended the run in this step.
         not_seen: modules of which something is not recorded from this step on.
@@ -165,6 +168,7 @@ class CaughtStep:
     checks: list[Check] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     errors: list[CaptureError] = field(default_factory=list)
+    uncaptured: list[Uncaptured] = field(default_factory=list)
     interventions: list[Intervention] = field(default_factory=list)
     failure: Failure | None = None
     not_seen: tuple[NotSeen, ...] = ()
@@ -179,8 +183,19 @@ class CaughtStep:
             checks=[*self.checks],
             violations=[*self.violations],
             errors=[*self.errors],
+            uncaptured=[*self.uncaptured],
             interventions=[*self.interventions],
         )
+
+    def miss(self, capture: OptionalCapture, stop: StopName, reason: str) -> None:
+        """Note that a capture could not be had.
+
+        Args:
+            capture: which.
+            stop: where it belongs.
+            reason: why.
+        """
+        self.uncaptured.append(Uncaptured(capture=capture, stop=stop, reason=reason))
 
     def release_scores(self) -> None:
         """Release the memory of the scores where there is a summary of them."""

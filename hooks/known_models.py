@@ -34,6 +34,7 @@ class KnownModel:
         rows_first: the first dimension of its activations is the row of the batch.
         lens: why a layer's output cannot be projected by norm and head; None where it can.
         attention: why no attention weights can be seen; None where they may be.
+        kv: why its cache cannot be stored slot by slot; None where it may be.
     """
 
     name: str
@@ -45,6 +46,7 @@ class KnownModel:
     rows_first: bool = True
     lens: str | None = None
     attention: str | None = None
+    kv: str | None = None
 
 
 ANY_MODEL = KnownModel("model")
@@ -53,7 +55,12 @@ ANY_MODEL = KnownModel("model")
 _OWN_PROMPT = "it puts slots of a prompt of its own before the tokens"
 _OWN_MEMORY = "it keeps hidden states, not keys and values"
 _RECURRENT = "it keeps a recurrent state, not a slot for each token"
+_BUCKETS = "it keeps hidden states and hash buckets, not keys and values"
+_AVERAGES = "it keeps moving averages beside keys and values"
+_IN_MODULES = "it keeps its state in its modules"
+_NO_CACHE = "it has no KV cache"
 _STREAMS = "its layers hand on two streams that it joins behind the last one"
+_READ_TOGETHER = "its rows are codebooks, which it reads together"
 _CODEBOOKS = "it predicts several codebooks with a head each"
 _NGRAMS = "it predicts from streams of its own beside the layers' output"
 
@@ -64,44 +71,56 @@ _DIFFERENT = (
     KnownModel(
         "XLNetLMHeadModel",
         cache=_OWN_MEMORY,
+        kv=_OWN_MEMORY,
         positions="its positions are relative, and it reads some tokens again",
         rows_first=False,
     ),
     KnownModel(
-        "TransfoXLLMHeadModel", cache=_OWN_MEMORY, positions="its positions are relative", rows_first=False
+        "TransfoXLLMHeadModel",
+        cache=_OWN_MEMORY,
+        kv=_OWN_MEMORY,
+        positions="its positions are relative",
+        rows_first=False,
     ),
+    KnownModel("OpenAIGPTLMHeadModel", kv=_NO_CACHE),
+    KnownModel("JambaForCausalLM", kv="some of its layers keep a state in place of slots"),
     KnownModel(
         "XLMWithLMHeadModel",
         positions="it adds a token of its own behind the sequence",
         lens="its layers are no modules",
+        kv=_NO_CACHE,
     ),
     KnownModel(
         "ReformerModelWithLMHead",
-        cache="it keeps hidden states and hash buckets, not keys and values",
+        cache=_BUCKETS,
+        kv=_BUCKETS,
         lens=_STREAMS,
         attention="its attention forms no weights over all positions",
     ),
-    KnownModel("RwkvForCausalLM", cache=_RECURRENT, attention="it has no attention weights"),
-    KnownModel("MambaForCausalLM", cache=_RECURRENT),
-    KnownModel("Mamba2ForCausalLM", cache=_RECURRENT),
-    KnownModel("MegaForCausalLM", cache="it keeps moving averages beside keys and values", rows_first=False),
+    KnownModel("RwkvForCausalLM", cache=_RECURRENT, kv=_RECURRENT, attention="it has no attention weights"),
+    KnownModel("MambaForCausalLM", cache=_RECURRENT, kv=_RECURRENT),
+    KnownModel("Mamba2ForCausalLM", cache=_RECURRENT, kv=_RECURRENT),
+    KnownModel("MegaForCausalLM", cache=_AVERAGES, kv=_AVERAGES, rows_first=False),
     KnownModel(
         "RecurrentGemmaForCausalLM",
-        cache="it keeps its state in its modules",
+        cache=_IN_MODULES,
+        kv=_IN_MODULES,
         positions="it cuts its attention mask to the window",
         state_in_modules=True,
     ),
     KnownModel(
         "MusicgenForCausalLM",
-        positions="its rows are codebooks, which it reads together",
+        positions=_READ_TOGETHER,
         rows_first=False,
         lens=_CODEBOOKS,
+        attention=_READ_TOGETHER,
     ),
     KnownModel(
         "MusicgenMelodyForCausalLM",
-        positions="its rows are codebooks, which it reads together",
+        positions=_READ_TOGETHER,
         rows_first=False,
         lens=_CODEBOOKS,
+        attention=_READ_TOGETHER,
     ),
     KnownModel("ProphetNetForCausalLM", lens=_NGRAMS),
     KnownModel("XLMProphetNetForCausalLM", lens=_NGRAMS),
@@ -115,13 +134,18 @@ _KNOWN = {
 _BESIDE_TEXT = ("pixel_values", "image", "video", "audio", "input_features", "input_values")
 
 
-@lru_cache(maxsize=64)
-def known_model(kind: type) -> KnownModel:
-    """What is known of a class of models: what is known of the nearest class that it derives from.
+def known_model(model: object) -> KnownModel:
+    """What is known of a model: what is known of its class, or the nearest that it derives from.
 
     Args:
-        kind: the class.
+        model: the model.
     """
+    kind: type = type(model)
+    return _known_model(kind)
+
+
+@lru_cache(maxsize=64)
+def _known_model(kind: type) -> KnownModel:
     own = (base for base in kind.__mro__ if base.__module__.startswith("transformers."))
     found = next((_KNOWN[base.__name__] for base in own if base.__name__ in _KNOWN), None)
     return found or KnownModel(kind.__name__, ordinary=False)

@@ -87,8 +87,7 @@ class GenerationWatch:
         self._name = name
         self._seed = seed
         self._prompt_texts = tuple(printed(text) for text in prompt_texts)
-        kind: type = type(found)
-        self._known = known_model(kind)
+        self._known = known_model(found)
         self._selection = TensorSelection(capture, found)
         self._selection.probes(found)  # refuses a model that does not show what is to be saved
         self._known_modules: ModelModules | None = None

@@ -341,6 +341,8 @@ class RunCapture:
         elif slots:
             caught.tensors.saved.update(zip(slot_names(len(slots) // 2), slots, strict=True))
         caught.tensors.cache_norms = self._cache.norms(before, slots, caught.rows)
+        if self._cache.unsaved is not None:
+            caught.miss("kv", "update", self._cache.unsaved)
         self._cache.read(before, caught.fed)
 
     @unseen_by_modes

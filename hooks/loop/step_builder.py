@@ -28,6 +28,7 @@ from tracer.schema.step import (
     ScoreColumns,
     Step,
     StepHead,
+    Uncaptured,
     Violation,
 )
 from tracer.schema.tensors import IntValues
@@ -69,6 +70,7 @@ class StepBuilder:
         self._draws = DrawRecorder(state_after)
         self._finished = np.zeros(rows, dtype=np.bool_) if finished is None else finished
         self._nonfinite_seen = False
+        self._said: set[Uncaptured] = set()
 
     def build(self, caught: CaughtStep) -> tuple[Step, tuple[TokenText, ...]]:
         """The record of the next step, and the texts of token ids that it mentions for the first time.
@@ -203,6 +205,7 @@ class StepBuilder:
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),
             errors=tuple(caught.errors),
+            uncaptured=self._new(caught.uncaptured),
             interventions=tuple(caught.interventions),
             failure=caught.failure,
             not_seen=caught.not_seen,
@@ -211,6 +214,12 @@ class StepBuilder:
             forward_seconds=caught.forward_seconds,
             seconds=caught.seconds,
         )
+
+    def _new(self, uncaptured: Sequence[Uncaptured]) -> tuple[Uncaptured, ...]:
+        """Those that no earlier step has said."""
+        found = tuple(each for each in uncaptured if each not in self._said)
+        self._said.update(found)
+        return found
 
     def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
         """Specs of the results; the hidden states are what the decoder stack returned."""

@@ -15,13 +15,14 @@ from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours
+from hooks.known_models import known_model
 from hooks.modules.module_watch import Observer
 from hooks.patches import MethodLayer, add_layer, remove_layer
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
 from hooks.user_modes import unseen_by_modes
 from tracer.errors import UnsupportedError
-from tracer.schema.step import CaptureError, ProbedCapture
+from tracer.schema.step import ProbedCapture
 
 MANY = 64 * 64
 """Beyond this product of new positions and context, only the last position of a forward pass is recorded."""
@@ -53,7 +54,7 @@ class AttentionProbe:
         self._modules = [attention_of(layer) for layer in decoder_layers(model)]
         self._watched: list[tuple[nn.Module, MethodLayer]] = []
         self._layers = len(self._modules)
-        self._faults: list[str] = []
+        self._faults: list[tuple[int, str]] = []
         self._weights: dict[int, torch.Tensor] = {}
         self._misses: dict[int, torch.Tensor] = {}
 
@@ -85,25 +86,36 @@ class AttentionProbe:
         _active.set(tuple(probe for probe in _active.get() if probe is not self))
 
     def finish(self, step: CaughtStep) -> None:
-        """Store the weights that hold, and a capture error for the others."""
-        weights, misses, faults = self._weights, self._misses, self._faults
+        """Store the weights that hold, and say why the others are missing."""
+        weights, misses, faults = self._of_rows(step), self._misses, self._faults
         self._weights, self._misses, self._faults = {}, {}, []
         wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
         for index in sorted(weights.keys() - wrong):
             step.tensors.saved[f"attention/{index}"] = weights[index]
         # A run that failed did not come to all layers.
-        unseen = [index for index in range(self._layers) if index not in weights and not step.failure]
-        faults += _of_layers(unseen, "was not seen") + _of_layers(sorted(wrong), "could not be recomputed")
-        step.errors += [CaptureError(stop="layers", message=fault, capture="attention") for fault in faults]
+        known = {*weights, *(index for index, _ in faults)}
+        unseen = [index for index in range(self._layers) if index not in known and not step.failure]
+        missed = _of_layers(unseen, "was not seen") + _of_layers(sorted(wrong), "could not be recomputed")
+        for reason in (*missed, *(f"layer {index}: {fault}" for index, fault in faults)):
+            step.miss("attention", "layers", reason)
+
+    def _of_rows(self, step: CaughtStep) -> dict[int, torch.Tensor]:
+        """The weights with a dimension for the rows; without those whose first dimension is not of rows."""
+        rows = step.rows
+        fitting = {index: found for index, found in self._weights.items() if not len(found) % rows}
+        return {
+            index: found if found.dim() == 4 else found.reshape(rows, -1, *found.shape[1:])
+            for index, found in fitting.items()
+        }
 
     def note_weights(self, index: int, weights: torch.Tensor) -> None:
         """Clone weights that a module formed.
 
         Args:
             index: its layer.
-            weights: ``[batch, heads, positions, context]``.
+            weights: ``[batch, heads, positions, context]``, or the first two as one dimension.
         """
-        self._weights[index] = clone(weights[:, :, -recorded_positions(*weights.shape[-2:]) :, :])
+        self._weights[index] = clone(weights[..., -recorded_positions(*weights.shape[-2:]) :, :])
 
     def note_call(self, index: int, call: _SdpaCall, output: torch.Tensor) -> None:
         """Recompute weights that a module did not form.
@@ -125,7 +137,7 @@ class AttentionProbe:
             index: the layer.
             error: the fault.
         """
-        self._faults.append(f"layer {index}: {type(error).__name__}: {error}")
+        self._faults.append((index, f"{type(error).__name__}: {error}"))
 
     def _call(
         self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -167,6 +179,9 @@ def require_visible_attention(model: PreTrainedModel) -> None:
             f"save=attention: {problem} attn_implementation='eager' or 'sdpa'.",
             command_line=f"--save attention: {problem} --attn eager or sdpa.",
         )
+    known = known_model(model)
+    if known.attention is not None:
+        raise UnsupportedError(f"--save attention: {name}: {known.attention}.")
     layers = decoder_layers(model)
     bare = next((index for index, layer in enumerate(layers) if attention_of(layer) is None), None)
     if bare is not None or not layers:
@@ -198,7 +213,7 @@ class _AttentionMode(TorchFunctionMode):
         try:
             if func is nn.functional.scaled_dot_product_attention:
                 self._probe.note_call(self._index, _SdpaCall(*args, **kwargs), result)
-            elif func in _SOFTMAX and result.dim() == 4:
+            elif func in _SOFTMAX and result.dim() in (3, 4):
                 self._probe.note_weights(self._index, result)
         except Exception as error:
             if not is_ours(error):

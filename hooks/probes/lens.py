@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,11 +11,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep
+from hooks.known_models import known_model
 from hooks.modules.module_watch import Observer
-from hooks.probes.decoder_parts import decoder_layers, final_norm, output_head
+from hooks.probes.decoder_parts import beside_layers, decoder_layers
+from hooks.probes.projection import FAR, Projection, distance, find_projection
 from hooks.tensors import clone, tensors_in
 from tracer.errors import UnsupportedError
-from tracer.schema.step import CaptureError, ProbedCapture
+from tracer.schema.step import ProbedCapture
 
 TOP = 5
 """Tokens recorded per layer."""
@@ -23,42 +25,41 @@ TOP = 5
 _CHUNK = 1 << 24
 """Most logits in memory at once."""
 
-_FAR = 1e-2
-"""Largest difference between the last layer's logits and the model's own, relative to the largest logit."""
-
 
 class LensProbe:
     """Clones each layer's hidden state at the last position, and projects it when the step is over.
 
-    Stores ``lens/tokens`` ``[layers, batch, 5]`` int32 and ``lens/probabilities`` ``[layers, batch, 5]``
-    float32, and of the token that the step chose ``lens/rank`` ``[layers, batch]`` int32 and
-    ``lens/probability`` ``[layers, batch]`` float32: rank and softmax of the raw logits, before any
-    processor.
+    How the model comes from the last layer's output to its logits is seen in the first step, by the modules
+    that it calls behind that layer, and is used only where it gives the model's own logits. Stores
+    ``lens/tokens`` ``[layers, batch, 5]`` int32 and ``lens/probabilities`` ``[layers, batch, 5]`` float32,
+    and of the token that the step chose ``lens/rank`` ``[layers, batch]`` int32 and ``lens/probability``
+    ``[layers, batch]`` float32: rank and softmax of the raw logits, before any processor.
 
     Args:
         model: a decoder-only model.
 
     Raises:
-        UnsupportedError: layers, final norm or output head were not found.
+        UnsupportedError: there is no list of layers or no norm behind it, or the model is known to predict
+            from something else than the last layer's output.
     """
 
     capture: ProbedCapture = "lens"
 
     def __init__(self, model: PreTrainedModel) -> None:
-        layers = decoder_layers(model)
-        if not layers:
-            raise _unavailable(f"{type(model).__name__} has no list of layers.")
-        try:
-            self._norm, self._head = final_norm(model), output_head(model)
-        except UnsupportedError as error:
-            raise _unavailable(str(error)) from None
-        self._after = _after_head(model)
-        self._layers = layers
-        self._hidden: list[torch.Tensor | None] = [None] * len(layers)
+        self._model = model
+        self._layers = decoder_layers(model)
+        self._beside = beside_layers(model, self._layers)
+        _require_layers(model, self._layers, self._beside)
+        self._hidden: list[torch.Tensor | None] = [None] * len(self._layers)
+        self._called: list[nn.Module] = []
+        self._projection: Projection | None = None
 
     def observers(self) -> Mapping[nn.Module, Observer]:
-        """The decoder layers, whose hidden states are cloned."""
-        return {layer: functools.partial(self._observe, index) for index, layer in enumerate(self._layers)}
+        """The decoder layers, whose hidden states are cloned, and the modules that may stand behind them."""
+        return {
+            **{module: functools.partial(self._note_called, module) for module in self._beside},
+            **{layer: functools.partial(self._observe, index) for index, layer in enumerate(self._layers)},
+        }
 
     def enter(self) -> None:
         """The run begins."""
@@ -68,49 +69,78 @@ class LensProbe:
 
     def begin(self) -> None:
         """The forward pass starts."""
-        self._hidden = [None] * len(self._hidden)
+        self._hidden, self._called = [None] * len(self._hidden), []
 
     def end(self) -> None:
         """The forward pass is over."""
 
     def finish(self, step: CaughtStep) -> None:
         """Project the hidden states, and rank the chosen tokens among their predictions."""
-        chosen, scores = step.tensors.chosen, step.tensors.scores
         hidden_states, self._hidden = self._hidden, [None] * len(self._hidden)
+        called, self._called = self._called, []
         states = [state for state in hidden_states if state is not None]
-        if chosen is None or not states or step.failure is not None:
+        # A run that failed did not come to all layers.
+        if not states or step.failure is not None:
             return
         if len(states) < len(hidden_states):
             missing = hidden_states.index(None)
-            step.errors.append(_fault(f"the output of layer {missing} was not seen"))
+            step.miss("lens", "layers", f"the output of layer {missing} was not seen")
             return
         with torch.no_grad():
             # Layers may live on several devices; the last one's is where norm and head are.
-            hidden = torch.stack([state.to(states[-1].device) for state in states])
-            step.tensors.saved.update(self._project(hidden, chosen))
-            if scores is not None:
-                self._compare(hidden[-1], scores[0], step)
+            self._finish(step, torch.stack([state.to(states[-1].device) for state in states]), called)
+
+    def _finish(self, step: CaughtStep, hidden: torch.Tensor, called: list[nn.Module]) -> None:
+        """Project hidden states ``[layers, batch, hidden]``, if that gives the model's own prediction."""
+        chosen, scores = step.tensors.chosen, step.tensors.scores
+        if chosen is None or scores is None:
+            return
+        reason = self._mismatch(hidden[-1], scores[0].to(hidden.device).float(), called)
+        if reason is not None:
+            step.miss("lens", "layers", reason)
+        elif self._projection is not None:
+            step.tensors.saved.update(self._project(self._projection, hidden, chosen, scores.shape[-1]))
+
+    def _mismatch(self, last: torch.Tensor, logits: torch.Tensor, called: list[nn.Module]) -> str | None:
+        """Why the last layer's output does not give the model's own prediction; None where it does."""
+        if self._projection is None:
+            self._projection = find_projection(self._model, called, last, logits)
+        if self._projection is None:
+            finite = bool(torch.isfinite(logits).all())
+            return f"the model's logits are {_NOT_GIVEN if finite else 'not finite'}"
+        far = distance(self._projection.logits(last), logits)
+        if far <= FAR:
+            return None
+        return f"the last layer's logits are not the model's own (relative difference {far:.2g})"
 
     def _observe(self, index: int, output: Any) -> None:
         found = tensors_in(output)
         if found and found[0].dim() == 3:
             self._hidden[index] = clone(found[0][:, -1, :])
 
-    def _project(self, hidden: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _note_called(self, module: nn.Module, _output: Any) -> None:
+        """A module outside of the layers returned; once behind the last layer, it may lead to the logits."""
+        if self._projection is None and self._hidden[-1] is not None:
+            self._called.append(module)
+
+    def _project(
+        self, projection: Projection, hidden: torch.Tensor, chosen: torch.Tensor, vocabulary: int
+    ) -> dict[str, torch.Tensor]:
         """Top tokens, and the rank of the chosen ones.
 
         Args:
+            projection: from a layer's output to logits.
             hidden: ``[layers, batch, hidden]``.
             chosen: ``[batch]``.
+            vocabulary: how many logits there are.
         """
         layers, rows = hidden.shape[:2]
         flat = hidden.flatten(0, 1)
         chosen_ids = chosen.to(flat.device).repeat(layers)[:, None]
-        vocabulary = int(getattr(self._head, "out_features", 1 << 17))
         size = max(1, _CHUNK // vocabulary)
         parts = []
         for start in range(0, len(flat), size):
-            logits, own = self._logits(flat[start : start + size]), chosen_ids[start : start + size]
+            logits, own = projection.logits(flat[start : start + size]), chosen_ids[start : start + size]
             shares = torch.softmax(logits, dim=-1)
             top = torch.topk(logits, min(TOP, logits.shape[-1]), dim=-1).indices
             rank = 1 + (logits > logits.gather(1, own)).sum(dim=-1)
@@ -122,40 +152,22 @@ class LensProbe:
             for name, tensor in zip(names, whole, strict=True)
         }
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """``[n, vocabulary]`` float32 of hidden states ``[n, hidden]``."""
-        # Modules expect [batch, positions, hidden]. Their forward is called, and not they themselves, so
-        # that hooks of the user's do not see a call that is none of the model's. What stands in place of
-        # forward does see it: Accelerate's wrapper has to bring weights that are elsewhere between calls.
-        logits: torch.Tensor = self._head.forward(self._norm.forward(hidden[:, None, :]))[:, 0, :]
-        return self._after(logits).float()
 
-    def _compare(self, last: torch.Tensor, logits: torch.Tensor, step: CaughtStep) -> None:
-        """The lens of the last layer must be the model's own prediction."""
-        ours, theirs = self._logits(last), logits.to(last.device).float()
-        far = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-6))
-        if not far <= _FAR:
-            step.errors.append(
-                _fault(f"the last layer's logits are not the model's own (relative difference {far:.2g})")
-            )
-
-
-def _fault(message: str) -> CaptureError:
-    return CaptureError(stop="layers", message=message, capture="lens")
+_NOT_GIVEN = "not given by the modules that it calls behind its last layer"
 
 
 def _unavailable(problem: str) -> UnsupportedError:
     return UnsupportedError(f"save=lens: {problem}", command_line=f"--lens: {problem}")
 
 
-def _after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The model's own function of the logits behind its head: a cap (Gemma 2) or a factor (Cohere)."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    factor = getattr(model.config, "logit_scale", None)
-
-    def after(logits: torch.Tensor) -> torch.Tensor:
-        if cap:
-            logits = torch.tanh(logits / cap) * cap
-        return logits * factor if factor else logits
-
-    return after
+def _require_layers(model: PreTrainedModel, layers: list[nn.Module], beside: list[nn.Module]) -> None:
+    name, known = type(model).__name__, known_model(model)
+    if known.lens is not None:
+        raise _unavailable(f"{name}: {known.lens}.")
+    if not known.rows_first:
+        raise _unavailable(f"{name}: its layers do not have the row of the batch first.")
+    if not layers:
+        raise _unavailable(f"{name} has no list of layers.")
+    inside = (module for each in beside for module in each.modules())
+    if not any("norm" in type(module).__name__.lower() for module in inside):
+        raise _unavailable(f"{name}: no final norm was found outside of its layers.")

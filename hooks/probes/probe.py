@@ -39,4 +39,4 @@ class Probe(Protocol):
         """The forward pass is over."""
 
     def finish(self, step: CaughtStep) -> None:
-        """The step is over; results go into ``step.tensors.saved``, faults into ``step.errors``."""
+        """The step is over; results go into ``step.tensors.saved``, what is missing to ``step.miss``."""

@@ -6,11 +6,13 @@ import re
 
 from transformers import PreTrainedModel
 
+from hooks.known_models import known_model
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.decoder_parts import decoder_layers
 from hooks.probes.lens import LensProbe
 from hooks.probes.probe import Probe
 from tracer.capture_settings import unsaved
+from tracer.errors import UnsupportedError
 from tracer.schema.run import CaptureSettings
 
 
@@ -34,10 +36,13 @@ class TensorSelection:
 
         Raises:
             UsageError: for a regular expression that matches no module.
+            UnsupportedError: for the KV cache of a model that has none, or of another form.
         """
         wanted = capture.save if capture.level == "tensors" else ()
         self.logits = "logits" in wanted
         self.kv = "kv" in wanted
+        if self.kv:
+            _require_slots(model)
         self.attention = "attention" in wanted
         self.lens = "lens" in capture.save
         self.modules: dict[int, str] = {}
@@ -62,6 +67,12 @@ class TensorSelection:
         if self.lens:
             found.append(LensProbe(model))
         return tuple(found)
+
+
+def _require_slots(model: PreTrainedModel) -> None:
+    reason = known_model(model).kv
+    if reason is not None:
+        raise UnsupportedError(f"--save kv: {type(model).__name__}: {reason}.")
 
 
 def _decoder_layers(model: PreTrainedModel) -> dict[int, str]:

@@ -144,6 +144,7 @@ class TerminalReport:
             violations=totals.violations,
             errors=totals.errors,
             interventions=totals.interventions,
+            gaps=[*totals.gaps()],
             path=self._path,
             stamps=stamps,
         )

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, history_of, leading_positions, step_of
+from tracer.analysis.runs import (
+    RecordedRun,
+    SavedTensors,
+    check_row,
+    history_of,
+    leading_positions,
+    require_captured,
+    step_of,
+)
 from tracer.errors import UnfitTensorsError, UsageError
 
 AttentionWeights = npt.NDArray[np.float32]
@@ -91,6 +99,7 @@ def read_attention(run: RecordedRun, number: int, row: int = 0) -> Attention:
     """
     check_row(run.header, row)
     step_of(run, number)
+    require_captured(run, "attention", number)
     weights = last_weights(run, number, len(run.header.prompt))
     history = [*[None] * leading_positions(run), *history_of(run, number, row).tolist()]
     widest = next(iter(weights.values())).shape[-1]

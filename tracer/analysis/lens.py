@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_token, step_of
+from tracer.analysis.runs import RecordedRun, SavedTensors, check_row, chosen_token, require_captured, step_of
 from tracer.errors import UnfitTensorsError, UsageError
 from tracer.schema.arrays import F32, I32
 
@@ -118,6 +118,7 @@ def read_lens(run: RecordedRun, number: int, row: int = 0) -> Lens:
     """
     check_row(run.header, row)
     step = step_of(run, number)
+    require_captured(run, "lens", number)
     found = lens_tensors(run, number, len(run.header.prompt))
     layers = tuple(
         LensLayer(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tracer.errors import UnfitTensorsError, UsageError
 from tracer.schema.arrays import F32, I64
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import ScoreColumns, Step, StepHead
+from tracer.schema.step import ProbedCapture, ScoreColumns, Step, StepHead, uncaptured_reason
 
 LOGITS = "logits"
 """Name of the saved raw logits of a step, ``[batch, vocabulary]``."""
@@ -83,6 +83,24 @@ def whole_scores(header: RunHeader, step: Step) -> ScoreColumns:
             f"the run failed in step {step.number} at {step.head.failure.stop}, before its choice"
         )
     return scores
+
+
+def require_captured(run: RecordedRun, capture: ProbedCapture, number: int) -> None:
+    """Refuse to look for a capture in a step of which the run says why it is not there.
+
+    Args:
+        run: the run.
+        capture: which.
+        number: number of the step, from 1.
+
+    Raises:
+        UsageError: with that reason.
+    """
+    if any(name.startswith(f"{capture}/") for name in run.tensor_names(number)):
+        return
+    reason = uncaptured_reason(capture, (step for step in run.steps if step.number <= number))
+    if reason is not None:
+        raise UsageError(f"the {capture} of step {number} could not be recorded: {reason}")
 
 
 def check_row(header: RunHeader, row: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -187,6 +188,24 @@ ProbedCapture = Literal["lens", "attention"]
 """An optional capture that a probe of its own records."""
 
 
+OptionalCapture = Literal["lens", "attention", "kv"]
+"""A capture that is recorded only if it is asked for, and may not be had of every model."""
+
+
+class Uncaptured(Record):
+    """A capture that was asked for and is not in a step, with no fault in recording; said once a run.
+
+    Attributes:
+        capture: which.
+        stop: the stop at which it belongs.
+        reason: why it could not be had.
+    """
+
+    capture: OptionalCapture
+    stop: StopName
+    reason: str
+
+
 class CaptureError(Record):
     """A fault in recording; the generation continued.
 
@@ -257,6 +276,7 @@ class StepHead(Record):
         checks: checks made.
         violations: checks that did not hold.
         errors: faults in recording.
+        uncaptured: captures that could not be had, each with a reason that no earlier step of the run gives.
         interventions: what the user changed in this step.
         failure: what ended the run in this step; None in every other step. Such a step may lack all that
             comes after it, and has no chosen token.
@@ -287,6 +307,7 @@ class StepHead(Record):
     checks: tuple[Check, ...] = ()
     violations: tuple[Violation, ...] = ()
     errors: tuple[CaptureError, ...] = ()
+    uncaptured: tuple[Uncaptured, ...] = ()
     interventions: tuple[Intervention, ...] = ()
     failure: Failure | None = None
     not_seen: tuple[NotSeen, ...] = ()
@@ -557,3 +578,14 @@ class Step:
             int(scores.chosen_rank[-1, row]),
             bool(scores.finished[row]),
         )
+
+
+def uncaptured_reason(capture: OptionalCapture, steps: Iterable[Step]) -> str | None:
+    """The first reason that steps give for not having a capture; None where they give none.
+
+    Args:
+        capture: which.
+        steps: the steps, in order.
+    """
+    found = (each.reason for step in steps for each in step.head.uncaptured if each.capture == capture)
+    return next(found, None)

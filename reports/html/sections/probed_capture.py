@@ -34,6 +34,7 @@ class CapturedData(ABC):
         self.stride = 1
         self.faults: dict[int, list[str]] = {}
         self._seen = 0
+        self._reasons: list[str] = []
 
     def add(self, step: Step) -> None:
         """Collect a step if the stride asks for it."""
@@ -41,13 +42,21 @@ class CapturedData(ABC):
         if not self.asked or (self._seen - 1) % self.stride:
             return
         faults = [plain(error.message) for error in step.head.errors if error.capture == self.capture]
-        if any(name.startswith(f"{self.capture}/") for name in self.run.tensor_names(step.number)):
-            try:
-                self.collect(step)
-            except UsageError as error:
-                faults.append(plain(str(error)))
+        missed = [each.reason for each in step.head.uncaptured if each.capture == self.capture]
+        self._reasons += map(plain, missed)  # said once, in the first step that lacks it
+        faults += self._missing(step)
         if faults:
             self.faults[step.number] = faults
+
+    def _missing(self, step: Step) -> list[str]:
+        """Collect what a step has saved; the reasons why there is nothing to collect."""
+        if not any(name.startswith(f"{self.capture}/") for name in self.run.tensor_names(step.number)):
+            return self._reasons
+        try:
+            self.collect(step)
+        except UsageError as error:
+            return [plain(str(error))]
+        return []
 
     @abstractmethod
     def collect(self, step: Step) -> None:

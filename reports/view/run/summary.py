@@ -75,6 +75,7 @@ def summary(
     violations: int = 0,
     errors: int = 0,
     interventions: int = 0,
+    gaps: Sequence[Note] = (),
     path: str | None = None,
     stamps: Sequence[Stamp] = (),
 ) -> SummaryView:
@@ -89,6 +90,7 @@ def summary(
         violations: checks that failed.
         errors: capture faults.
         interventions: what the user changed.
+        gaps: which checks were not made and what could not be captured.
         path: where the trace is.
         stamps: results of verifications.
     """
@@ -102,7 +104,12 @@ def summary(
         generated=generated if generated is not None else taken * rows,
         seconds=end.seconds if end is not None else None,
         path=plain(path) if path is not None else None,
-        notes=(*_trouble(end, violations, errors), *_remarks(end, interventions), *stamp_notes(stamps)),
+        notes=(
+            *_trouble(end, violations, errors),
+            *_remarks(end, interventions),
+            *gaps,
+            *stamp_notes(stamps),
+        ),
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from reports.view.blocks import Note
 from reports.view.figures import count, plural
+from reports.view.stops.checks import uncaptured_note
 from reports.view.text import plain
-from tracer.schema.step import CheckName, Step
+from tracer.schema.step import CheckName, Step, Uncaptured
 
 _CHECKS: dict[CheckName, str] = {
     "cache": "KV cache",
@@ -33,6 +34,7 @@ class RunTotals:
         made: per kind of check, the steps in which it was made.
         leading: positions of each row before its first token id.
         not_made: per kind of check and reason, the steps in which it was not.
+        uncaptured: captures that could not be had, each reason once.
     """
 
     steps: int = 0
@@ -44,6 +46,7 @@ class RunTotals:
     passed: Counter[CheckName] = field(default_factory=Counter)
     made: Counter[CheckName] = field(default_factory=Counter)
     not_made: Counter[tuple[CheckName, str]] = field(default_factory=Counter)
+    uncaptured: list[Uncaptured] = field(default_factory=list)
     _settings: frozenset[str] = frozenset()
 
     def add(self, step: Step) -> None:
@@ -55,6 +58,7 @@ class RunTotals:
         self.errors += len(head.errors)
         self.interventions += self._new_changes(step)
         self.generated += _generated(step)
+        self.uncaptured += head.uncaptured
         for check in head.checks:
             if check.result == "not made":
                 self.not_made[check.name, check.reason or ""] += 1
@@ -70,10 +74,15 @@ class RunTotals:
         return sum(each.kind != "set" or each.detail not in before for each in changes)
 
     def notes(self) -> Iterator[Note]:
-        """What the checks of all steps say: those that always passed, and those that were not made."""
+        """What the checks of all steps say, and which captures could not be had."""
         passed = self._passed_note()
         if passed is not None:
             yield passed
+        yield from self.gaps()
+
+    def gaps(self) -> Iterator[Note]:
+        """Which checks were not made and which captures could not be had, with the reasons."""
+        yield from map(uncaptured_note, self.uncaptured)
         for (name, why), steps in self.not_made.items():
             yield Note(f"Not checked in {plural(steps, 'step')}: {_CHECKS[name]}: {plain(why)}.", "fact")
 

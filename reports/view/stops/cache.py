@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reports.view.blocks import CacheRow, CacheTable, Range
-from reports.view.figures import span
+from reports.view.blocks import CacheRow, CacheTable, Note, Range
+from reports.view.figures import plural, span
 from reports.view.text import plain
 from tracer.schema.arrays import F32
 from tracer.schema.cache import CacheState
@@ -38,6 +38,22 @@ def cache_table(title: str, state: CacheState, written: CacheColumns | None = No
         ),
         key_norms=_range(written.key_norm) if written is not None else None,
         value_norms=_range(written.value_norm) if written is not None else None,
+    )
+
+
+def cache_block(title: str, state: CacheState, written: CacheColumns | None = None) -> CacheTable | Note:
+    """A cache state as a table of its layers, or in a sentence where it has no slots.
+
+    Args:
+        title: which moment.
+        state: the state.
+        written: norms of the slots that the step wrote.
+    """
+    if not state.state:
+        return cache_table(title, state, written)
+    kind = "kept in the model's modules" if state.kind == "modules" else plain(state.kind)
+    return Note(
+        f"{title}: {kind}, a state of {plural(state.length, 'token')} without keys and values", "fact"
     )
 
 

@@ -13,7 +13,16 @@ from reports.view.layers import module_names
 from reports.view.not_seen import not_seen_views
 from reports.view.text import plain
 from tracer.schema.run import ModuleInfo, StopName
-from tracer.schema.step import CaptureError, Check, CheckName, Intervention, Step, Violation
+from tracer.schema.step import (
+    CaptureError,
+    Check,
+    CheckName,
+    Intervention,
+    OptionalCapture,
+    Step,
+    Uncaptured,
+    Violation,
+)
 
 _Item = TypeVar("_Item")
 
@@ -37,8 +46,15 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
 }
 
 
+_CAPTURES: dict[OptionalCapture, str] = {
+    "lens": "logit lens",
+    "attention": "attention weights",
+    "kv": "KV cache",
+}
+
+
 def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tuple[Note, ...]:
-    """Notes for one stop of a step: interventions, checks, capture faults, other facts, what ended the run.
+    """Notes for one stop of a step: changes, checks, violations, missing captures, faults, a failure.
 
     Args:
         step: the step.
@@ -55,6 +71,7 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
             partial(_violation, modules),
             [each for each in head.violations if _STOP_OF_CHECK[each.check] == stop],
         ),
+        *_first(uncaptured_note, [each for each in head.uncaptured if each.stop == stop]),
         *_first(_fault, [error for error in head.errors if error.stop == stop]),
         *(_about_modules(step, modules) if stop == "layers" else ()),
         *_failure_notes(step, "failed here", modules, stop),
@@ -62,7 +79,7 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
 
 
 def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
-    """Everything in a step that needs attention: what ended the run, violations, capture faults, changes.
+    """Everything in a step that needs attention: failure, violations, missing captures, faults, changes.
 
     Args:
         step: the step.
@@ -73,6 +90,7 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
         *_failure_notes(step, f"the run failed at {head.failure.stop}" if head.failure else "", modules),
         *_first(partial(_violation, modules), head.violations),
         *(_failed(check) for check in _unexplained(step)),
+        *_first(uncaptured_note, head.uncaptured),
         *_first(_fault, head.errors),
         *_first(_intervention, head.interventions),
     )
@@ -157,6 +175,15 @@ def _violation(modules: Sequence[ModuleInfo], violation: Violation) -> Note:
         places.append(_module_name(violation.module, modules))
     where = f", {', '.join(places)}" if places else ""
     return Note(f"violation ({violation.check}{where}): {plain(violation.message)}", "error")
+
+
+def uncaptured_note(missing: Uncaptured) -> Note:
+    """What a capture that could not be had lacks, and why.
+
+    Args:
+        missing: the capture.
+    """
+    return Note(f"not captured ({_CAPTURES[missing.capture]}): {plain(missing.reason)}", "warning")
 
 
 def _fault(error: CaptureError) -> Note:

@@ -9,7 +9,7 @@ from reports.view.card import Block
 from reports.view.figures import bits, count, duration, plural, score, span
 from reports.view.glossary import MODEL_INPUTS
 from reports.view.layers import layer_table
-from reports.view.stops.cache import cache_table
+from reports.view.stops.cache import cache_block
 from reports.view.stops.candidates import highest, raw_list
 from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
@@ -34,9 +34,10 @@ def model_call(context: Context) -> Iterator[Block]:
     elif not head.cache_before.length:
         yield Note("There is no KV cache to read from: the model reads every token of each row again.")
     else:
+        holds = "a state of them" if head.cache_before.state else "keys and values"
         yield Note(
             f"Decode: the model reads only {plural(new, 'new token')} of each row; "
-            "of the tokens before, the KV cache holds keys and values."
+            f"of the tokens before, the KV cache holds {holds}."
         )
     yield VariableTable(
         (
@@ -47,7 +48,7 @@ def model_call(context: Context) -> Iterator[Block]:
     strip = _new_tokens(context)
     if strip is not None:
         yield strip
-    yield cache_table("KV cache before the forward pass", head.cache_before)
+    yield cache_block("KV cache before the forward pass", head.cache_before)
 
 
 def layers(context: Context) -> Iterator[Block]:

@@ -8,7 +8,7 @@ from reports.view.blocks import CriterionRow, CriterionTable, Note, Variable, Va
 from reports.view.card import Block
 from reports.view.figures import byte_size, count, plural
 from reports.view.glossary import criterion_meaning, settings_text
-from reports.view.stops.cache import cache_table
+from reports.view.stops.cache import cache_block
 from reports.view.stops.context import Context
 from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
@@ -37,7 +37,7 @@ def append(context: Context) -> Iterator[Block]:
 def update(context: Context) -> Iterator[Block]:
     """Stop 10: the cache after the step, and the arguments of the next forward pass."""
     head = context.step.head
-    yield cache_table("past_key_values", head.cache_after, context.step.cache)
+    yield cache_block("past_key_values", head.cache_after, context.step.cache)
     added = head.cache_after.length - head.cache_before.length
     if head.cache_after.groups:
         grown = head.cache_after.nbytes - head.cache_before.nbytes

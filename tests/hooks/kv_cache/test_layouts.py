@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.cache_utils import EncoderDecoderCache, OffloadedCache, QuantizedCache, QuantizedCacheConfig
 
-from hooks.known_models import ANY_MODEL, known_model
+from hooks.known_models import ANY_MODEL, _known_model
 from hooks.kv_cache.view import view_cache
 from tests.support.models import CollectedRun, batch, collected, generate, tiny_model
 from tracer.schema.step import Check
@@ -354,10 +354,10 @@ def test_a_model_that_is_not_known_is_never_red(monkeypatch: pytest.MonkeyPatch)
     model = tiny_model()
 
     monkeypatch.setattr("hooks.known_models._KNOWN", {})
-    known_model.cache_clear()
+    _known_model.cache_clear()
     model.__class__ = Placeholders
     found = run(model, None)
-    known_model.cache_clear()
+    _known_model.cache_clear()
     assert found.problems() == []
     assert checks(found, "cache")[0].result == "not made"
     assert all(check.held for check in checks(found, "cache")[1:])

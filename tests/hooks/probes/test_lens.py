@@ -21,7 +21,7 @@ from transformers import (
     StableLmConfig,
 )
 
-from hooks.probes.decoder_parts import decoder_layers, final_norm
+from hooks.probes.decoder_parts import beside_layers, decoder_layers
 from hooks.probes.selection import TensorSelection
 from tests.hooks.test_unchanged import assert_same_result, attributes
 from tests.support.models import (
@@ -156,7 +156,7 @@ def test_several_chunks_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lens_that_is_not_the_models_is_said() -> None:
     model, inputs = tiny_model(), batch()
 
-    class Doubled(nn.Module):
+    class Turning(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
             self.inner = inner
@@ -164,14 +164,17 @@ def test_a_lens_that_is_not_the_models_is_said() -> None:
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
             calls[0] += 1
             logits: torch.Tensor = self.inner(hidden)
-            return logits if calls[0] % 3 == 1 else logits * 2  # the first of a step is the model's own
+            return logits.roll(calls[0], -1)
 
     calls = [0]
-    model.lm_head = Doubled(model.lm_head)
+    model.lm_head = Turning(model.lm_head)
     with collected(model, **LENS) as run:
         generate(model, inputs, **GREEDY)
-    assert all("not the model's own" in problem for problem in run.problems())
-    assert len(run.problems()) == len(run.steps)
+    assert run.problems() == []
+    assert not any(run.saved)
+    missed = [(step.number, each.capture, each.reason) for step in run.steps for each in step.head.uncaptured]
+    reason = "the model's logits are not given by the modules that it calls behind its last layer"
+    assert missed == [(1, "lens", reason)]
 
 
 def test_a_model_without_a_final_norm_is_refused() -> None:
@@ -183,10 +186,11 @@ def test_a_model_without_a_final_norm_is_refused() -> None:
     assert attributes(model) == before
 
 
-def test_the_final_norm_is_not_that_of_the_embeddings() -> None:
+def test_beside_the_layers_are_embeddings_norms_and_head() -> None:
     model = model_of("bloom")
-    assert final_norm(model) is model.transformer.ln_f
-    assert final_norm(model_of("opt")) is not None
+    found = beside_layers(model, decoder_layers(model))
+    parts = model.transformer
+    assert found == [parts.word_embeddings, parts.word_embeddings_layernorm, parts.ln_f, model.lm_head]
 
 
 def test_experts_are_no_layers() -> None:

@@ -163,6 +163,12 @@ NAMES: dict[str, Name] = {
         "truth", "positions, mask and cache length disagree", lambda row: row.violated("positions")
     ),
     "violation": Name("truth", "any check did not hold", lambda row: row.violated()),
+    "unchecked": Name(
+        "truth",
+        "some check was not made, for a reason that the step says",
+        lambda row: any(check.result == "not made" for check in row.step.head.checks),
+        per_row=False,
+    ),
     "capture_error": Name(
         "truth", "something could not be recorded", lambda row: bool(row.step.head.errors), per_row=False
     ),

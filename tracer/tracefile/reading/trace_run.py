@@ -12,6 +12,7 @@ from tracer.errors import UsageError
 from tracer.schema.base import one_line
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
+from tracer.schema.step import uncaptured_reason
 from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_end, check_header
@@ -138,10 +139,9 @@ class TraceRun:
             raise UsageError(f"Steps before step {step} are missing, and with them their slots.")
         for number in numbers:
             if "kv/0/key" not in self.tensor_names(number):
-                raise UsageError(
-                    f"The keys and values of step {number} were not saved; "
-                    "record with --capture tensors --save kv."
-                )
+                given = uncaptured_reason("kv", map(self.steps.number, numbers))
+                advice = "; record with --capture tensors --save kv" if given is None else f": {given}"
+                raise UsageError(f"The keys and values of step {number} were not saved{advice}.")
         if self.steps.number(1).head.cache_before.length:
             raise UsageError("The run began with a filled KV cache, whose slots a trace does not hold.")
         after = self.steps.number(step).head.cache_after
