@@ -98,7 +98,12 @@ _DIFFERENT = (
         attention="its attention forms no weights over all positions",
     ),
     KnownModel("RwkvForCausalLM", cache=_RECURRENT, kv=_RECURRENT, attention="it has no attention weights"),
-    KnownModel("MambaForCausalLM", cache=_RECURRENT, kv=_RECURRENT),
+    KnownModel(
+        "MambaForCausalLM",
+        cache=_RECURRENT,
+        kv=_RECURRENT,
+        positions="its cache_position counts the slots of its convolution",
+    ),
     KnownModel("Mamba2ForCausalLM", cache=_RECURRENT, kv=_RECURRENT),
     KnownModel("MegaForCausalLM", cache=_AVERAGES, kv=_AVERAGES, rows_first=False),
     KnownModel(
