@@ -13,9 +13,10 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from hooks.caught_step import CaughtStep
 from hooks.saved_tensors import saved_tensors
 from hooks.tensors import info_of
+from tests.support import causal_models
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import open_trace, trace
-from tracer.errors import UsageError
+from tracer.errors import UnsupportedError, UsageError
 
 
 class Snapshots(StoppingCriteria):  # type: ignore[misc]
@@ -90,3 +91,58 @@ def test_a_copy_of_a_step_stores_nothing() -> None:
     assert (dtype, shape) == ("float32", (1, 1, 1, 4))
     assert np.frombuffer(values, np.float32).tolist() == [8, 9, 10, 11]
     assert dict(saved_tensors(caught.copy())) == {}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["CTRLLMHeadModel", "GPTBigCodeForCausalLM", "CpmAntForCausalLM"])
+def test_caches_of_plain_tuples_are_stored_too(name: str, tmp_path: Path) -> None:
+    model = causal_models.model_of(name)
+    settings = {"max_new_tokens": 4, "do_sample": False, "return_dict_in_generate": True}
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
+        output = model.generate(**causal_models.prompt_of(name), **settings)
+    past = output.past_key_values[1]
+    key, value = past.chunk(2, -1) if isinstance(past, torch.Tensor) and past.dim() == 3 else past
+    with open_trace(tmp_path / "run.trace") as recording:
+        found = recording.cache_at(4)
+        np.testing.assert_array_equal(found.key(1), key.numpy().reshape(found.key(1).shape))
+        np.testing.assert_array_equal(found.value(1), value.numpy().reshape(found.value(1).shape))
+
+
+def test_a_cache_that_is_not_stored_says_why(tmp_path: Path) -> None:
+    model = causal_models.model_of("Gemma2ForCausalLM")
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
+        model.generate(**causal_models.prompt_of("Gemma2ForCausalLM"), max_new_tokens=3, do_sample=False)
+    with open_trace(tmp_path / "run.trace") as recording:
+        said = [each for step in recording.steps for each in step.head.uncaptured]
+        assert [(each.capture, each.stop) for each in said] == [("kv", "update")]
+        with pytest.raises(UsageError, match="step 1 were not saved: HybridCache: the slots of its window"):
+            recording.cache_at(2)
+
+
+def test_a_cache_that_was_not_asked_for_says_what_to_do(tmp_path: Path) -> None:
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace"):
+        model.generate(**batch(), max_new_tokens=2, do_sample=False)
+    with open_trace(tmp_path / "run.trace") as recording, pytest.raises(UsageError, match="record with"):
+        recording.cache_at(1)
+
+
+def test_a_cache_without_slots_is_refused_by_name(tmp_path: Path) -> None:
+    model = causal_models.model_of("Mamba2ForCausalLM")
+    path = tmp_path / "run.trace"
+    with (
+        pytest.raises(UnsupportedError, match="--save kv: Mamba2ForCausalLM: it keeps a recurrent state"),
+        trace(model, path=path, capture="tensors", save=["kv"]),
+    ):
+        pass
+    assert not path.exists()
+
+
+def test_without_a_cache_it_is_said_once_that_nothing_is_stored(tmp_path: Path) -> None:
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"], strict=True):
+        model.generate(**batch(), max_new_tokens=3, do_sample=False, use_cache=False)
+    with open_trace(tmp_path / "run.trace") as recording:
+        said = [(step.number, each.reason) for step in recording.steps for each in step.head.uncaptured]
+        assert said == [(1, "the model hands on no KV cache")]
+        assert len(recording.steps) == 3

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from hooks.probes.attention import _SdpaCall
 from tests.hooks.test_unchanged import assert_same_result, attributes
+from tests.support import causal_models
 from tests.support.models import (
     CONFIGS,
     DEVICE,
@@ -180,3 +181,41 @@ def test_a_layer_whose_weights_were_not_seen_is_said() -> None:
     assert run.problems() == []
     assert missed(run) == [(1, "that of layers 1 was not seen")]
     assert all("attention/0" in saved for saved in run.saved)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "name", ["BioGptForCausalLM", "MarianForCausalLM", "OPTForCausalLM", "XGLMForCausalLM"]
+)
+def test_rows_and_heads_in_one_dimension_are_told_apart(name: str) -> None:
+    model, inputs = causal_models.model_of(name), batch(2)
+    with collected(model, **ATTENTION) as run:
+        generate(model, inputs, **GREEDY)
+    assert run.problems() == []
+    assert missed(run) == []
+    for number, saved in enumerate(run.saved):
+        weights = saved["attention/1"]
+        assert weights.shape == (2, 4, 1 if number else 6, 6 + number)
+        assert float(weights[1, :, -1, 0].max()) == 0  # row 1 begins with padding, row 0 does not
+        assert float(weights[0, :, -1, 0].max()) > 0
+
+
+def test_what_is_known_to_form_no_weights_is_refused_by_name() -> None:
+    model = causal_models.model_of("RwkvForCausalLM")
+    with (
+        pytest.raises(UnsupportedError, match="--save attention: RwkvForCausalLM: it has no"),
+        collected(model, **ATTENTION),
+    ):
+        pass
+
+
+def test_a_fault_of_the_probe_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("hooks.probes.attention.clone", broken)
+    model = model_of("qwen2", "eager")
+    with collected(model, **ATTENTION) as run:
+        generate(model, batch(), **GREEDY)
+    assert run.problems() == []
+    assert missed(run) == [(1, "layer 0: RuntimeError: broken"), (1, "layer 1: RuntimeError: broken")]

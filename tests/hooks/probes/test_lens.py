@@ -24,6 +24,7 @@ from transformers import (
 from hooks.probes.decoder_parts import beside_layers, decoder_layers
 from hooks.probes.selection import TensorSelection
 from tests.hooks.test_unchanged import assert_same_result, attributes
+from tests.support import causal_models
 from tests.support.models import (
     CONFIGS,
     DEVICE,
@@ -31,6 +32,7 @@ from tests.support.models import (
     GREEDY,
     SAMPLING,
     VOCAB,
+    CollectedRun,
     batch,
     collected,
     generate,
@@ -96,6 +98,104 @@ def test_the_last_layer_is_the_models_own_prediction(name: str, rows: int) -> No
         np.testing.assert_allclose(shares.gather(1, top[:, :1])[:, 0], shares.amax(-1), atol=1e-6)
         assert step.scores is not None
         np.testing.assert_array_equal(saved["lens/rank"][-1], step.scores.chosen_rank[0])
+
+
+def last_layer_is_the_models(run: CollectedRun, logits: tuple[torch.Tensor, ...]) -> None:
+    assert run.problems() == []
+    assert [each for step in run.steps for each in step.head.uncaptured] == []
+    for saved, theirs in zip(run.saved, logits, strict=True):
+        shares = torch.softmax(theirs.float(), dim=-1).cpu()
+        top = saved["lens/tokens"][-1].long()
+        np.testing.assert_allclose(saved["lens/probabilities"][-1], shares.gather(1, top), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BertLMHeadModel",  # no norm behind its layers, and a head of several modules
+        "MBartForCausalLM",  # a norm of its embeddings beside the final one
+        "MegatronBertForCausalLM",
+        "RecurrentGemmaForCausalLM",  # a soft cap
+        "RobertaPreLayerNormForCausalLM",  # a final norm elsewhere than beside its layers
+        "WhisperForCausalLM",
+        "XGLMForCausalLM",
+    ],
+)
+def test_the_way_to_the_logits_is_the_models_own(name: str) -> None:
+    model, inputs = causal_models.model_of(name), batch(2)
+    untraced = generate(model, inputs, **GREEDY)
+    with collected(model, **LENS) as run:
+        traced = generate(model, inputs, **GREEDY)
+    assert_same_result(traced, untraced)
+    last_layer_is_the_models(run, traced.logits)
+
+
+def test_a_projection_behind_the_norm_belongs_to_the_way() -> None:
+    config = OPTConfig(**_USUAL, ffn_dim=64, word_embed_proj_dim=16, init_std=0.5)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with collected(model, **LENS) as run:
+        traced = generate(model, batch(2), **GREEDY)
+    last_layer_is_the_models(run, traced.logits)
+
+
+def test_a_factor_of_the_models_own_is_found() -> None:
+    model = tiny_model()
+
+    class Scaled(type(model)):  # type: ignore[misc]
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().forward(*args, **kwargs)
+            found.logits = found.logits / 3
+            return found
+
+    model.__class__ = Scaled
+    with collected(model, **LENS) as run:
+        traced = generate(model, batch(2), **GREEDY)
+    last_layer_is_the_models(run, traced.logits)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_modules_project_or_say_why_once() -> None:
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        pytest.skip("this torch has no quantised linear modules")
+    quantise: Any = torch.ao.quantization.quantize_dynamic
+    model = quantise(tiny_model().cpu(), {nn.Linear}, dtype=torch.qint8)
+    inputs = {name: tensor.cpu() for name, tensor in batch(2).items()}
+    untraced = generate(model, inputs, **GREEDY)
+    with collected(model, **LENS) as run:
+        assert_same_result(generate(model, inputs, **GREEDY), untraced)
+    assert run.problems() == []
+    assert all(step.modules is not None for step in run.steps)
+    # What goes in is quantised by its own range, that of the prompt by the range of all positions.
+    said = [(step.number, each.capture) for step in run.steps for each in step.head.uncaptured]
+    assert said in ([], [(1, "lens")])
+    assert all(run.saved[1:])
+
+
+def test_a_fault_of_the_lens_costs_no_other_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = tiny_model(), batch(1, 80)  # long enough for outputs to be reduced at once
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("hooks.probes.lens.clone", broken)
+    with collected(model, level="tensors", save=("lens", "hidden")) as run:
+        generate(model, inputs, **GREEDY)
+    layers = [f"model.layers.{layer}" for layer in range(2)]
+    for step, saved in zip(run.steps, run.saved, strict=True):
+        assert sorted(saved) == ["hidden/0", "hidden/1"]
+        assert step.modules is not None
+        assert step.layout is not None
+        calls = [run.header.modules[index].name for index in step.layout.modules]
+        assert all(step.modules.nonfinite[calls.index(layer)] == 0 for layer in layers)
+
+
+def test_what_is_known_to_have_no_lens_is_refused_by_name() -> None:
+    for name in ("ReformerModelWithLMHead", "XLMWithLMHeadModel"):
+        model = causal_models.model_of(name)
+        with pytest.raises(UnsupportedError, match=f"--lens: {name}: "), collected(model, **LENS):
+            pass
 
 
 def test_every_layer_is_projected_by_norm_and_head() -> None:
