@@ -181,7 +181,8 @@ def require_visible_attention(model: PreTrainedModel) -> None:
         )
     known = known_model(model)
     if known.attention is not None:
-        raise UnsupportedError(f"--save attention: {name}: {known.attention}.")
+        problem = f"{name}: {known.attention}."
+        raise UnsupportedError(f"save=attention: {problem}", command_line=f"--save attention: {problem}")
     layers = decoder_layers(model)
     bare = next((index for index, layer in enumerate(layers) if attention_of(layer) is None), None)
     if bare is not None or not layers:

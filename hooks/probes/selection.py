@@ -72,7 +72,8 @@ class TensorSelection:
 def _require_slots(model: PreTrainedModel) -> None:
     reason = known_model(model).kv
     if reason is not None:
-        raise UnsupportedError(f"--save kv: {type(model).__name__}: {reason}.")
+        problem = f"{type(model).__name__}: {reason}."
+        raise UnsupportedError(f"save=kv: {problem}", command_line=f"--save kv: {problem}")
 
 
 def _decoder_layers(model: PreTrainedModel) -> dict[int, str]:

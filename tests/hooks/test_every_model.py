@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
 ]
 
-REFUSED = {"kv": "--save kv", "attention": "--save attention", "lens": "--lens"}
+REFUSED = {"kv": "save=kv", "attention": "save=attention", "lens": "save=lens"}
 
 
 def test_every_class_is_listed() -> None:

@@ -131,7 +131,7 @@ def test_a_cache_without_slots_is_refused_by_name(tmp_path: Path) -> None:
     model = causal_models.model_of("Mamba2ForCausalLM")
     path = tmp_path / "run.trace"
     with (
-        pytest.raises(UnsupportedError, match="--save kv: Mamba2ForCausalLM: it keeps a recurrent state"),
+        pytest.raises(UnsupportedError, match="save=kv: Mamba2ForCausalLM: it keeps a recurrent state"),
         trace(model, path=path, capture="tensors", save=["kv"]),
     ):
         pass

@@ -203,7 +203,7 @@ def test_rows_and_heads_in_one_dimension_are_told_apart(name: str) -> None:
 def test_what_is_known_to_form_no_weights_is_refused_by_name() -> None:
     model = causal_models.model_of("RwkvForCausalLM")
     with (
-        pytest.raises(UnsupportedError, match="--save attention: RwkvForCausalLM: it has no"),
+        pytest.raises(UnsupportedError, match="save=attention: RwkvForCausalLM: it has no"),
         collected(model, **ATTENTION),
     ):
         pass

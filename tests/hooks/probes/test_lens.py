@@ -194,7 +194,7 @@ def test_a_fault_of_the_lens_costs_no_other_result(monkeypatch: pytest.MonkeyPat
 def test_what_is_known_to_have_no_lens_is_refused_by_name() -> None:
     for name in ("ReformerModelWithLMHead", "XLMWithLMHeadModel"):
         model = causal_models.model_of(name)
-        with pytest.raises(UnsupportedError, match=f"--lens: {name}: "), collected(model, **LENS):
+        with pytest.raises(UnsupportedError, match=f"save=lens: {name}: "), collected(model, **LENS):
             pass
 
 

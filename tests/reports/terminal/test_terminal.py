@@ -31,7 +31,7 @@ from tests.reports.records import (
     written,
 )
 from tracer.schema.run import RunHeader, RunStatus, TokenText
-from tracer.schema.step import CaptureError, Check, Intervention, Violation
+from tracer.schema.step import CaptureError, Check, Intervention, Uncaptured, Violation
 
 
 def printed(
@@ -226,3 +226,19 @@ def test_the_last_line_tells_how_it_ended() -> None:
     stopped = summary(end(run, status=RunStatus.INTERRUPTED), header=run)
     assert "! run 1 interrupted" in rendered(render_summary(stopped))
     assert "\nrun 1 complete" in rendered(render_summary(summary(end(run), header=run)))
+
+
+def test_the_end_says_what_was_not_checked_and_not_captured() -> None:
+    run, target = header(), console(100)
+    report = TerminalReport(target)
+    report.on_run(1, run, TOKENS)
+    for number, step in enumerate(steps(run, 3)):
+        missing = Uncaptured(capture="lens", stop="layers", reason="its layers are no modules")
+        checks = (Check.not_made("cache", "SinkCache: it drops old slots"),)
+        report.on_step(with_head(step, checks=checks, uncaptured=() if number else (missing,)), TOKENS)
+    report.on_end(end(run, 3))
+    text = written(target)
+    last = text[text.index("run 1 complete") :]
+    assert "not captured (logit lens): its layers are no modules" in last
+    assert "Not checked in 3 steps: KV cache: SinkCache: it drops old slots." in last
+    assert "✗" not in last

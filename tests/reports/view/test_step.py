@@ -23,7 +23,7 @@ from reports.view.card import StopCard
 from tests.reports.records import TOKENS, header, steps, with_head
 from tracer.schema.cache import CacheState
 from tracer.schema.run import STOPS
-from tracer.schema.step import CaptureError, Check, Criterion, Intervention, Step, Violation
+from tracer.schema.step import CaptureError, Check, Criterion, Intervention, Step, Uncaptured, Violation
 
 B = TypeVar("B")
 
@@ -283,3 +283,34 @@ def test_the_draw_is_described_for_every_row(
     for row in range(len(candidates)):
         found = notes(step_view(run, replace(step, scores=scores), TOKENS, row=row).card("choice"))
         assert found[0].endswith(said) if said.endswith(".") else said in found[0]
+
+
+def test_what_was_not_checked_and_not_captured_is_said_at_its_stop() -> None:
+    run = header()
+    step = with_head(
+        steps(run, 1)[0],
+        checks=(
+            Check.not_made("cache", "Mamba2Cache: it is a recurrent state"),
+            Check(name="finite", result="held", checked=3, total=4, note="without statistics: gate"),
+        ),
+        uncaptured=(Uncaptured(capture="kv", stop="update", reason="it has no KV cache"),),
+    )
+    notes = {
+        card.stop: [each.text for each in card.blocks if isinstance(each, Note)]
+        for card in step_view(run, step, TOKENS).cards
+    }
+    assert any(text.endswith("Mamba2Cache: it is a recurrent state") for text in notes["update"])
+    assert "not captured (KV cache): it has no KV cache" in notes["update"]
+    assert any(text.endswith("(3 of 4 module calls); without statistics: gate") for text in notes["layers"])
+
+
+def test_a_state_is_no_table_of_slots() -> None:
+    run = header()
+    state = CacheState(kind="Mamba2Cache", length=12, state=True)
+    step = with_head(steps(run, 2)[1], cache_before=state, cache_after=state)
+    cards = step_view(run, step, TOKENS).cards
+    texts = [each.text for card in cards for each in card.blocks if isinstance(each, Note)]
+    said = "Mamba2Cache, a state of 12 tokens without keys and values"
+    assert f"past_key_values: {said}" in texts
+    assert f"KV cache before the forward pass: {said}" in texts
+    assert not any(isinstance(each, CacheTable) for card in cards for each in card.blocks)

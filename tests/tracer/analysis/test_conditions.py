@@ -375,3 +375,12 @@ def test_logic_agrees_with_python(text: str) -> None:
         "margin": best.probability - second.probability,
     }
     assert holds(text, step) is bool(eval(text, {"__builtins__": {}}, values))
+
+
+def test_a_check_that_was_not_made_is_told_apart_from_one_that_fails() -> None:
+    step = with_head(STEPS[0], checks=(Check.not_made("cache", "it is a recurrent state"),))
+    assert holds("unchecked", step)
+    assert not holds("violation or cache_violation", step)
+    assert not holds(
+        "unchecked", with_head(step, checks=(Check.made("cache", holds=False, checked=1, total=1),))
+    )
