@@ -231,14 +231,20 @@ class StepBuilder:
         )
 
 
+_OTHERWISE = {
+    True: "reads more than tokens, which may take slots and positions of their own",
+    False: "is not known to take one slot and position for each token",
+}
+"""Why a rule may not apply, by whether the model is known to keep it where it reads tokens alone."""
+
+
 def _settle(caught: CaughtStep, check: Check, violations: Sequence[Violation]) -> None:
     """Add a check to the step; one that fails was not made where its rule is not known to apply."""
     if check.failed and not caught.ordinary:
-        what = f"{caught.model.name} is not known to take one slot and position for each token"
-        check, violations = (
-            Check.not_made(check.name, f"{what}: {violations[0].message}", total=check.total),
-            (),
-        )
+        reason = f"{caught.model.name} {_OTHERWISE[caught.model.ordinary]}"
+        note = violations[0].message
+        check = Check.not_made(check.name, reason, total=check.total).model_copy(update={"note": note})
+        violations = ()
     caught.checks.append(check)
     caught.violations += violations
 

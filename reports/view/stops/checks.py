@@ -152,7 +152,8 @@ def _passed(check: Check) -> Note:
 
 
 def _not_made(check: Check) -> Note:
-    return Note(f"not checked: {_CHECKED[check.name][0]}: {plain(check.reason or 'no reason given')}")
+    note = f" ({plain(check.note)})" if check.note else ""
+    return Note(f"not checked: {_CHECKED[check.name][0]}: {plain(check.reason or 'no reason given')}{note}")
 
 
 def _unexplained(step: Step) -> list[Check]:

@@ -12,11 +12,15 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    CLIPVisionConfig,
     CTRLConfig,
     DynamicCache,
     Gemma2Config,
     GPTBigCodeConfig,
     JambaConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     PretrainedConfig,
     PreTrainedModel,
     RwkvConfig,
@@ -346,7 +350,8 @@ def test_more_slots_than_tokens_are_red_only_where_the_rule_is_known(image: bool
     assert all((check.result == "not made") == image for check in checks(found, "positions")[1:])
     if image:
         assert first.reason is not None
-        assert first.reason.endswith("for each token: the cache holds 8 slots, expected 6")
+        assert first.reason.startswith("Qwen2ForCausalLM reads more than tokens, ")
+        assert first.note == "the cache holds 8 slots, expected 6"
         assert found.problems() == []
 
 
@@ -361,3 +366,24 @@ def test_a_model_that_is_not_known_is_never_red(monkeypatch: pytest.MonkeyPatch)
     assert found.problems() == []
     assert checks(found, "cache")[0].result == "not made"
     assert all(check.held for check in checks(found, "cache")[1:])
+
+
+def test_an_image_becomes_many_slots() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**sizes, image_size=16, patch_size=8, projection_dim=16)
+    config = LlavaConfig(vision, LlamaConfig(**GQA), image_token_index=98, pad_token_id=0)
+    model = LlavaForConditionalGeneration(config).eval()
+    ids = torch.tensor([[5, 9, 98, 33, 12, 7]])
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.ones(1, 3, 16, 16),
+    }
+    with collected(model) as found:
+        model.generate(**inputs, **GREEDY, pad_token_id=0)
+    assert found.problems() == []
+    assert [check.result for check in checks(found, "cache")] == ["not made", *["held"] * 4]
+    reasons = {check.reason for check in checks(found, "positions") if check.result == "not made"}
+    assert reasons == {
+        "LlavaForConditionalGeneration is not known to take one slot and position for each token"
+    }
