@@ -39,8 +39,8 @@ class LensProbe:
         model: a decoder-only model.
 
     Raises:
-        UnsupportedError: there is no list of layers or no norm behind it, or the model is known to predict
-            from something else than the last layer's output.
+        UnsupportedError: there is no list of layers, no norm behind it or no head, or the model is known to
+            predict from something else than the last layer's output.
     """
 
     capture: ProbedCapture = "lens"
@@ -168,6 +168,8 @@ def _require_layers(model: PreTrainedModel, layers: list[nn.Module], beside: lis
         raise _unavailable(f"{name}: its layers do not have the row of the batch first.")
     if not layers:
         raise _unavailable(f"{name} has no list of layers.")
+    if not isinstance(model.get_output_embeddings(), nn.Module):
+        raise _unavailable(f"{name} has no output head.")
     inside = (module for each in beside for module in each.modules())
     if not any("norm" in type(module).__name__.lower() for module in inside):
         raise _unavailable(f"{name}: no final norm was found outside of its layers.")
