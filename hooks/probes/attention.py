@@ -18,11 +18,12 @@ from hooks.faults import is_ours
 from hooks.known_models import known_model
 from hooks.modules.module_watch import Observer
 from hooks.patches import MethodLayer, add_layer, remove_layer
+from hooks.printing import named
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
 from hooks.user_modes import unseen_by_modes
 from tracer.errors import UnsupportedError
-from tracer.schema.step import ProbedCapture
+from tracer.schema.step import CaptureError, ProbedCapture
 
 MANY = 64 * 64
 """Beyond this product of new positions and context, only the last position of a forward pass is recorded."""
@@ -55,6 +56,7 @@ class AttentionProbe:
         self._watched: list[tuple[nn.Module, MethodLayer]] = []
         self._layers = len(self._modules)
         self._faults: list[tuple[int, str]] = []
+        self._said: set[str] = set()
         self._weights: dict[int, torch.Tensor] = {}
         self._misses: dict[int, torch.Tensor] = {}
 
@@ -96,8 +98,16 @@ class AttentionProbe:
         known = {*weights, *(index for index, _ in faults)}
         unseen = [index for index in range(self._layers) if index not in known and not step.failure]
         missed = _of_layers(unseen, "was not seen") + _of_layers(sorted(wrong), "could not be recomputed")
-        for reason in (*missed, *(f"layer {index}: {fault}" for index, fault in faults)):
+        for reason in missed:
             step.miss("attention", "layers", reason)
+        step.errors += self._new_errors(faults)
+
+    def _new_errors(self, faults: list[tuple[int, str]]) -> list[CaptureError]:
+        """Faults of this probe that no earlier step has said."""
+        messages = [f"layer {index}: {fault}" for index, fault in faults]
+        new = [message for message in messages if message not in self._said]
+        self._said.update(new)
+        return [CaptureError(stop="layers", message=message, capture="attention") for message in new]
 
     def _of_rows(self, step: CaughtStep) -> dict[int, torch.Tensor]:
         """The weights with a dimension for the rows; without those whose first dimension is not of rows."""
@@ -137,7 +147,7 @@ class AttentionProbe:
             index: the layer.
             error: the fault.
         """
-        self._faults.append((index, f"{type(error).__name__}: {error}"))
+        self._faults.append((index, named(error)))
 
     def _call(
         self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

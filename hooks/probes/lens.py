@@ -11,13 +11,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep
+from hooks.faults import is_ours
 from hooks.known_models import known_model
 from hooks.modules.module_watch import Observer
+from hooks.printing import named
 from hooks.probes.decoder_parts import beside_layers, decoder_layers
 from hooks.probes.projection import FAR, Projection, distance, find_projection
 from hooks.tensors import clone, tensors_in
 from tracer.errors import UnsupportedError
-from tracer.schema.step import ProbedCapture
+from tracer.schema.step import CaptureError, ProbedCapture
 
 TOP = 5
 """Tokens recorded per layer."""
@@ -53,6 +55,8 @@ class LensProbe:
         self._hidden: list[torch.Tensor | None] = [None] * len(self._layers)
         self._called: list[nn.Module] = []
         self._projection: Projection | None = None
+        self._fault: str | None = None
+        self._failed = False
 
     def observers(self) -> Mapping[nn.Module, Observer]:
         """The decoder layers, whose hidden states are cloned, and the modules that may stand behind them."""
@@ -79,8 +83,14 @@ class LensProbe:
         hidden_states, self._hidden = self._hidden, [None] * len(self._hidden)
         called, self._called = self._called, []
         states = [state for state in hidden_states if state is not None]
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            # Said once: what fails in one step fails in all.
+            step.errors += [] if self._failed else [_capture_error(fault)]
+            self._failed = True
+            return
         # A run that failed did not come to all layers.
-        if not states or step.failure is not None:
+        if step.failure is not None:
             return
         if len(states) < len(hidden_states):
             missing = hidden_states.index(None)
@@ -114,9 +124,14 @@ class LensProbe:
         return f"the last layer's logits are not the model's own (relative difference {far:.2g})"
 
     def _observe(self, index: int, output: Any) -> None:
-        found = tensors_in(output)
-        if found and found[0].dim() == 3:
-            self._hidden[index] = clone(found[0][:, -1, :])
+        try:
+            found = tensors_in(output)
+            if found and found[0].dim() == 3:
+                self._hidden[index] = clone(found[0][:, -1, :])
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            self._fault = f"layer {index}: {named(error)}"
 
     def _note_called(self, module: nn.Module, _output: Any) -> None:
         """A module outside of the layers returned; once behind the last layer, it may lead to the logits."""
@@ -151,6 +166,10 @@ class LensProbe:
             name: tensor.reshape(layers, rows, *tensor.shape[1:])
             for name, tensor in zip(names, whole, strict=True)
         }
+
+
+def _capture_error(message: str) -> CaptureError:
+    return CaptureError(stop="layers", message=message, capture="lens")
 
 
 _NOT_GIVEN = "not given by the modules that it calls behind its last layer"

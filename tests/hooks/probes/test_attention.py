@@ -217,5 +217,6 @@ def test_a_fault_of_the_probe_is_said_once(monkeypatch: pytest.MonkeyPatch) -> N
     model = model_of("qwen2", "eager")
     with collected(model, **ATTENTION) as run:
         generate(model, batch(), **GREEDY)
-    assert run.problems() == []
-    assert missed(run) == [(1, "layer 0: RuntimeError: broken"), (1, "layer 1: RuntimeError: broken")]
+    assert run.problems() == ["layer 0: RuntimeError: broken", "layer 1: RuntimeError: broken"]
+    assert len(run.steps[0].head.errors) == 2
+    assert missed(run) == []

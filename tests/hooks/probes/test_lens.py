@@ -182,6 +182,8 @@ def test_a_fault_of_the_lens_costs_no_other_result(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("hooks.probes.lens.clone", broken)
     with collected(model, level="tensors", save=("lens", "hidden")) as run:
         generate(model, inputs, **GREEDY)
+    assert run.problems() == ["layer 1: RuntimeError: broken"]
+    assert run.steps[0].head.errors[0].capture == "lens"
     layers = [f"model.layers.{layer}" for layer in range(2)]
     for step, saved in zip(run.steps, run.saved, strict=True):
         assert sorted(saved) == ["hidden/0", "hidden/1"]
