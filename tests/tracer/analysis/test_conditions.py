@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.reports.records import header, steps, texts, with_head
 from tests.support.models import SAMPLING, batch
 from tests.tracer.analysis.runs import real_run
-from tracer.analysis.conditions.condition import Condition, find_hits, parse_condition
+from tracer.analysis.conditions.condition import Condition, evaluate, find_hits, parse_condition
 from tracer.analysis.conditions.names import FUNCTIONS, NAMES
+from tracer.analysis.conditions.step_row import StepRow
 from tracer.errors import UsageError
 from tracer.schema.run import RunHeader
 from tracer.schema.step import CaptureError, Check, Intervention, Step, Violation
@@ -339,6 +340,37 @@ def test_any_text_is_parsed_or_refused_and_then_always_answers(text: str) -> Non
     assert isinstance(condition, Condition)
     for step in (STEPS[0], replace(STEPS[1], scores=None, modules=None)):
         assert condition.holds(step, RUN, TOKENS) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("step", "1"),
+        ("step * 2 + 1", "3"),
+        ("step == 1", "true"),
+        ("violation", "false"),
+        ("text", repr(TOKENS[11].text)),
+        ("raw_logit(41)", "24.125"),
+        ("raw_logit(40)", "unknown"),
+    ],
+)
+def test_parts_of_a_condition_have_values_of_their_own(text: str, expected: str) -> None:
+    assert evaluate(text, StepRow(STEPS[0], RUN, TOKENS, 0)) == expected
+
+
+def test_a_value_has_the_digits_of_its_float32() -> None:
+    shown = evaluate("p_chosen", StepRow(STEPS[0], RUN, TOKENS, 0))
+    assert STEPS[0].scores is not None
+    assert np.float32(shown) == STEPS[0].scores.chosen_probability[0]
+
+
+def test_names_for_numbers_can_be_added() -> None:
+    condition = parse_condition("hits > 2 and step == 1", {"hits": 3})
+    assert condition.holds(STEPS[0], RUN, TOKENS)
+    assert not parse_condition("hits > 2", {"hits": 2}).holds(STEPS[0], RUN, TOKENS)
+    with pytest.raises(UsageError, match="did you mean hits"):
+        parse_condition("hit > 2", {"hits": 3})
+    assert "unknown name hits" in refused("hits > 2")
 
 
 numbers = st.sampled_from(["p_chosen", "step", "entropy", "rank", "0.5", "1", "2", "margin"])

@@ -90,18 +90,32 @@ class Condition:
         return None
 
 
-def parse_condition(text: str) -> Condition:
+def parse_condition(text: str, numbers: Mapping[str, int] | None = None) -> Condition:
     """Parse a condition.
 
     Args:
         text: the condition, at most 500 characters.
+        numbers: further names that it may use, each for a number.
 
     Raises:
         UsageError: it is not a condition; the message gives the position and the known names.
     """
-    parser = Parser(text)
+    parser = Parser(text, numbers or {})
     whole = parser.parse()
     return Condition(parser.text, tuple(parser.texts), whole.value, dict(parser.shown), parser.per_row)
+
+
+def evaluate(text: str, row: StepRow) -> str:
+    """The value of a text of the language for a row, in words: of a condition, a name or arithmetic.
+
+    Args:
+        text: e.g. ``p_chosen``, ``margin * 2``, ``removed("Large")``, ``entropy > 4``.
+        row: the row of a step.
+
+    Raises:
+        UsageError: it is not of the language; the message gives the position and the known names.
+    """
+    return _shown(Parser(text).parse_value().value(row), digits=9)
 
 
 def find_hits(
@@ -119,11 +133,11 @@ def find_hits(
     return tuple(hit for hit in found if hit is not None)
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, digits: int = 4) -> str:
     if value is None:
         return "unknown"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     return repr(value) if isinstance(value, str) else str(value)

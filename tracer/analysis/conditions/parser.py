@@ -13,7 +13,8 @@ import math
 import operator
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tracer.analysis.conditions.expression import (
@@ -34,6 +35,8 @@ from tracer.errors import UsageError
 MAX_LENGTH = 500
 MAX_NODES = 150
 MAX_DEPTH = 24
+
+_NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
 
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt,
@@ -56,6 +59,7 @@ class Parser:
 
     Args:
         text: the condition; line breaks count as spaces.
+        numbers: further names, each for a number.
 
     Attributes:
         text: the condition in one line.
@@ -64,8 +68,9 @@ class Parser:
         per_row: whether its value can differ between rows.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, numbers: Mapping[str, int] = _NO_NUMBERS) -> None:
         self.text = " ".join(text.splitlines()).strip()
+        self._numbers = numbers
         self.shown: dict[str, Evaluator] = {}
         self.texts: list[str] = []
         self.per_row = False
@@ -76,6 +81,17 @@ class Parser:
         Raises:
             UsageError: it is not a condition; the message gives the position and what is known.
         """
+        return self._truth(self._parsed())
+
+    def parse_value(self) -> Expression:
+        """Parse a text that need not be a condition: a name, a function call or arithmetic will do too.
+
+        Raises:
+            UsageError: it is not of the language; the message gives the position and what is known.
+        """
+        return self._expression(self._parsed())
+
+    def _parsed(self) -> ast.expr:
         if not self.text:
             self._fail(0, "it is empty")
         if len(self.text) > MAX_LENGTH:
@@ -84,10 +100,7 @@ class Parser:
         count = sum(1 for _ in ast.walk(tree))
         if count > MAX_NODES or _depth(tree.body) > MAX_DEPTH:
             self._fail(0, "it is too deeply nested or has too many parts")
-        whole = self._expression(tree.body)
-        if whole.kind != "truth":
-            self._fail_at(tree.body, f"this is a {whole.kind_name}; compare it, as in `p_chosen < 0.3`")
-        return whole
+        return tree.body
 
     def _tree(self) -> ast.Expression:
         try:
@@ -134,6 +147,8 @@ class Parser:
         return self._refuse(node)
 
     def _name(self, node: ast.Name) -> Expression:
+        if node.id in self._numbers:
+            return self._constant(ast.Constant(self._numbers[node.id]))
         found = NAMES.get(node.id)
         if found is None:
             if node.id in FUNCTIONS:
@@ -260,7 +275,7 @@ class Parser:
         return junction(equals, decisive=True)
 
     def _fail_unknown(self, node: ast.expr, name: str) -> NoReturn:
-        near = difflib.get_close_matches(name, (*NAMES, *FUNCTIONS), n=1)
+        near = difflib.get_close_matches(name, (*self._numbers, *NAMES, *FUNCTIONS), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         self._fail_at(node, f"unknown name {name}{hint}; known are {known_names()}")
 
