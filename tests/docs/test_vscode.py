@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.docs.papers import MANUAL, ROOT, command_named, section, unknown_options
-from tracer.debugger import address, listening
+from tracer.debugger import address
 
 FOLDER = ROOT / ".vscode"
 
@@ -63,8 +63,8 @@ def test_configurations(configuration: dict[str, Any]) -> None:
 
 
 def test_the_terminal_names_a_configuration_that_exists() -> None:
-    assert listening.ATTACH_CONFIGURATION in CONFIGURATIONS
-    assert "preLaunchTask" not in CONFIGURATIONS[listening.ATTACH_CONFIGURATION]
+    assert address.ATTACH_CONFIGURATION in CONFIGURATIONS
+    assert "preLaunchTask" not in CONFIGURATIONS[address.ATTACH_CONFIGURATION]
 
 
 def test_the_manual_names_configurations_that_exist() -> None:
@@ -83,7 +83,7 @@ def test_the_task_runs_what_exists_and_is_ready_when_it_listens() -> None:
     empty = [argument if argument != "${input:model}" else "" for argument in arguments]
     assert command_named("run").make_context("run", empty).params["name"] == ""
     background = TASK["problemMatcher"]["background"]
-    lines = listening.waiting_lines(address.LOOPBACK, address.DEFAULT_PORT)
+    lines = address.waiting_lines(address.LOOPBACK, address.DEFAULT_PORT)
     matched = [
         [bool(re.search(background[key], line)) for line in lines] for key in ("beginsPattern", "endsPattern")
     ]

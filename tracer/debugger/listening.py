@@ -7,13 +7,10 @@ import sys
 import threading
 from collections.abc import Callable
 
-from tracer.debugger.address import DEFAULT_PORT, LOOPBACK, require_loopback
+from tracer.debugger.address import DEFAULT_PORT, LOOPBACK, place, require_loopback, waiting_lines
 from tracer.debugger.attached import AttachedDebugger
 from tracer.errors import NoDebuggerError, UsageError
 from tracer.halting.stops import StopPlan, plan_stops
-
-ATTACH_CONFIGURATION = f"Attach to trace-generate ({DEFAULT_PORT})"
-"""Name of the configuration in ``.vscode/launch.json``."""
 
 
 def attach(
@@ -95,26 +92,8 @@ def _wait(host: str, port: int, seconds: float | None, say: Callable[[str], obje
             timer.cancel()
     # A debugger that has detached again already does not hold up the run, as at any later moment.
     if expired.is_set() and not debugpy.is_client_connected():
-        raise NoDebuggerError(f"No debugger attached on {_place(host, port)} within {seconds:g} s.")
+        raise NoDebuggerError(f"No debugger attached on {place(host, port)} within {seconds:g} s.")
     say("Debugger attached.")
-
-
-def waiting_lines(host: str, port: int) -> tuple[str, str]:
-    """What is printed at the terminal while a debugger may attach.
-
-    Args:
-        host: address to attach to.
-        port: its port.
-    """
-    other = "" if port == DEFAULT_PORT else f", with port {port} in .vscode/launch.json"
-    return (
-        f"Waiting for debugger attach on {_place(host, port)}",
-        f"In VS Code: Run and Debug, {ATTACH_CONFIGURATION!r}{other}.",
-    )
-
-
-def _place(host: str, port: int) -> str:
-    return f"{'localhost' if host == LOOPBACK else host}:{port}"
 
 
 def _to_stderr(line: str) -> None:
