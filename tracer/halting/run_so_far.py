@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from tracer.analysis.runs import RecordedRun
-from tracer.halting.live_run import LiveRun
 from tracer.schema.run import RunEnd, RunHeader, RunStatus, TokenText
 from tracer.schema.step import NO_TOKEN, Step
 from tracer.tracefile import TraceFile
+
+if TYPE_CHECKING:
+    from tracer.halting.live_run import LiveRun
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 

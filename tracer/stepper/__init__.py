@@ -1,8 +1,4 @@
-"""Step through a generation in the terminal."""
+"""Step through a generation in the terminal.
 
-from __future__ import annotations
-
-from tracer.stepper.lines import PipeLines, TerminalLines, open_lines
-from tracer.stepper.stepper import SteppedReport, Stepper
-
-__all__ = ["PipeLines", "SteppedReport", "Stepper", "TerminalLines", "open_lines"]
+What a recording is stepped through with is in modules that need no torch: its commands and its lines.
+"""

@@ -16,7 +16,8 @@ from tests.support.models import batch, generate, tiny_model
 from tracer import open_trace, trace
 from tracer.halting.stops import ALL_STEPS, plan_stops
 from tracer.schema.step import Step
-from tracer.stepper import PipeLines, Stepper
+from tracer.stepper.lines import PipeLines
+from tracer.stepper.stepper import Stepper
 
 
 @dataclass(frozen=True)

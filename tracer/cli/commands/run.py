@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from tracer.loading.prompts import PromptSpec
     from tracer.running.generation import GenerationResult
     from tracer.running.request import GenerationRequest
-    from tracer.stepper import Stepper
+    from tracer.stepper.stepper import Stepper
     from tracer.tracefile import Listener
 
 
@@ -340,7 +340,8 @@ def _generate(
 
 
 def _stepper(plan: StopPlan | None, console: Console, progress: ProgressDisplay) -> Stepper:
-    from tracer.stepper import Stepper, open_lines
+    from tracer.stepper.lines import open_lines
+    from tracer.stepper.stepper import Stepper
 
     assert plan is not None
     return Stepper(plan, open_lines(console), console, on_begin=progress.stop)
@@ -366,7 +367,7 @@ def _listeners(
     report = TerminalReport(console, full_steps=output.steps, path=str(path))
     if stepper is None:
         return [report], report.on_hit
-    from tracer.stepper import SteppedReport
+    from tracer.stepper.stepper import SteppedReport
 
     return [SteppedReport(report, stepper)], None
 
