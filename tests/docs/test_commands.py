@@ -49,8 +49,8 @@ def test_commands_run_one_after_the_other(
     monkeypatch.chdir(tmp_path)
     done: list[list[str]] = []
     for arguments in SHOWN:
-        # One waits for a debugger, the other for commands; tests of their own have them.
-        if {"--attach", "--step"} & {*arguments} or arguments in done:
+        # Some wait for a debugger or for commands; tests of their own have them.
+        if {"--attach", "--step", "replay"} & {*arguments} or arguments in done:
             continue
         done.append(arguments)
         ended: Ended = call_main(capsys, *arguments)

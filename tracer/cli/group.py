@@ -24,6 +24,7 @@ COMMAND_NAMES = (
     "lens",
     "attention",
     "report",
+    "replay",
 )
 """Each is ``NAME_command`` of the module ``tracer.cli.commands.NAME``."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -31,13 +31,17 @@ MAX_NOTES = 32
 
 NOT_RECORDED = Note("The scores of this step were not recorded.", "warning")
 
-_STOP_OF_CHECK: dict[CheckName, StopName] = {
+STOP_OF_CHECK: Mapping[CheckName, StopName] = {
     "positions": "model-call",
     "modules": "layers",
     "finite": "layers",
     "cache": "update",
 }
-_STOP_OF_INTERVENTION: dict[str, StopName] = {"force": "choice", "ban": "choice", "set": "warpers"}
+"""The stop at which a check is shown."""
+
+STOP_OF_INTERVENTION: Mapping[str, StopName] = {"force": "choice", "ban": "choice", "set": "warpers"}
+"""The stop at which an intervention is shown, by its kind."""
+
 _CHECKED: dict[CheckName, tuple[str, str]] = {
     "positions": ("cache_position, position_ids, attention mask and cache length agree", "rows"),
     "modules": ("every module is called or listed as not called", "modules"),
@@ -64,12 +68,12 @@ def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tup
     head = step.head
     return (
         *_first(
-            _intervention, [each for each in head.interventions if _STOP_OF_INTERVENTION[each.kind] == stop]
+            _intervention, [each for each in head.interventions if STOP_OF_INTERVENTION[each.kind] == stop]
         ),
         *_check_notes(step, stop),
         *_first(
             partial(_violation, modules),
-            [each for each in head.violations if _STOP_OF_CHECK[each.check] == stop],
+            [each for each in head.violations if STOP_OF_CHECK[each.check] == stop],
         ),
         *_first(uncaptured_note, [each for each in head.uncaptured if each.stop == stop]),
         *_first(_fault, [error for error in head.errors if error.stop == stop]),
@@ -131,7 +135,7 @@ def _first(describe: Callable[[_Item], Note], items: Sequence[_Item]) -> Iterato
 
 def _check_notes(step: Step, stop: StopName) -> Iterator[Note]:
     """Checks that belong to a stop: passed, not made, failed again."""
-    checks = [check for check in step.head.checks if _STOP_OF_CHECK[check.name] == stop]
+    checks = [check for check in step.head.checks if STOP_OF_CHECK[check.name] == stop]
     for draw, found in (
         (_passed, [check for check in checks if check.held]),
         (_not_made, [check for check in checks if check.result == "not made"]),

@@ -1,0 +1,1 @@
+"""Answers to what a person asks at a halt: names, conditions, why, what-if."""

@@ -1,0 +1,1 @@
+"""Where in the library a position is: frames and source text."""

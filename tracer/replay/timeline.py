@@ -1,0 +1,149 @@
+"""The stops of a recorded run in the order in which the library passed them, and the way between them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tracer.errors import UsageError
+from tracer.halting.stops import HALTS
+from tracer.schema.run import RunHeader, StopName
+from tracer.tracefile import TraceRun
+
+_ONLY_WHEN_SAMPLING: tuple[StopName, ...] = ("warpers", "softmax")
+"""Lines that a greedy ``_sample`` jumps over."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A stop of a step: the library is about to run its line.
+
+    Attributes:
+        step: number of the step, from 1.
+        stop: which stop.
+    """
+
+    step: int
+    stop: StopName
+
+
+def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
+    """The stops that each step of a run passes, in order.
+
+    Args:
+        header: the run's header.
+    """
+    skipped = () if header.do_sample else _ONLY_WHEN_SAMPLING
+    return tuple(stop for stop in HALTS if stop not in skipped)
+
+
+class Timeline:
+    """The positions of a run, first to last.
+
+    Steps that are written meanwhile belong to it as soon as they are committed.
+
+    Args:
+        run: the run.
+
+    Attributes:
+        stops: the stops that each step passes, in order.
+
+    Raises:
+        UsageError: the run has no step.
+    """
+
+    def __init__(self, run: TraceRun) -> None:
+        self.stops = passed_stops(run.header)
+        self._run = run
+        if not self.steps:
+            raise UsageError(f"Run {run.number} holds no step: it ended before its first token.")
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """Numbers of the recorded steps, rising."""
+        return self._run.steps.numbers
+
+    @property
+    def first(self) -> Position:
+        """Where the recording begins."""
+        return Position(self.steps[0], self.stops[0])
+
+    @property
+    def last(self) -> Position:
+        """Where the recording ends."""
+        return Position(self.steps[-1], self.stops[-1])
+
+    def at(self, step: int, stop: StopName | None = None) -> Position:
+        """A stop of a step; by default its first.
+
+        Args:
+            step: number of the step.
+            stop: which stop.
+
+        Raises:
+            UsageError: the step was not recorded.
+        """
+        steps = self.steps
+        place = bisect_left(steps, step)
+        if place == len(steps) or steps[place] != step:
+            raise UsageError(
+                f"step {step} was not recorded; the recording has the steps {steps[0]} to {steps[-1]}"
+            )
+        return Position(step, stop or self.stops[0])
+
+    def after(self, position: Position) -> Position | None:
+        """The next stop; None at the end.
+
+        Args:
+            position: where to start.
+        """
+        place = self.stops.index(position.stop) + 1
+        if place < len(self.stops):
+            return Position(position.step, self.stops[place])
+        return self.step_after(position)
+
+    def before(self, position: Position) -> Position | None:
+        """The stop before; None at the beginning.
+
+        Args:
+            position: where to start.
+        """
+        place = self.stops.index(position.stop)
+        if place:
+            return Position(position.step, self.stops[place - 1])
+        earlier = self.step_before(position)
+        return earlier and Position(earlier.step, self.stops[-1])
+
+    def step_after(self, position: Position) -> Position | None:
+        """The first stop of the next step, that is of the next token; None in the last step.
+
+        Args:
+            position: where to start.
+        """
+        steps = self.steps
+        place = bisect_right(steps, position.step)
+        return Position(steps[place], self.stops[0]) if place < len(steps) else None
+
+    def step_before(self, position: Position) -> Position | None:
+        """The first stop of the step before; None in the first step.
+
+        Args:
+            position: where to start.
+        """
+        steps = self.steps
+        place = bisect_left(steps, position.step)
+        return Position(steps[place - 1], self.stops[0]) if place else None
+
+    def onwards(self, position: Position, *, back: bool) -> Iterator[Position]:
+        """All positions behind one, in the order in which they are passed.
+
+        Args:
+            position: where to start; not among them.
+            back: towards the beginning.
+        """
+        move = self.before if back else self.after
+        found = move(position)
+        while found is not None:
+            yield found
+            found = move(found)

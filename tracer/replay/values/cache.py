@@ -1,0 +1,117 @@
+"""The KV cache of a moment, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.errors import UsageError
+from tracer.replay.moment import Moment
+from tracer.replay.values.elements import Absent, Element, Elements, Whole
+from tracer.replay.values.tensor import tensor
+from tracer.replay.values.value import Listed, Make, Value, sequence
+from tracer.schema.arrays import F32
+from tracer.schema.cache import CacheGroup, CacheState
+from tracer.tracefile.reading.kv_cache import Part
+
+
+def cache_value(moment: Moment) -> Value:
+    """``past_key_values`` at a moment: the forward pass adds the new tokens' slots to it.
+
+    Args:
+        moment: the moment.
+    """
+    head = moment.step.head
+    if moment.passed("model-call"):
+        return _value(moment, head.cache_after, moment.position.step)
+    return _value(moment, head.cache_before, moment.position.step - 1)
+
+
+def layer_value(moment: Moment, layer: int) -> Value:
+    """Keys and values of a layer at a moment, with the norms of the slots that the step wrote.
+
+    Args:
+        moment: the moment.
+        layer: index of the layer.
+    """
+    found = cache_value(moment).at(layer)
+    written = moment.step.cache
+    if not isinstance(found, Listed) or written is None or not moment.passed("model-call"):
+        return found
+    parts = {
+        "norms of the new keys": lambda: Value(_span(written.key_norm[layer])),
+        "norms of the new values": lambda: Value(_span(written.value_norm[layer])),
+    }
+    return Listed(
+        found.text, found.type_name, found.count, found.part, parts=parts if written.key_norm.size else {}
+    )
+
+
+def _value(moment: Moment, state: CacheState, step: int) -> Value:
+    if state.kind == "none":
+        return Value("None", "NoneType")
+    text = f"{state.kind}: {state.layers} layers, {state.length} slots"
+    part = partial(_pair, moment, state, step)
+    parts: dict[str, Make] = {
+        "key_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(0)),
+        "value_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(1)),
+    }
+    return Listed(text, state.kind, state.layers, part, parts=parts if state.layers else {})
+
+
+def _pair(moment: Moment, state: CacheState, step: int, layer: int) -> Listed:
+    first = min((group.first for group in state.groups), default=0)
+    group = _group(state, first + layer)
+    if group is None:
+        return sequence([])
+    key = tensor(group.key, _elements(moment, step, first + layer, "key"))
+    value = tensor(group.value, _elements(moment, step, first + layer, "value"))
+    return sequence([key, value])
+
+
+def _group(state: CacheState, layer: int) -> CacheGroup | None:
+    return next((group for group in state.groups if group.first <= layer <= group.last), None)
+
+
+def _elements(moment: Moment, step: int, layer: int, part: Part) -> Elements:
+    """The slots of all steps so far, where each of them was saved."""
+    shelf, name = moment.shelf, f"kv/{layer}/{part}"
+    try:
+        cache = shelf.cache_at(step)
+    except UsageError as error:
+        return Absent(str(error).rstrip("."))
+    prompt = shelf.run.tensor_layout(1, name)[1][-2]
+    if prompt + step - 1 == cache.length:
+        return _Slots(lambda number: shelf.tensor(number, name), prompt)
+    return Whole(lambda: shelf.array((step, layer, part), lambda: cache.saved(layer, part).array()))
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Keys or values of a layer to which every step but the first added one slot; each is read alone.
+
+    Attributes:
+        read: reads what a step added.
+        prompt: slots that step 1 added.
+        missing: nothing is.
+    """
+
+    read: Callable[[int], npt.NDArray[Any]]
+    prompt: int
+    missing: str = ""
+
+    def at(self, place: tuple[int, ...]) -> Element:
+        """The element, from the step that wrote its slot."""
+        *before, slot, last = place
+        step, own = (1, slot) if slot < self.prompt else (slot - self.prompt + 2, 0)
+        found: np.generic = self.read(step)[(*before, own, last)]
+        return found
+
+
+def _span(norms: F32) -> str:
+    return f"{norms.min():.4g} to {norms.max():.4g}" if norms.size else "none"

@@ -1,0 +1,222 @@
+"""The variables of the library's own frames by their names: those assigned at a moment, and later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.analysis.runs import scores_device
+from tracer.replay.moment import Moment
+from tracer.replay.values.cache import cache_value
+from tracer.replay.values.elements import Absent, Elements, Runs, Whole
+from tracer.replay.values.scores import logits_value, probabilities_value, scores_value
+from tracer.replay.values.statistics import output_statistics
+from tracer.replay.values.tensor import tensor
+from tracer.replay.values.value import Fields, Make, Value, sequence
+from tracer.schema.run import ListName, StopName
+from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
+
+FrameKind = Literal["sample", "forward"]
+"""A frame of the library: the loop ``_sample``, or the model's ``forward`` inside it."""
+
+_CACHE = "past_key_values"
+_MODEL_KWARGS = ("attention_mask", _CACHE, "cache_position", "use_cache")
+"""What ``_sample`` hands on from step to step, of the model's inputs."""
+
+
+def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
+    """The variables of a frame that are assigned at a moment, by name.
+
+    Args:
+        moment: the moment; its line has not run yet.
+        frame: which frame.
+    """
+    if frame == "forward":
+        return _forward_variables(moment)
+    makes: dict[str, tuple[StopName | None, Make]] = {
+        "input_ids": (None, partial(_input_ids, moment)),
+        "model_inputs": (None, partial(_model_inputs, moment)),
+        "model_kwargs": (None, partial(_model_kwargs, moment)),
+        "outputs": ("forward-result", partial(_outputs, moment)),
+        "next_token_logits": ("next-logits", partial(scores_value, moment, 0)),
+        "next_token_scores": ("processors", partial(_scores, moment)),
+        "probs": ("softmax", partial(probabilities_value, moment)),
+        "next_tokens": ("choice", partial(_next_tokens, moment)),
+        "unfinished_sequences": (None, partial(_unfinished, moment)),
+        "cur_len": (None, lambda: Value(str(moment.step.head.inputs.sequence_length), "int")),
+        "do_sample": (None, lambda: Value(str(moment.header.do_sample), "bool")),
+        "logits_processor": (None, partial(_processors, moment, "logits_processor")),
+        "logits_warper": (None, partial(_processors, moment, "logits_warper")),
+        "stopping_criteria": (None, partial(_criteria, moment)),
+    }
+    return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
+
+
+def later_variables(moment: Moment) -> dict[str, Make]:
+    """The variables of a step at its last stop, and those of ``forward``: what becomes known later in it.
+
+    Args:
+        moment: any moment of the step.
+    """
+    last = Moment(moment.shelf, type(moment.position)(moment.position.step, moment.stops[-1]), moment.stops)
+    return {**_forward_variables(last), **local_variables(last, "sample")}
+
+
+def _forward_variables(moment: Moment) -> dict[str, Make]:
+    made: dict[str, Make] = dict(_inputs(moment))
+    made["hidden_states"] = partial(_hidden_states, moment)
+    made["logits"] = partial(logits_value, moment)
+    return made
+
+
+def _inputs(moment: Moment) -> dict[str, Make]:
+    """The arguments of the model."""
+    inputs = moment.step.head.inputs
+    made: dict[str, Make] = {each.name: partial(_named, each) for each in inputs.tensors}
+    for name, text in inputs.others.items():
+        made[name] = partial(Value, text, "")
+    if _CACHE in made or moment.step.head.cache_after.kind != "none":
+        made[_CACHE] = partial(cache_value, moment)
+    return made
+
+
+def _model_inputs(moment: Moment) -> Value:
+    parts = _inputs(moment)
+    return Fields(f"{{{', '.join(parts)}}}", "dict", parts, by_key=True)
+
+
+def _model_kwargs(moment: Moment) -> Value:
+    parts = {name: make for name, make in _inputs(moment).items() if name in _MODEL_KWARGS}
+    update = moment.step.head.update
+    if moment.passed("update") and update is not None:
+        if update.attention_mask is not None:
+            parts["attention_mask"] = partial(_next_mask, moment, update.attention_mask)
+        if update.cache_position is not None:
+            parts["cache_position"] = partial(
+                _next_positions, update.cache_position, scores_device(moment.step.head)
+            )
+    return Fields(f"{{{', '.join(parts)}}}", "dict", parts, by_key=True)
+
+
+def _next_positions(values: IntValues, device: str) -> Value:
+    info = TensorInfo(shape=(values.count + values.omitted,), dtype="int64", device=device)
+    return tensor(info, Runs(values, info.shape))
+
+
+def _next_mask(moment: Moment, info: TensorInfo) -> Value:
+    """The mask for the next step, which holds its values."""
+    after = moment.shelf.neighbour(moment.position.step + 1)
+    mask = after.head.inputs.tensor("attention_mask") if after is not None else None
+    if mask is None or mask.info != info:
+        return tensor(info, Absent("its values would be in the next step, which was not recorded"))
+    return _named(mask)
+
+
+def _named(found: NamedTensor) -> Value:
+    elements: Elements = Absent(f"values of {found.info.dtype} inputs are not recorded")
+    if found.values is not None:
+        elements = Runs(found.values, found.info.shape, found.info.dtype == "bool")
+    return tensor(found.info, elements)
+
+
+def _outputs(moment: Moment) -> Value:
+    parts: dict[str, Make] = {
+        "logits": partial(logits_value, moment),
+        _CACHE: partial(cache_value, moment),
+    }
+    if moment.step.head.cache_after.kind == "none":
+        del parts[_CACHE]
+    return Fields(f"logits{', ' + _CACHE if _CACHE in parts else ''}", "CausalLMOutputWithPast", parts)
+
+
+def _hidden_states(moment: Moment) -> Value:
+    result = moment.step.head.forward
+    if result is None or result.hidden_states is None:
+        return Value("not recorded: the output of the decoder was not seen")
+    info = result.hidden_states
+    statistics = output_statistics(moment.step, moment.header, info, of_model=False)
+    return tensor(info, _saved_hidden(moment, info), statistics=statistics)
+
+
+def _saved_hidden(moment: Moment, info: TensorInfo) -> Elements:
+    """What ``--save modules=…`` stored of the decoder's own output; ``--save hidden`` stores its layers'."""
+    number = moment.position.step
+    for name in moment.run.tensor_names(number):
+        kind, _, module = name.partition("/")
+        if kind == "modules" and module and "." not in module and module != "lm_head":
+            dtype, shape = moment.run.tensor_layout(number, name)
+            if (dtype, shape) == (info.dtype, info.shape):
+                return Whole(partial(moment.shelf.tensor, number, name))
+    return Absent("not saved; the outputs of layers that were are under Modules, saved tensors")
+
+
+def _scores(moment: Moment) -> Value:
+    """The scores after the first list of processors, and after the warpers once they have run."""
+    processors = moment.header.processors
+    first = sum(1 for each in processors if each.list_name == "logits_processor")
+    return scores_value(moment, len(processors) if moment.passed("warpers") else first)
+
+
+def _next_tokens(moment: Moment) -> Value:
+    scores = moment.step.scores
+    if scores is None:
+        return Value("not recorded: the scores of this step were not")
+    return _integers(scores.chosen, scores_device(moment.step.head))
+
+
+def _unfinished(moment: Moment) -> Value:
+    scores = moment.step.scores
+    if scores is None:
+        return Value("not recorded: the scores of this step were not")
+    return _integers(~scores.finished, scores_device(moment.step.head))
+
+
+def _integers(values: npt.NDArray[np.generic], device: str) -> Value:
+    info = TensorInfo(shape=values.shape, dtype="int64", device=device)
+    whole = values.astype(np.int64)
+    return tensor(info, Whole(lambda: whole))
+
+
+def _input_ids(moment: Moment) -> Value:
+    head, appended = moment.step.head, moment.passed("append")
+    info = head.ids_after if appended and head.ids_after is not None else head.ids_before
+    number = moment.position.step
+
+    def read() -> npt.NDArray[np.int64]:
+        rows = [moment.shelf.history(number, row) for row in range(moment.rows)]
+        return np.stack(rows)
+
+    def read_appended() -> npt.NDArray[np.int64]:
+        scores = moment.step.scores
+        assert scores is not None
+        return np.concatenate([read(), scores.chosen[:, None].astype(np.int64)], axis=1)
+
+    if appended and moment.step.scores is None:
+        return tensor(info, Absent("the token of this step was not recorded"))
+    key = (number, "input_ids", appended)
+    return tensor(info, Whole(lambda: moment.shelf.array(key, read_appended if appended else read)))
+
+
+def _processors(moment: Moment, list_name: ListName) -> Value:
+    found = [
+        Value(_with_settings(each.class_name, each.settings), each.class_name)
+        for each in moment.header.processors
+        if each.list_name == list_name
+    ]
+    return sequence(found, "list")
+
+
+def _criteria(moment: Moment) -> Value:
+    found = [
+        Value(_with_settings(each.class_name, each.settings), each.class_name)
+        for each in moment.header.criteria
+    ]
+    return sequence(found, "list")
+
+
+def _with_settings(name: str, settings: Mapping[str, str]) -> str:
+    return f"{name}({', '.join(f'{key}={value}' for key, value in settings.items())})"

@@ -1,0 +1,127 @@
+"""Logits, scores and probabilities of a step, after any number of its processors."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.analysis.processors.softmax import softmax
+from tracer.analysis.runs import LOGITS
+from tracer.replay.moment import Moment
+from tracer.replay.values.elements import Absent, Elements, OfTokens, Whole
+from tracer.replay.values.statistics import output_statistics
+from tracer.replay.values.tensor import tensor
+from tracer.replay.values.value import Value
+from tracer.schema.step import NO_TOKEN
+
+_SAVE = "record with --capture tensors --save logits"
+
+
+def logits_value(moment: Moment) -> Value:
+    """``outputs.logits``, of which only the last position is ever saved.
+
+    Args:
+        moment: the moment.
+    """
+    result = moment.step.head.forward
+    if result is None:
+        return Value("not recorded: the result of the forward pass was not seen")
+    info, elements = result.logits, scores_elements(moment, 0)
+    statistics = output_statistics(moment.step, moment.header, info, of_model=True)
+    if len(info.shape) != 3:
+        return tensor(info, Absent("only the last position is in the recording"), statistics=statistics)
+    last = info.shape[1] - 1
+    if isinstance(elements, Whole):
+        why = "only the last position was saved" if last else ""
+        return tensor(info, Whole(lambda: elements.read()[:, None], last, why), statistics=statistics)
+    return tensor(info, _LastPosition(elements, last), statistics=statistics)
+
+
+def scores_value(moment: Moment, stage: int) -> Value:
+    """The scores after a number of processors, ``[batch, vocabulary]``.
+
+    Args:
+        moment: the moment.
+        stage: number of processors that have run; 0 is ``next_token_logits``.
+    """
+    result = moment.step.head.forward
+    if result is None:
+        return Value("not recorded: the result of the forward pass was not seen")
+    return tensor(result.next_logits, scores_elements(moment, stage))
+
+
+def probabilities_value(moment: Moment) -> Value:
+    """``probs``: the softmax of the scores after all processors.
+
+    Args:
+        moment: the moment.
+    """
+    scores, result = moment.step.scores, moment.step.head.forward
+    if scores is None or result is None:
+        return Value("not recorded: the scores of this step were not")
+    remark = "the softmax of the recorded scores, taken in float32"
+    elements = scores_elements(moment, len(moment.header.processors))
+    if isinstance(elements, Whole):
+        key = (moment.position.step, "probs")
+
+        def read() -> npt.NDArray[np.float32]:
+            return np.stack([softmax(row.astype(np.float32)) for row in elements.read()])
+
+        return tensor(result.next_logits, Whole(lambda: moment.shelf.array(key, read)), remark=remark)
+    last = len(scores.scores) - 1
+    others = tuple(
+        np.float32(0) if _all_others_removed(moment, last, row) else None for row in range(moment.rows)
+    )
+    missing = "" if None not in others else _missing("probabilities")
+    found = OfTokens(scores.tokens, scores.probabilities, others, missing)
+    return tensor(result.next_logits, found, remark=remark)
+
+
+def scores_elements(moment: Moment, stage: int) -> Elements:
+    """The scores after a number of processors, as far as they are recorded.
+
+    Args:
+        moment: the moment.
+        stage: number of processors that have run.
+    """
+    step, scores = moment.step, moment.step.scores
+    if stage == 0 and LOGITS in moment.run.tensor_names(step.number):
+        number = step.number
+        return Whole(lambda: moment.shelf.tensor(number, LOGITS))
+    if scores is None:
+        return Absent("the scores of this step were not recorded")
+    others = tuple(
+        np.float32(-np.inf) if _all_others_removed(moment, stage, row) else None for row in range(moment.rows)
+    )
+    return OfTokens(
+        scores.tokens, scores.scores[stage], others, "" if None not in others else _missing("scores")
+    )
+
+
+class _LastPosition:
+    """Scores of recorded tokens, at the last of several positions."""
+
+    def __init__(self, elements: Elements, last: int) -> None:
+        self._elements = elements
+        self._last = last
+        self.missing = elements.missing or "only the last position is in the recording"
+
+    def at(self, place: tuple[int, ...]) -> np.generic | None:
+        """The element, None before the last position."""
+        return self._elements.at((place[0], place[2])) if place[1] == self._last else None
+
+
+def _all_others_removed(moment: Moment, stage: int, row: int) -> bool:
+    """Whether every token that is not among the recorded ones was removed by a processor.
+
+    A score that is not a number is neither kept nor removed, so both counts have to make up the vocabulary.
+    """
+    scores = moment.step.scores
+    assert scores is not None
+    kept, removed = int(scores.kept[stage, row]), int(scores.removed[: stage + 1, row].sum())
+    listed = (scores.tokens[row] != NO_TOKEN) & (scores.scores[stage, row] > -np.inf)
+    return kept + removed == moment.step.head.vocab_size and int(listed.sum()) == kept
+
+
+def _missing(what: str) -> str:
+    return f"only the {what} of the recorded tokens are in the recording; {_SAVE}"
