@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -21,13 +22,16 @@ from tests.support.command import Ended, call_main
 from tests.support.models import SAMPLING
 from tests.support.network import demo_checkpoint
 from tests.tracer.stepper.sessions import stepped
+from tests.tracer.tracefile.samples import write_trace
 from tracer.cli.group import COMMAND_NAMES
 from tracer.errors import EXIT_CODES, TraceGenerateError
-from tracer.stepper.commands import COMMANDS
+from tracer.replay.terminal.commands import COMMANDS as RECORDED
+from tracer.stepper.commands import COMMANDS, Command
 
 LINES = {paper: command_lines(paper) for paper in (README, MANUAL)}
 SHOWN = [arguments for lines in LINES.values() for arguments in lines]
 STEPPED = r"^printf '(.*)' \| trace-generate .* --step$"
+STEPPED_BACK = r"^printf '(.*)' \| trace-generate step colours\.trace$"
 
 
 @pytest.mark.parametrize("paper", LINES)
@@ -50,7 +54,7 @@ def test_commands_run_one_after_the_other(
     done: list[list[str]] = []
     for arguments in SHOWN:
         # Some wait for a debugger or for commands; tests of their own have them.
-        if {"--attach", "--step", "replay"} & {*arguments} or arguments in done:
+        if {"--attach", "--step", "replay", "step"} & {*arguments} or arguments in done:
             continue
         done.append(arguments)
         ended: Ended = call_main(capsys, *arguments)
@@ -71,6 +75,19 @@ def test_stepper_example(tmp_path: Path) -> None:
     assert choice.token == 28
 
 
+def test_example_on_a_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (script,) = {each for paper in LINES for each in re.findall(STEPPED_BACK, text_of(paper), re.MULTILINE)}
+    write_trace(tmp_path / "colours.trace")
+    monkeypatch.setattr("sys.stdin", io.StringIO(script.replace("\\n", "\n")))
+    ended = call_main(capsys, "step", tmp_path / "colours.trace")
+    assert ended.returncode == 0
+    assert "✗" not in ended.stdout
+    halts = re.findall(r"^\((\S+ \d)\) q$", ended.stdout, re.MULTILINE)
+    assert halts == ["stopping 1"]
+
+
 @pytest.mark.parametrize("command", sorted(COMMAND_NAMES))
 def test_every_option_is_in_the_manual_and_no_other(command: str) -> None:
     assert f"trace-generate {command} " in text_of(MANUAL) or command == "run"
@@ -82,10 +99,15 @@ def test_every_option_is_in_the_manual_and_no_other(command: str) -> None:
     assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", cells)) == expected
 
 
-def test_every_command_of_the_stepper_is_in_the_manual() -> None:
-    cells = first_column(section(MANUAL, "Step through it in the terminal"))
+@pytest.mark.parametrize(
+    ("title", "commands"),
+    [("Step through it in the terminal", COMMANDS), ("In the terminal", RECORDED)],
+    ids=["run in progress", "recording"],
+)
+def test_every_command_of_the_stepper_is_in_the_manual(title: str, commands: tuple[Command, ...]) -> None:
+    cells = first_column(section(MANUAL, title))
     assert [cell.split("`")[1] for cell in cells] == [
-        f"{each.name} {each.argument}".strip() for each in COMMANDS
+        f"{each.name} {each.argument}".strip() for each in commands
     ]
 
 

@@ -25,6 +25,7 @@ COMMAND_NAMES = (
     "attention",
     "report",
     "replay",
+    "step",
 )
 """Each is ``NAME_command`` of the module ``tracer.cli.commands.NAME``."""
 

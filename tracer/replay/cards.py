@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from reports.view import StopCard
 from reports.view.stops.step import stop_card
 from tracer.replay.moment import Moment
-from tracer.schema.run import STOPS
+from tracer.schema.run import STOPS, StopName
 
 
-def cards_at(moment: Moment, row: int) -> Iterator[StopCard]:
-    """The card of a position's stop, after those of stops on the way to it that have no line of their own.
+def cards_at(moment: Moment, stops: tuple[StopName, ...], row: int) -> Iterator[StopCard]:
+    """The card of a position's stop, after those of stops on the way to it at which nothing halts.
 
     Args:
         moment: the moment.
+        stops: the stops at which the journey halts.
         row: row of the batch to show in full.
     """
-    stops = moment.stops
     place = stops.index(moment.position.stop)
     low = STOPS.index(stops[place - 1]) + 1 if place else 1
     for stop in STOPS[low : STOPS.index(moment.position.stop) + 1]:

@@ -45,17 +45,23 @@ class Timeline:
 
     Args:
         run: the run.
+        wanted: the stops that are meant; all others are passed by.
 
     Attributes:
-        stops: the stops that each step passes, in order.
+        stops: those of them that each step passes, in order.
 
     Raises:
-        UsageError: the run has no step.
+        UsageError: the run has no step, or passes none of the stops.
     """
 
-    def __init__(self, run: TraceRun) -> None:
-        self.stops = passed_stops(run.header)
+    def __init__(self, run: TraceRun, wanted: tuple[StopName, ...] = HALTS) -> None:
+        passed = passed_stops(run.header)
+        self.stops = tuple(stop for stop in passed if stop in wanted)
         self._run = run
+        if not self.stops:
+            raise UsageError(
+                f"A greedy run does not pass {', '.join(wanted)}; it passes {', '.join(passed)}."
+            )
         if not self.steps:
             raise UsageError(f"Run {run.number} holds no step: it ended before its first token.")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tracer.halting.stops import HALTS
 from tracer.replay.moment import Moment
 from tracer.replay.shelf import Shelf
-from tracer.replay.timeline import Position, Timeline
+from tracer.replay.timeline import Position, Timeline, passed_stops
 from tracer.schema.run import StopName
 from tracer.tracefile import TraceRun
 
@@ -61,20 +62,22 @@ class Travel:
 
     Args:
         run: the run.
+        stops: the stops that it halts at.
 
     Attributes:
         timeline: the run's positions.
         position: where it stands.
 
     Raises:
-        UsageError: the run has no step.
+        UsageError: the run has no step, or passes none of the stops.
     """
 
-    def __init__(self, run: TraceRun) -> None:
-        self.timeline = Timeline(run)
+    def __init__(self, run: TraceRun, stops: tuple[StopName, ...] = HALTS) -> None:
+        self.timeline = Timeline(run, stops)
         self.position = self.timeline.first
         self._shelf = Shelf(run)
-        self._moment = Moment(self._shelf, self.position, self.timeline.stops)
+        self._passed = passed_stops(run.header)
+        self._moment = self._at(self.position)
 
     @property
     def moment(self) -> Moment:
@@ -143,4 +146,4 @@ class Travel:
         return rules.pass_by(self._at(position), self.timeline) if rules.concerns(position.stop) else None
 
     def _at(self, position: Position) -> Moment:
-        return Moment(self._shelf, position, self.timeline.stops)
+        return Moment(self._shelf, position, self._passed)

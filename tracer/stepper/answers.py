@@ -5,21 +5,18 @@ from __future__ import annotations
 import linecache
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 
 from rich.console import RenderableType
 
-from reports.terminal.halt import SourceLine, render_source, render_stack, render_table, render_text
+from reports.terminal.halt import SourceLine, render_source, render_stack, render_text
 from reports.terminal.questions.why import render_why
 from reports.view.questions.why import why_view
-from reports.view.stops.cache import cache_table
-from reports.view.stops.candidates import candidate_list
-from reports.view.stops.context import Context
 from tracer.analysis.why import why
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.messages import named
+from tracer.stepper.tables import best_of, cache_of, short_path
 
 _STACK = 12
 """Frames that ``w`` shows."""
@@ -98,18 +95,6 @@ def stack(halt: Halt) -> RenderableType:
     return render_stack(shown, max(0, len(frames) - _STACK))
 
 
-def short_path(path: str) -> str:
-    """The end of a path: from the package on, or the folder and the file.
-
-    Args:
-        path: the path.
-    """
-    parts = path.replace("\\", "/").split("/")
-    if "site-packages" in parts:
-        return "/".join(parts[parts.index("site-packages") + 1 :])
-    return "/".join(parts[-2:])
-
-
 def cache(halt: Halt) -> RenderableType:
     """The KV cache as of this step.
 
@@ -119,15 +104,9 @@ def cache(halt: Halt) -> RenderableType:
     record = halt.record
     if record is None:
         raise UsageError("No step has begun.")
-    head = record.head
-    if head.update is not None:
-        table = cache_table(f"past_key_values after step {record.number}", head.cache_after, record.cache)
-    elif head.cache_after.layers:
-        title = f"past_key_values after the forward pass of step {record.number}"
-        table = cache_table(title, head.cache_after)
-    else:
-        table = cache_table(f"past_key_values before step {record.number}", head.cache_before)
-    return render_table(table, 0)
+    if record.head.update is not None:
+        return cache_of(record, "after")
+    return cache_of(record, "after the forward pass of" if record.head.cache_after.layers else "before")
 
 
 def top(halt: Halt, count: int, row: int) -> RenderableType:
@@ -139,10 +118,9 @@ def top(halt: Halt, count: int, row: int) -> RenderableType:
         row: row of the batch.
     """
     record, header = halt.record, halt.live.header
-    if record is None or record.scores is None or header is None:
-        raise UsageError("This step has no scores yet; n goes on.")
-    found = candidate_list(Context(header, record, halt.live.tokens, row), record.scores)
-    return render_table(replace(found, title=f"best of step {record.number}"), count)
+    if record is None or header is None:
+        raise UsageError("No step has begun.")
+    return best_of(header, record, halt.live.tokens, count, row)
 
 
 def explain(halt: Halt, token: int, row: int) -> RenderableType:

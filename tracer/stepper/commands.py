@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracer.errors import UsageError
@@ -58,14 +59,13 @@ HELP_END = (
 
 _SWITCHES = {"true": True, "false": False}
 
-_BY_NAME = {command.name: command for command in COMMANDS}
 
-
-def parse_command(line: str) -> tuple[str, str]:
+def parse_command(line: str, commands: Sequence[Command] = COMMANDS) -> tuple[str, str]:
     """Parse a line into name and argument; an empty line means ``n``.
 
     Args:
         line: the line as typed.
+        commands: the commands that there are.
 
     Raises:
         UsageError: it is no command, its argument is missing, or it takes none.
@@ -75,9 +75,10 @@ def parse_command(line: str) -> tuple[str, str]:
         return "n", ""
     name, _, argument = text.partition(" ")
     argument = argument.strip()
-    command = _BY_NAME.get(name)
+    by_name = {command.name: command for command in commands}
+    command = by_name.get(name)
     if command is None:
-        near = difflib.get_close_matches(name, _BY_NAME, n=1)
+        near = difflib.get_close_matches(name, by_name, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(f"{name[:40]!r} is no command; h lists them, p {name[:40]} would evaluate it.{hint}")
     if command.needs_argument and not argument:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracer.analysis.conditions.names import NAMES
 from tracer.analysis.processors.settings import Settings
-from tracer.halting.callback import Halt
-from tracer.stepper.commands import COMMANDS
+from tracer.stepper.commands import COMMANDS, Command
+
+if TYPE_CHECKING:
+    from tracer.halting.callback import Halt
 
 
 def completions(text: str, halt: Halt) -> Iterable[str]:
@@ -19,20 +22,33 @@ def completions(text: str, halt: Halt) -> Iterable[str]:
         text: the line up to the cursor.
         halt: the halt at which it is typed.
     """
+    return complete(text, COMMANDS, lambda name: _ARGUMENTS[name](halt) if name in _ARGUMENTS else ())
+
+
+def complete(
+    text: str, commands: Sequence[Command], arguments: Callable[[str], Iterable[str]]
+) -> Iterable[str]:
+    """Whole lines that complete a line.
+
+    Args:
+        text: the line up to the cursor.
+        commands: the commands that there are.
+        arguments: what may follow a command, by its name.
+    """
     name, space, rest = text.partition(" ")
     if not space:
-        return [command.name for command in COMMANDS if command.name.startswith(name)]
-    arguments = _ARGUMENTS[name](halt) if name in _ARGUMENTS else ()
+        return [command.name for command in commands if command.name.startswith(name)]
     before, _, word = rest.rpartition(" ")
     start = f"{name} {before} " if before else f"{name} "
-    return [f"{start}{each}" for each in arguments if each.startswith(word)]
+    return [f"{start}{each}" for each in arguments(name) if each.startswith(word)]
 
 
 def _variables(halt: Halt) -> Iterable[str]:
     return sorted(name for name in halt.local if not name.startswith("_"))
 
 
-def _condition_names(_halt: Halt) -> Iterable[str]:
+def condition_names(_halt: object) -> Iterable[str]:
+    """Names of the condition language."""
     return sorted(NAMES)
 
 
@@ -41,11 +57,13 @@ def _processor_settings(halt: Halt) -> Iterable[str]:
     return sorted({key for each in header.processors for key in each.settings}) if header else ()
 
 
-def _whatif_settings(_halt: Halt) -> Iterable[str]:
+def whatif_settings(_halt: object) -> Iterable[str]:
+    """Settings that a what-if may change."""
     return [f"{field.name}=" for field in fields(Settings)]
 
 
-def _trace_files(_halt: Halt) -> Iterable[str]:
+def trace_files(_halt: object) -> Iterable[str]:
+    """Recordings in this folder."""
     return sorted(str(path) for path in Path().glob("*.trace"))
 
 
@@ -57,11 +75,11 @@ def _candidate_texts(halt: Halt) -> Iterable[str]:
 
 _ARGUMENTS: Mapping[str, Callable[[Halt], Iterable[str]]] = {
     "p": _variables,
-    "u": _condition_names,
-    "b": _condition_names,
+    "u": condition_names,
+    "b": condition_names,
     "set": _processor_settings,
-    "whatif": _whatif_settings,
-    "diff": _trace_files,
+    "whatif": whatif_settings,
+    "diff": trace_files,
     "force": _candidate_texts,
     "ban": _candidate_texts,
     "why": _candidate_texts,

@@ -26,6 +26,7 @@ from tracer.stepper.changes import change_choice, change_setting
 from tracer.stepper.commands import COMMANDS, HELP_END, parse_command, parse_count
 from tracer.stepper.completion import completions
 from tracer.stepper.lines import Lines
+from tracer.stepper.tables import short_path
 from tracer.stepper.tokens import token_and_row
 
 
@@ -146,7 +147,7 @@ class Stepper:
         self._show(
             render_halt(
                 _title(halt),
-                f"{answers.short_path(frame.f_code.co_filename).split('/', 1)[-1]}:{frame.f_lineno}",
+                f"{short_path(frame.f_code.co_filename).split('/', 1)[-1]}:{frame.f_lineno}",
                 answers.source_around(frame, 2),
                 frame.f_lineno,
                 [Note(f"break: {plain(str(hit))}", "warning") for hit in halt.hits],

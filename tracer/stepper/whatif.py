@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import RenderableType
 
 from hooks.scores.replay import TorchReplayer
 from reports.terminal.halt import render_note
-from reports.terminal.questions.diff import render_diff
 from reports.terminal.questions.whatif import render_whatif
 from reports.view.blocks import Note
-from reports.view.questions.diff import both_texts, diff_view
 from reports.view.questions.whatif import whatif_view
 from reports.view.text import plain
-from tracer.analysis.diff import diff
 from tracer.analysis.processors.settings import Settings
 from tracer.analysis.processors.settings_in_force import header_in_force
 from tracer.analysis.whatif import whatif
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
-from tracer.halting.run_so_far import alone, run_so_far, up_to
-from tracer.messages import shown
+from tracer.halting.run_so_far import alone, run_so_far
 from tracer.schema.step import NO_TOKEN
 from tracer.stepper.commands import parse_settings
+from tracer.stepper.difference import difference
 from tracer.stepper.tokens import token_label
-from tracer.tracefile import TraceFile
 
 
 def whatif_in_step(halt: Halt, text: str) -> Iterator[RenderableType]:
@@ -76,16 +71,5 @@ def diff_so_far(halt: Halt, text: str) -> RenderableType:
         UsageError: the models differ, the recording holds several runs, or no step is over yet.
         TraceFileError: the recording cannot be read.
     """
-    path = Path(text).expanduser()
-    with TraceFile(path) as recording, run_so_far(halt.live, halt.record) as ours:
-        if not len(ours.steps):
-            raise UsageError("No step is over yet; n goes on.")
-        runs = len(recording.runs)
-        if runs > 1:
-            raise UsageError(f"{shown(path)} holds {runs} runs; what is compared here is a recording of one.")
-        theirs = up_to(recording.run(), len(ours.steps))
-        report = diff(ours, theirs)
-        ids = [token for each in report.tokens for token in (each.token_a, each.token_b)]
-        texts = both_texts(ours.tokens, theirs.tokens, ids=ids)
-        names = f"this run up to step {ours.steps[-1].number}", str(path)
-        return render_diff(diff_view(report, names, texts))
+    with run_so_far(halt.live, halt.record) as ours:
+        return difference(ours, text)

@@ -233,7 +233,8 @@ class Session:
         moment = self._travel.moment
         frame = frames_at(moment.position, moment.header, self._sources)[0]
         place = f"{frame.source.file}:{frame.line}: {frame.text}" if frame.source else "a line not recorded"
-        text = as_text(*(render_card(card) for card in cards_at(moment, self._inspector.row)))
+        cards = cards_at(moment, self._travel.timeline.stops, self._inspector.row)
+        text = as_text(*(render_card(card) for card in cards))
         text += f"\nStep {moment.position.step}, before {one_line(place)}\n"
         if halt.text:
             text += f"{halt.reason}: {one_line(halt.text, 500)}\n"
