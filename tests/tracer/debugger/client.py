@@ -157,6 +157,17 @@ class DebugClient:
         """Send a request and return the body of its answer."""
         return self._response(self.send(command, **arguments))
 
+    def refused(self, command: str, **arguments: Any) -> str:
+        """Send a request that has to fail, and return the message of the answer."""
+        number = self.send(command, **arguments)
+        answer = self._next(lambda message: message.get("request_seq") == number)
+        assert not answer["success"], answer
+        return str(answer["message"])
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes that need not be a message."""
+        self._socket.sendall(data)
+
     def event(self, *names: str) -> dict[str, Any]:
         """The next event of one of these names."""
         return self._next(lambda message: message["type"] == "event" and message["event"] in names)

@@ -86,7 +86,7 @@ class MessageStream:
         while True:
             line = self._source.readline(MAX_HEADER)
             taken += len(line)
-            if not line:
+            if len(line) < MAX_HEADER and not line.endswith(b"\n"):
                 return None
             if not line.strip() and length is not None:
                 return length

@@ -59,12 +59,22 @@ class Handles:
         self._frames[number] = frame
         return number
 
-    def add_value(self, value: Value, path: str = "", *, is_locals: bool = False) -> int:
+    def add_value(self, value: Value, path: str = "") -> int:
         """A number for a value; 0 if it has no parts."""
-        if not (value.named or value.indexed):
-            return 0
+        return self._add(ValueHandle(value, path)) if value.named or value.indexed else 0
+
+    def add_scope(self, value: Value, *, is_locals: bool) -> int:
+        """A number for a scope, also for one without parts.
+
+        Args:
+            value: its variables.
+            is_locals: whether they are the variables of a frame.
+        """
+        return self._add(ValueHandle(value, is_locals=is_locals))
+
+    def _add(self, handle: ValueHandle) -> int:
         number = self._number()
-        self._values[number] = ValueHandle(value, path, is_locals)
+        self._values[number] = handle
         return number
 
     def frame(self, number: int) -> FrameHandle:

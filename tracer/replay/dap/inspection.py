@@ -173,7 +173,7 @@ class Inspector:
         return {
             "name": name,
             **({"presentationHint": "locals"} if is_locals else {}),
-            "variablesReference": self.handles.add_value(value, is_locals=is_locals),
+            "variablesReference": self.handles.add_scope(value, is_locals=is_locals),
             "namedVariables": value.named,
             "indexedVariables": value.indexed,
             "expensive": not is_locals,

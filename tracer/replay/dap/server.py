@@ -16,6 +16,9 @@ from tracer.replay.dap.framing import ContentError, FramingError, MessageStream
 _REFUSAL_SECONDS = 5.0
 """How long a second debugger has time to say hello, to be told that there is one already."""
 
+_GRACE = 1.0
+"""Seconds in which the session of a client that has gone ends."""
+
 TAKEN = "another debugger is attached to this recording; detach it first"
 
 
@@ -86,8 +89,14 @@ class Server:
     def _receive(self, connection: socket.socket) -> None:
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        free = self._busy.acquire(blocking=False)
-        threading.Thread(target=self._attend if free else _refuse, args=(connection,), daemon=True).start()
+        threading.Thread(target=self._attend_or_refuse, args=(connection,), daemon=True).start()
+
+    def _attend_or_refuse(self, connection: socket.socket) -> None:
+        # A client that attaches again at once is faster than the end of its session here.
+        if self._busy.acquire(timeout=_GRACE):
+            self._attend(connection)
+        else:
+            _refuse(connection)
 
     def _attend(self, connection: socket.socket) -> None:
         self._say("Debugger attached.")

@@ -197,10 +197,10 @@ class Session:
         """Move, and tell the client where the journey halts; a damaged step ends the move where it began."""
         try:
             halt = move()
-            self._halted(halt)
         except TraceGenerateError as error:
             self._client.output(f"trace-generate: {error}", "important")
-            self._stopped(Halt("step"))
+            halt = Halt("step")
+        self._halted(halt)
 
     def _halted(self, halt: Halt) -> None:
         self._halt = halt
@@ -209,9 +209,13 @@ class Session:
         if halt.row is not None:
             self._inspector.row = halt.row
         try:
-            self._client.output(self._card(halt), "stdout")
-        finally:
-            self._stopped(halt)
+            text = self._card(halt)
+        except TraceGenerateError as error:
+            text = f"trace-generate: {error}"
+        except Exception as error:  # noqa: BLE001 - the halt itself is worth more than its card
+            text = f"The card cannot be shown: {named(error)}"
+        self._client.output(text, "stdout")
+        self._stopped(halt)
 
     def _stopped(self, halt: Halt) -> None:
         position = self._travel.position

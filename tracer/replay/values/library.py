@@ -79,7 +79,8 @@ def _inputs(moment: Moment) -> dict[str, Make]:
     made: dict[str, Make] = {each.name: partial(_named, each) for each in inputs.tensors}
     for name, text in inputs.others.items():
         made[name] = partial(Value, text, "")
-    if _CACHE in made or moment.step.head.cache_after.kind != "none":
+    # Without use_cache a model may be given a cache that nothing was recorded of: then its class is all.
+    if moment.step.head.cache_after.kind != "none":
         made[_CACHE] = partial(cache_value, moment)
     return made
 
@@ -93,6 +94,8 @@ def _model_kwargs(moment: Moment) -> Value:
     parts = {name: make for name, make in _inputs(moment).items() if name in _MODEL_KWARGS}
     update = moment.step.head.update
     if moment.passed("update") and update is not None:
+        if _CACHE in parts:  # what the model returned, even if it was nothing
+            parts[_CACHE] = partial(cache_value, moment)
         if update.attention_mask is not None:
             parts["attention_mask"] = partial(_next_mask, moment, update.attention_mask)
         if update.cache_position is not None:

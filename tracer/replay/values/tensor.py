@@ -16,8 +16,20 @@ from tracer.replay.values.elements import Absent, Element, Elements
 from tracer.replay.values.value import Index, Item, Make, Value, sequence, short
 from tracer.schema.tensors import TensorInfo
 
-Axis: TypeAlias = "int | range | None"
-"""A dimension of the whole tensor: fixed at an index or cut to a range; None is one added by ``None``."""
+
+@dataclass(frozen=True)
+class Added:
+    """A dimension that ``None`` added, which the tensor itself does not have.
+
+    Attributes:
+        places: its indices.
+    """
+
+    places: range = range(1)
+
+
+Axis: TypeAlias = int | range | Added
+"""A dimension of the whole tensor, fixed at an index or cut to a range; or one that was added."""
 
 _SHOWN = 6
 """Elements of a preview."""
@@ -48,7 +60,7 @@ class Tensor(Value):
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the dimensions."""
-        return tuple(1 if axis is None else len(axis) for axis in self.axes if not isinstance(axis, int))
+        return tuple(len(_places(axis)) for axis in self.axes if not isinstance(axis, int))
 
     @property
     def named(self) -> int:
@@ -102,8 +114,8 @@ class Tensor(Value):
 
     def _first(self, count: int) -> Iterator[Element]:
         for place in islice(product(*(_places(axis) for axis in self.axes)), count):
-            whole = (index for index, axis in zip(place, self.axes, strict=True) if axis is not None)
-            yield self.elements.at(tuple(whole))
+            pairs = zip(place, self.axes, strict=True)
+            yield self.elements.at(tuple(index for index, axis in pairs if not isinstance(axis, Added)))
 
     def line(self) -> str:
         """The tensor in one short line."""
@@ -149,8 +161,8 @@ def number(element: np.generic) -> str:
 
 def _places(axis: Axis) -> Sequence[int]:
     """The indices of a dimension that a view has."""
-    if axis is None:
-        return (0,)
+    if isinstance(axis, Added):
+        return axis.places
     return (axis,) if isinstance(axis, int) else axis
 
 
@@ -164,9 +176,9 @@ def _cut(axes: tuple[Axis, ...], keys: tuple[Index, ...]) -> tuple[Axis, ...]:
             continue
         while queue and queue[0] is None:
             queue.pop(0)
-            result.append(None)
+            result.append(Added())
         result += _taken(axis, queue.pop(0) if queue else slice(None))
-    return (*result, *(None for _ in queue))
+    return (*result, *(Added() for _ in queue))
 
 
 def _spread(keys: tuple[Index, ...], free: int) -> list[Index]:
@@ -183,11 +195,12 @@ def _spread(keys: tuple[Index, ...], free: int) -> list[Index]:
     return spread
 
 
-def _taken(axis: range | None, key: Index) -> list[Axis]:
+def _taken(axis: range | Added, key: Index) -> list[Axis]:
     """What a key leaves of a dimension; one that was added goes without a trace when it is indexed."""
-    if axis is not None:
+    if isinstance(axis, range):
         return [_chosen(axis, key)]
-    return [] if isinstance(_chosen(range(1), key), int) else [None]
+    left = _chosen(axis.places, key)
+    return [] if isinstance(left, int) else [Added(left)]
 
 
 def _chosen(axis: range, key: Index) -> int | range:
