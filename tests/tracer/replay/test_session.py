@@ -285,7 +285,8 @@ def test_what_does_not_exist_is_said(client: DebugClient, first: Halted) -> None
     assert "no request that a recording answers" in client.refused("setVariable", name="x")
     assert "step 99 was not recorded" in client.refused("evaluate", expression="step 99", context="repl")
     assert "no finding halts" in client.refused("exceptionInfo", threadId=1)
-    assert "no filter 'x'" in client.refused("setExceptionBreakpoints", filters=["x"])
+    filters = client.request("setExceptionBreakpoints", filters=["all", "not finite"])["breakpoints"]
+    assert [each["verified"] for each in filters] == [False, True]
     assert client.request("pause", threadId=1) == {}
 
 
@@ -338,6 +339,18 @@ def test_lines_from_zero(place: Served, run: Recorded) -> None:
         client.event("stopped")
         top = client.request("stackTrace", threadId=1)["stackFrames"][0]
         assert LINES[top["line"] + 1] == "model-call"
+        client.disconnect()
+
+
+def test_a_client_that_knows_no_end_of_the_handshake(place: Served) -> None:
+    with DebugClient(place.port) as client:
+        client.request("initialize")
+        client.request("attach")
+        client.request("setExceptionBreakpoints", filters=["all"])
+        assert client.event("stopped")["body"]["reason"] == "entry"
+        client.request("configurationDone")  # too late to begin again
+        move(client, "next")
+        assert where(client) == (1, "forward-result")
         client.disconnect()
 
 

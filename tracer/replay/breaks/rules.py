@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tracer.errors import UsageError
 from tracer.replay.breaks.binding import Bound, Wanted, bind
 from tracer.replay.breaks.breakpoint import Breakpoint, Met
 from tracer.replay.breaks.findings import KINDS, finding_at
@@ -56,19 +55,12 @@ class BreakRules:
         return found
 
     def set_findings(self, names: Iterable[str]) -> None:
-        """Replace the kinds of findings that halt.
+        """Replace the kinds of findings that halt; names of other kinds are skipped.
 
         Args:
             names: their names.
-
-        Raises:
-            UsageError: there is no such kind.
         """
-        wanted = frozenset(names)
-        unknown = sorted(wanted - set(KINDS))
-        if unknown:
-            raise UsageError(f"there is no filter {unknown[0]!r}; there are {', '.join(KINDS)}")
-        self._findings = wanted
+        self._findings = frozenset(names) & frozenset(KINDS)
 
     def concerns(self, stop: StopName) -> bool:
         """Whether there is a breakpoint at a stop; a finding may be at any."""

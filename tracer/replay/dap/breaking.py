@@ -6,6 +6,7 @@ from typing import Any
 
 from tracer.replay.breaks.binding import Bound, Wanted, nearest_stop
 from tracer.replay.breaks.breakpoint import Breakpoint, Met
+from tracer.replay.breaks.findings import KINDS
 from tracer.replay.breaks.rules import BreakRules
 from tracer.replay.dap.arguments import SetBreakpoints, SetExceptionBreakpoints, SourceName
 from tracer.replay.dap.client import Client
@@ -54,9 +55,10 @@ class BreakRequests:
         return {"breakpoints": [self._record(number, each, source) for number, each in bound]}
 
     def set_exception_breakpoints(self, asked: SetExceptionBreakpoints) -> dict[str, Any]:
-        """Replace the filters."""
-        self.rules.set_findings([*asked.filters, *(each.filter_id for each in asked.filter_options)])
-        return {}
+        """Replace the filters; a client may ask for those that it knows from other debuggers."""
+        names = [*asked.filters, *(each.filter_id for each in asked.filter_options)]
+        self.rules.set_findings(names)
+        return {"breakpoints": [_filter_record(name) for name in names]}
 
     def source_of(self, named: SourceName) -> Source | None:
         """The file that a client means; None if no stop is in it."""
@@ -85,3 +87,9 @@ class BreakRequests:
     def _log(self, point: Breakpoint, moment: Moment, met: Met) -> None:
         row = self._inspector.row if met.row is None else met.row
         self._client.output(point.message(lambda text: self._inspector.log_text(moment, row, text)), "stdout")
+
+
+def _filter_record(name: str) -> dict[str, Any]:
+    if name in KINDS:
+        return {"verified": True}
+    return {"verified": False, "message": f"there is no filter {name!r}; there are {', '.join(KINDS)}"}

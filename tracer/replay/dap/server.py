@@ -100,16 +100,12 @@ class Server:
 
     def _attend(self, connection: socket.socket) -> None:
         self._say("Debugger attached.")
-        left, why = False, ""
+        session, why = None, ""
         try:
             with connection, connection.makefile("rb") as source:
                 session = self._make_session(MessageStream(source, connection), self._cut_off)
-                try:
-                    session.serve()
-                finally:
-                    left = session.left
-                    if session.ended:
-                        self._ended.set()
+                session.serve()
+                _take_leave(connection)
         except FramingError as error:
             why = f": it sent {error}"
         except OSError as error:
@@ -117,11 +113,22 @@ class Server:
         except Exception as error:  # noqa: BLE001 - the next client is served all the same
             why = f": a defect of trace-generate, {named(error)}"
         finally:
+            left = session is not None and session.left
             self._cut_off = not left
-            self._say(
-                "Debugger detached." if left else f"The debugger was cut off{why}; attach again to go on."
-            )
+            words = "Debugger detached." if left else f"The debugger was cut off{why}; attach again to go on."
+            self._say(words)
             self._busy.release()
+            if session is not None and session.ended:
+                self._ended.set()
+
+
+def _take_leave(connection: socket.socket) -> None:
+    """End a connection so that the client gets all that was sent; what it still sends is read a moment."""
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(_GRACE)
+    with contextlib.suppress(TimeoutError):
+        while connection.recv(1 << 12):
+            pass
 
 
 def _refuse(connection: socket.socket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -50,6 +52,10 @@ _REASONS: Mapping[Reason, str] = {"beginning": "step", "end": "step"}
 """The protocol's word for a reason, where it has another."""
 
 
+_GRACE = 0.5
+"""Seconds in which ``configurationDone`` follows the filters, if the client sends it at all."""
+
+
 @dataclass(frozen=True)
 class _Handler:
     """How a request is answered.
@@ -92,6 +98,7 @@ class Session:
         self._halt = Halt("entry")
         self._targets: dict[int, Position] = {}
         self._ready: set[str] = set()
+        self._lock = threading.Lock()
         self._then: Callable[[], None] | None = None
         self._handlers = self._all_handlers()
 
@@ -110,7 +117,8 @@ class Session:
                 continue
             if message is None:
                 return
-            self._take(message)
+            with self._lock:
+                self._take(message)
 
     def _take(self, message: Mapping[str, Any]) -> None:
         if message.get("type", "request") != "request":
@@ -150,7 +158,7 @@ class Session:
             "evaluate": _Handler(Evaluate, self._evaluate),
             "exceptionInfo": _Handler(OfThread, self._exception_info),
             "setBreakpoints": _Handler(SetBreakpoints, breaks.set_breakpoints),
-            "setExceptionBreakpoints": _Handler(SetExceptionBreakpoints, breaks.set_exception_breakpoints),
+            "setExceptionBreakpoints": _Handler(SetExceptionBreakpoints, self._set_exception_breakpoints),
             "gotoTargets": _Handler(GotoTargets, self._goto_targets),
         }
 
@@ -272,6 +280,21 @@ class Session:
             if len(self._ready) == 2:
                 self._then = self._begin
         return {}
+
+    def _set_exception_breakpoints(self, asked: SetExceptionBreakpoints) -> Mapping[str, Any]:
+        """Set the filters, with which clients that know no ``configurationDone`` end the handshake."""
+        if self._ready == {"attach"}:
+            timer = threading.Timer(_GRACE, self._begin_without_word)
+            timer.daemon = True
+            timer.start()
+        return self._breaks.set_exception_breakpoints(asked)
+
+    def _begin_without_word(self) -> None:
+        with self._lock, contextlib.suppress(OSError):  # the client may have gone
+            self._is_ready("configurationDone")
+            then, self._then = self._then, None
+            if then is not None:
+                then()
 
     def _begin(self) -> None:
         run = self._travel.moment.run
