@@ -18,7 +18,9 @@ def ending(run: TraceRun) -> str:
     if end is None:
         return f"The recording is incomplete: it ends with step {last}, without its end record."
     if end.status is RunStatus.FAILED:
-        return f"The run failed after step {last}: {one_line(end.error or 'no reason was recorded')}"
+        failure = run.steps[-1].head.failure if steps else None
+        where = f"in step {last}, at {failure.stop}" if failure else f"after step {last}"
+        return f"The run failed {where}: {one_line(end.error or 'no reason was recorded')}"
     if end.status is RunStatus.INTERRUPTED:
         return f"The run was interrupted after step {last}."
     return f"The run ended with step {last}."

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from tracer.errors import UsageError
 from tracer.halting.stops import HALTS
-from tracer.schema.run import RunHeader, StopName
+from tracer.schema.run import STOPS, RunHeader, RunStatus, StopName
+from tracer.schema.step import Step
 from tracer.tracefile import TraceRun
 
 _ONLY_WHEN_SAMPLING: tuple[StopName, ...] = ("warpers", "softmax")
@@ -26,6 +27,19 @@ class Position:
 
     step: int
     stop: StopName
+
+
+def reached(step: Step, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:
+    """The stops whose lines a step came to: all, unless the run failed in it.
+
+    Args:
+        step: the step.
+        stops: the stops of any other step, in order.
+    """
+    failure = step.head.failure
+    if failure is None:
+        return stops
+    return tuple(stop for stop in stops if STOPS.index(stop) <= STOPS.index(failure.stop))
 
 
 def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
@@ -48,7 +62,7 @@ class Timeline:
         wanted: the stops that are meant; all others are passed by.
 
     Attributes:
-        stops: those of them that each step passes, in order.
+        stops: those of them that each step passes, in order; a step in which the run failed passes the first.
 
     Raises:
         UsageError: the run has no step, or passes none of the stops.
@@ -58,6 +72,7 @@ class Timeline:
         passed = passed_stops(run.header)
         self.stops = tuple(stop for stop in passed if stop in wanted)
         self._run = run
+        self._last: tuple[int, tuple[StopName, ...]] | None = None
         if not self.stops:
             raise UsageError(
                 f"A greedy run does not pass {', '.join(wanted)}; it passes {', '.join(passed)}."
@@ -78,7 +93,24 @@ class Timeline:
     @property
     def last(self) -> Position:
         """Where the recording ends."""
-        return Position(self.steps[-1], self.stops[-1])
+        return self._end_of(self.steps[-1])
+
+    def stops_of(self, step: int) -> tuple[StopName, ...]:
+        """The stops of a step, in order; fewer in a step in which the run failed, which is the last.
+
+        Args:
+            step: number of the step.
+        """
+        if step != self.steps[-1] or _went_well(self._run):
+            return self.stops
+        if self._last is None or self._last[0] != step:
+            came_to = reached(self._run.steps.number(step), self.stops)
+            # One that failed before the first of the chosen stops is shown there.
+            self._last = step, came_to or self.stops[:1]
+        return self._last[1]
+
+    def _end_of(self, step: int) -> Position:
+        return Position(step, self.stops_of(step)[-1])
 
     def at(self, step: int, stop: StopName | None = None) -> Position:
         """A stop of a step; by default its first.
@@ -96,7 +128,10 @@ class Timeline:
             raise UsageError(
                 f"step {step} was not recorded; the recording has the steps {steps[0]} to {steps[-1]}"
             )
-        return Position(step, stop or self.stops[0])
+        wanted, stops = stop or self.stops[0], self.stops_of(step)
+        if wanted not in stops:
+            raise UsageError(f"the run failed in step {step}, before {wanted}")
+        return Position(step, wanted)
 
     def after(self, position: Position) -> Position | None:
         """The next stop; None at the end.
@@ -104,10 +139,9 @@ class Timeline:
         Args:
             position: where to start.
         """
-        place = self.stops.index(position.stop) + 1
-        if place < len(self.stops):
-            return Position(position.step, self.stops[place])
-        return self.step_after(position)
+        stops = self.stops_of(position.step)
+        place = stops.index(position.stop) + 1
+        return Position(position.step, stops[place]) if place < len(stops) else self.step_after(position)
 
     def before(self, position: Position) -> Position | None:
         """The stop before; None at the beginning.
@@ -119,7 +153,7 @@ class Timeline:
         if place:
             return Position(position.step, self.stops[place - 1])
         earlier = self.step_before(position)
-        return earlier and Position(earlier.step, self.stops[-1])
+        return earlier and self._end_of(earlier.step)
 
     def step_after(self, position: Position) -> Position | None:
         """The first stop of the next step, that is of the next token; None in the last step.
@@ -153,3 +187,7 @@ class Timeline:
         while found is not None:
             yield found
             found = move(found)
+
+
+def _went_well(run: TraceRun) -> bool:
+    return run.end is not None and run.end.status is not RunStatus.FAILED

@@ -342,7 +342,8 @@ class Session:
         here = self._travel.position
         near = [here, timeline.step_after(here), timeline.step_before(here), timeline.first, timeline.last]
         steps = dict.fromkeys(position.step for position in near if position is not None)
-        self._targets = {number: timeline.at(step, stop) for number, step in enumerate(steps, 1)}
+        there = [step for step in steps if stop in timeline.stops_of(step)]
+        self._targets = {number: timeline.at(step, stop) for number, step in enumerate(there, 1)}
         label = f"{STOPS.index(stop)} {stop_title(stop)}"
         return {
             "targets": [

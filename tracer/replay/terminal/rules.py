@@ -16,18 +16,19 @@ class ConditionRules:
 
     Args:
         conditions: the conditions.
-        stop: the last stop of a step.
     """
 
-    def __init__(self, conditions: Iterable[Condition], stop: StopName) -> None:
+    def __init__(self, conditions: Iterable[Condition]) -> None:
         self._conditions = tuple(conditions)
-        self._stop = stop
 
     def concerns(self, stop: StopName) -> bool:
-        """Only the end of a step is of interest."""
-        return bool(self._conditions) and stop == self._stop
+        """Any stop may be the last of its step."""
+        return bool(self._conditions)
 
     def pass_by(self, moment: Moment, timeline: Timeline) -> Halt | None:
-        """Halt where a condition holds."""
+        """Halt at the end of a step in which a condition holds."""
+        position = moment.position
+        if position.stop != timeline.stops_of(position.step)[-1]:
+            return None
         hits = find_hits(self._conditions, moment.step, moment.header, moment.tokens)
         return Halt("breakpoint", "\n".join(map(str, hits))) if hits else None

@@ -147,7 +147,7 @@ class RecordedStepper:
 
     def _rules(self, condition: str = "") -> ConditionRules:
         once = (parse_condition(condition),) if condition else ()
-        return ConditionRules((*self._breaks, *once), self._travel.timeline.stops[-1])
+        return ConditionRules((*self._breaks, *once))
 
     def _back_or_break(self, argument: str) -> Halt | None:
         if not argument:

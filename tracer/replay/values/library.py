@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tracer.analysis.runs import scores_device
 from tracer.replay.moment import Moment
+from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import cache_value
 from tracer.replay.values.elements import Absent, Elements, Runs, Whole
 from tracer.replay.values.scores import logits_value, probabilities_value, scores_value
@@ -18,6 +19,7 @@ from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
 from tracer.schema.run import ListName, StopName
+from tracer.schema.step import NO_TOKEN
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 FrameKind = Literal["sample", "forward"]
@@ -62,8 +64,10 @@ def later_variables(moment: Moment) -> dict[str, Make]:
     Args:
         moment: any moment of the step.
     """
-    last = Moment(moment.shelf, type(moment.position)(moment.position.step, moment.stops[-1]), moment.stops)
-    return {**_forward_variables(last), **local_variables(last, "sample")}
+    stops = reached(moment.step, moment.stops) or moment.stops[:1]
+    last = Moment(moment.shelf, Position(moment.position.step, stops[-1]), moment.stops)
+    forward = _forward_variables(last) if "forward-result" in stops else {}
+    return {**forward, **local_variables(last, "sample")}
 
 
 def _forward_variables(moment: Moment) -> dict[str, Make]:
@@ -166,8 +170,8 @@ def _scores(moment: Moment) -> Value:
 
 def _next_tokens(moment: Moment) -> Value:
     scores = moment.step.scores
-    if scores is None:
-        return Value("not recorded: the scores of this step were not")
+    if scores is None or (scores.chosen == NO_TOKEN).any():
+        return Value("not recorded: the choice of this step was not")
     return _integers(scores.chosen, scores_device(moment.step.head))
 
 

@@ -7,6 +7,8 @@ from functools import partial
 
 from reports.view.stops.checks import stop_notes
 from reports.view.text import visible
+from tracer.analysis.runs import whole_scores
+from tracer.errors import UsageError
 from tracer.replay.moment import Moment
 from tracer.replay.values.cache import cache_value, layer_value
 from tracer.replay.values.elements import Whole
@@ -17,8 +19,6 @@ from tracer.schema.run import STOPS
 from tracer.schema.step import NO_TOKEN
 from tracer.schema.tensors import TensorInfo
 
-NOT_RECORDED = "not recorded: the scores of this step were not"
-
 
 def candidates_value(moment: Moment, row: int) -> Value:
     """The tokens of a row that could have been chosen, most probable first; the chosen one is marked.
@@ -27,9 +27,10 @@ def candidates_value(moment: Moment, row: int) -> Value:
         moment: any moment of the step.
         row: row of the batch.
     """
-    scores = moment.step.scores
-    if scores is None:
-        return Value(NOT_RECORDED)
+    try:
+        scores = whole_scores(moment.header, moment.step)
+    except UsageError as error:
+        return Value(str(error))
     places = [
         place
         for place, token in enumerate(scores.tokens[row])

@@ -88,7 +88,7 @@ def scores_elements(moment: Moment, stage: int) -> Elements:
     if stage == 0 and LOGITS in moment.run.tensor_names(step.number):
         number = step.number
         return Whole(lambda: moment.shelf.tensor(number, LOGITS))
-    if scores is None:
+    if scores is None or stage >= len(scores.scores):
         return Absent("the scores of this step were not recorded")
     others = tuple(
         np.float32(-np.inf) if _all_others_removed(moment, stage, row) else None for row in range(moment.rows)
