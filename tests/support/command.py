@@ -100,6 +100,7 @@ def run_light(commands: Sequence[Sequence[str | Path]], cwd: Path | None = None)
         [sys.executable, "-c", _ONE_BY_ONE, json.dumps(listed), json.dumps(HEAVY)],
         cwd=cwd,
         env=environment(),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         encoding="utf-8",

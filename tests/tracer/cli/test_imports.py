@@ -23,6 +23,7 @@ COMMANDS = [
     ["show", "{trace}"],
     ["info", "{trace}"],
     ["verify", "{trace}"],
+    ["step", "{trace}"],
     ["export", "{trace}", "--format", "jsonl", "-o", "-"],
     ["export", "{trace}", "--format", "parquet"],
 ]
