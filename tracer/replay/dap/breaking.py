@@ -11,6 +11,7 @@ from tracer.replay.breaks.rules import BreakRules
 from tracer.replay.dap.arguments import SetBreakpoints, SetExceptionBreakpoints, SourceName
 from tracer.replay.dap.client import Client
 from tracer.replay.dap.inspection import Inspector, source_record
+from tracer.replay.dap.requests import Handler, Handlers
 from tracer.replay.moment import Moment
 from tracer.replay.stack.sources import Source, Sources
 from tracer.replay.travel import Travel
@@ -36,6 +37,10 @@ class BreakRequests:
         self._sources = sources
         self._inspector = inspector
         self._client = client
+
+    def handlers(self) -> Handlers:
+        """Who answers the requests that set breakpoints; filters are part of the handshake."""
+        return {"setBreakpoints": Handler(SetBreakpoints, self.set_breakpoints)}
 
     def set_breakpoints(self, asked: SetBreakpoints) -> dict[str, Any]:
         """Replace the breakpoints of a file."""

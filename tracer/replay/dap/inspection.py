@@ -17,6 +17,7 @@ from tracer.replay.dap.arguments import (
     Variables,
 )
 from tracer.replay.dap.handles import FrameHandle, Handles, ValueHandle
+from tracer.replay.dap.requests import Handler, Handlers
 from tracer.replay.moment import Moment
 from tracer.replay.stack.frames import Frame, frames_at
 from tracer.replay.stack.sources import Source, Sources
@@ -48,6 +49,17 @@ class Inspector:
         self.first_line = 1
         self._travel = travel
         self._sources = sources
+
+    def handlers(self) -> Handlers:
+        """Who answers the requests that look; expressions may move, so they are answered elsewhere."""
+        return {
+            "threads": Handler(NoArguments, self.threads),
+            "stackTrace": Handler(StackTrace, self.stack_trace),
+            "scopes": Handler(OfFrame, self.scopes),
+            "variables": Handler(Variables, self.variables),
+            "source": Handler(SourceText, self.source),
+            "completions": Handler(Completions, self.completions),
+        }
 
     def row_of(self, thread: int) -> int:
         """The row of a thread.

@@ -25,8 +25,9 @@ TAKEN = "another debugger is attached to this recording; detach it first"
 class OneSession(Protocol):
     """The session of a client."""
 
-    ended: bool
+    began: bool
     left: bool
+    ended: bool
 
     def serve(self) -> None:
         """Answer the client until it goes."""
@@ -93,7 +94,7 @@ class Server:
 
     def _attend_or_refuse(self, connection: socket.socket) -> None:
         # A client that attaches again at once is faster than the end of its session here.
-        if self._busy.acquire(timeout=_GRACE):
+        if self._busy.acquire(timeout=2 * _GRACE):
             self._attend(connection)
         else:
             _refuse(connection)
@@ -114,7 +115,8 @@ class Server:
             why = f": a defect of trace-generate, {named(error)}"
         finally:
             left = session is not None and session.left
-            self._cut_off = not left
+            if session is not None and session.began:
+                self._cut_off = not left
             words = "Debugger detached." if left else f"The debugger was cut off{why}; attach again to go on."
             self._say(words)
             self._busy.release()
