@@ -52,13 +52,23 @@ class Recorded:
 
 
 @functools.cache
-def recorded(rows: int = 1, save: tuple[str, ...] = (), tokens: int = 4, **mode: Any) -> Recorded:
-    """Record a run of the tiny model.
+def recorded(
+    rows: int = 1,
+    save: tuple[str, ...] = (),
+    tokens: int = 4,
+    *,
+    model_name: str = "qwen2",
+    embedded: bool = False,
+    **mode: Any,
+) -> Recorded:
+    """Record a run of a tiny model.
 
     Args:
         rows: rows of the batch, all but the first padded at the left.
         save: tensors to save.
         tokens: how many it generates.
+        model_name: which tiny model.
+        embedded: give the prompt as embeddings, without ids.
         mode: generation settings.
     """
     frames: dict[tuple[int, StopName], dict[str, Any]] = {}
@@ -69,7 +79,9 @@ def recorded(rows: int = 1, save: tuple[str, ...] = (), tokens: int = 4, **mode:
 
     number = len(list(FOLDER.glob("*.trace")))
     path = FOLDER / f"{number}.trace"
-    model = tiny_model()
+    model, inputs = tiny_model(model_name), batch(rows)
+    if embedded:
+        inputs["inputs_embeds"] = model.get_input_embeddings()(inputs.pop("input_ids")).detach()
     with trace(
         model,
         tiny_tokenizer(),
@@ -80,7 +92,7 @@ def recorded(rows: int = 1, save: tuple[str, ...] = (), tokens: int = 4, **mode:
         stop_steps="all",
         on_stop=look,
     ):
-        generate(model, batch(rows), max_new_tokens=tokens, eos_token_id=None, **mode)
+        generate(model, inputs, max_new_tokens=tokens, eos_token_id=None, **mode)
     return Recorded(path, frames)
 
 

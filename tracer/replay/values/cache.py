@@ -21,15 +21,35 @@ from tracer.tracefile.reading.kv_cache import Part
 
 
 def cache_value(moment: Moment) -> Value:
-    """``past_key_values`` at a moment: the forward pass adds the new tokens' slots to it.
+    """The KV cache at a moment: the forward pass adds the new tokens' slots to it.
 
     Args:
         moment: the moment.
     """
-    head = moment.step.head
-    if moment.passed("model-call"):
-        return _value(moment, head.cache_after, moment.position.step)
-    return _value(moment, head.cache_before, moment.position.step - 1)
+    return returned_cache(moment) if moment.passed("model-call") else _cache_before(moment)
+
+
+def given_cache(moment: Moment) -> Value:
+    """``past_key_values`` as the model is given it: an object grows in the forward pass, a tuple is replaced.
+
+    Args:
+        moment: the moment.
+    """
+    is_tuple = moment.step.head.cache_after.kind == "tuple"
+    return _cache_before(moment) if is_tuple else cache_value(moment)
+
+
+def returned_cache(moment: Moment) -> Value:
+    """``past_key_values`` as the model returns it.
+
+    Args:
+        moment: a moment behind the forward pass.
+    """
+    return _value(moment, moment.step.head.cache_after, moment.position.step)
+
+
+def _cache_before(moment: Moment) -> Value:
+    return _value(moment, moment.step.head.cache_before, moment.position.step - 1)
 
 
 def layer_value(moment: Moment, layer: int) -> Value:
@@ -61,7 +81,9 @@ def _value(moment: Moment, state: CacheState, step: int) -> Value:
         "key_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(0)),
         "value_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(1)),
     }
-    return Listed(text, state.kind, state.layers, part, parts=parts if state.layers else {})
+    return Listed(
+        text, state.kind, state.layers, part, parts=parts if state.layers and state.kind != "tuple" else {}
+    )
 
 
 def _pair(moment: Moment, state: CacheState, step: int, layer: int) -> Listed:
@@ -69,8 +91,8 @@ def _pair(moment: Moment, state: CacheState, step: int, layer: int) -> Listed:
     group = _group(state, first + layer)
     if group is None:
         return sequence([])
-    key = tensor(group.key, _elements(moment, step, first + layer, "key"))
-    value = tensor(group.value, _elements(moment, step, first + layer, "value"))
+    key = tensor(group.key, _elements(moment, step, first + layer, "key", group.key.shape[-2]))
+    value = tensor(group.value, _elements(moment, step, first + layer, "value", group.value.shape[-2]))
     return sequence([key, value])
 
 
@@ -78,17 +100,40 @@ def _group(state: CacheState, layer: int) -> CacheGroup | None:
     return next((group for group in state.groups if group.first <= layer <= group.last), None)
 
 
-def _elements(moment: Moment, step: int, layer: int, part: Part) -> Elements:
+def _elements(moment: Moment, step: int, layer: int, part: Part, slots: int) -> Elements:
     """The slots of all steps so far, where each of them was saved."""
     shelf, name = moment.shelf, f"kv/{layer}/{part}"
     try:
         cache = shelf.cache_at(step)
     except UsageError as error:
         return Absent(str(error).rstrip("."))
+    if slots < cache.length:
+        return Absent("this cache drops slots, so their places are not known")
+    unused = f"the slots behind the {cache.length} in use are not recorded" if slots > cache.length else ""
     prompt = shelf.run.tensor_layout(1, name)[1][-2]
     if prompt + step - 1 == cache.length:
-        return _Slots(lambda number: shelf.tensor(number, name), prompt)
-    return Whole(lambda: shelf.array((step, layer, part), lambda: cache.saved(layer, part).array()))
+        return _Used(_Slots(lambda number: shelf.tensor(number, name), prompt), cache.length, unused)
+    whole = Whole(lambda: shelf.array((step, layer, part), lambda: cache.saved(layer, part).array()))
+    return _Used(whole, cache.length, unused)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Keys or values of the slots in use; a cache of fixed size has more.
+
+    Attributes:
+        slots: their elements.
+        length: slots in use.
+        missing: that there are others; empty if there are none.
+    """
+
+    slots: Elements
+    length: int
+    missing: str
+
+    def at(self, place: tuple[int, ...]) -> Element:
+        """The element, None behind the slots in use."""
+        return self.slots.at(place) if place[-2] < self.length else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Literal
@@ -12,13 +13,13 @@ import numpy.typing as npt
 from tracer.analysis.runs import scores_device
 from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, reached
-from tracer.replay.values.cache import cache_value
+from tracer.replay.values.cache import given_cache, returned_cache
 from tracer.replay.values.elements import Absent, Elements, Runs, Whole
 from tracer.replay.values.scores import logits_value, probabilities_value, scores_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
-from tracer.schema.run import ListName, StopName
+from tracer.schema.run import ListName, RunHeader, StopName
 from tracer.schema.step import NO_TOKEN
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
@@ -49,7 +50,7 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "probs": ("softmax", partial(probabilities_value, moment)),
         "next_tokens": ("choice", partial(_next_tokens, moment)),
         "unfinished_sequences": (None, partial(_unfinished, moment)),
-        "cur_len": (None, lambda: Value(str(moment.step.head.inputs.sequence_length), "int")),
+        "cur_len": (None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")),
         "do_sample": (None, lambda: Value(str(moment.header.do_sample), "bool")),
         "logits_processor": (None, partial(_processors, moment, "logits_processor")),
         "logits_warper": (None, partial(_processors, moment, "logits_warper")),
@@ -73,8 +74,16 @@ def later_variables(moment: Moment) -> dict[str, Make]:
 def _forward_variables(moment: Moment) -> dict[str, Make]:
     made: dict[str, Make] = dict(_inputs(moment))
     made["hidden_states"] = partial(_hidden_states, moment)
-    made["logits"] = partial(logits_value, moment)
+    made[_logits_name(moment.header)] = partial(logits_value, moment)
     return made
+
+
+def _logits_name(header: RunHeader) -> str:
+    """What ``forward`` calls the logits, by the recorded lines before ``loss = None``."""
+    anchor = header.anchor("forward-result")
+    lines = () if anchor is None else anchor.excerpt[: anchor.line - anchor.excerpt_start]
+    found = [match[1] for line in lines if (match := re.match(r"\s*(\w*logits) = ", line))]
+    return found[-1] if found else "logits"
 
 
 def _inputs(moment: Moment) -> dict[str, Make]:
@@ -85,7 +94,7 @@ def _inputs(moment: Moment) -> dict[str, Make]:
         made[name] = partial(Value, text, "")
     # Without use_cache a model may be given a cache that nothing was recorded of: then its class is all.
     if moment.step.head.cache_after.kind != "none":
-        made[_CACHE] = partial(cache_value, moment)
+        made[_CACHE] = partial(given_cache, moment)
     return made
 
 
@@ -96,10 +105,12 @@ def _model_inputs(moment: Moment) -> Value:
 
 def _model_kwargs(moment: Moment) -> Value:
     parts = {name: make for name, make in _inputs(moment).items() if name in _MODEL_KWARGS}
+    if "attention_mask" in parts:
+        parts["attention_mask"] = partial(_mask, moment)
     update = moment.step.head.update
     if moment.passed("update") and update is not None:
         if _CACHE in parts:  # what the model returned, even if it was nothing
-            parts[_CACHE] = partial(cache_value, moment)
+            parts[_CACHE] = partial(returned_cache, moment)
         if update.attention_mask is not None:
             parts["attention_mask"] = partial(_next_mask, moment, update.attention_mask)
         if update.cache_position is not None:
@@ -107,6 +118,19 @@ def _model_kwargs(moment: Moment) -> Value:
                 _next_positions, update.cache_position, scores_device(moment.step.head)
             )
     return Fields(f"{{{', '.join(parts)}}}", "dict", parts, by_key=True)
+
+
+def _mask(moment: Moment) -> Value:
+    """The mask of tokens; some models are given one of another shape, made from it."""
+    given = moment.step.head.inputs.tensor("attention_mask")
+    if given is not None and len(given.info.shape) == 2:
+        return _named(given)
+    before = moment.shelf.neighbour(moment.position.step - 1)
+    update = before.head.update if before is not None else None
+    missing = "the model was given another mask, made from this one"
+    if update is None or update.attention_mask is None:
+        return Value(f"not recorded: {missing}")
+    return tensor(update.attention_mask, Absent(missing))
 
 
 def _next_positions(values: IntValues, device: str) -> Value:
@@ -133,7 +157,7 @@ def _named(found: NamedTensor) -> Value:
 def _outputs(moment: Moment) -> Value:
     parts: dict[str, Make] = {
         "logits": partial(logits_value, moment),
-        _CACHE: partial(cache_value, moment),
+        _CACHE: partial(returned_cache, moment),
     }
     if moment.step.head.cache_after.kind == "none":
         del parts[_CACHE]
