@@ -16,10 +16,15 @@ from rich.terminal_theme import TerminalTheme
 from reports.terminal import render_card
 from reports.view.stops.step import stop_card
 from tracer import open_trace
+from tracer.replay.terminal.stepper import RecordedStepper
+from tracer.stepper.lines import PipeLines
 
 HERE = Path(__file__).parent
 PROMPT = "Give me a short introduction to large language model."
 STOPS = ("warpers", "softmax", "choice")
+WAY_FROM = "model-call 12"
+WAY_BACK = ("g 12", "rc p_chosen < 0.3", "top 3", "why", "b", "q")
+"""Commands on the recording; the picture begins at the second."""
 _NORMAL = "282c34 e06c75 7eb86e d6aa5c 61a0e2 ba80d6 56b6c2 c8ccd4"
 _BRIGHT = "6e7684 f08088 96ce82 ecc478 82b8f0 ce98e8 6eccd6 ebeef2"
 
@@ -37,13 +42,31 @@ pre {{ margin: 0; font: 14px/1.35 "DejaVu Sans Mono", monospace; }}</style><pre>
 
 def terminal_page(trace: Path) -> str:
     """Some stops of the first step, as a terminal shows them."""
-    console = Console(
-        record=True, file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor"
-    )
+    console = _console()
     with open_trace(trace) as recording:
         run = recording.runs[0]
         for stop in STOPS:
             console.print(render_card(stop_card(run.header, run.steps[0], run.tokens, stop)))
+    return _page(console)
+
+
+def replay_page(trace: Path) -> str:
+    """A way back through the recording, as a terminal shows it."""
+    console = _console()
+    with open_trace(trace) as recording:
+        lines = PipeLines(io.StringIO("".join(f"{line}\n" for line in WAY_BACK)), console)
+        RecordedStepper(recording.run(), lines, console).run()
+    shown = _page(console)
+    # The way there is long; the picture begins where the way back does.
+    head, _, rest = shown.partition(f"({WAY_FROM}) ")
+    return f"{head.partition('<pre>')[0]}<pre>({WAY_FROM}) {rest}"
+
+
+def _console() -> Console:
+    return Console(record=True, file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
+
+
+def _page(console: Console) -> str:
     # Rich leaves the end of a link to a file as it would be for a terminal.
     return re.sub("\x1b]8;[^\x1b]*\x1b\\\\", "", console.export_html(theme=THEME, code_format=PAGE))
 
@@ -79,6 +102,8 @@ def make(folder: Path) -> None:
         page = browser.new_page(device_scale_factor=1.25)
         page.set_content(terminal_page(trace))
         page.locator("body").screenshot(path=HERE / "terminal.png")
+        page.set_content(replay_page(trace))
+        page.locator("body").screenshot(path=HERE / "replay.png")
         photograph_report(browser, trace, folder)
         browser.close()
 
