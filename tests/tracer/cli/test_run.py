@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import contextlib
 import os
 import signal
 import sqlite3
@@ -135,7 +136,7 @@ def test_ctrl_c_keeps_a_partial_trace(checkpoint: Path, tmp_path: Path) -> None:
 
 def _steps(path: Path) -> int:
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)) as connection:
             return int(connection.execute("SELECT count(*) FROM step").fetchone()[0])
     except sqlite3.Error:
         return 0
