@@ -37,9 +37,26 @@ from tests.support.command import call_main
 from tests.support.models import tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tracer.schema.base import Record
-from tracer.schema.run import AdapterInfo, CheckpointFaults, RunEnd, RunHeader, RunStatus, TokenText
+from tracer.schema.run import (
+    AdapterInfo,
+    CheckpointFaults,
+    RunEnd,
+    RunHeader,
+    RunStatus,
+    TokenText,
+    WeightsFingerprint,
+)
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import CallShape, CaptureError, Failure, Intervention, Step, StepHead, Violation
+from tracer.schema.step import (
+    CallShape,
+    CaptureError,
+    Failure,
+    Intervention,
+    Step,
+    StepHead,
+    Uncaptured,
+    Violation,
+)
 from tracer.tracefile import FileInfo
 
 R = TypeVar("R", bound=Record)
@@ -157,6 +174,7 @@ def secret_run(secret: str, only: str | None = None) -> SecretRun:
         for item in header.criteria
     )
     header = header.model_copy(update={"prompt": prompt, "generation_config": config, "criteria": criteria})
+    header = header.model_copy(update={"weights": WeightsFingerprint(digest="", not_taken="")})
     header = header.model_copy(update={"capture": header.capture.model_copy(update={"save": ("logits",)})})
     stamp = Stamp(kind="file", ok=False, made_at="", summary="", details={"ids": ""})
     texts = {
@@ -192,6 +210,7 @@ def secret_step(step: Step, secret: str, only: str | None) -> Step:
                 Intervention(kind="set", detail="", setting="own", value=12 + FAR),
             ),
             "failure": Failure(stop="layers", message=""),
+            "uncaptured": (Uncaptured(capture="kv", stop="update", reason=""),),
         }
     )
     scores = replace(

@@ -258,17 +258,14 @@ def test_what_cannot_be_traced_is_refused_by_name(tmp_path: Path, model: Any, me
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_block_that_records_nothing_says_so(tmp_path: Path) -> None:
+def test_a_block_that_records_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    type(model).generate, original = lambda *_, **__: "an answer of its own", type(model).generate
-    try:
-        with (
-            pytest.warns(RuntimeWarning, match="nothing was recorded"),
-            trace(model, path=tmp_path / "run.trace"),
-        ):
-            assert model.generate() == "an answer of its own"
-    finally:
-        type(model).generate = original
+    monkeypatch.setattr(type(model), "generate", lambda *_, **__: "an answer of its own")
+    with (
+        pytest.warns(RuntimeWarning, match="nothing was recorded"),
+        trace(model, path=tmp_path / "run.trace"),
+    ):
+        assert model.generate() == "an answer of its own"
 
 
 def test_statistics_and_stored_tensors_are_what_the_caller_got(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.support.command import call_main
 from tests.support.synthetic import synthetic_end
 from tests.tracer.tracefile.samples import header, some_tokens, steps, with_faults
 from tracer.schema.run import RunEnd, RunStatus
-from tracer.schema.step import Step
+from tracer.schema.step import Check, Step
 from tracer.tracefile import TraceWriter, check_file
 
 ROWS = 2
@@ -98,3 +98,22 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     assert "not whole: 0 steps for 5 generated tokens" in done.stdout
     assert done.stderr.count("\n") == 1
     assert "is intact but run 1 is not whole: 0 steps for 5 generated tokens" in done.stderr
+
+
+def test_what_became_of_the_checks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.trace"
+    checks = (
+        Check.not_made("cache", "the slots of a MambaCache are no positions", total=2),
+        Check.made("finite", holds=False, checked=3, total=3),
+        Check.made("modules", holds=True, checked=3, total=3),
+    )
+    with TraceWriter(path) as writer:
+        writer.begin_run(header())
+        for step in steps(2):
+            head = step.head.model_copy(update={"checks": checks})
+            writer.write_step(replace(step, head=head), some_tokens())
+        writer.end_run(1, synthetic_end(header(), 2))
+    call = call_main(capsys, "verify", path)
+    assert "not checked in 2 steps: cache: the slots of a MambaCache are no positions" in call.stdout
+    assert "check failed in 2 steps: finite" in call.stdout
+    assert "modules" not in call.stdout

@@ -115,11 +115,23 @@ def _print_report(report: FileReport) -> None:
         )
     for run in report.runs:
         _line(f"{'✓' if run.whole else '!'} run {run.number}: {_run_line(run)}")
-        for gap in run.gaps:
-            _line(f"  not whole: {plain(gap)}")
+        _print_details(run)
     if not report.runs:
         _line("! no run: it ended before a generation began")
     _line(f"{'✓' if report.ok else '!'} {count(report.tokens)} token texts")
+
+
+def _print_details(run: RunReport) -> None:
+    from reports.view.figures import plural
+    from reports.view.text import plain
+
+    for gap in run.gaps:
+        _line(f"  not whole: {plain(gap)}")
+    for each in run.checks:
+        if each.result == "failed":
+            _line(f"  check failed in {plural(each.steps, 'step')}: {each.name}")
+        elif each.result == "not made":
+            _line(f"  not checked in {plural(each.steps, 'step')}: {each.name}: {plain(each.reason or '')}")
 
 
 def _run_line(run: RunReport) -> str:

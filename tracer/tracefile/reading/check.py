@@ -13,7 +13,7 @@ from pathlib import Path
 from tracer.errors import TraceFileError
 from tracer.messages import shown
 from tracer.schema.run import RunEnd, RunStatus
-from tracer.schema.step import Step
+from tracer.schema.step import CheckName, CheckResult, Step
 from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.plain_rows import plain_rows, step_columns
 from tracer.tracefile.reading.coverage import check_meta, check_unread
@@ -29,6 +29,23 @@ _SMALLEST = -(1 << 63)
 
 
 @dataclass(frozen=True)
+class CheckTally:
+    """What became of one kind of check in the steps of a run.
+
+    Attributes:
+        name: which check.
+        result: what became of it.
+        reason: why it was not made; None where it was.
+        steps: in how many steps.
+    """
+
+    name: CheckName
+    result: CheckResult
+    reason: str | None
+    steps: int
+
+
+@dataclass(frozen=True)
 class RunReport:
     """The result of checking one run.
 
@@ -40,6 +57,7 @@ class RunReport:
         tensors: number of saved tensors.
         tensor_bytes: bytes of their values.
         gaps: what was not recorded or does not fit the run's ids, one line each.
+        checks: what became of the checks of its steps.
     """
 
     number: int
@@ -49,6 +67,7 @@ class RunReport:
     tensors: int
     tensor_bytes: int
     gaps: tuple[str, ...] = ()
+    checks: tuple[CheckTally, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -163,6 +182,7 @@ class _RunCheck:
         totals: rows found so far, by table.
         tensors: tensors found so far.
         tensor_bytes: bytes of tensors found so far.
+        checks: what became of the checks of the steps so far.
     """
 
     run: TraceRun
@@ -171,6 +191,7 @@ class _RunCheck:
     totals: Counter[str]
     tensors: int = 0
     tensor_bytes: int = 0
+    checks: Counter[tuple[CheckName, CheckResult, str | None]] = field(default_factory=Counter)
 
     def report(self) -> RunReport:
         numbers: Sequence[int] = ()
@@ -194,6 +215,7 @@ class _RunCheck:
             tensors=self.tensors,
             tensor_bytes=self.tensor_bytes,
             gaps=() if whole is None else whole.gaps(),
+            checks=tuple(CheckTally(*found, steps) for found, steps in self.checks.items()),
         )
 
     def _header_digest(self) -> bytes:
@@ -208,6 +230,7 @@ class _RunCheck:
             chain.add(stored)
             step = self.run.steps.unpack(packed, stored)
             whole.add(step)
+            self.checks.update((check.name, check.result, check.reason) for check in step.head.checks)
             self._check_plain(step)
             names = self.run.tensor_names(number)
             if len(names) != packed.tensors:
