@@ -23,7 +23,7 @@ def printed(value: object, to_text: Callable[[Any], str] = str) -> str:
         return _storable(type(value).__name__)
 
 
-def named(error: BaseException) -> str:
+def printed_error(error: BaseException) -> str:
     """Class and text of an exception; the class alone where its text cannot be printed.
 
     Args:

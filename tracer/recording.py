@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hooks.caught_step import CaughtStep
 from hooks.loop.step_builder import StepBuilder
-from hooks.printing import named
+from hooks.printing import printed_error
 from hooks.saved_tensors import saved_tensors
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch
@@ -78,7 +78,7 @@ class RecordingSink:
 
     def lost(self, fault: Exception) -> None:
         """A run, or its end, could not be recorded."""
-        self.faults.append(f"a run was not recorded: {named(fault)}")
+        self.faults.append(f"a run was not recorded: {printed_error(fault)}")
 
 
 class RunRecording:
@@ -182,6 +182,6 @@ def unbuilt_step(job: Job, error: Exception) -> StepWrite | None:
     """
     if not isinstance(job, StepJob):
         return None
-    message = f"the step's records could not be made: {named(error)}"
+    message = f"the step's records could not be made: {printed_error(error)}"
     head = job.builder.bare_head(job.caught, CaptureError(stop="stopping", message=message))
     return StepWrite(Step(head=head, scores=None))

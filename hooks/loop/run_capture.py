@@ -23,7 +23,7 @@ from hooks.loop.open_step import OpenStep, bring_to_host, peek
 from hooks.loop.run_clock import RunClock
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.nonfinite import BatchLayout
-from hooks.printing import named, printed
+from hooks.printing import printed, printed_error
 from hooks.probes.probe import Probe
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
@@ -486,7 +486,7 @@ def _finish_probe(probe: Probe, caught: CaughtStep) -> None:
 
 
 def _capture_error(stop: StopName, error: Exception, capture: ProbedCapture | None = None) -> CaptureError:
-    return CaptureError(stop=stop, message=named(error), capture=capture)
+    return CaptureError(stop=stop, message=printed_error(error), capture=capture)
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ import torch
 from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours, surely
 from hooks.loop.run_capture import RunCapture
-from hooks.printing import named
+from hooks.printing import printed_error
 from hooks.probes.probe import Probe
 from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
@@ -29,7 +29,7 @@ def failed_at_start(input_ids: torch.Tensor, error: BaseException) -> RunEnd:
     interrupted = isinstance(error, KeyboardInterrupt)
     return RunEnd(
         status=RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED,
-        error=None if interrupted else f"the run could not be watched: {named(error)}",
+        error=None if interrupted else f"the run could not be watched: {printed_error(error)}",
         steps=0,
         seconds=0.0,
         sequences=tuple(map(tuple, input_ids.tolist())),
@@ -130,7 +130,7 @@ class TracedRun:
         elif isinstance(error, KeyboardInterrupt):
             self._end(RunStatus.INTERRUPTED)
         else:
-            self._end(RunStatus.FAILED, named(error), error)
+            self._end(RunStatus.FAILED, printed_error(error), error)
 
     def interrupt(self) -> None:
         """The trace is closed while the generation goes on, which is no longer recorded."""

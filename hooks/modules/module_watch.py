@@ -21,7 +21,7 @@ from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.statistics import reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
-from hooks.printing import named
+from hooks.printing import printed_error
 from hooks.tensors import clone, first_tensor, is_distributed, is_spread, tensors_in, to_host_all
 from hooks.user_modes import sees_attributes, unseen_by_modes
 from tracer.schema.run import NotSeen
@@ -198,7 +198,7 @@ class ModuleWatch:
     def _note_fault(self, index: int, error: Exception) -> None:
         if self._notes is not None:
             name = self.modules.infos[index].name or "model"
-            self._notes.errors.append(f"{name}: {named(error)}")
+            self._notes.errors.append(f"{name}: {printed_error(error)}")
 
 
 def _complete(notes: CallNotes, contents: TapeContents) -> CallNotes:

@@ -18,7 +18,7 @@ from hooks.faults import is_ours
 from hooks.known_models import known_model
 from hooks.modules.module_watch import Observer
 from hooks.patches import MethodLayer, add_layer, remove_layer
-from hooks.printing import named
+from hooks.printing import printed_error
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
 from hooks.user_modes import unseen_by_modes
@@ -147,7 +147,7 @@ class AttentionProbe:
             index: the layer.
             error: the fault.
         """
-        self._faults.append((index, named(error)))
+        self._faults.append((index, printed_error(error)))
 
     def _call(
         self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -14,7 +14,7 @@ from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours
 from hooks.known_models import known_model
 from hooks.modules.module_watch import Observer
-from hooks.printing import named
+from hooks.printing import printed_error
 from hooks.probes.decoder_parts import beside_layers, decoder_layers
 from hooks.probes.projection import FAR, Projection, distance, find_projection
 from hooks.tensors import clone, tensors_in
@@ -131,7 +131,7 @@ class LensProbe:
         except Exception as error:
             if not is_ours(error):
                 raise
-            self._fault = f"layer {index}: {named(error)}"
+            self._fault = f"layer {index}: {printed_error(error)}"
 
     def _note_called(self, module: nn.Module, _output: Any) -> None:
         """A module outside of the layers returned; once behind the last layer, it may lead to the logits."""

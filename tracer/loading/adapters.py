@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import ModelLoadError
-from tracer.loading.model_folder import ADAPTER_CONFIG, CONFIG, ModelSource, adapter_source
+from tracer.loading.model_folder import ADAPTER_CONFIG, CONFIG, ModelFolder, adapter_source
 from tracer.loading.model_spec import ModelSpec
 from tracer.messages import shown
 from tracer.schema.run import CheckpointFaults
 
 
-def adapter_on_hub(source: ModelSource, spec: ModelSpec, error: OSError) -> ModelSource | None:
+def adapter_on_hub(source: ModelFolder, spec: ModelSpec, error: OSError) -> ModelFolder | None:
     """What a hub id means that is no model's: the adapter of this name, None if there is none.
 
     Args:

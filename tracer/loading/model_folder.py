@@ -26,7 +26,7 @@ _MAX_JSON_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class ModelFolder:
     """Where a model is loaded from.
 
     Attributes:
@@ -45,7 +45,7 @@ class ModelSource:
         return self.checkpoint
 
 
-def find_source(name: str) -> ModelSource:
+def find_source(name: str) -> ModelFolder:
     """What a name means; a folder's contents are checked.
 
     Args:
@@ -57,21 +57,21 @@ def find_source(name: str) -> ModelSource:
     """
     folder = _folder(name)
     if folder is None:
-        return ModelSource(name)
+        return ModelFolder(name)
     if _is_adapter(folder):
         source = adapter_source(str(folder), folder / ADAPTER_CONFIG, name)
         if not any(folder.glob(_ADAPTER_WEIGHTS)):
             raise ModelLoadError(f"--model {shown(name)}: the adapter has no weights ({_ADAPTER_WEIGHTS}).")
         return source
     _check_checkpoint(folder, name)
-    return ModelSource(str(folder))
+    return ModelFolder(str(folder))
 
 
 def _is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG).is_file()
 
 
-def adapter_source(adapter: str, settings: Path, name: str) -> ModelSource:
+def adapter_source(adapter: str, settings: Path, name: str) -> ModelFolder:
     """An adapter and the model that it was made for.
 
     Args:
@@ -98,7 +98,7 @@ def adapter_source(adapter: str, settings: Path, name: str) -> ModelSource:
             _check_checkpoint(folder, base)
     except ModelLoadError as error:
         raise ModelLoadError(f"The adapter {shown(name)} needs its base model: {error}") from None
-    return ModelSource(base if folder is None else str(folder), adapter)
+    return ModelFolder(base if folder is None else str(folder), adapter)
 
 
 def folder_settings(folder: Path, name: str) -> dict[str, Any]:

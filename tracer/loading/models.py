@@ -14,7 +14,7 @@ from tracer.loading.adapters import adapter_on_hub, put_adapter
 from tracer.loading.model_folder import (
     CONFIG,
     GENERATION_CONFIG,
-    ModelSource,
+    ModelFolder,
     find_source,
     folder_settings,
     folders_near,
@@ -71,7 +71,7 @@ def load_model(
     progress = progress or SilentProgress()
     device_map = _device_map(spec.device_map)
     source = (
-        ModelSource(str(demo_model.ensure_demo_model(progress)))
+        ModelFolder(str(demo_model.ensure_demo_model(progress)))
         if spec.name is None
         else find_source(spec.name)
     )
@@ -86,7 +86,7 @@ def load_model(
 
 
 def _load(
-    source: ModelSource,
+    source: ModelFolder,
     spec: ModelSpec,
     device_map: str | dict[str, str],
     before_weights: BeforeWeights | None,
@@ -143,7 +143,7 @@ def _common(spec: ModelSpec) -> dict[str, Any]:
     return {"trust_remote_code": spec.trust_remote_code, "revision": spec.revision or "main"}
 
 
-def _decoder_only(source: ModelSource, spec: ModelSpec) -> ModelSource:
+def _decoder_only(source: ModelFolder, spec: ModelSpec) -> ModelFolder:
     """Refuse other models; a name on the hub may be an adapter's, whose own model is meant then."""
     try:
         revision = spec.revision if source.adapter is None else None

@@ -14,7 +14,7 @@ from tracer.tracefile.encoding.packing import PackedStep
 from tracer.tracefile.reading.database import Database
 
 
-class RecordedRun(TraceRun):
+class RecordingRun(TraceRun):
     """A run of an open recording."""
 
     @cached_property

@@ -12,7 +12,7 @@ from tracer.analysis.token_search import one_token
 from tracer.analysis.whatif import whatif
 from tracer.analysis.why import why_in_run
 from tracer.reading.answers import DiffAnswer, WhatIfAnswer, WhyAnswer, diff_answer, whatif_answer, why_answer
-from tracer.reading.recorded import RecordedRun
+from tracer.reading.recorded import RecordingRun
 from tracer.rerun.replayer import benefits_from_torch, make_replayer
 from tracer.tracefile import TraceFile, TraceRun
 
@@ -28,7 +28,7 @@ class Recording(TraceFile):
     """
 
     def _opened(self, number: int) -> TraceRun:
-        return RecordedRun(self._database, number, self.tokens)
+        return RecordingRun(self._database, number, self.tokens)
 
     def why(
         self,

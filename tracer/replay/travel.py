@@ -17,7 +17,7 @@ Reason = Literal["entry", "step", "breakpoint", "exception", "goto", "beginning"
 
 
 @dataclass(frozen=True)
-class Halt:
+class Standstill:
     """Why a journey halts at a moment.
 
     Attributes:
@@ -41,7 +41,7 @@ class Rules(Protocol):
     def concerns(self, stop: StopName) -> bool:
         """Whether it may halt at a stop at all; nothing is read of positions where it cannot."""
 
-    def pass_by(self, moment: Moment, timeline: Timeline) -> Halt | None:
+    def pass_by(self, moment: Moment, timeline: Timeline) -> Standstill | None:
         """Come to a moment, and say whether the journey halts there."""
 
 
@@ -52,7 +52,7 @@ class NoRules:
         """No stop halts it."""
         return False
 
-    def pass_by(self, moment: Moment, timeline: Timeline) -> Halt | None:
+    def pass_by(self, moment: Moment, timeline: Timeline) -> Standstill | None:
         """Go on."""
         return None
 
@@ -86,11 +86,11 @@ class Travel:
             self._moment = self._at(self.position)
         return self._moment
 
-    def begin(self) -> Halt:
+    def begin(self) -> Standstill:
         """Go to the beginning."""
         return self.go(self.timeline.first, "entry")
 
-    def go(self, position: Position, reason: Reason = "goto") -> Halt:
+    def go(self, position: Position, reason: Reason = "goto") -> Standstill:
         """Go to a position.
 
         Args:
@@ -98,9 +98,9 @@ class Travel:
             reason: why it halts there.
         """
         self.position = position
-        return Halt(reason)
+        return Standstill(reason)
 
-    def stop_by_stop(self, rules: Rules, *, back: bool) -> Halt:
+    def stop_by_stop(self, rules: Rules, *, back: bool) -> Standstill:
         """Go to the next stop, or to the one before.
 
         Args:
@@ -110,7 +110,7 @@ class Travel:
         move = self.timeline.before if back else self.timeline.after
         return self._move(move(self.position), rules, back=back)
 
-    def token_by_token(self, rules: Rules, *, back: bool) -> Halt:
+    def token_by_token(self, rules: Rules, *, back: bool) -> Standstill:
         """Go to the first stop of the next step, or of the one before.
 
         Args:
@@ -120,7 +120,7 @@ class Travel:
         move = self.timeline.step_before if back else self.timeline.step_after
         return self._move(move(self.position), rules, back=back)
 
-    def run(self, rules: Rules, *, back: bool) -> Halt:
+    def run(self, rules: Rules, *, back: bool) -> Standstill:
         """Go on until something halts, at the latest at the end or the beginning.
 
         Args:
@@ -133,16 +133,16 @@ class Travel:
                 self.position = position
                 return halt
         self.position = self.timeline.first if back else self.timeline.last
-        return Halt("beginning" if back else "end")
+        return Standstill("beginning" if back else "end")
 
-    def _move(self, position: Position | None, rules: Rules, *, back: bool) -> Halt:
+    def _move(self, position: Position | None, rules: Rules, *, back: bool) -> Standstill:
         if position is None:
-            return Halt("beginning" if back else "end")
+            return Standstill("beginning" if back else "end")
         halt = self._come_to(position, rules)
         self.position = position
-        return halt or Halt("step")
+        return halt or Standstill("step")
 
-    def _come_to(self, position: Position, rules: Rules) -> Halt | None:
+    def _come_to(self, position: Position, rules: Rules) -> Standstill | None:
         return rules.pass_by(self._at(position), self.timeline) if rules.concerns(position.stop) else None
 
     def _at(self, position: Position) -> Moment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-def one_line(text: str, limit: int = 80) -> str:
+def short_repr(text: str, limit: int = 80) -> str:
     """A text of a record as a short line in which nothing acts on a terminal.
 
     Args:

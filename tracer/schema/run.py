@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, get_args
 
-from tracer.schema.base import Record, one_line
+from tracer.schema.base import Record, short_repr
 
 StopName = Literal[
     "run-header",
@@ -157,7 +157,9 @@ class ModelInfo(Record):
     checkpoint_faults: CheckpointFaults | None = None
 
     def __repr__(self) -> str:
-        return f"<model {one_line(self.class_name)}: {self.parameters:,} parameters, {one_line(self.dtype)}>"
+        return (
+            f"<model {short_repr(self.class_name)}: {self.parameters:,} parameters, {short_repr(self.dtype)}>"
+        )
 
     @property
     def queries_per_kv_head(self) -> int | None:
@@ -311,7 +313,7 @@ class RunHeader(Record):
         tokens = ", ".join(str(len(row.token_ids)) for row in self.prompt[:1]) or "no"
         batch = f"{rows} rows of " if rows > 1 else ""
         processors = f"{len(self.processors)} processors"
-        model = one_line(self.model.class_name)
+        model = short_repr(self.model.class_name)
         return f"<header of a run of {model}: {batch}{tokens} prompt tokens, {how}, {processors}>"
 
     def anchor(self, stop: StopName) -> Anchor | None:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from tracer.schema.arrays import F32, I32, Bools
-from tracer.schema.base import Record, one_line
+from tracer.schema.base import Record, short_repr
 from tracer.schema.cache import CacheState
 from tracer.schema.run import NotSeen, StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
@@ -445,7 +445,7 @@ def named_token(token: int, text: str | None) -> str:
         token: its id.
         text: its text.
     """
-    return f"token {token}" if text is None else f"'{one_line(text)}' ({token})"
+    return f"token {token}" if text is None else f"'{short_repr(text)}' ({token})"
 
 
 @dataclass(frozen=True)

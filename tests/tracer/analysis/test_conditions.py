@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.reports.records import header, steps, texts, with_head
 from tests.support.models import SAMPLING, batch
 from tests.tracer.analysis.runs import real_run
-from tracer.analysis.conditions.condition import Condition, evaluate, find_hits, parse_condition
+from tracer.analysis.conditions.condition import Condition, find_hits, parse_condition, value_of
 from tracer.analysis.conditions.names import FUNCTIONS, NAMES
 from tracer.analysis.conditions.step_row import StepRow
 from tracer.errors import UsageError
@@ -355,11 +355,11 @@ def test_any_text_is_parsed_or_refused_and_then_always_answers(text: str) -> Non
     ],
 )
 def test_parts_of_a_condition_have_values_of_their_own(text: str, expected: str) -> None:
-    assert evaluate(text, StepRow(STEPS[0], RUN, TOKENS, 0)) == expected
+    assert value_of(text, StepRow(STEPS[0], RUN, TOKENS, 0)) == expected
 
 
 def test_a_value_has_the_digits_of_its_float32() -> None:
-    shown = evaluate("p_chosen", StepRow(STEPS[0], RUN, TOKENS, 0))
+    shown = value_of("p_chosen", StepRow(STEPS[0], RUN, TOKENS, 0))
     assert STEPS[0].scores is not None
     assert np.float32(shown) == STEPS[0].scores.chosen_probability[0]
 

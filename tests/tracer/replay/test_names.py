@@ -15,7 +15,7 @@ from tests.support.models import SAMPLING
 from tests.tracer.replay.recordings import recorded
 from tests.tracer.tracefile.samples import write_trace
 from tracer.errors import UsageError
-from tracer.replay.answers.console import Asked, answer, completions
+from tracer.replay.answers.console import Asked, answer, console_completions
 from tracer.replay.answers.names import look_up, root_name
 from tracer.replay.travel import Travel
 from tracer.replay.values.value import Fields, Value, sequence
@@ -132,9 +132,9 @@ def test_nothing_is_run_as_python(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_complete_a_line() -> None:
-    assert "next_token_scores" in completions(asked(), "probs + next_")
-    assert "whatif" in completions(asked(), "wh")
-    assert "logits" in completions(asked("forward-result"), "lo")
+    assert "next_token_scores" in console_completions(asked(), "probs + next_")
+    assert "whatif" in console_completions(asked(), "wh")
+    assert "logits" in console_completions(asked("forward-result"), "lo")
 
 
 def test_a_run_that_was_cut_off_is_asked_alike(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def parse_condition(text: str, numbers: Mapping[str, int] | None = None) -> Cond
     return Condition(parser.text, tuple(parser.texts), whole.value, dict(parser.shown), parser.per_row)
 
 
-def evaluate(text: str, row: StepRow) -> str:
+def value_of(text: str, row: StepRow) -> str:
     """The value of a text of the language for a row, in words: of a condition, a name or arithmetic.
 
     Args:

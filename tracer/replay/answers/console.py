@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from tracer.analysis.conditions.condition import evaluate
+from tracer.analysis.conditions.condition import value_of
 from tracer.analysis.conditions.names import FUNCTIONS, NAMES
 from tracer.analysis.conditions.step_row import StepRow
 from tracer.replay.answers.names import look_up, root_name, unknown_name
-from tracer.replay.answers.questions import as_text, explain, other_settings
+from tracer.replay.answers.questions import as_text, other_settings, why_answer
 from tracer.replay.moment import Moment
 from tracer.replay.values.library import FrameKind, later_variables, local_variables
 from tracer.replay.values.value import Make, Value
@@ -68,10 +68,10 @@ def answer(asked: Asked, text: str) -> Value:
     if root is not None and root not in NAMES and root not in FUNCTIONS:
         return _variable(asked, root, text)
     moment = asked.moment
-    return Value(evaluate(text, StepRow(moment.step, moment.header, moment.tokens, asked.row)))
+    return Value(value_of(text, StepRow(moment.step, moment.header, moment.tokens, asked.row)))
 
 
-def completions(asked: Asked, text: str) -> Iterable[str]:
+def console_completions(asked: Asked, text: str) -> Iterable[str]:
     """Names that complete the last word of a text.
 
     Args:
@@ -101,7 +101,7 @@ def _remarked(value: Value) -> Value:
 
 
 _QUESTIONS: Mapping[str, Callable[[Asked, str], str]] = {
-    "why": lambda asked, text: as_text(explain(asked.moment, asked.row, text)),
+    "why": lambda asked, text: as_text(why_answer(asked.moment, asked.row, text)),
     "whatif": lambda asked, text: as_text(other_settings(asked.moment, text)),
     "help": lambda _asked, _text: HELP,
 }

@@ -10,7 +10,7 @@ from tracer.replay.breaks.findings import KINDS, finding_at
 from tracer.replay.moment import Moment
 from tracer.replay.stack.sources import Source, Sources
 from tracer.replay.timeline import Timeline
-from tracer.replay.travel import Halt
+from tracer.replay.travel import Standstill
 from tracer.schema.run import StopName
 
 Log = Callable[[Breakpoint, Moment, Met], None]
@@ -66,7 +66,7 @@ class BreakRules:
         """Whether there is a breakpoint at a stop; a finding may be at any."""
         return bool(self._findings) or any(each.stop == stop for each in self._all())
 
-    def pass_by(self, moment: Moment, timeline: Timeline) -> Halt | None:
+    def pass_by(self, moment: Moment, timeline: Timeline) -> Standstill | None:
         """Come to a moment: print its log points, and halt at its breakpoints and findings."""
         met = [(each, found) for each in self._all() if (found := each.meet(moment, timeline)) is not None]
         for breakpoint_, found in met:
@@ -75,18 +75,18 @@ class BreakRules:
         halting = [(each, found) for each, found in met if not each.log]
         return _at_breakpoints(halting) if halting else self._at_finding(moment)
 
-    def _at_finding(self, moment: Moment) -> Halt | None:
+    def _at_finding(self, moment: Moment) -> Standstill | None:
         found = finding_at(moment, self._findings)
         if found is None:
             return None
         kind, finding = found
-        return Halt("exception", finding.text, finding.row, finding=kind)
+        return Standstill("exception", finding.text, finding.row, finding=kind)
 
     def _all(self) -> list[Breakpoint]:
         return [each for found in self._breakpoints.values() for each in found]
 
 
-def _at_breakpoints(met: Sequence[tuple[Breakpoint, Met]]) -> Halt:
+def _at_breakpoints(met: Sequence[tuple[Breakpoint, Met]]) -> Standstill:
     row = next((found.row for _, found in met if found.row is not None), None)
     text = "; ".join(found.why for _, found in met if found.why)
-    return Halt("breakpoint", text, row, tuple(each.number for each, _ in met))
+    return Standstill("breakpoint", text, row, tuple(each.number for each, _ in met))

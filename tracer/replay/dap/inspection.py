@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracer.errors import UsageError
-from tracer.replay.answers.console import Asked, answer, completions
+from tracer.replay.answers.console import Asked, answer, console_completions
 from tracer.replay.dap.arguments import (
     Completions,
     Evaluate,
@@ -142,7 +142,7 @@ class Inspector:
     def completions(self, asked: Completions) -> dict[str, Any]:
         """Names that complete a line."""
         before = asked.text[: max(0, asked.column - 1)]
-        names = completions(self._asked(asked.frame_id), before)
+        names = console_completions(self._asked(asked.frame_id), before)
         return {"targets": [{"label": name} for name in names]}
 
     def log_text(self, moment: Moment, row: int, expression: str) -> str:

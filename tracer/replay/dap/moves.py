@@ -21,7 +21,7 @@ from tracer.replay.ending import ending
 from tracer.replay.stack.frames import frames_at
 from tracer.replay.stack.sources import Sources
 from tracer.replay.timeline import Position
-from tracer.replay.travel import Halt, Reason, Travel
+from tracer.replay.travel import Reason, Standstill, Travel
 from tracer.schema.run import STOPS
 
 _REASONS: Mapping[Reason, str] = {"beginning": "step", "end": "step"}
@@ -47,7 +47,7 @@ class Moves:
         self._inspector = inspector
         self._breaks = breaks
         self._client = client
-        self._halt = Halt("entry")
+        self._halt = Standstill("entry")
         self._targets: dict[int, Position] = {}
 
     def handlers(self) -> Handlers:
@@ -70,7 +70,7 @@ class Moves:
             "pause": Handler(OfThread, lambda _: {}),
         }
 
-    def go(self, move: Callable[[], Halt]) -> None:
+    def go(self, move: Callable[[], Standstill]) -> None:
         """Move, and tell the client where the journey halts.
 
         Args:
@@ -80,7 +80,7 @@ class Moves:
             halt = move()
         except TraceGenerateError as error:
             self._client.output(f"trace-generate: {error}", "important")
-            halt = Halt("step")
+            halt = Standstill("step")
         self._halt = halt
         self._targets.clear()
         self._inspector.handles.clear()
@@ -89,7 +89,7 @@ class Moves:
         self._client.output(self._shown(halt), "stdout")
         self._client.event("stopped", self._stopped(halt))
 
-    def _shown(self, halt: Halt) -> str:
+    def _shown(self, halt: Standstill) -> str:
         try:
             return self._card(halt)
         except TraceGenerateError as error:
@@ -97,7 +97,7 @@ class Moves:
         except Exception as error:  # noqa: BLE001 - the halt itself is worth more than its card
             return f"The card cannot be shown: {named(error)}"
 
-    def _card(self, halt: Halt) -> str:
+    def _card(self, halt: Standstill) -> str:
         """What happens at the halt, and where it is."""
         moment = self._travel.moment
         frame = frames_at(moment.position, moment.header, self._sources)[0]
@@ -115,7 +115,7 @@ class Moves:
             lines.append(ending(moment.run))
         return "\n".join(lines)
 
-    def _stopped(self, halt: Halt) -> dict[str, Any]:
+    def _stopped(self, halt: Standstill) -> dict[str, Any]:
         position = self._travel.position
         title = f"Step {position.step}, stop {STOPS.index(position.stop)} {stop_title(position.stop)}"
         return {
@@ -127,14 +127,14 @@ class Moves:
             "hitBreakpointIds": list(halt.breakpoints),
         }
 
-    def _move(self, move: Callable[[], Halt], **body: Any) -> Handler:
+    def _move(self, move: Callable[[], Standstill], **body: Any) -> Handler:
         def handle(asked: OfThread) -> Reply:
             self._inspector.row = self._inspector.row_of(asked.thread_id)
             return self._moving(move, **body)
 
         return Handler(OfThread, handle)
 
-    def _moving(self, move: Callable[[], Halt], **body: Any) -> Reply:
+    def _moving(self, move: Callable[[], Standstill], **body: Any) -> Reply:
         return Reply(body, lambda: self.go(move))
 
     def _evaluate(self, asked: Evaluate) -> Reply:

@@ -39,7 +39,7 @@ def _parts(value: Value) -> list[str]:
     return [*lines, f"  … {left:,} more"] if left else lines
 
 
-def listing(frame: Frame, around: int) -> RenderableType:
+def recorded_listing(frame: Frame, around: int) -> RenderableType:
     """The source around the line of a frame.
 
     Args:
@@ -51,7 +51,7 @@ def listing(frame: Frame, around: int) -> RenderableType:
     return render_source(frame.source.lines_around(frame.line, around), frame.line)
 
 
-def stack(frames: tuple[Frame, ...]) -> RenderableType:
+def recorded_stack(frames: tuple[Frame, ...]) -> RenderableType:
     """The frames, innermost last.
 
     Args:
@@ -64,7 +64,7 @@ def stack(frames: tuple[Frame, ...]) -> RenderableType:
     return render_stack(shown, 0)
 
 
-def cache(moment: Moment) -> RenderableType:
+def recorded_cache(moment: Moment) -> RenderableType:
     """The KV cache as of a moment.
 
     Args:
@@ -75,7 +75,7 @@ def cache(moment: Moment) -> RenderableType:
     return cache_of(moment.step, "after the forward pass of" if moment.passed("model-call") else "before")
 
 
-def top(moment: Moment, count: int, row: int) -> RenderableType:
+def recorded_top(moment: Moment, count: int, row: int) -> RenderableType:
     """The most probable tokens of a step.
 
     Args:

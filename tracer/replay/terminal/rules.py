@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tracer.analysis.conditions.condition import Condition, find_hits
 from tracer.replay.moment import Moment
 from tracer.replay.timeline import Timeline
-from tracer.replay.travel import Halt
+from tracer.replay.travel import Standstill
 from tracer.schema.run import StopName
 
 
@@ -25,10 +25,10 @@ class ConditionRules:
         """Any stop may be the last of its step."""
         return bool(self._conditions)
 
-    def pass_by(self, moment: Moment, timeline: Timeline) -> Halt | None:
+    def pass_by(self, moment: Moment, timeline: Timeline) -> Standstill | None:
         """Halt at the end of a step in which a condition holds."""
         position = moment.position
         if position.stop != timeline.stops_of(position.step)[-1]:
             return None
         hits = find_hits(self._conditions, moment.step, moment.header, moment.tokens)
-        return Halt("breakpoint", "\n".join(map(str, hits))) if hits else None
+        return Standstill("breakpoint", "\n".join(map(str, hits))) if hits else None

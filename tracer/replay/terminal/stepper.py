@@ -16,7 +16,7 @@ from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.analysis.runs import check_row
 from tracer.errors import TraceGenerateError, UsageError
 from tracer.halting.stops import HALTS
-from tracer.replay.answers.questions import explain, other_settings
+from tracer.replay.answers.questions import other_settings, why_answer
 from tracer.replay.cards import cards_at
 from tracer.replay.ending import ending
 from tracer.replay.stack.frames import Frame, frames_at
@@ -24,7 +24,7 @@ from tracer.replay.stack.sources import Sources
 from tracer.replay.terminal import answers
 from tracer.replay.terminal.commands import COMMANDS, HELP_END, parse_recorded
 from tracer.replay.terminal.rules import ConditionRules
-from tracer.replay.travel import Halt, Travel
+from tracer.replay.travel import Standstill, Travel
 from tracer.replay.values.library import local_variables
 from tracer.schema.run import STOPS, StopName
 from tracer.stepper.commands import parse_count
@@ -65,7 +65,7 @@ class RecordedStepper:
         self._console = console
         self._breaks = tuple(breaks)
         self._row = row
-        self._moving: dict[str, Callable[[str], Halt | None]] = {
+        self._moving: dict[str, Callable[[str], Standstill | None]] = {
             "n": lambda _: self._travel.stop_by_stop(self._rules(), back=False),
             "s": lambda _: self._travel.token_by_token(self._rules(), back=False),
             "c": lambda _: self._travel.run(self._rules(), back=False),
@@ -79,13 +79,13 @@ class RecordedStepper:
             "p": lambda text: self._show(
                 answers.evaluated(self._travel.moment, self._frames()[0], self._row, text)
             ),
-            "l": lambda text: self._show(answers.listing(self._frames()[0], parse_count(text, 9))),
-            "w": lambda _: self._show(answers.stack(self._frames())),
-            "kv": lambda _: self._show(answers.cache(self._travel.moment)),
+            "l": lambda text: self._show(answers.recorded_listing(self._frames()[0], parse_count(text, 9))),
+            "w": lambda _: self._show(answers.recorded_stack(self._frames())),
+            "kv": lambda _: self._show(answers.recorded_cache(self._travel.moment)),
             "top": lambda text: self._show(
-                answers.top(self._travel.moment, parse_count(text, 10), self._row)
+                answers.recorded_top(self._travel.moment, parse_count(text, 10), self._row)
             ),
-            "why": lambda text: self._show(explain(self._travel.moment, self._row, text)),
+            "why": lambda text: self._show(why_answer(self._travel.moment, self._row, text)),
             "whatif": lambda text: self._show(other_settings(self._travel.moment, text)),
             "diff": lambda text: self._show(answers.differs(self._travel.moment, text)),
             "h": lambda _: self._help(),
@@ -122,7 +122,7 @@ class RecordedStepper:
         if halt is not None:
             self._show_halt(halt)
 
-    def _show_halt(self, halt: Halt) -> None:
+    def _show_halt(self, halt: Standstill) -> None:
         """Print the cards, the place, and why it halts there."""
         moment = self._travel.moment
         for card in cards_at(moment, self._travel.timeline.stops, self._row):
@@ -138,7 +138,7 @@ class RecordedStepper:
             )
         )
 
-    def _notes(self, halt: Halt) -> list[str]:
+    def _notes(self, halt: Standstill) -> list[str]:
         if halt.reason == "beginning":
             return ["The recording begins here."]
         if halt.reason == "end":
@@ -149,14 +149,14 @@ class RecordedStepper:
         once = (parse_condition(condition),) if condition else ()
         return ConditionRules((*self._breaks, *once))
 
-    def _back_or_break(self, argument: str) -> Halt | None:
+    def _back_or_break(self, argument: str) -> Standstill | None:
         if not argument:
             return self._travel.stop_by_stop(self._rules(), back=True)
         self._breaks = (*self._breaks, parse_condition(argument))
         self._show(render_text([f"halts where {condition.text}" for condition in self._breaks]))
         return None
 
-    def _go(self, argument: str) -> Halt:
+    def _go(self, argument: str) -> Standstill:
         if not (argument.isascii() and argument.isdigit() and len(argument) < 10):
             raise UsageError(f"{argument[:40]!r} is no number of a step; g 12 goes to step 12.")
         return self._travel.go(self._travel.timeline.at(int(argument)))

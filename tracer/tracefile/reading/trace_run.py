@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tracer.errors import UsageError
-from tracer.schema.base import one_line
+from tracer.schema.base import short_repr
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.schema.step import uncaptured_reason
@@ -40,7 +40,7 @@ class TraceRun:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
-        model = one_line(self.header.model.class_name)
+        model = short_repr(self.header.model.class_name)
         return f"<run {self.number}: {model}, {len(self.steps)} steps, {state}>"
 
     @cached_property
