@@ -11,7 +11,13 @@ import click
 
 from tracer.cli.group import CommandGroup
 from tracer.cli.invocation import Invocation
-from tracer.cli.standard_streams import discard_output, is_output_fault, open_closed_streams, print_anything
+from tracer.cli.standard_streams import (
+    discard_output,
+    flush_or_discard,
+    is_output_fault,
+    open_closed_streams,
+    print_anything,
+)
 from tracer.cli.starting_line import StartingLine
 from tracer.cli.terminal_state import TerminalState
 from tracer.errors import DEFECT, EXIT_CODES, INTERRUPTED, OutputError, TraceGenerateError
@@ -60,6 +66,7 @@ def run(arguments: list[str], interrupts: Interrupts, starting_line: StartingLin
         # A prompt that is interrupted raises an exception of its own.
         signalled = stop if isinstance(stop, Stopped) else interrupts.last
         _tell("interrupted" if signalled is None else str(signalled), invocation)
+        flush_or_discard()
         return INTERRUPTED if signalled is None else signalled.exit_code
     finally:
         starting_line.clear()

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import sys
+from typing import TextIO
 
 _OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.ENXIO})
 """The device is full, the file too large, the terminal gone, the descriptor closed."""
@@ -72,8 +73,28 @@ def is_output_fault(error: OSError) -> bool:
 
 def discard_output() -> None:
     """Send standard output, and what waits in its buffer, nowhere: its reader or device is gone."""
+    _discard(sys.stdout)
+
+
+def flush_or_discard() -> None:
+    """Write out what waits for standard output and error; what they do not take goes nowhere.
+
+    Python's own shutdown would try again, and end with an exit code of its own (120).
+    """
+    _flush_or_discard(sys.stdout)
+    _flush_or_discard(sys.stderr)
+
+
+def _flush_or_discard(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-        sys.stdout.flush()
+        stream.flush()
