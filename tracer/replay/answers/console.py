@@ -10,7 +10,7 @@ from tracer.analysis.conditions.condition import value_of
 from tracer.analysis.conditions.names import FUNCTIONS, NAMES
 from tracer.analysis.conditions.step_row import StepRow
 from tracer.replay.answers.names import look_up, root_name, unknown_name
-from tracer.replay.answers.questions import as_text, other_settings, why_answer
+from tracer.replay.answers.questions import answer_why, as_text, other_settings
 from tracer.replay.moment import Moment
 from tracer.replay.values.library import FrameKind, later_variables, local_variables
 from tracer.replay.values.value import Make, Value
@@ -101,7 +101,7 @@ def _remarked(value: Value) -> Value:
 
 
 _QUESTIONS: Mapping[str, Callable[[Asked, str], str]] = {
-    "why": lambda asked, text: as_text(why_answer(asked.moment, asked.row, text)),
+    "why": lambda asked, text: as_text(answer_why(asked.moment, asked.row, text)),
     "whatif": lambda asked, text: as_text(other_settings(asked.moment, text)),
     "help": lambda _asked, _text: HELP,
 }

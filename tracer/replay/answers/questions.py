@@ -39,7 +39,7 @@ def as_text(*what: RenderableType) -> str:
     return text.getvalue()
 
 
-def why_answer(moment: Moment, row: int, argument: str) -> RenderableType:
+def answer_why(moment: Moment, row: int, argument: str) -> RenderableType:
     """Why a token was chosen or not in the step of a moment.
 
     Args:

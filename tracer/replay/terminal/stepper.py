@@ -16,7 +16,7 @@ from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.analysis.runs import check_row
 from tracer.errors import TraceGenerateError, UsageError
 from tracer.halting.stops import HALTS
-from tracer.replay.answers.questions import other_settings, why_answer
+from tracer.replay.answers.questions import answer_why, other_settings
 from tracer.replay.cards import cards_at
 from tracer.replay.ending import ending
 from tracer.replay.stack.frames import Frame, frames_at
@@ -85,7 +85,7 @@ class RecordedStepper:
             "top": lambda text: self._show(
                 answers.recorded_top(self._travel.moment, parse_count(text, 10), self._row)
             ),
-            "why": lambda text: self._show(why_answer(self._travel.moment, self._row, text)),
+            "why": lambda text: self._show(answer_why(self._travel.moment, self._row, text)),
             "whatif": lambda text: self._show(other_settings(self._travel.moment, text)),
             "diff": lambda text: self._show(answers.differs(self._travel.moment, text)),
             "h": lambda _: self._help(),
