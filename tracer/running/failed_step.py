@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tracer.errors import TraceGenerateError
@@ -23,12 +24,12 @@ def place_of_failure(path: Path) -> str:
     try:
         with TraceFile(path) as trace:
             run = trace.runs[-1]
-            return "; ".join(_facts(run.header, list(run.steps)))
+            return "; ".join(_facts(run.header, run.steps))
     except (TraceGenerateError, IndexError):
         return ""
 
 
-def _facts(header: RunHeader, steps: list[Step]) -> list[str]:
+def _facts(header: RunHeader, steps: Sequence[Step]) -> list[str]:
     facts = []
     last, failure = steps[-1], steps[-1].head.failure
     if failure is not None:
