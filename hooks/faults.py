@@ -39,19 +39,29 @@ def surely(*actions: Callable[[], None]) -> None:
     Raises:
         BaseException: the first exception, after all actions.
     """
-    first: BaseException | None = None
-    for action in actions:
-        for _ in range(_TRIES):
-            try:
-                action()
-                break
-            except BaseException as error:  # noqa: BLE001 - raised below
-                first = first or error
-    if first is not None:
-        raise first
+    left, raised = [*actions], list[BaseException]()
+    try:
+        _do(left, raised)
+    except BaseException as error:  # noqa: BLE001 - raised below; it came between two actions
+        raised.append(error)
+        _do(left, raised)
+    if raised:
+        raise raised[0]
 
 
 _TRIES = 3
+
+
+def _do(left: list[Callable[[], None]], raised: list[BaseException]) -> None:
+    while left:
+        for _ in range(_TRIES):
+            try:
+                left[0]()
+                break
+            except BaseException as error:  # noqa: BLE001 - the caller raises it
+                raised.append(error)
+        left.pop(0)
+
 
 _codes_of_handlers: set[CodeType] = set()
 

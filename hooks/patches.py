@@ -129,17 +129,22 @@ def remove_layer(target: object, name: str, layer: Layer) -> None:
     attributes = vars(target)
     with _lock:
         stack = _stacks.get((id(attributes), name))
-        if stack is None or layer not in stack.layers:
+        if stack is None:
             return
-        place = stack.layers.index(layer)
         # The attribute first: called again after an interruption, this goes on where it was.
-        if place < len(stack.layers) - 1:
-            stack.layers[place + 1].inner = layer.inner
-        elif attributes.get(name, _ABSENT) is layer:
-            _restore(attributes, name, stack.layers[place - 1] if place else stack.before)
-        stack.layers.remove(layer)
+        if layer in stack.layers:
+            _take_out(stack, name, stack.layers.index(layer))
         if not stack.layers:
-            del _stacks[id(attributes), name]
+            _stacks.pop((id(attributes), name), None)
+
+
+def _take_out(stack: _Stack, name: str, place: int) -> None:
+    layer = stack.layers[place]
+    if place < len(stack.layers) - 1:
+        stack.layers[place + 1].inner = layer.inner
+    elif stack.attributes.get(name, _ABSENT) is layer:
+        _restore(stack.attributes, name, stack.layers[place - 1] if place else stack.before)
+    stack.layers.pop(place)
 
 
 def below_layers(attributes: dict[str, Any], name: str) -> Any:

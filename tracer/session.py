@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 import tracer.own_packages  # noqa: F401 - says which file is in the way
+from hooks.faults import surely
 from hooks.loop.generation_watch import GenerationWatch
 from hooks.loop.traced_run import RunSink
 from hooks.token_texts import TokenTexts
@@ -242,30 +243,31 @@ class TraceBlock(ContextDecorator, AbstractContextManager[TraceSession]):
             seed=options.seed,
             prompt_texts=options.prompt_texts,
         )
-        self._recording = _Recording(options, self._tokenizer)
         try:
+            self._recording = _Recording(options, self._tokenizer)
             self._watch.into(self._recording.sink_of(self._watch)).__enter__()
+            return TraceSession(self._recording)
         except BaseException:
-            self._close()
+            surely(self._watch.close, self._close)
             raise
-        return TraceSession(self._recording)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._watch is not None
-        assert self._recording is not None
         try:
-            self._watch.__exit__(kind, error, traceback)
+            if error is None:
+                self._watch.wait()
         finally:
-            self._close()
+            surely(self._watch.close, self._close)
+        assert self._recording is not None
         hits = self._recording.breaks.hits
         if error is None and self._options.on_break == "exit" and hits:
             raise CheckFailedError(f"A condition held: {hits[0]}")
 
     def _close(self) -> None:
-        assert self._watch is not None
-        assert self._recording is not None
+        if self._watch is None or self._recording is None:
+            return
         for trouble in (*self._watch.troubles(), *self._recording.close()):
             warnings.warn(trouble, RuntimeWarning, stacklevel=3)
 

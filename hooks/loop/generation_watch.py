@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hooks.faults import is_ours, remember_handlers
+from hooks.faults import is_ours, remember_handlers, surely
 from hooks.known_models import known_model
 from hooks.kv_cache.watch import cached_positions
 from hooks.loop import installation, model_info, open_traces
@@ -99,7 +99,7 @@ class GenerationWatch:
         self.runs = 0
         self._interrupted = 0
         self._left_inside = 0
-        self._membership: open_traces.Membership | None = None
+        self._membership = open_traces.Membership(self)
 
     def into(self, sink: RunSink) -> GenerationWatch:
         """Send what is caught to a sink; to be entered as a context afterwards.
@@ -131,8 +131,8 @@ class GenerationWatch:
 
     def __enter__(self) -> GenerationWatch:
         assert self._to_watch is not None
-        self.installation = installation.acquire(self._to_watch)
-        self._membership = open_traces.enter(self)
+        self.installation = installation.acquire(self._to_watch, self)
+        open_traces.enter(self._membership)
         return self
 
     def __exit__(
@@ -140,21 +140,23 @@ class GenerationWatch:
     ) -> None:
         try:
             if error is None:
-                self._wait()
+                self.wait()
         finally:
-            if self._membership is not None:
-                open_traces.leave(self._membership)
-            for run in [*self._in_progress]:
-                if run in runs_in_progress():
-                    self._left_inside += 1
-                else:
-                    self._interrupted += 1
-                run.interrupt()
-            if self.installation is not None:
-                installation.release(self.installation)
-                self.installation = None
-            # Whoever keeps the session does not keep the model.
-            self._known_modules = self._to_watch = self._given = None
+            surely(self.close)
+
+    def close(self) -> None:
+        """End the runs in progress, and put the model back; safe to call twice."""
+        open_traces.leave(self._membership)
+        for run in [*self._in_progress]:
+            if run.thread != threading.get_ident():
+                self._interrupted += 1
+            elif run in runs_in_progress():
+                self._left_inside += 1
+            run.interrupt()
+        if self._to_watch is not None:
+            installation.release(self._to_watch, self)
+        # Whoever keeps the session does not keep the model.
+        self.installation = self._known_modules = self._to_watch = self._given = None
 
     @property
     def run(self) -> RunCapture | None:
@@ -271,7 +273,7 @@ class GenerationWatch:
                 self._in_progress.remove(run)
             self._idle.notify_all()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Wait for runs of other threads, as long as they make steps."""
         own = runs_in_progress()
 

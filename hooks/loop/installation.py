@@ -43,13 +43,14 @@ class Installation:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.modules = self._new_modules()
-        self._users = 0
+        self._users: set[object] = set()
         self._runs: list[object] = []
         self._lock = threading.RLock()
         self._layers: list[tuple[str, MethodLayer]] = []
         self._run_layers: list[tuple[str, MethodLayer]] = []
 
     def _open(self) -> None:
+        """Put the layers on the model."""
         handlers: dict[str, Handler] = {
             "generate": self._generate,
             "_sample": self._sample,
@@ -61,7 +62,12 @@ class Installation:
         self._add(handlers, self._layers)
 
     def _close(self) -> None:
+        """Put the model back, also where a run did not come to its end or another thread goes on with one."""
+        self._remove(self._run_layers)
+        self.modules.leave()
+        self._runs.clear()
         self._remove(self._layers)
+        self.modules.release()
 
     def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:
         for name, handler in handlers.items():
@@ -77,7 +83,7 @@ class Installation:
 
     def traces(self) -> tuple[Any, ...]:
         """The traces of this model that are open in this context; none inside of a traced run."""
-        if any(run.installation is self and not run.ended for run in runs_in_progress()):
+        if any(run.installation is self for run in runs_in_progress()):
             return ()
         return tuple(trace for trace in open_traces.current() if trace.installation is self)
 
@@ -116,18 +122,18 @@ class Installation:
         if not runs:
             with _InRun(()):
                 return inner(input_ids, **kwargs)
-        token = object()
+        token, in_run = object(), _InRun(runs)
         try:
             self._enter_run(token)
-            with _InRun(runs):
-                for run in runs:
-                    run.enter_probes()
-                output = inner(input_ids, **kwargs)
+            in_run.enter()
+            for run in runs:
+                run.enter_probes()
+            output = inner(input_ids, **kwargs)
             for run in runs:
                 run.output = output
             return output
         finally:
-            surely(*(run.leave_probes for run in runs), partial(self._leave_run, token))
+            surely(in_run.leave, *(run.leave_probes for run in runs), partial(self._leave_run, token))
 
     def _refresh(self) -> None:
         """Modules that were added or replaced since the last run belong to the next one."""
@@ -208,38 +214,40 @@ _installations: dict[int, Installation] = {}
 _lock = threading.RLock()
 
 
-def acquire(model: PreTrainedModel) -> Installation:
+def acquire(model: PreTrainedModel, user: object) -> Installation:
     """The layers of a model, put on it if this is the first trace of it.
 
     Args:
         model: the model whose ``_sample`` runs.
+        user: the trace; :func:`release` takes it, also where this was interrupted.
     """
     with _lock:
         installation = _installations.get(id(model))
         if installation is None:
-            installation = Installation(model)
-            try:
-                installation._open()
-            except BaseException:
-                installation._close()
-                raise
-            _installations[id(model)] = installation
-        installation._users += 1
+            installation = _installations[id(model)] = Installation(model)
+        first = not installation._users
+        installation._users.add(user)
+        if first:
+            installation._open()
         return installation
 
 
-def release(installation: Installation) -> None:
-    """A trace is closed; the layers go with the last one.
+def release(model: PreTrainedModel, user: object) -> None:
+    """A trace is closed; the layers go with the last one. Safe to call twice.
 
     Args:
-        installation: what :func:`acquire` returned.
+        model: the model.
+        user: what :func:`acquire` was called with.
     """
     with _lock:
-        installation._users -= 1
+        installation = _installations.get(id(model))
+        if installation is None:
+            return
+        installation._users.discard(user)
         if not installation._users:
-            del _installations[id(installation.model)]
+            # Forgotten last: called again after an interruption, this goes on where it was.
             installation._close()
-            installation.modules.release()
+            del _installations[id(model)]
 
 
 class _InProgress:
@@ -270,22 +278,30 @@ class _InRun:
 
     def __init__(self, runs: Sequence[TracedRun]) -> None:
         self._new = _InProgress(tuple(runs))
+        self._before, self._tapes_before = _runs.get(), tape.parts.active.get()
 
     def __enter__(self) -> None:
-        active = tape.parts.active
-        self._before = _runs.set(self._new)
-        self._tapes_before = active.set(tuple(run.tape for run in self._new.runs) or None)
+        self.enter()
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        """From now on the runs are in progress in this context."""
+        _runs.set(self._new)
+        tape.parts.active.set(tuple(run.tape for run in self._new.runs) or None)
+
+    def leave(self) -> None:
+        """They are over; safe to call twice, and where :meth:`enter` was not."""
         self._new.runs = ()
-        _runs.reset(self._before)
-        tape.parts.active.reset(self._tapes_before)
+        _runs.set(self._before)
+        tape.parts.active.set(self._tapes_before)
 
 
 def runs_in_progress() -> tuple[TracedRun, ...]:
     """The runs in progress in this context, one for each open trace of the model."""
     found = _runs.get()
-    return () if found is None else found.runs
+    return () if found is None else tuple(run for run in found.runs if not run.ended)
 
 
 def _refuser(installation: Installation, mode: str) -> Handler:

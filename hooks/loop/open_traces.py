@@ -31,45 +31,39 @@ class Membership:
 
 _open: ContextVar[tuple[Membership, ...]] = ContextVar("open_traces", default=())
 _lock = threading.Lock()
-_count = 0
+_members: set[Membership] = set()
 _installed: Any = None
 _below: Any = None
 
 
-def enter(trace: Any) -> Membership:
+def enter(membership: Membership) -> None:
     """The block of a trace is entered in this context.
 
     Args:
-        trace: the trace.
-
-    Returns:
-        What :func:`leave` takes.
+        membership: of the trace; :func:`leave` takes it, also where this was interrupted.
     """
-    global _count, _installed, _below
+    global _installed, _below
     with _lock:
-        _count += 1
-        if _count == 1:
+        if not _members:
             _below = threading.Thread.start
             _installed = _inheriting(_below)
             threading.Thread.start = _installed  # type: ignore[method-assign]
-    membership = Membership(trace)
+        _members.add(membership)
     _open.set((*_memberships(), membership))
-    return membership
 
 
 def leave(membership: Membership) -> None:
-    """The block of a trace is left, in whatever context.
+    """The block of a trace is left, in whatever context; safe to call twice.
 
     Args:
-        membership: what :func:`enter` returned.
+        membership: what :func:`enter` was called with.
     """
-    global _count
     membership.trace = None
     _open.set(_memberships())
     with _lock:
-        _count -= 1
+        _members.discard(membership)
         # Where somebody else has put something over it meanwhile, ours stays below and passes on.
-        if not _count and threading.Thread.start is _installed:
+        if not _members and threading.Thread.start is _installed:
             threading.Thread.start = _below  # type: ignore[method-assign]
 
 

@@ -74,6 +74,7 @@ class TracedRun:
 
     Attributes:
         output: what ``_sample`` returned; None until it has.
+        thread: the thread that generates.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class TracedRun:
         self.output: Any = None
         self.installation = installation
         self.tape = tape
+        self.thread = threading.get_ident()
         self._sink = sink
         self._probes = probes
         self._input_ids = input_ids
@@ -99,7 +101,7 @@ class TracedRun:
         self._lost = lost
         self._failure_of = failure_of
         self._began = capture.clock.now()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ended = False
         self._recorded = False
 
@@ -114,10 +116,8 @@ class TracedRun:
             probe.enter()
 
     def leave_probes(self) -> None:
-        """Take the probes off the model, also where the forward pass raised."""
-        for probe in self._probes:
-            probe.end()
-            probe.leave()
+        """Take the probes off the model, also where the forward pass raised; safe to call twice."""
+        surely(*(action for probe in self._probes for action in (probe.end, probe.leave)))
 
     def end(self, error: BaseException | None) -> None:
         """The generation is over.
@@ -137,11 +137,12 @@ class TracedRun:
         self._end(RunStatus.INTERRUPTED, "the trace was closed while the generation went on")
 
     def _end(self, status: RunStatus, text: str | None = None, error: BaseException | None = None) -> None:
+        # Held to the end: another thread that closes the trace waits until the end is recorded.
         with self._lock:
-            if self._ended:
-                return
             self._ended = True
-        surely(partial(self._record_end, status, text, error), partial(self._on_end, self))
+            surely(
+                partial(self._record_end, status, text, error), self.leave_probes, partial(self._on_end, self)
+            )
 
     @unseen_by_modes
     def _record_end(self, status: RunStatus, text: str | None, error: BaseException | None) -> None:

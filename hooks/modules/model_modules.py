@@ -7,11 +7,10 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
+from types import MappingProxyType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from hooks.faults import is_ours
 from hooks.modules import tape
@@ -110,10 +109,12 @@ class ModelModules:
     def _on_hook(self, index: int, output: Any) -> None:
         """A module that has forward hooks is called: ours runs behind all of them."""
         with self._lock:
+            if index not in self._watched:  # a call that began before the last run was over
+                return
             hook = self._hooked.get(index)
             if hook is None or not hook.move_to_end():
-                hook = _CallHook(index, self.modules[index], self.number, self._on_changed)
-                self._hooked[index] = hook
+                hook = self._hooked[index] = _CallHook(index, self.number, self._on_changed)
+                hook.add_to(self.modules[index])
         hook.expect(output)
 
     def unwatch_compiled(self, module: nn.Module) -> bool:
@@ -150,13 +151,16 @@ class ModelModules:
             self._unwatch(index)
 
     def _unwatch(self, index: int) -> None:
-        hook = self._hooked.pop(index, None)
+        module, hook, copied = self.modules[index], self._hooked.get(index), self._copied.get(index)
         if hook is not None:
             hook.remove()
-        remove_layer(self.modules[index], "forward", self._watched[index])
-        remove_layer(self.modules[index], "__reduce_ex__", self._copied[index])
+        if copied is not None:
+            remove_layer(module, "__reduce_ex__", copied)
+        remove_layer(module, "forward", self._watched[index])
+        # Forgotten last: called again after an interruption, this begins anew.
+        self._hooked.pop(index, None)
+        self._copied.pop(index, None)
         del self._watched[index]
-        del self._copied[index]
 
     def _reduce(
         self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -175,25 +179,30 @@ class _CallHook:
 
     Args:
         index: the module's index.
-        module: the module.
         owner: number of the model.
         on_changed: called with the index where another hook has changed an output.
     """
 
-    def __init__(self, index: int, module: nn.Module, owner: int, on_changed: OnChanged) -> None:
+    def __init__(self, index: int, owner: int, on_changed: OnChanged) -> None:
         self._index = index
         self._owner = owner
         self._on_changed = on_changed
         self._expected: dict[int, list[_Version]] = {}
-        self._hooks: Any = module._forward_hooks
-        self._handle: RemovableHandle = module.register_forward_hook(self._note, with_kwargs=True)
+        self._module: nn.Module | None = None
+
+    def add_to(self, module: nn.Module) -> None:
+        """Add the hook to its module."""
+        self._module = module
+        module.register_forward_hook(self._note, with_kwargs=True)
 
     def move_to_end(self) -> bool:
         """Run behind all hooks that were added since; False if somebody has removed it."""
-        if self._handle.id not in self._hooks:
+        hooks: Any = self._hooks()
+        number = self._number_in(hooks)
+        if number is None:
             return False
-        if next(reversed(self._hooks)) != self._handle.id:
-            self._hooks.move_to_end(self._handle.id)
+        if next(reversed(hooks)) != number:
+            hooks.move_to_end(number)
         return True
 
     def expect(self, output: Any) -> None:
@@ -208,7 +217,8 @@ class _CallHook:
 
     def remove(self) -> None:
         """Remove the hook."""
-        self._handle.remove()
+        if self._module is not None:
+            self._take_out(self._module._forward_hooks, self._module._forward_hooks_with_kwargs)
 
     def leave_out(self, state: dict[str, Any]) -> None:
         """Leave the hook out of what a copy of the module is made from.
@@ -217,8 +227,24 @@ class _CallHook:
             state: the attributes of the copy.
         """
         for name in ("_forward_hooks", "_forward_hooks_with_kwargs"):
-            hooks = state[name] = copy.copy(state[name])
-            hooks.pop(self._handle.id, None)
+            state[name] = copy.copy(state[name])
+        self._take_out(state["_forward_hooks"], state["_forward_hooks_with_kwargs"])
+
+    def _hooks(self) -> dict[int, Any]:
+        return {} if self._module is None else self._module._forward_hooks
+
+    def _number_in(self, hooks: dict[int, Any]) -> int | None:
+        """Found by what it is: a handle may not have been kept where adding the hook was interrupted."""
+        ours = (
+            number for number, hook in [*hooks.items()] if type(hook) is MethodType and hook.__self__ is self
+        )
+        return next(ours, None)
+
+    def _take_out(self, hooks: dict[int, Any], with_kwargs: dict[int, Any]) -> None:
+        number = self._number_in(hooks)
+        if number is not None:
+            with_kwargs.pop(number, None)
+            hooks.pop(number, None)
 
     def _note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         tape.parts.tape.note(self._index, args[0] if args else kwargs, output, self._owner)

@@ -69,14 +69,15 @@ class AttentionProbe:
         for index, module in enumerate(self._modules):
             if module is not None:
                 layer = MethodLayer(module.forward, functools.partial(self._call, index))
-                add_layer(module, "forward", layer)
                 self._watched.append((module, layer))
+                add_layer(module, "forward", layer)
 
     def leave(self) -> None:
         """Watch no longer."""
         while self._watched:
-            module, layer = self._watched.pop()
+            module, layer = self._watched[-1]
             remove_layer(module, "forward", layer)
+            self._watched.pop()
 
     def begin(self) -> None:
         """The forward pass starts."""

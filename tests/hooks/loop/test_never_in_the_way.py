@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import gc
 import inspect
 import io
 import os
@@ -14,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -321,7 +321,12 @@ class Late(Exception):  # noqa: N818 - what a program calls its timeout
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_exception_of_a_signal_handler_always_ends_the_generation(tmp_path: Path) -> None:
-    def ring(*_: Any) -> None:
+    # Libraries swallow exceptions in places of their own (transformers where it asks whether it is being
+    # compiled, Python in finalisers), traced or not. This is about those that come up in our code.
+    def ring(_: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_globals["__name__"].partition(".")[0] not in ("hooks", "tracer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            return
         raise Late
 
     def timed_out(seconds: float) -> None:
@@ -335,16 +340,11 @@ def test_an_exception_of_a_signal_handler_always_ends_the_generation(tmp_path: P
     # What is imported at the first step is imported now.
     with trace(model, path=tmp_path / "t", capture="tensors", save=save):
         generate(model, inputs, **SAMPLING)
-    # Python itself drops what a signal handler raises inside a finaliser. What earlier tests left behind is
-    # freed first, and nothing is collected while the timer runs.
-    gc.collect()
-    gc.disable()
     try:
         for number in range(25):
             with pytest.raises(Late):
                 timed_out(0.03 + number * 0.007)
     finally:
-        gc.enable()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert not any("forward" in vars(module) for module in model.modules())

@@ -131,7 +131,9 @@ def test_the_first_moments(number: signal.Signals) -> None:
     rng = random.Random(number)
     for _ in range(40):
         ended, said = start_and_stop(number, rng.uniform(0.1, 0.4))
-        if ended == 3:  # the model was refused before the signal came
+        if "no such folder" in said:
+            # The model was refused before the signal came, which may find Python without its handlers.
+            assert ended in (3, code, -number)
             continue
         if "trace-generate: " not in said:  # Python itself was starting, and ours was not in place
             assert "interrupts.py" not in said

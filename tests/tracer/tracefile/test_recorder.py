@@ -291,7 +291,8 @@ def test_flush_on_the_writer_thread_does_not_wait_for_itself(tmp_path: Path) -> 
 
 
 def test_a_debugger_leaves_the_thread_running(tmp_path: Path) -> None:
-    with Recorder(TraceWriter(tmp_path / "run.trace")):
+    with Recorder(TraceWriter(tmp_path / "run.trace")) as recorder:
+        recorder.begin_run(header())
         (thread,) = [thread for thread in threading.enumerate() if thread.name == "trace-writer"]
         assert thread.daemon
         assert getattr(thread, "pydev_do_not_trace", False)

@@ -59,6 +59,7 @@ class Committer:
         self.build_errors: list[str] = []
         self.listener_errors: list[str] = []
         self.tensors_stopped_at: int | None = None
+        self._ended: set[int] = set()
 
     def begin(self, number: int, header: RunHeader, build_tokens: Callable[[], Sequence[TokenText]]) -> None:
         """Commit the header of a run and notify the listeners."""
@@ -91,7 +92,10 @@ class Committer:
             self._notify("on_step", lambda listener: listener.on_step(step, self._texts))
 
     def end(self, run: int, build_end: Callable[[], EndWrite]) -> None:
-        """Build and commit the end record of a run and notify the listeners."""
+        """Build and commit the end record of a run and notify the listeners; a second one is left out."""
+        if run in self._ended:
+            return
+        self._ended.add(run)
         write = build_end()
         self._learn(write.new_tokens)
         if self.failure is None:

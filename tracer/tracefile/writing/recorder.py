@@ -64,8 +64,7 @@ class Recorder:
         self._closed = False
         self._process = os.getpid()
         self._finished = threading.Event()
-        self._thread: threading.Thread | None = _background_thread(self._work)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
         # A program that exits without close() still gets everything that it recorded.
         atexit.register(self.close)
 
@@ -128,6 +127,7 @@ class Recorder:
             The run's number, which its steps have to carry.
         """
         with self._numbering:
+            self._start()
             self._run += 1
             self._submit(partial(self._committer.begin, self._run, header, build_tokens), 0, urgent=True)
             return self._run
@@ -157,23 +157,35 @@ class Recorder:
     def close(self) -> None:
         """Write what is queued, close the file and end the thread; safe to call twice.
 
-        A Ctrl-C meanwhile is raised once everything is written; a second one is raised at once.
+        What a signal raises meanwhile (Ctrl-C, a timeout) is raised once everything is written; a second time
+        it is raised at once.
         """
-        if self._closed or not self._is_here():
+        if self._finished.is_set() or not self._is_here():
             return
-        self._closed = True
-        atexit.unregister(self.close)
-        self._queue.put(self._finish, 0, urgent=True)
         # Not Thread.join(): once interrupted, it considers the thread dead.
         try:
-            self._finished.wait()
-        except KeyboardInterrupt:
-            self._finished.wait()
+            self._closed = True
+            self._let_finish()
+        except BaseException:
+            self._let_finish()
             raise
         finally:
+            atexit.unregister(self.close)
             # Left to the garbage collector, it would be taken apart in the middle of somebody's code, where
             # Python drops what a signal handler raises.
             self._thread = None
+
+    def _start(self) -> None:
+        """Start the thread with the first run: a block that is interrupted before has none to end."""
+        if self._thread is None and not self._closed:
+            self._thread = _background_thread(self._work)
+            self._thread.start()
+
+    def _let_finish(self) -> None:
+        self._queue.put(self._finish, 0, urgent=True)
+        if self._thread is None or not self._thread.is_alive():
+            self._finish()
+        self._finished.wait()
 
     def _submit(self, action: Callable[[], None], nbytes: int, *, urgent: bool = False) -> None:
         if not self._closed and self._is_here():
@@ -198,7 +210,8 @@ class Recorder:
     def _finish(self) -> None:
         """Close the file and let the thread end."""
         try:
-            self._committer.close()
+            if not self._finished.is_set():
+                self._committer.close()
         finally:
             self._finished.set()
 
