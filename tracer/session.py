@@ -248,7 +248,10 @@ class TraceBlock(ContextDecorator, AbstractContextManager[TraceSession]):
             self._watch.into(self._recording.sink_of(self._watch)).__enter__()
             return TraceSession(self._recording)
         except BaseException:
-            surely(self._watch.close, self._close)
+            try:
+                self._close()
+            finally:
+                self._warn()
             raise
 
     def __exit__(
@@ -259,17 +262,22 @@ class TraceBlock(ContextDecorator, AbstractContextManager[TraceSession]):
             if error is None:
                 self._watch.wait()
         finally:
-            surely(self._watch.close, self._close)
+            try:
+                self._close()
+            finally:
+                self._warn()
         assert self._recording is not None
         hits = self._recording.breaks.hits
         if error is None and self._options.on_break == "exit" and hits:
             raise CheckFailedError(f"A condition held: {hits[0]}")
 
     def _close(self) -> None:
-        if self._watch is None or self._recording is None:
-            return
-        for trouble in (*self._watch.troubles(), *self._recording.close()):
-            warnings.warn(trouble, RuntimeWarning, stacklevel=3)
+        surely(*(part.close for part in (self._watch, self._recording) if part is not None))
+
+    def _warn(self) -> None:
+        for part in (self._watch, self._recording):
+            for trouble in () if part is None else part.troubles():
+                warnings.warn(trouble, RuntimeWarning, stacklevel=3)
 
 
 class _Recording:
@@ -334,13 +342,12 @@ class _Recording:
         self._live.follow(watch)
         return self._live
 
-    def close(self) -> tuple[str, ...]:
-        """Close the file.
-
-        Returns:
-            What the user should be warned of, one line each.
-        """
+    def close(self) -> None:
+        """Write what is queued and close the file; safe to call twice."""
         self.recorder.close()
+
+    def troubles(self) -> tuple[str, ...]:
+        """What the user should be warned of when it is closed, one line each."""
         failure = self.recorder.failure
         return (
             *(() if failure is None else (str(failure),)),

@@ -22,6 +22,7 @@ from hooks.faults import surely
 from hooks.loop import installation, open_traces
 from tests.support.models import SAMPLING, batch, generate, tiny_model
 from tracer import trace
+from tracer.session import TraceBlock
 
 PLACES = tuple(str(Path(package.__path__[0])) for package in (hooks, tracer))
 SAVE = ["logits", "kv", "hidden", "attention", "lens"]
@@ -123,7 +124,7 @@ def test_at_any_line(part: int, ringing: None, tmp_path: Path) -> None:
     before = left()
     run()  # what is imported at the first step is imported now
     # Nothing helps where that which puts things right is interrupted before it has begun.
-    entries = [function.__code__ for function in (tracer.session.TraceBlock.__exit__, surely)]
+    entries = [function.__code__ for function in (TraceBlock.__exit__, TraceBlock._close, surely)]
     points = [
         (line, occurrence)
         for line, count in _lines(run).items()
