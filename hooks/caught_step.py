@@ -18,6 +18,7 @@ from hooks.tensors import to_host, to_host_all
 from tracer.schema.run import NotSeen, StopName
 from tracer.schema.step import (
     CaptureError,
+    ChangedOutput,
     Check,
     Failure,
     ForwardResult,
@@ -136,7 +137,7 @@ class CaughtStep:
         interventions: what the user changed.
         failure: what ended the run in this step.
         not_seen: modules of which something is not recorded from this step on.
-        changed_by_hook: indexes of modules whose outputs forward hooks have changed.
+        changed_by_hook: outputs that forward hooks have changed.
         seconds: how long the step took.
     """
 
@@ -172,7 +173,7 @@ class CaughtStep:
     interventions: list[Intervention] = field(default_factory=list)
     failure: Failure | None = None
     not_seen: tuple[NotSeen, ...] = ()
-    changed_by_hook: tuple[int, ...] = ()
+    changed_by_hook: tuple[ChangedOutput, ...] = ()
     seconds: float = 0.0
 
     def copy(self) -> CaughtStep:

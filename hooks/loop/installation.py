@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+import torch
 from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.faults import surely
@@ -170,10 +171,10 @@ class Installation:
                 self._remove(layers)
                 self.modules.unwatch_compiled(self.model)
 
-    def _changed_by_hook(self, index: int) -> None:
+    def _changed_by_hook(self, index: int, before: torch.Tensor | None) -> None:
         for run in runs_in_progress():
             if run.installation is self:
-                run.capture.on_changed_by_hook(index)
+                run.capture.on_changed_by_hook(index, before)
 
     def _enter_run(self, token: object) -> None:
         with self._lock:

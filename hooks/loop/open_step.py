@@ -124,6 +124,7 @@ def bring_to_host(
     results, sums = copies[: len(results)], copies[len(results) :]
     if queued is not None:
         caught.calls = queued.reduced(results)
+        caught.changed_by_hook = queued.changed(results)
     if reading is not None:
         caught.cache_read = reading, sums
     return sums

@@ -230,9 +230,14 @@ class RunCapture:
         with self.guard("forward-result"):
             step.caught.forward = forward_result(outputs.logits)
 
-    def on_changed_by_hook(self, index: int) -> None:
-        """A forward hook has changed the output of a module (by index)."""
-        self._modules.changed_by_hook(index)
+    def on_changed_by_hook(self, index: int, before: torch.Tensor | None) -> None:
+        """A forward hook has changed the output of a module (by index).
+
+        Args:
+            index: the module's index.
+            before: a copy of the first tensor that ``forward`` returned, if there is one.
+        """
+        self._modules.changed_by_hook(index, before)
 
     def _take_calls(self, step: OpenStep) -> None:
         """The forward pass is over, and so are hooks behind the model's own ``forward``."""
@@ -429,7 +434,6 @@ class RunCapture:
         if step.calls is not None:
             queued = self._modules.queue(step.calls)
             caught.tensors.saved.update(step.calls.saved)
-            caught.changed_by_hook = tuple(dict.fromkeys(step.calls.changed))
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
         caught.tensors.scores = _whole(step)

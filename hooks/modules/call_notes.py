@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor
 from hooks.modules.nonfinite import BatchLayout, NonFinite
 from hooks.modules.signatures import CallSignature
 from hooks.modules.statistics import Reduced
+from tracer.schema.tensors import TensorInfo
 
 NOTES = np.dtype([("module", np.int32), ("signature", np.int32), ("statistics", np.float32, 4)])
 """The note of a call (``CallNote`` in ``native/tape.c``): the module's index, the signature's place in the
@@ -35,6 +36,18 @@ class EarlyResult:
 
     statistics: Reduced
     nonfinite: NonFinite | None
+
+
+class ChangedNote(NamedTuple):
+    """An output that a forward hook has changed, as it was before.
+
+    Attributes:
+        before: the first tensor of it; None where it could not be looked at.
+        statistics: ``[4]`` mean, std, low and high on the tensor's device; None where they were not taken.
+    """
+
+    before: TensorInfo | None
+    statistics: Tensor | None
 
 
 @dataclass
@@ -93,7 +106,7 @@ class CallNotes:
         deferred: calls that are reduced together at the end of the step.
         early: results of outputs that were reduced at once, by call.
         saved: outputs to be stored, by tensor name.
-        changed: modules (by index) whose outputs forward hooks have changed.
+        changed: outputs that forward hooks have changed, by module.
         errors: faults in recording.
         batch: where the rows of the batch are, if that is known.
     """
@@ -103,6 +116,6 @@ class CallNotes:
     deferred: DeferredCalls = field(default_factory=DeferredCalls)
     early: dict[int, EarlyResult] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
-    changed: list[int] = field(default_factory=list)
+    changed: dict[int, ChangedNote] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     batch: BatchLayout | None = None

@@ -19,12 +19,14 @@ from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.tape import PlainWatched
 from hooks.patches import MethodLayer, add_layer, reduced_without_layers, remove_layer
 from hooks.printing import printed
-from hooks.tensors import tensors_in
+from hooks.modules.statistics import unreadable
+from hooks.tensors import clone, tensors_in
 from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import ModuleInfo, NotSeenReason
 
-OnChanged = Callable[[int], None]
-"""Called with a module (by index) whose output a forward hook has changed."""
+OnChanged = Callable[[int, "Tensor | None"], None]
+"""Called with a module (by index) whose output a forward hook has changed, and a copy of its first tensor as
+it was before."""
 
 _numbers = itertools.count(1)
 
@@ -47,7 +49,7 @@ class ModelModules:
         overwritten: indexes of modules whose outputs turned out to be overwritten in place.
     """
 
-    def __init__(self, model: nn.Module, on_changed: OnChanged = lambda _: None) -> None:
+    def __init__(self, model: nn.Module, on_changed: OnChanged = lambda *_: None) -> None:
         named = list(model.named_modules())
         self.infos = tuple(
             ModuleInfo(name=printed(name), class_name=type(module).__name__) for name, module in named
@@ -104,7 +106,7 @@ class ModelModules:
         return MappingProxyType(self._unseen)
 
     def _let_go(self) -> None:
-        self.modules, self._on_changed = [], lambda _: None
+        self.modules, self._on_changed = [], lambda *_: None
 
     def _on_hook(self, index: int, output: Any) -> None:
         """A module that has forward hooks is called: ours runs behind all of them."""
@@ -187,7 +189,7 @@ class _CallHook:
         self._index = index
         self._owner = owner
         self._on_changed = on_changed
-        self._expected: dict[int, list[_Version]] = {}
+        self._expected: dict[int, tuple[list[_Version], Tensor | None]] = {}
         self._module: nn.Module | None = None
 
     def add_to(self, module: nn.Module) -> None:
@@ -213,7 +215,7 @@ class _CallHook:
         """
         versions = _versions(output)
         if versions is not None:
-            self._expected[threading.get_ident()] = versions
+            self._expected[threading.get_ident()] = versions, _copied(output)
 
     def remove(self) -> None:
         """Remove the hook."""
@@ -248,9 +250,9 @@ class _CallHook:
 
     def _note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         tape.parts.tape.note(self._index, args[0] if args else kwargs, output, self._owner)
-        before, after = self._expected.pop(threading.get_ident(), None), _versions(output)
-        if before is not None and after is not None and before != after:
-            self._on_changed(self._index)
+        expected, after = self._expected.pop(threading.get_ident(), None), _versions(output)
+        if expected is not None and after is not None and expected[0] != after:
+            self._on_changed(self._index, expected[1])
 
 
 class _Version:
@@ -277,6 +279,18 @@ def _versions(output: Any) -> list[_Version] | None:
     """The tensors of an output as they are now; None where they cannot be asked."""
     try:
         return [_Version(tensor) for tensor in tensors_in(output)]
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return None
+
+
+@unseen_by_modes
+def _copied(output: Any) -> Tensor | None:
+    """A copy of the first tensor of an output, since a hook may write to it; None where that cannot be had."""
+    try:
+        found = tensors_in(output)
+        return clone(found[0]) if found and unreadable(found[0]) is None else None
     except Exception as error:
         if not is_ours(error):
             raise

@@ -10,19 +10,20 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hooks.faults import is_ours
 from hooks.modules import tape
-from hooks.modules.call_notes import NOTES, CallNotes, EarlyResult
+from hooks.modules.call_notes import NOTES, CallNotes, ChangedNote, EarlyResult
 from hooks.modules.model_modules import ModelModules
 from hooks.modules.nonfinite import BatchLayout, describe_nonfinite
 from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
-from hooks.modules.statistics import reduce_one
+from hooks.modules.statistics import is_reducible, reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
 from hooks.printing import printed_error
-from hooks.tensors import clone, first_tensor, is_distributed, is_spread, tensors_in, to_host_all
+from hooks.tensors import clone, first_tensor, info_of, is_distributed, is_spread, tensors_in, to_host_all
 from hooks.user_modes import sees_attributes, unseen_by_modes
 from tracer.schema.run import NotSeen
 
@@ -126,14 +127,21 @@ class ModuleWatch:
         """The run is over: a context that was copied in it does not keep what belongs to the model."""
         self._observers = NO_OBSERVERS
 
-    def changed_by_hook(self, index: int) -> None:
+    @unseen_by_modes
+    def changed_by_hook(self, index: int, before: Tensor | None) -> None:
         """A forward hook has changed the output of a module.
 
         Args:
             index: the module's index.
+            before: a copy of the first tensor that ``forward`` returned, if there is one.
         """
-        if self._notes is not None:
-            self._notes.changed.append(index)
+        if self._notes is None or index in self._notes.changed:
+            return
+        self._notes.changed[index] = ChangedNote(None if before is None else info_of(before), None)
+        if before is not None and self._statistics and is_reducible(before):
+            with self._guarded(index):
+                reduced = torch.stack([*reduce_one(before)])
+                self._notes.changed[index] = ChangedNote(info_of(before), reduced)
 
     def newly_not_seen(self) -> tuple[NotSeen, ...]:
         """Modules of which something is not recorded, beyond those that were named before."""

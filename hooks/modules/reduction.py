@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from hooks.modules.call_notes import CallNotes, DeferredCalls, Notes
+from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.signatures import CallSignature
 from hooks.modules.statistics import (
@@ -21,6 +21,7 @@ from hooks.modules.statistics import (
     join,
 )
 from hooks.tensors import tensors_in, to_host
+from tracer.schema.step import ChangedOutput
 
 Results = npt.NDArray[np.float32]
 
@@ -76,7 +77,22 @@ class QueuedCalls:
     @property
     def results(self) -> list[Tensor]:
         """Small tensors whose copies on the host :meth:`reduced` takes."""
-        return [each.values for each in self.queued]
+        before = (note.statistics for note in self.notes.changed.values())
+        return [*(each.values for each in self.queued), *(each for each in before if each is not None)]
+
+    def changed(self, results: Sequence[Tensor]) -> tuple[ChangedOutput, ...]:
+        """Outputs that forward hooks have changed, as they were before.
+
+        Args:
+            results: copies of :attr:`results` on the host.
+        """
+        statistics = iter(results[len(self.queued) :])
+        return tuple(
+            ChangedOutput(module=index, before=note.before)
+            if note.statistics is None
+            else _measured(index, note, next(statistics))
+            for index, note in self.notes.changed.items()
+        )
 
     def reduced(self, results: Sequence[Tensor]) -> ReducedCalls:
         """The calls without their tensors. Where values are not finite, the deferred output is searched.
@@ -84,7 +100,7 @@ class QueuedCalls:
         Args:
             results: copies of :attr:`results` on the host.
         """
-        arrays = [to_host(each) for each in results]
+        arrays = [to_host(each) for each in results[: len(self.queued)]]
         reduced = [*zip(self.queued, arrays, strict=True)]
         lost = sorted({*self.notes.deferred.places}.difference(self.deferred.places))
         calls = ReducedCalls(self.notes.signatures, self.notes.calls, reduced, lost=lost)
@@ -93,6 +109,11 @@ class QueuedCalls:
         places = sorted(place for each in self.queued for place in each.places)
         found = _search_nonfinite(self.notes, self.deferred, places, calls.statistics())
         return replace(calls, nonfinite=found)
+
+
+def _measured(index: int, note: ChangedNote, statistics: Tensor) -> ChangedOutput:
+    mean, std, low, high = statistics.tolist()
+    return ChangedOutput(module=index, before=note.before, mean=mean, std=std, low=low, high=high)
 
 
 class CallReducer:

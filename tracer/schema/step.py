@@ -253,6 +253,26 @@ class Failure(Record):
     module: int | None = None
 
 
+class ChangedOutput(Record):
+    """An output that a forward hook of the user's replaced or wrote to, as the module itself gave it.
+
+    Attributes:
+        module: the module's index.
+        before: the first tensor that ``forward`` returned; None where it could not be looked at.
+        mean: of its values; None where no statistics were taken.
+        std: population standard deviation.
+        low: minimum.
+        high: maximum.
+    """
+
+    module: int
+    before: TensorInfo | None = None
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
 class StepHead(Record):
     """Metadata of a step; its numbers are in the columns of :class:`Step`.
 
@@ -281,8 +301,8 @@ class StepHead(Record):
         failure: what ended the run in this step; None in every other step. Such a step may lack all that
             comes after it, and has no chosen token.
         not_seen: modules of which something is not recorded from this step on.
-        changed_by_hook: indexes of modules whose output a forward hook of the user's replaced or wrote to;
-            the caller got what the hook made of it, and that is recorded.
+        changed_by_hook: outputs that forward hooks of the user's changed, the first of each module; the
+            caller got what the hooks made of them, and that is what the module columns hold.
         started: seconds from the start of the run to the start of the step.
         forward_seconds: duration of the forward pass on the host (a GPU may still be working).
         seconds: duration of the step on the host, halts left out.
@@ -311,7 +331,7 @@ class StepHead(Record):
     interventions: tuple[Intervention, ...] = ()
     failure: Failure | None = None
     not_seen: tuple[NotSeen, ...] = ()
-    changed_by_hook: tuple[int, ...] = ()
+    changed_by_hook: tuple[ChangedOutput, ...] = ()
     started: float
     forward_seconds: float
     seconds: float

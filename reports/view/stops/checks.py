@@ -8,13 +8,14 @@ from functools import partial
 from typing import TypeVar
 
 from reports.view.blocks import Note
-from reports.view.figures import count, plural
+from reports.view.figures import count, plural, tensor
 from reports.view.layers import module_names
 from reports.view.not_seen import not_seen_views
 from reports.view.text import plain
 from tracer.schema.run import ModuleInfo, StopName
 from tracer.schema.step import (
     CaptureError,
+    ChangedOutput,
     Check,
     CheckName,
     Intervention,
@@ -23,11 +24,15 @@ from tracer.schema.step import (
     Uncaptured,
     Violation,
 )
+from tracer.schema.tensors import TensorInfo
 
 _Item = TypeVar("_Item")
 
 MAX_NOTES = 32
 """Most notes of a kind at one place; a step may have a violation for each layer and row."""
+
+_CHANGES_SHOWN = 3
+"""Outputs changed by hooks that are shown as they were; the others are named."""
 
 NOT_RECORDED = Note("The scores of this step were not recorded.", "warning")
 
@@ -102,11 +107,22 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
 
 def _about_modules(step: Step, modules: Sequence[ModuleInfo]) -> Iterator[Note]:
     """What else a reader of the module calls has to know: changed outputs, and modules out of sight."""
-    changed = [modules[index].name for index in step.head.changed_by_hook if index < len(modules)]
+    changed = [each for each in step.head.changed_by_hook if each.module < len(modules)]
     if changed:
-        yield Note(f"changed by a hook: {module_names(changed)}; recorded is what the caller got", "fact")
-    for each in not_seen_views(step.head.not_seen, modules):
-        yield Note(f"{each.title}, from this step on: {each.names}", "fact")
+        names = module_names([modules[each.module].name for each in changed])
+        yield Note(f"changed by a hook: {names}; recorded is what the caller got", "fact")
+    for each in changed[:_CHANGES_SHOWN]:
+        if each.before is not None:
+            yield Note(f"before the hook: {_before(each, each.before, modules)}", "fact")
+    for view in not_seen_views(step.head.not_seen, modules):
+        yield Note(f"{view.title}, from this step on: {view.names}", "fact")
+
+
+def _before(changed: ChangedOutput, info: TensorInfo, modules: Sequence[ModuleInfo]) -> str:
+    """What the module itself gave; without values where none were taken."""
+    known = [(name, getattr(changed, name)) for name in ("mean", "std", "low", "high")]
+    values = [f"{name} {value:.4g}" for name, value in known if value is not None]
+    return ", ".join([f"{_module_name(changed.module, modules)} {tensor(info)}", *values])
 
 
 def _failure_notes(

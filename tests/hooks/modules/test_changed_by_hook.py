@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
+from hooks.tensors import info_of
 from reports.view.stops.checks import alerts, stop_notes
 from tests.support.models import GREEDY, CollectedRun, batch, collected, generate, tiny_model
 
@@ -18,7 +19,8 @@ LAYER = "model.layers.1"
 
 
 def changed(run: CollectedRun) -> list[set[str]]:
-    return [{run.header.modules[index].name for index in step.head.changed_by_hook} for step in run.steps]
+    modules = run.header.modules
+    return [{modules[each.module].name for each in step.head.changed_by_hook} for step in run.steps]
 
 
 def added(_module: nn.Module, _args: Any, output: Any) -> Any:
@@ -51,6 +53,34 @@ def test_a_changed_output_is_named(hook: Any, says: bool) -> None:
     notes = stop_notes(run.steps[0], "layers", run.header.modules)
     assert any(note.text.startswith(f"changed by a hook: {LAYER};") for note in notes) == says
     assert not alerts(run.steps[0], run.header.modules)
+
+
+@pytest.mark.parametrize("hook", [added, written])
+@pytest.mark.parametrize("statistics", [True, False])
+def test_what_the_module_gave_is_recorded_too(hook: Any, statistics: bool) -> None:
+    model, given = tiny_model(), list[torch.Tensor]()
+    layer = model.model.layers[1]
+    handles = [
+        layer.register_forward_hook(lambda _module, _args, output: given.append(output[0].clone())),
+        layer.register_forward_hook(hook),
+    ]
+    with collected(model, level="stats" if statistics else "shapes") as run:
+        generate(model, batch(), **GREEDY)
+    for handle in handles:
+        handle.remove()
+    for step, output in zip(run.steps, given, strict=True):
+        (change,) = step.head.changed_by_hook
+        assert change.before == info_of(output)
+        wide = output.float()
+        expected = [wide.mean(), wide.std(correction=0), wide.min(), wide.max()]
+        found = [change.mean, change.std, change.low, change.high]
+        assert found == (pytest.approx([each.item() for each in expected]) if statistics else [None] * 4)
+    note = next(
+        note
+        for note in stop_notes(run.steps[0], "layers", run.header.modules)
+        if note.text.startswith("before the hook: model.layers.1 ")
+    )
+    assert ("mean" in note.text) == statistics
 
 
 def test_what_the_caller_got_is_recorded_beside_it() -> None:

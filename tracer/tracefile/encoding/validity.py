@@ -187,7 +187,7 @@ def _check_faults(head: StepHead, header: RunHeader) -> None:
     _require(len(head.errors) <= MAX_FAULTS, "the step has impossibly many capture errors")
     if head.failure is not None:
         _check_optional(head.failure.module, modules)
-    _check_modules(head.changed_by_hook, header)
+    _check_modules([each.module for each in head.changed_by_hook], header)
     _check_modules([each.module for each in head.not_seen], header)
     for violation in head.violations:
         _check_optional(violation.row, rows)
