@@ -203,6 +203,10 @@ class CaughtStep:
         if self.summary is not None:
             self.tensors.scores = None
 
+    def has_input(self, name: str) -> bool:
+        """Whether the model is given an argument of this name, be it a tensor or not."""
+        return name in self.others or any(name == given for given, _ in self.inputs)
+
     @property
     def rows(self) -> int:
         """Rows of the batch."""

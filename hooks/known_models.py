@@ -104,7 +104,12 @@ _DIFFERENT = (
         kv=_RECURRENT,
         positions="its cache_position counts the slots of its convolution",
     ),
-    KnownModel("Mamba2ForCausalLM", cache=_RECURRENT, kv=_RECURRENT),
+    KnownModel(
+        "Mamba2ForCausalLM",
+        cache=_RECURRENT,
+        kv=_RECURRENT,
+        positions="it has none, and its attention mask only hides padding",
+    ),
     KnownModel("MegaForCausalLM", cache=_AVERAGES, kv=_AVERAGES, rows_first=False),
     KnownModel(
         "RecurrentGemmaForCausalLM",

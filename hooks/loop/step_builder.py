@@ -136,7 +136,8 @@ class StepBuilder:
             reading, sums = caught.cache_read
             _settle(caught, *reading.check(sums, caught.rows))
         values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
-        if caught.tensors.mask is not None:
+        # In place of a form of the model's own; a model that is not given the mask does not follow it.
+        if caught.tensors.mask is not None and caught.has_input("attention_mask"):
             values.setdefault("attention_mask", to_host(caught.tensors.mask))
         reason = caught.model.positions
         if reason is not None:

@@ -16,10 +16,10 @@ from hooks.faults import is_ours
 from hooks.modules import tape
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
+from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
 from hooks.patches import MethodLayer, add_layer, reduced_without_layers, remove_layer
 from hooks.printing import printed
-from hooks.modules.statistics import unreadable
 from hooks.tensors import clone, tensors_in
 from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import ModuleInfo, NotSeenReason
@@ -287,7 +287,7 @@ def _versions(output: Any) -> list[_Version] | None:
 
 @unseen_by_modes
 def _copied(output: Any) -> Tensor | None:
-    """A copy of the first tensor of an output, since a hook may write to it; None where that cannot be had."""
+    """A copy of the first tensor of an output, which a hook may write to; None where it cannot be had."""
     try:
         found = tensors_in(output)
         return clone(found[0]) if found and unreadable(found[0]) is None else None

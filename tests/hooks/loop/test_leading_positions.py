@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from tests.support import causal_models
 from tests.support.models import tiny_model
 from tracer import open_trace, trace
 from tracer.analysis.attention import read_attention
@@ -70,3 +71,23 @@ def test_positions_are_counted_whatever_they_came_from(
     assert "new token, position 6 of the row's 7" in shown
     assert ("in place of token ids" in shown.split("Step 1")[0]) == bool(embedded)
     assert ("in it before this run" in shown.split("Step 1")[0]) == bool(cached)
+
+
+def test_embeddings_of_a_model_without_positions(tmp_path: Path) -> None:
+    model, path = causal_models.model_of("Mamba2ForCausalLM"), tmp_path / "run.trace"
+    with trace(model, path=path):
+        model.generate(inputs_embeds=model.get_input_embeddings()(IDS).detach(), **SETTINGS)
+    with open_trace(path) as recording:
+        checks = [check for step in recording.steps for check in step.head.checks]
+        assert {check.result for check in checks if check.name == "positions"} == {"not made"}
+        assert not any(check.failed for check in checks)
+
+
+def test_a_mask_that_the_model_does_not_get_is_not_compared(tmp_path: Path) -> None:
+    model, path = causal_models.model_of("ReformerModelWithLMHead"), tmp_path / "run.trace"
+    longer = torch.ones(1, IDS.shape[1] + 4, dtype=torch.long)
+    with trace(model, path=path):
+        model.generate(IDS, attention_mask=longer, **SETTINGS)
+    with open_trace(path) as recording:
+        assert not any(check.failed for step in recording.steps for check in step.head.checks)
+        assert all(step.head.inputs.tensors for step in recording.steps)
