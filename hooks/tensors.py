@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,26 @@ def is_spread(value: object) -> bool:
 
     Its values are not all in this process, and to ask for them would have to be done in all processes alike.
     """
-    return is_distributed(value) and hasattr(first_tensor(value), "device_mesh")
+    return is_distributed(value) and hasattr(first_tensor(value), "to_local")
+
+
+def has_local_part(value: object) -> bool:
+    """Whether :func:`local_part` can be had of an output of ``torch.distributed``."""
+    return is_spread(value) or (is_distributed(value) and hasattr(first_tensor(value), "trigger_wait"))
+
+
+def local_part(output: Any) -> Tensor:
+    """This process's part of an output that is spread over several, or on its way to it.
+
+    Nothing is sent for it. It may have to be waited for, as whoever uses it next would have to.
+    """
+    part: Any = first_tensor(output)
+    with torch.no_grad():  # else it would be part of a graph
+        if is_spread(part):
+            part = part.to_local()
+        if hasattr(part, "trigger_wait"):
+            part = part.trigger_wait()
+    return cast(Tensor, part)
 
 
 def to_host(tensor: Tensor) -> npt.NDArray[Any]:

@@ -23,9 +23,19 @@ from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.statistics import is_reducible, reduce_one
 from hooks.modules.tape import PlainTape, TapeContents
 from hooks.printing import printed_error
-from hooks.tensors import clone, first_tensor, info_of, is_distributed, is_spread, tensors_in, to_host_all
+from hooks.tensors import (
+    clone,
+    first_tensor,
+    has_local_part,
+    info_of,
+    is_distributed,
+    is_spread,
+    local_part,
+    tensors_in,
+    to_host_all,
+)
 from hooks.user_modes import sees_attributes, unseen_by_modes
-from tracer.schema.run import NotSeen
+from tracer.schema.run import NotSeen, NotSeenReason
 
 Observer: TypeAlias = Callable[[Any], None]
 """Called with what a module's caller gets."""
@@ -77,7 +87,7 @@ class ModuleWatch:
         self._reducer = CallReducer(self._overwritten)
         self._unseen_named = len(modules.unseen())
         self._distributed: set[int] = set()
-        self._distributed_to_name: list[int] = []
+        self._distributed_to_name: list[NotSeen] = []
         for index in modules.overwritten:
             self.tape.reduce_early(index)
 
@@ -153,7 +163,7 @@ class ModuleWatch:
         self._unseen_named = len(unseen)
         return (
             *(NotSeen(module=index, reason=reason) for index, reason in found),
-            *(NotSeen(module=index, reason="distributed") for index in distributed),
+            *distributed,
         )
 
     @unseen_by_modes
@@ -161,9 +171,8 @@ class ModuleWatch:
         """The signature of a call that differs from its module's last one."""
         try:
             found = self._signatures.find(index, argument, output)
-            if self._statistics and is_distributed(output) and index not in self._distributed:
-                self._distributed.add(index)
-                self._distributed_to_name.append(index)
+            if is_distributed(output) and index not in self._distributed:
+                self._note_distributed(index, output)
             return found
         except Exception as error:
             if not is_ours(error):
@@ -171,24 +180,44 @@ class ModuleWatch:
             self._note_fault(index, error)
             return None
 
+    def _note_distributed(self, index: int, output: Any) -> None:
+        """Record the part that this process has, if it has one; name the module in either case."""
+        reason: NotSeenReason | None = "spread" if is_spread(output) else None
+        if has_local_part(output):
+            self.tape.inspect_all(index)
+        else:
+            reason = "distributed"
+        if reason is not None and (self._statistics or index in self._save):
+            self._distributed_to_name.append(NotSeen(module=index, reason=reason))
+        self._distributed.add(index)
+
     @unseen_by_modes
     def _inspect(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
         """Reduce an output whose statistics are wanted and that is not deferred; store it."""
         notes = self._notes
         if notes is None:
             return
-        name = self._save.get(index)
         # A fault in one costs none of the others.
-        if wanted:
+        if has_local_part(output):
             with self._guarded(index):
-                result = _reduce(tensors_in(argument), first_tensor(output), notes.batch)
-                notes.early[call] = result
-        if name is not None and tensors_in(output) and not is_spread(output):
+                self._note_part(notes, call, index, local_part(output))
+        elif not is_distributed(output) and tensors_in(output):
             with self._guarded(index):
-                _save(notes, name, first_tensor(output))
+                if wanted:
+                    notes.early[call] = _reduce(tensors_in(argument), first_tensor(output), notes.batch)
+            with self._guarded(index):
+                if index in self._save:
+                    _save(notes, self._save[index], first_tensor(output))
         if index in self._observers:
             with self._guarded(index):
                 self._observers[index](output)
+
+    def _note_part(self, notes: CallNotes, call: int, index: int, part: Tensor) -> None:
+        # Which rows of the batch it holds is not known, nor what went in.
+        if self._statistics and is_reducible(part):
+            notes.early[call] = _reduce([], part, None)
+        if index in self._save:
+            _save(notes, self._save[index], part)
 
     def _overwritten(self, index: int) -> None:
         self.modules.overwritten.add(index)

@@ -56,7 +56,7 @@ class PlainTape:
         modules = len(inspected)
         self._find = find
         self._inspect = inspect
-        self._inspected = inspected
+        self._inspected = bytearray(inspected)
         self._owner = owner
         self._last: list[CallSignature | None] = [None] * modules
         self._early = [False] * modules
@@ -83,6 +83,10 @@ class PlainTape:
     def reduce_early(self, index: int, /) -> None:
         """Defer no output of a module from now on: something overwrites it before the step is over."""
         self._early[index] = True
+
+    def inspect_all(self, index: int, /) -> None:
+        """Call ``inspect`` with every call of a module from now on, with one that is being noted too."""
+        self._inspected[index] = True
 
     def begin(self, deferred: DeferredCalls | None = None, /) -> None:
         """A step begins.

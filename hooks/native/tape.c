@@ -712,6 +712,15 @@ static PyObject *tape_reduce_early(Tape *self, PyObject *number)
     Py_RETURN_NONE;
 }
 
+static PyObject *tape_inspect_all(Tape *self, PyObject *number)
+{
+    Py_ssize_t index = PyLong_AsSsize_t(number);
+    if ((index == -1 && PyErr_Occurred()) || check_index(self, index) < 0)
+        return NULL;
+    self->inspected[index] = 1;
+    Py_RETURN_NONE;
+}
+
 /* Take the lists of a DeferredCalls; 0, or -1 with an exception. */
 static int defer_into(Tape *self, PyObject *deferred)
 {
@@ -784,6 +793,7 @@ static PyObject *tape_last_signatures(Tape *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef tape_methods[] = {
     {"note", tape_note, METH_VARARGS | METH_STATIC, "Note a call on all tapes of this context."},
     {"reduce_early", (PyCFunction)tape_reduce_early, METH_O, "Defer no output of a module from now on."},
+    {"inspect_all", (PyCFunction)tape_inspect_all, METH_O, "Inspect every call of a module from now on."},
     {"begin", (PyCFunction)tape_begin, METH_VARARGS, "A step begins."},
     {"peek", (PyCFunction)tape_peek, METH_NOARGS, "The notes of the step so far; it goes on."},
     {"take", (PyCFunction)tape_take, METH_NOARGS, "The notes of the step, which is over."},

@@ -13,7 +13,11 @@ _WORDS: dict[NotSeenReason, tuple[str, str]] = {
     "scripted": ("not seen: TorchScript", "they run inside TorchScript; all else is recorded"),
     "distributed": (
         "no statistics: distributed",
-        "their outputs are spread over processes, or on their way between them",
+        "their outputs belong to several processes, and cannot be read in this one",
+    ),
+    "spread": (
+        "recorded in part: distributed",
+        "their outputs are spread over processes; statistics and saved values are of this one's part",
     ),
 }
 

@@ -60,10 +60,10 @@ class ModuleInfo(Record):
     class_name: str
 
 
-NotSeenReason = Literal["compiled", "scripted", "distributed"]
+NotSeenReason = Literal["compiled", "scripted", "distributed", "spread"]
 """Why something of a module is not recorded: it runs inside a compiled graph, or inside TorchScript, and its
-calls are not seen; or its output is spread over several processes, or on its way between them, and no
-statistics are taken of it."""
+calls are not seen; or its output belongs to several processes, and no part of it can be read in this one; or
+what is recorded of its output is this process's part."""
 
 
 class NotSeen(Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,10 +29,12 @@ class CallComparison:
         a: header of run A.
         b: header of run B.
         tolerance: what rounding explains.
+        apart: modules whose figures are of different parts of the output, and are not compared.
     """
 
-    def __init__(self, a: RunHeader, b: RunHeader, tolerance: Tolerance) -> None:
+    def __init__(self, a: RunHeader, b: RunHeader, tolerance: Tolerance, apart: Set[str]) -> None:
         self._a, self._b = a, b
+        self._apart = apart
         self._tolerance = tolerance
         self._align = lru_cache(maxsize=16)(self._alignment)
 
@@ -80,7 +82,11 @@ class CallComparison:
         """Places of the calls that both runs made, in each run."""
         ours, theirs = _occurrences(self._a, a), _occurrences(self._b, b)
         places = {call: place for place, call in enumerate(theirs)}
-        both = [(place, places[call]) for place, call in enumerate(ours) if call in places]
+        both = [
+            (place, places[call])
+            for place, call in enumerate(ours)
+            if call in places and call[0] not in self._apart
+        ]
         left, right = np.array(both, dtype=np.intp).reshape(-1, 2).T
         return left, right
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.analysis.diff.calls import CallComparison, PositionedDifference
+from tracer.analysis.diff.parts import recorded_apart
 from tracer.analysis.diff.report import NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.runs import LOGITS, RecordedRun
@@ -31,7 +32,8 @@ class LayerComparison:
     def __init__(self, a: RecordedRun, b: RecordedRun, tolerance: Tolerance) -> None:
         self._a, self._b = a, b
         self._tolerance = tolerance
-        self._calls = CallComparison(a.header, b.header, tolerance)
+        self._apart = recorded_apart(a, b)
+        self._calls = CallComparison(a.header, b.header, tolerance, self._apart)
 
     def step(
         self, a: Step, b: Step, pairs: Sequence[RowPair], *, whole_batch: bool
@@ -107,11 +109,13 @@ class LayerComparison:
             # Lens and attention derive from module outputs through a softmax, which amplifies rounding.
             if tensor not in theirs or tensor == LOGITS or tensor.startswith(("attention/", "lens/")):
                 continue
+            name, place = _tensor_module(self._a.header, a, tensor)
+            if name in self._apart:
+                continue
             left, right = self._a.tensor(a.number, tensor), self._b.tensor(b.number, tensor)
             cut = _positions(left, right, a, b, pair)
             if cut is None or np.array_equal(*cut, equal_nan=True):
                 continue
-            name, place = _tensor_module(self._a.header, a, tensor)
             yield place, self._elements(a, pair, place, name, f"tensor {tensor}", *cut)
 
     def _elements(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tracer.analysis.diff.calls import CallComparison
 from tracer.analysis.diff.headers import same_batch
 from tracer.analysis.diff.layers import LayerComparison
+from tracer.analysis.diff.parts import recorded_apart
 from tracer.analysis.diff.report import DiffReport, NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.runs import RecordedRun, step_of
@@ -53,7 +54,8 @@ def module_steps(a: RecordedRun, b: RecordedRun, report: DiffReport) -> tuple[Mo
         whole = len(pairs) == len(report.rows) and same_batch(a.header, b.header, pairs)
         left, right = step_of(a, number), step_of(b, number)
         every = LayerComparison(a, b, tolerance).every(left, right, pairs, whole_batch=whole)
-        distances = CallComparison(a.header, b.header, tolerance).distances(left, right) if whole else None
+        calls = CallComparison(a.header, b.header, tolerance, recorded_apart(a, b))
+        distances = calls.distances(left, right) if whole else None
         found.append(
             ModuleStep(
                 number=number,
