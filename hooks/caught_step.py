@@ -15,19 +15,12 @@ from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
+from tracer.schema.changes import ChangedOutput, Intervention
+from tracer.schema.checks import Check, Violation
+from tracer.schema.columns import ScoreColumns
+from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
 from tracer.schema.run import NotSeen, StopName
-from tracer.schema.step import (
-    CaptureError,
-    ChangedOutput,
-    Check,
-    Failure,
-    ForwardResult,
-    Intervention,
-    OptionalCapture,
-    ScoreColumns,
-    Uncaptured,
-    Violation,
-)
+from tracer.schema.step import ForwardResult
 from tracer.schema.tensors import TensorInfo
 
 Array = npt.NDArray[Any]

@@ -13,8 +13,9 @@ from hooks.saved_tensors import saved_tensors
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch
 from tracer.errors import CheckFailedError
+from tracer.schema.faults import CaptureError
 from tracer.schema.run import RunEnd, RunHeader
-from tracer.schema.step import CaptureError, Step
+from tracer.schema.step import Step
 from tracer.tracefile import EndWrite, Job, Recorder, SavedTensor, StepWrite
 
 

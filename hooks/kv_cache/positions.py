@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.step import Check, Violation
+from tracer.schema.checks import Check, Violation
 
 Ints = npt.NDArray[np.int64]
 

@@ -16,7 +16,7 @@ import torch
 
 from hooks.kv_cache.view import STACK_BYTES, CacheView
 from hooks.native import compiled
-from tracer.schema.step import Check, Violation
+from tracer.schema.checks import Check, Violation
 
 HOST_BUDGET = 256 << 10
 """Bytes of cache that one step reads on a CPU; the layers of a longer cache take turns."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from tracer.schema.faults import Failure
 from tracer.schema.run import Anchor, StopName
-from tracer.schema.step import Failure
 
 _LOOP = "_sample"
 

@@ -16,7 +16,7 @@ from hooks.patches import Patches
 from tracer.analysis.processors.settings_in_force import ATTRIBUTES
 from tracer.errors import UsageError
 from tracer.messages import first_line
-from tracer.schema.step import Intervention
+from tracer.schema.changes import Intervention
 
 _FIXED = ("filter_value", "min_tokens_to_keep")
 """Numbers of a processor that are not generation settings."""

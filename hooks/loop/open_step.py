@@ -18,7 +18,7 @@ from hooks.modules.reduction import QueuedCalls
 from hooks.scores.random_state import RngStates, generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of
-from tracer.schema.step import NO_TOKEN
+from tracer.schema.columns import NO_TOKEN
 
 
 @dataclass

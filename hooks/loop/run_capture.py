@@ -29,8 +29,9 @@ from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of, is_small_integer
 from hooks.user_modes import unseen_by_modes
+from tracer.schema.columns import NO_TOKEN
+from tracer.schema.faults import CaptureError, Failure, ProbedCapture
 from tracer.schema.run import StopName
-from tracer.schema.step import NO_TOKEN, CaptureError, Failure, ProbedCapture
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""

@@ -16,21 +16,11 @@ from hooks.scores.random_state import DrawRecorder
 from hooks.tensors import named, to_host
 from hooks.token_texts import TokenTexts
 from tracer.analysis.scores.summary import summarise
+from tracer.schema.checks import Check, Violation
+from tracer.schema.columns import CacheColumns, ScoreColumns
+from tracer.schema.faults import CaptureError, Uncaptured
 from tracer.schema.run import ModuleInfo, TokenText
-from tracer.schema.step import (
-    CacheColumns,
-    CaptureError,
-    Check,
-    Criterion,
-    ForwardResult,
-    KwargsUpdate,
-    ModelInputs,
-    ScoreColumns,
-    Step,
-    StepHead,
-    Uncaptured,
-    Violation,
-)
+from tracer.schema.step import Criterion, ForwardResult, KwargsUpdate, ModelInputs, Step, StepHead
 from tracer.schema.tensors import IntValues
 
 

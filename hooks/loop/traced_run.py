@@ -15,8 +15,8 @@ from hooks.loop.run_capture import RunCapture
 from hooks.printing import printed_error
 from hooks.probes.probe import Probe
 from hooks.user_modes import unseen_by_modes
+from tracer.schema.faults import Failure
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
-from tracer.schema.step import Failure
 
 
 def failed_at_start(input_ids: torch.Tensor, error: BaseException) -> RunEnd:

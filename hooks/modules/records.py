@@ -12,7 +12,8 @@ from hooks.modules.nonfinite import NonFinite
 from hooks.modules.reduction import ReducedCalls
 from hooks.modules.signatures import InOut
 from hooks.tensors import info
-from tracer.schema.step import CallLayout, CallShape, ModuleColumns
+from tracer.schema.calls import CallLayout, CallShape
+from tracer.schema.columns import ModuleColumns
 
 _MANY = 128
 """After so many new shapes, those that are not in use are pruned."""

@@ -21,7 +21,7 @@ from hooks.modules.statistics import (
     join,
 )
 from hooks.tensors import tensors_in, to_host
-from tracer.schema.step import ChangedOutput
+from tracer.schema.changes import ChangedOutput
 
 Results = npt.NDArray[np.float32]
 

@@ -23,7 +23,7 @@ from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
 from hooks.user_modes import unseen_by_modes
 from tracer.errors import UnsupportedError
-from tracer.schema.step import CaptureError, ProbedCapture
+from tracer.schema.faults import CaptureError, ProbedCapture
 
 MANY = 64 * 64
 """Beyond this product of new positions and context, only the last position of a forward pass is recorded."""

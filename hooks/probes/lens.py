@@ -19,7 +19,7 @@ from hooks.probes.decoder_parts import beside_layers, decoder_layers
 from hooks.probes.projection import FAR, Projection, distance, find_projection
 from hooks.tensors import clone, tensors_in
 from tracer.errors import UnsupportedError
-from tracer.schema.step import CaptureError, ProbedCapture
+from tracer.schema.faults import CaptureError, ProbedCapture
 
 TOP = 5
 """Tokens recorded per layer."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from hooks.caught_step import CaughtStep
 from hooks.modules.module_watch import Observer
-from tracer.schema.step import ProbedCapture
+from tracer.schema.faults import ProbedCapture
 
 
 class Probe(Protocol):

@@ -8,7 +8,7 @@ import torch
 from hooks.native import compiled
 from hooks.tensors import detached, to_host
 from tracer.analysis.scores.summary import is_quick, summarise
-from tracer.schema.step import ScoreColumns
+from tracer.schema.columns import ScoreColumns
 
 
 class ScoreStages:

@@ -9,8 +9,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from reports.recorded_run import Run
+from tracer.schema.calls import CallShape
+from tracer.schema.columns import NO_TOKEN, ModuleColumns, ScoreColumns
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import NO_TOKEN, CallShape, ModuleColumns, ScoreColumns, Step
+from tracer.schema.step import Step
 
 Kind = Literal["int", "float", "text", "truth"]
 Cell: TypeAlias = "int | float | str | bool | None"

@@ -15,7 +15,7 @@ from reports.html.shell import PROGRAM, render_shell
 from reports.view.questions.comparison import ComparisonView, RowsView
 from reports.view.text import plain
 from tracer.analysis.diff.course import CourseStep, CourseToken
-from tracer.schema.step import NO_TOKEN
+from tracer.schema.columns import NO_TOKEN
 
 ENTRY, STYLE = "comparison/main.js", "comparison/comparison.css"
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.arrays import I32
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import TokenText
-from tracer.schema.step import NO_TOKEN
 
 
 class Aliases:

@@ -20,6 +20,8 @@ from reports.redaction.public_source import is_public_file, is_public_source
 from reports.redaction.shapes import LEFT_OUT, Keep
 from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
+from tracer.schema.changes import Intervention
+from tracer.schema.faults import CaptureError, Failure
 from tracer.schema.run import (
     AdapterInfo,
     Anchor,
@@ -34,7 +36,7 @@ from tracer.schema.run import (
     RunHeader,
 )
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import CaptureError, Draw, Failure, Intervention, ModelInputs
+from tracer.schema.step import Draw, ModelInputs
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {

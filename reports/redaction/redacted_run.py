@@ -12,9 +12,10 @@ import numpy.typing as npt
 from reports.recorded_run import Run, Steps
 from reports.redaction.aliases import Aliases
 from reports.redaction.records import Redactor
+from tracer.schema.columns import ScoreColumns
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import ScoreColumns, Step
+from tracer.schema.step import Step
 
 _SHOWN_TENSORS = ("lens", "attention")
 

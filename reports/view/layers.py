@@ -11,8 +11,10 @@ from itertools import groupby
 from reports.view.blocks import LayerRow, LayerTable, Range, Statistics
 from reports.view.figures import shape, span
 from reports.view.text import plain
+from tracer.schema.calls import CallShape
+from tracer.schema.columns import ModuleColumns
 from tracer.schema.run import ModuleInfo
-from tracer.schema.step import CallShape, ModuleColumns, Step
+from tracer.schema.step import Step
 from tracer.schema.tensors import TensorInfo
 
 WHOLE_MODEL = "(the model itself)"

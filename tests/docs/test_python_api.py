@@ -20,7 +20,8 @@ from tests.support.models import tiny_model
 from tracer import Recording, TraceSession, open_trace, trace
 from tracer.debugger import attach
 from tracer.halting.callback import Halt
-from tracer.schema.step import Candidate, Choice, Step
+from tracer.schema.choice import Candidate, Choice
+from tracer.schema.step import Step
 from tracer.tracefile import TraceRun
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

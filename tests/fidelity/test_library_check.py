@@ -21,7 +21,7 @@ from tests.fidelity.library_check.checked_calls import CheckedCalls
 from tests.fidelity.library_check.findings import Findings
 from tests.fidelity.library_check.outcomes import differences
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
-from tracer.schema.step import Check, Violation
+from tracer.schema.checks import Check, Violation
 
 REPO = Path(__file__).parents[2]
 

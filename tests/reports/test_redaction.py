@@ -37,6 +37,10 @@ from tests.support.command import call_main
 from tests.support.models import tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tracer.schema.base import Record
+from tracer.schema.calls import CallShape
+from tracer.schema.changes import Intervention
+from tracer.schema.checks import Violation
+from tracer.schema.faults import CaptureError, Failure, Uncaptured
 from tracer.schema.run import (
     AdapterInfo,
     CheckpointFaults,
@@ -47,16 +51,7 @@ from tracer.schema.run import (
     WeightsFingerprint,
 )
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import (
-    CallShape,
-    CaptureError,
-    Failure,
-    Intervention,
-    Step,
-    StepHead,
-    Uncaptured,
-    Violation,
-)
+from tracer.schema.step import Step, StepHead
 from tracer.tracefile import FileInfo
 
 R = TypeVar("R", bound=Record)

@@ -8,6 +8,9 @@ import numpy as np
 
 from tracer.analysis.scores.summary import summarise
 from tracer.schema.cache import CacheGroup, CacheState
+from tracer.schema.calls import CallLayout, CallShape
+from tracer.schema.checks import Check
+from tracer.schema.columns import CacheColumns, ModuleColumns, ScoreColumns
 from tracer.schema.run import (
     Anchor,
     CaptureSettings,
@@ -22,21 +25,7 @@ from tracer.schema.run import (
     StopName,
     TokenText,
 )
-from tracer.schema.step import (
-    CacheColumns,
-    CallLayout,
-    CallShape,
-    Check,
-    Criterion,
-    Draw,
-    ForwardResult,
-    KwargsUpdate,
-    ModelInputs,
-    ModuleColumns,
-    ScoreColumns,
-    Step,
-    StepHead,
-)
+from tracer.schema.step import Criterion, Draw, ForwardResult, KwargsUpdate, ModelInputs, Step, StepHead
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 PROMPT_TEXT = (

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from tracer.errors import UnfitTensorsError, UsageError
 from tracer.schema.arrays import F32, I64
+from tracer.schema.columns import ScoreColumns
+from tracer.schema.faults import ProbedCapture
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import ProbedCapture, ScoreColumns, Step, StepHead, uncaptured_reason
+from tracer.schema.step import Step, StepHead, uncaptured_reason
 
 LOGITS = "logits"
 """Name of the saved raw logits of a step, ``[batch, vocabulary]``."""

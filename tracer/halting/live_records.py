@@ -13,8 +13,9 @@ from hooks.caught_step import CaughtStep, as_array
 from hooks.loop.step_builder import StepBuilder
 from hooks.scores.random_state import coming_choice, digest
 from hooks.token_texts import TokenTexts
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import NO_TOKEN, Step
+from tracer.schema.step import Step
 
 
 class LiveRecords:

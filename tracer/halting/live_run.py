@@ -20,8 +20,9 @@ from reports.view.stops.step import stop_card
 from reports.view.tokens import unfinished
 from tracer.errors import UsageError
 from tracer.halting.live_records import LiveRecords
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
-from tracer.schema.step import NO_TOKEN, Step
+from tracer.schema.step import Step
 
 _NO_LOCALS: Mapping[str, Any] = MappingProxyType({})
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from tracer.analysis.runs import RecordedRun
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunEnd, RunHeader, RunStatus, TokenText
-from tracer.schema.step import NO_TOKEN, Step
+from tracer.schema.step import Step
 from tracer.tracefile import TraceFile
 
 if TYPE_CHECKING:

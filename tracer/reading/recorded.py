@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 from tracer.errors import TraceFileError
+from tracer.schema.choice import Candidate, Choice
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import Candidate, Choice, Step
+from tracer.schema.step import Step
 from tracer.tracefile import StepSequence, TraceRun
 from tracer.tracefile.encoding.packing import PackedStep
 from tracer.tracefile.reading.database import Database

@@ -18,7 +18,7 @@ from tracer.analysis.whatif import whatif
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.halting.run_so_far import alone, run_so_far
-from tracer.schema.step import NO_TOKEN
+from tracer.schema.columns import NO_TOKEN
 from tracer.stepper.commands import parse_settings
 from tracer.stepper.difference import difference
 from tracer.stepper.tokens import token_label

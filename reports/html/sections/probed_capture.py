@@ -9,8 +9,9 @@ from typing import ClassVar
 from reports.recorded_run import Run
 from reports.view.text import plain
 from tracer.errors import UsageError
+from tracer.schema.faults import ProbedCapture
 from tracer.schema.run import TokenText
-from tracer.schema.step import ProbedCapture, Step
+from tracer.schema.step import Step
 
 
 class CapturedData(ABC):

@@ -16,8 +16,9 @@ from reports.view.card import StopCard
 from reports.view.stops.changed_variables import mark_changes
 from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.step import stop_card
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import STOPS, StopName, TokenText
-from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
+from tracer.schema.step import Step
 
 CHUNK = 16
 """Steps in a section: few enough to inflate within a key press, many enough to share their texts."""

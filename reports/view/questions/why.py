@@ -13,8 +13,8 @@ from reports.view.tokens import TokenView, token_view
 from tracer.analysis.draw import NearMisses
 from tracer.analysis.processors.processor import Cutoff
 from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, WhyReport
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import TokenText
-from tracer.schema.step import NO_TOKEN
 
 GOALS: dict[Goal, str] = {
     "kept": "what would have kept it, one setting changed at a time",

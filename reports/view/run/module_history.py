@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.arrays import F32, I32
-from tracer.schema.step import CallLayout, CallShape, ModuleColumns, Step
+from tracer.schema.calls import CallLayout, CallShape
+from tracer.schema.columns import ModuleColumns
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.arrays import F32, I32
-from tracer.schema.step import NO_TOKEN, Step
+from tracer.schema.columns import NO_TOKEN
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,9 @@ from reports.view.blocks import Note
 from reports.view.figures import count, plural
 from reports.view.stops.checks import uncaptured_note
 from reports.view.text import plain
-from tracer.schema.step import CheckName, Step, Uncaptured
+from tracer.schema.checks import CheckName
+from tracer.schema.faults import Uncaptured
+from tracer.schema.step import Step
 
 _CHECKS: dict[CheckName, str] = {
     "cache": "KV cache",

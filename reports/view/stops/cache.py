@@ -9,7 +9,7 @@ from reports.view.figures import plural, span
 from reports.view.text import plain
 from tracer.schema.arrays import F32
 from tracer.schema.cache import CacheState
-from tracer.schema.step import CacheColumns
+from tracer.schema.columns import CacheColumns
 
 
 def cache_table(title: str, state: CacheState, written: CacheColumns | None = None) -> CacheTable:

@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.view.blocks import CandidateList, CandidateRow
 from reports.view.stops.context import Context
-from tracer.schema.step import NO_TOKEN, ScoreColumns
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 
 _RAW_LOGITS = 10
 """How many of the highest raw logits are listed."""

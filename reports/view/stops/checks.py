@@ -12,18 +12,11 @@ from reports.view.figures import count, plural, tensor
 from reports.view.layers import module_names
 from reports.view.not_seen import not_seen_views
 from reports.view.text import plain
+from tracer.schema.changes import ChangedOutput, Intervention
+from tracer.schema.checks import Check, CheckName, Violation
+from tracer.schema.faults import CaptureError, OptionalCapture, Uncaptured
 from tracer.schema.run import ModuleInfo, StopName
-from tracer.schema.step import (
-    CaptureError,
-    ChangedOutput,
-    Check,
-    CheckName,
-    Intervention,
-    OptionalCapture,
-    Step,
-    Uncaptured,
-    Violation,
-)
+from tracer.schema.step import Step
 from tracer.schema.tensors import TensorInfo
 
 _Item = TypeVar("_Item")

@@ -15,7 +15,8 @@ from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
 from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
-from tracer.schema.step import NO_TOKEN, ForwardResult
+from tracer.schema.columns import NO_TOKEN
+from tracer.schema.step import ForwardResult
 from tracer.schema.tensors import NamedTensor
 
 

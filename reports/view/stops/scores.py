@@ -11,7 +11,8 @@ from reports.view.stops.candidates import candidate_list, candidate_rows
 from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
 from reports.view.stops.stages import ListName, stage_table
-from tracer.schema.step import NO_TOKEN, Draw, ScoreColumns
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
+from tracer.schema.step import Draw
 
 GREEDY = "the run is greedy (do_sample=False)"
 

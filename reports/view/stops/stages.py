@@ -12,8 +12,8 @@ from reports.view.stops.candidates import highest
 from reports.view.stops.context import Context
 from reports.view.text import plain
 from reports.view.tokens import TokenView
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import ProcessorInfo
-from tracer.schema.step import NO_TOKEN, ScoreColumns
 
 _TOP_TOKENS = 6
 """How many of the top tokens are followed through a list."""

@@ -32,7 +32,7 @@ from transformers.cache_utils import EncoderDecoderCache, OffloadedCache, Quanti
 from hooks.known_models import ANY_MODEL, _known_model
 from hooks.kv_cache.view import view_cache
 from tests.support.models import CollectedRun, batch, collected, generate, tiny_model
-from tracer.schema.step import Check
+from tracer.schema.checks import Check
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 

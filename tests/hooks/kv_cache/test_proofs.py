@@ -21,7 +21,7 @@ from tests.support.models import (
     generate,
     tiny_model,
 )
-from tracer.schema.step import Check, Violation
+from tracer.schema.checks import Check, Violation
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
 
 from hooks.modules.nonfinite import BatchLayout, describe_nonfinite
 from tests.support.models import CollectedRun, batch, collected, generate, tiny_model
-from tracer.schema.step import Violation
+from tracer.schema.checks import Violation
 
 GREEDY: dict[str, Any] = {"do_sample": False, "eos_token_id": None}
 

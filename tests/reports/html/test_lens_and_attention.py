@@ -25,8 +25,9 @@ from tests.support.synthetic import synthetic_header, synthetic_steps
 from tests.tracer.analysis.runs import MemoryRun, real_run
 from tracer.analysis.attention import read_attention
 from tracer.analysis.lens import read_lens
+from tracer.schema.faults import CaptureError
 from tracer.schema.run import RunHeader
-from tracer.schema.step import CaptureError, Step
+from tracer.schema.step import Step
 from tracer.tracefile import TraceFile
 
 ROWS = 2

@@ -23,7 +23,7 @@ from tests.support.synthetic import synthetic_tokens
 from tests.tracer.analysis.runs import MemoryRun, real_run
 from tracer.analysis.attention import read_attention
 from tracer.analysis.lens import read_lens
-from tracer.schema.step import CaptureError
+from tracer.schema.faults import CaptureError
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,7 @@ from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import make_trace, page_of
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tracer.reading import open_trace
-from tracer.schema.step import Intervention
+from tracer.schema.changes import Intervention
 from tracer.tracefile import TraceWriter
 
 pytestmark = pytest.mark.browser

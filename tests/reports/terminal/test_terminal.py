@@ -30,8 +30,10 @@ from tests.reports.records import (
     with_head,
     written,
 )
+from tracer.schema.changes import Intervention
+from tracer.schema.checks import Check, Violation
+from tracer.schema.faults import CaptureError, Uncaptured
 from tracer.schema.run import RunHeader, RunStatus, TokenText
-from tracer.schema.step import CaptureError, Check, Intervention, Uncaptured, Violation
 
 
 def printed(

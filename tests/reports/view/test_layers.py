@@ -5,8 +5,10 @@ import numpy as np
 from reports.view.blocks import LayerTable, Range
 from reports.view.layers import WHOLE_MODEL, layer_table
 from tests.reports.records import header, steps
+from tracer.schema.calls import CallLayout, CallShape
+from tracer.schema.columns import ModuleColumns
 from tracer.schema.run import ModuleInfo
-from tracer.schema.step import CallLayout, CallShape, ModuleColumns, Step
+from tracer.schema.step import Step
 from tracer.schema.tensors import TensorInfo
 
 

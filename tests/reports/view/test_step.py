@@ -22,8 +22,11 @@ from reports.view.blocks import (
 from reports.view.card import StopCard
 from tests.reports.records import TOKENS, header, steps, with_head
 from tracer.schema.cache import CacheState
+from tracer.schema.changes import Intervention
+from tracer.schema.checks import Check, Violation
+from tracer.schema.faults import CaptureError, Uncaptured
 from tracer.schema.run import STOPS
-from tracer.schema.step import CaptureError, Check, Criterion, Intervention, Step, Uncaptured, Violation
+from tracer.schema.step import Criterion, Step
 
 B = TypeVar("B")
 

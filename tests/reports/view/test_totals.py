@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.view.run.totals import RunTotals
 from tests.reports.records import header, steps, with_head
-from tracer.schema.step import Intervention
+from tracer.schema.changes import Intervention
 
 SET = Intervention(kind="set", detail="temperature 0.5")
 OTHER = Intervention(kind="set", detail="temperature 0.9")

@@ -19,8 +19,11 @@ from tracer.analysis.conditions.condition import Condition, find_hits, parse_con
 from tracer.analysis.conditions.names import FUNCTIONS, NAMES
 from tracer.analysis.conditions.step_row import StepRow
 from tracer.errors import UsageError
+from tracer.schema.changes import Intervention
+from tracer.schema.checks import Check, Violation
+from tracer.schema.faults import CaptureError
 from tracer.schema.run import RunHeader
-from tracer.schema.step import CaptureError, Check, Intervention, Step, Violation
+from tracer.schema.step import Step
 
 RUN = header()
 STEPS = steps(RUN, 3)

@@ -17,7 +17,7 @@ from tests.tracer.analysis.runs import MemoryRun, real_run
 from tracer.analysis.diff import diff
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.errors import UsageError
-from tracer.schema.step import Intervention
+from tracer.schema.changes import Intervention
 
 Inputs = dict[str, torch.Tensor]
 LONG: dict[str, Any] = {"max_new_tokens": 10}

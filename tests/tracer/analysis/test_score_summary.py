@@ -17,7 +17,7 @@ from tracer.analysis.scores.native import compiled_summary
 from tracer.analysis.scores.numpy_summary import top_indices
 from tracer.analysis.scores.summary import summarise
 from tracer.schema.arrays import F32, F64
-from tracer.schema.step import NO_TOKEN, REMOVED_CAP, ScoreColumns
+from tracer.schema.columns import NO_TOKEN, REMOVED_CAP, ScoreColumns
 
 CAP = 7
 IMPLEMENTATIONS = ("compiled", "numpy")

@@ -22,8 +22,8 @@ from tracer.analysis.processors.parsing import parse_processors
 from tracer.analysis.processors.settings import Settings, change_processors
 from tracer.analysis.whatif import whatif, whatif_grid
 from tracer.errors import UsageError
+from tracer.schema.changes import Intervention
 from tracer.schema.run import ProcessorInfo
-from tracer.schema.step import Intervention
 
 REPLAYER = TorchReplayer()
 

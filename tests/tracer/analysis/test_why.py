@@ -25,8 +25,8 @@ from tracer.analysis.processors.settings import Settings, change_processors
 from tracer.analysis.why import why, why_in_run
 from tracer.analysis.why.report import Change, WhyReport
 from tracer.errors import UsageError
+from tracer.schema.changes import Intervention
 from tracer.schema.run import ProcessorInfo
-from tracer.schema.step import Intervention
 
 REPLAYER = TorchReplayer()
 PENALTY, TEMPERATURE, TOP_K, TOP_P = 1, 2, 3, 4

@@ -21,8 +21,8 @@ from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import trace
 from tracer.cli.main import main
+from tracer.schema.columns import ScoreColumns
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import ScoreColumns
 from tracer.tracefile import stamp
 from tracer.tracefile.encoding.columns import SCORES
 

@@ -25,8 +25,8 @@ from tests.tracer.tracefile.samples import write_trace
 from tracer import open_trace, trace
 from tracer.analysis.rerun_plan import generation_settings, plan_rerun
 from tracer.errors import GenerationError, UsageError
+from tracer.schema.changes import Intervention
 from tracer.schema.run import WeightsFingerprint
-from tracer.schema.step import Intervention
 from tracer.session import TraceSession
 from tracer.tracefile import TraceWriter
 

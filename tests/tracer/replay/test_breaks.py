@@ -20,8 +20,10 @@ from tracer.replay.moment import Moment
 from tracer.replay.stack.sources import Sources
 from tracer.replay.timeline import Position
 from tracer.replay.travel import Travel
+from tracer.schema.changes import Intervention
+from tracer.schema.checks import Check, Violation
 from tracer.schema.run import StopName
-from tracer.schema.step import Check, Intervention, Step, Violation
+from tracer.schema.step import Step
 from tracer.tracefile import TraceFile, TraceWriter
 
 

@@ -14,8 +14,8 @@ from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
 from tracer import open_trace, trace
 from tracer.halting.live_run import LiveRun
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import STOPS
-from tracer.schema.step import NO_TOKEN
 
 
 class Looking:

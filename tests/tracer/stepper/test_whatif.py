@@ -22,7 +22,7 @@ from tracer import trace
 from tracer.analysis.processors.settings import Settings
 from tracer.analysis.processors.settings_in_force import header_in_force
 from tracer.analysis.whatif import whatif
-from tracer.schema.step import Intervention
+from tracer.schema.changes import Intervention
 
 
 def record(path: Path, seed: int = 1, rows: int = 1, kind: str = "qwen2", **mode: Any) -> Path:

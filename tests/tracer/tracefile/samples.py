@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
+from tracer.schema.changes import Intervention
+from tracer.schema.checks import Check, Violation
+from tracer.schema.faults import CaptureError
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import CaptureError, Check, Intervention, Step, Violation
+from tracer.schema.step import Step
 from tracer.tracefile import SavedTensor, TraceWriter
 
 LAYERS = 3

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.tracer.tracefile.samples import assert_same, steps
-from tracer.schema.step import CacheColumns, ModuleColumns, ScoreColumns
+from tracer.schema.columns import CacheColumns, ModuleColumns, ScoreColumns
 from tracer.tracefile.encoding.columns import CACHE, MAX_REPEATED, MODULES, SCORES, ColumnSet
 
 DTYPES = {"i": np.int32, "f": np.float32, "?": np.bool_}

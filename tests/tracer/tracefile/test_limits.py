@@ -19,8 +19,8 @@ from tests.support.altered import sign
 from tests.support.command import call_main
 from tests.support.synthetic import synthetic_end, synthetic_steps
 from tests.tracer.tracefile.samples import header, some_tokens
+from tracer.schema.columns import CacheColumns, ModuleColumns
 from tracer.schema.run import RunEnd, RunStatus
-from tracer.schema.step import CacheColumns, ModuleColumns
 from tracer.tracefile import TraceFile, TraceWriter, check_file
 from tracer.tracefile.encoding.columns import CACHE, MODULES
 

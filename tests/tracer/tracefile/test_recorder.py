@@ -18,8 +18,9 @@ from tests.support.synthetic import synthetic_end
 from tests.tracer.tracefile.samples import assert_same_steps, header, some_tokens, steps, tensors
 from tests.tracer.tracefile.unprivileged import REPOSITORY
 from tracer.errors import IncompleteTraceError
+from tracer.schema.faults import CaptureError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
-from tracer.schema.step import CaptureError, Step
+from tracer.schema.step import Step
 from tracer.tracefile import EndWrite, Recorder, SavedTensor, StepWrite, TraceFile, TraceWriter, check_file
 
 pytestmark = pytest.mark.timeout(60)

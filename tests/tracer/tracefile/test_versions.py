@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.synthetic import synthetic_header, synthetic_steps
 from tests.tracer.tracefile.make_fixture import FIXTURES
-from tracer.schema.step import Check, StepHead
+from tracer.schema.checks import Check
+from tracer.schema.step import StepHead
 from tracer.tracefile import TraceFile, check_file
 from tracer.tracefile.format import HISTORY, SCHEMA_VERSION
 from tracer.tracefile.reading.queries import VERSIONS

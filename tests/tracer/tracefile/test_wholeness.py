@@ -12,8 +12,9 @@ import pytest
 from tests.support.command import call_main
 from tests.support.synthetic import synthetic_end
 from tests.tracer.tracefile.samples import header, some_tokens, steps, with_faults
+from tracer.schema.checks import Check
 from tracer.schema.run import RunEnd, RunStatus
-from tracer.schema.step import Check, Step
+from tracer.schema.step import Step
 from tracer.tracefile import TraceWriter, check_file
 
 ROWS = 2

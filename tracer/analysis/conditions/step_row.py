@@ -9,8 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
+from tracer.schema.checks import Violation
+from tracer.schema.choice import Choice
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import NO_TOKEN, Choice, ScoreColumns, Step, Violation
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from tracer.analysis.diff.report import NumberDifference
 from tracer.analysis.diff.tolerance import Tolerance
+from tracer.schema.columns import ModuleColumns
 from tracer.schema.run import RunHeader
-from tracer.schema.step import ModuleColumns, Step
+from tracer.schema.step import Step
 
 Places = npt.NDArray[np.intp]
 Figures = npt.NDArray[np.float64]

@@ -13,7 +13,8 @@ import numpy as np
 from tracer.analysis.diff.report import DiffReport, LogitDistance, RowPair
 from tracer.analysis.diff.scores import recorded_gap
 from tracer.analysis.runs import RecordedRun
-from tracer.schema.step import ScoreColumns, Step
+from tracer.schema.columns import ScoreColumns
+from tracer.schema.step import Step
 
 _Sides = tuple[Step | None, Step | None]
 """A step of run A and the same step of run B; None where a run lacks it."""

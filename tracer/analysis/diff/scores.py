@@ -11,8 +11,9 @@ from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.processors.softmax import log_softmax
 from tracer.analysis.runs import RecordedRun, chosen_token, saved_logits
 from tracer.schema.arrays import F32
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import StopName
-from tracer.schema.step import NO_TOKEN, ScoreColumns, Step
+from tracer.schema.step import Step
 
 
 def compare_scores(

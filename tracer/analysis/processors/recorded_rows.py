@@ -8,7 +8,7 @@ import numpy as np
 
 from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow
 from tracer.schema.arrays import F32
-from tracer.schema.step import NO_TOKEN, ScoreColumns
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 
 
 def recorded_rows(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.arrays import F64, I32, Bools, Indices
-from tracer.schema.step import NO_TOKEN, REMOVED_CAP
+from tracer.schema.columns import NO_TOKEN, REMOVED_CAP
 
 Scores = npt.NDArray[np.floating[Any]]
 

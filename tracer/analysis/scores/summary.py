@@ -1,7 +1,7 @@
 """Summarise the score pipeline of a step: from whole score rows to the few numbers that explain a choice.
 
 The input is every stage of the scores over the whole vocabulary, the output is what a step records of it
-(:class:`~tracer.schema.step.ScoreColumns`). There are two implementations, compiled and in NumPy.
+(:class:`~tracer.schema.columns.ScoreColumns`). There are two implementations, compiled and in NumPy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tracer.analysis.scores.native import compiled_summary
 from tracer.analysis.scores.numpy_summary import numpy_columns
 from tracer.schema.arrays import F32, I32, Bools
-from tracer.schema.step import ScoreColumns
+from tracer.schema.columns import ScoreColumns
 
 
 def is_quick(dtype: npt.DTypeLike) -> bool:
@@ -32,7 +32,7 @@ def summarise(scores: F32, chosen: I32, finished: Bools, cap: int) -> ScoreColum
     Args:
         scores: ``[S, B, V]`` raw logits first, then after each processor and warper; float64 where the model
             has logits of that dtype.
-        chosen: ``[B]`` the appended token of each row; :data:`~tracer.schema.step.NO_TOKEN` while none is.
+        chosen: ``[B]`` the appended token of each row; :data:`~tracer.schema.columns.NO_TOKEN` while none is.
         finished: ``[B]`` rows that had ended before.
         cap: largest length of each list of recorded tokens.
 

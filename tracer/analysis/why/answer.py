@@ -24,8 +24,9 @@ from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
 from tracer.schema.arrays import F32, I64
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunHeader, TokenText
-from tracer.schema.step import NO_TOKEN, Step
+from tracer.schema.step import Step
 
 
 def why(

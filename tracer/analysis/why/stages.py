@@ -14,8 +14,9 @@ from tracer.analysis.processors.recorded_rows import recorded_rows
 from tracer.analysis.runs import scores_device, scores_dtype, whole_scores
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.arrays import F32
+from tracer.schema.columns import ScoreColumns
 from tracer.schema.run import RunHeader
-from tracer.schema.step import ScoreColumns, Step, StepHead
+from tracer.schema.step import Step, StepHead
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from reports.view.stops.checks import STOP_OF_CHECK, STOP_OF_INTERVENTION
 from tracer.replay.moment import Moment
+from tracer.schema.checks import CheckName
 from tracer.schema.run import STOPS, StopName
-from tracer.schema.step import CheckName, Step
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from tracer.replay.values.scores import logits_value, probabilities_value, score
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import ListName, RunHeader, StopName
-from tracer.schema.step import NO_TOKEN
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 FrameKind = Literal["sample", "forward"]

@@ -15,8 +15,8 @@ from tracer.replay.values.elements import Whole
 from tracer.replay.values.modules import modules_value
 from tracer.replay.values.tensor import number, tensor
 from tracer.replay.values.value import Fields, Listed, Make, Value
+from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import STOPS
-from tracer.schema.step import NO_TOKEN
 from tracer.schema.tensors import TensorInfo
 
 

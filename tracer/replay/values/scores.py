@@ -12,7 +12,7 @@ from tracer.replay.values.elements import Absent, Elements, OfTokens, Whole
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Value
-from tracer.schema.step import NO_TOKEN
+from tracer.schema.columns import NO_TOKEN
 
 _SAVE = "record with --capture tensors --save logits"
 

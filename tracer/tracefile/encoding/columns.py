@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.step import CacheColumns, ModuleColumns, ScoreColumns
+from tracer.schema.columns import CacheColumns, ModuleColumns, ScoreColumns
 
 AnyArray = npt.NDArray[Any]
 _Columns = TypeVar("_Columns", ScoreColumns, ModuleColumns, CacheColumns)

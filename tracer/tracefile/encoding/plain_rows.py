@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from tracer.schema.step import NO_TOKEN, ScoreColumns, Step, StepHead
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
+from tracer.schema.step import Step, StepHead
 
 SqlValue: TypeAlias = "int | float | str | None"
 Row: TypeAlias = tuple[SqlValue, ...]

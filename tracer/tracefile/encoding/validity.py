@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.cache import CacheState
+from tracer.schema.calls import CallLayout, CallShape
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import RunEnd, RunHeader
-from tracer.schema.step import NO_TOKEN, CallLayout, CallShape, Draw, ScoreColumns, Step, StepHead
+from tracer.schema.step import Draw, Step, StepHead
 from tracer.schema.tensors import MAX_RUNS, MAX_VALUES, IntValues, NamedTensor, TensorInfo
 
 MAX_STEPS = 1 << 24

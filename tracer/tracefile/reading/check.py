@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tracer.errors import TraceFileError
 from tracer.messages import shown
+from tracer.schema.checks import CheckName, CheckResult
 from tracer.schema.run import RunEnd, RunStatus
-from tracer.schema.step import CheckName, CheckResult, Step
+from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.plain_rows import plain_rows, step_columns
 from tracer.tracefile.reading.coverage import check_meta, check_unread

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import overload
 
+from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.run import RunHeader
-from tracer.schema.step import CallLayout, CallShape, Step
+from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.encoding.packing import PackedStep, unpack_step
 from tracer.tracefile.encoding.validity import check_call_shape, check_layout, check_step

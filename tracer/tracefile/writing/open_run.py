@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.run import RunHeader
-from tracer.schema.step import CallLayout, CallShape, Step
+from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.validity import check_call_shape, check_layout
 

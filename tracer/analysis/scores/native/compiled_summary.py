@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tracer.compiled_parts import load
 from tracer.schema.arrays import F32, I32
-from tracer.schema.step import NO_TOKEN, REMOVED_CAP
+from tracer.schema.columns import NO_TOKEN, REMOVED_CAP
 
 _native = load("tracer.analysis.scores.native._native")
 
