@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from types import CodeType
+from traceback import walk_tb
+from types import CodeType, FrameType
 from typing import Any
 
 
@@ -14,7 +16,7 @@ def is_ours(error: BaseException) -> bool:
 
     Python runs signal handlers between any two instructions of the main thread. What one of them raises (a
     timeout by ``SIGALRM``) belongs to the program, though it comes up in the middle of ours; its traceback
-    goes through the handler.
+    goes through the handler. So does what another thread raises in this one.
 
     Args:
         error: the exception, as it was caught.
@@ -22,12 +24,30 @@ def is_ours(error: BaseException) -> bool:
     if not isinstance(error, Exception):
         return False
     remember_handlers()
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code in _codes_of_handlers:
-            return False
-        traceback = traceback.tb_next
-    return True
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    if any(frame.f_code in _codes_of_handlers for frame in frames):
+        return False
+    return not frames or not _came_from_another_thread(error, frames[-1])
+
+
+def _came_from_another_thread(error: Exception, innermost: FrameType) -> bool:
+    """Whether an exception was raised in this thread by another one, as timeouts without signals do.
+
+    Nothing tells so but its class: code of ours, or of a library that we call, raises none of the program's.
+    """
+    if _package(innermost.f_globals.get("__name__")) not in _LIBRARIES:
+        return False
+    return isinstance(error, TimeoutError) or _package(type(error).__module__) not in _LIBRARIES
+
+
+def _package(module: object) -> str:
+    return str(module).partition(".")[0]
+
+
+_LIBRARIES = frozenset(
+    {"hooks", "tracer", "torch", "numpy", "transformers", "pydantic", "pydantic_core", "tokenizers"}
+    | (set(sys.stdlib_module_names) - {"__main__"})
+)
 
 
 def surely(*actions: Callable[[], None]) -> None:

@@ -50,10 +50,6 @@ class MethodLayer:
     def __class__(self) -> Any:
         return self.inner.__class__
 
-    @property
-    def __wrapped__(self) -> Callable[..., Any]:
-        return self.inner
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler, or else the method below."""
         if self._handler is None:
@@ -78,6 +74,46 @@ class MethodLayer:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.inner.__reduce_ex__(protocol)
+
+
+class Inherited:
+    """The method that an instance has from its class; patches of the class hold here too.
+
+    Args:
+        target: the instance.
+        name: the method.
+    """
+
+    def __init__(self, target: object, name: str) -> None:
+        self._target = target
+        self._name = name
+        self.__doc__ = self.method.__doc__
+        self.__module__ = getattr(self.method, "__module__", type(target).__module__)
+
+    @property
+    def method(self) -> Callable[..., Any]:
+        """The method as it is now, bound to the instance."""
+        kind = type(self._target)
+        found: Any = next(vars(each)[self._name] for each in kind.__mro__ if self._name in vars(each))
+        method: Callable[..., Any] = found.__get__(self._target, kind)
+        return method
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.method.__class__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
+        return self.method(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.method, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.method, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.method.__reduce_ex__(protocol)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from hooks.loop.traced_run import TracedRun
 from hooks.modules import tape
 from hooks.modules.compiled_code import is_compiled
 from hooks.modules.model_modules import ModelModules
-from hooks.patches import Handler, MethodLayer, add_layer, reduced_without_layers, remove_layer
+from hooks.patches import Handler, Inherited, MethodLayer, add_layer, reduced_without_layers, remove_layer
 from tracer.decoding_modes import untraced
 
 Arguments = dict[str, Any]
@@ -72,7 +72,8 @@ class Installation:
 
     def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:
         for name, handler in handlers.items():
-            layer = MethodLayer(getattr(self.model, name), handler)
+            own = name in vars(self.model)
+            layer = MethodLayer(getattr(self.model, name) if own else Inherited(self.model, name), handler)
             layers.append((name, layer))
             add_layer(self.model, name, layer)
 

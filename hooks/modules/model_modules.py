@@ -6,14 +6,17 @@ import copy
 import itertools
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType, MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
 from hooks.modules import tape
+from hooks.modules.call_frames import hooks_follow
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.statistics import unreadable
@@ -108,16 +111,19 @@ class ModelModules:
     def _let_go(self) -> None:
         self.modules, self._on_changed = [], lambda *_: None
 
-    def _on_hook(self, index: int, output: Any) -> None:
-        """A module that has forward hooks is called: ours runs behind all of them."""
+    def _on_hook(self, index: int, output: Any) -> bool:
+        """A module that has forward hooks is called: ours runs behind all of them, where torch runs them."""
         with self._lock:
             if index not in self._watched:  # a call that began before the last run was over
-                return
+                return True
+            if not hooks_follow(self.modules[index]):
+                return False
             hook = self._hooked.get(index)
             if hook is None or not hook.move_to_end():
                 hook = self._hooked[index] = _CallHook(index, self.number, self._on_changed)
                 hook.add_to(self.modules[index])
         hook.expect(output)
+        return True
 
     def unwatch_compiled(self, module: nn.Module) -> bool:
         """Code that a module calls is about to be compiled: what it may call is watched no more.
@@ -189,13 +195,17 @@ class _CallHook:
         self._index = index
         self._owner = owner
         self._on_changed = on_changed
-        self._expected: dict[int, tuple[list[_Version], Tensor | None]] = {}
+        self._expected: dict[int, list[_Given]] = {}
         self._module: nn.Module | None = None
 
     def add_to(self, module: nn.Module) -> None:
         """Add the hook to its module."""
         self._module = module
         module.register_forward_hook(self._note, with_kwargs=True)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _CallHook:
+        """A copy notes nothing: the module's own way of copying itself has taken it along."""
+        return _CallHook(self._index, 0, lambda *_: None)
 
     def move_to_end(self) -> bool:
         """Run behind all hooks that were added since; False if somebody has removed it."""
@@ -213,9 +223,10 @@ class _CallHook:
         Args:
             output: what it returned.
         """
-        versions = _versions(output)
-        if versions is not None:
-            self._expected[threading.get_ident()] = versions, _copied(output)
+        # A hook may call the module again before ours runs.
+        self._expected.setdefault(threading.get_ident(), []).append(
+            _Given(_versions(output), _copied(output))
+        )
 
     def remove(self) -> None:
         """Remove the hook."""
@@ -249,10 +260,34 @@ class _CallHook:
             hooks.pop(number, None)
 
     def _note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._module is None:
+            return
         tape.parts.tape.note(self._index, args[0] if args else kwargs, output, self._owner)
-        expected, after = self._expected.pop(threading.get_ident(), None), _versions(output)
-        if expected is not None and after is not None and expected[0] != after:
-            self._on_changed(self._index, expected[1])
+        expected = self._expected.get(threading.get_ident())
+        if expected:
+            given = expected.pop()
+            if given.is_other_than(output):
+                self._on_changed(self._index, given.first)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What ``forward`` returned.
+
+    Attributes:
+        versions: of its tensors; None where they cannot be asked.
+        first: a copy of the first of them, if it can be copied.
+    """
+
+    versions: list[_Version] | None
+    first: Tensor | None
+
+    def is_other_than(self, output: Any) -> bool:
+        """Whether hooks have made something else of it."""
+        now = _versions(output)
+        if self.versions is None or now is None:
+            return False
+        return self.versions != now or (self.first is not None and _differs(self.first, output))
 
 
 class _Version:
@@ -283,6 +318,25 @@ def _versions(output: Any) -> list[_Version] | None:
         if not is_ours(error):
             raise
         return None
+
+
+@unseen_by_modes
+def _differs(before: Tensor, output: Any) -> bool:
+    """Whether values have changed without a new version: by ``.data``, NumPy, or in inference mode.
+
+    A GPU would have to be waited for; there only versions tell.
+    """
+    try:
+        now = tensors_in(output)[0]
+        if not now.is_cpu or torch.equal(before, now):
+            return False
+        return not torch.equal(before.nan_to_num(0.0), now.nan_to_num(0.0)) or not torch.equal(
+            before.isnan(), now.isnan()
+        )
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return False
 
 
 @unseen_by_modes

@@ -20,7 +20,7 @@ from hooks.modules.model_modules import ModelModules
 from hooks.modules.nonfinite import BatchLayout, describe_nonfinite
 from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
-from hooks.modules.statistics import is_reducible, reduce_one
+from hooks.modules.statistics import is_reducible, reduce_one, unreadable
 from hooks.modules.tape import PlainTape, TapeContents
 from hooks.printing import printed_error
 from hooks.tensors import (
@@ -35,6 +35,7 @@ from hooks.tensors import (
     to_host_all,
 )
 from hooks.user_modes import sees_attributes, unseen_by_modes
+from tracer.errors import UnsupportedError
 from tracer.schema.run import NotSeen, NotSeenReason
 
 Observer: TypeAlias = Callable[[Any], None]
@@ -87,6 +88,7 @@ class ModuleWatch:
         self._reducer = CallReducer(self._overwritten)
         self._unseen_named = len(modules.unseen())
         self._distributed: set[int] = set()
+        self._unsaved: set[int] = set()
         self._distributed_to_name: list[NotSeen] = []
         for index in modules.overwritten:
             self.tape.reduce_early(index)
@@ -207,17 +209,25 @@ class ModuleWatch:
                     notes.early[call] = _reduce(tensors_in(argument), first_tensor(output), notes.batch)
             with self._guarded(index):
                 if index in self._save:
-                    _save(notes, self._save[index], first_tensor(output))
+                    self._save_output(notes, index, first_tensor(output))
         if index in self._observers:
             with self._guarded(index):
                 self._observers[index](output)
+
+    def _save_output(self, notes: CallNotes, index: int, output: Tensor) -> None:
+        reason = unreadable(output)
+        if reason is None:
+            _save(notes, self._save[index], output)
+        elif index not in self._unsaved:  # said once
+            self._unsaved.add(index)
+            raise UnsupportedError(f"its output cannot be saved: {reason}")
 
     def _note_part(self, notes: CallNotes, call: int, index: int, part: Tensor) -> None:
         # Which rows of the batch it holds is not known, nor what went in.
         if self._statistics and is_reducible(part):
             notes.early[call] = _reduce([], part, None)
         if index in self._save:
-            _save(notes, self._save[index], part)
+            self._save_output(notes, index, part)
 
     def _overwritten(self, index: int) -> None:
         self.modules.overwritten.add(index)

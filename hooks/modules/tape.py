@@ -23,7 +23,7 @@ TapeContents: TypeAlias = tuple[list[CallSignature], bytes]
 (:data:`~hooks.modules.call_notes.NOTES`)."""
 
 Find: TypeAlias = Callable[[int, Any, Any], CallSignature | None]
-OnHook: TypeAlias = Callable[[int, Any], None]
+OnHook: TypeAlias = Callable[[int, Any], bool]
 Inspect: TypeAlias = Callable[[int, int, bool, Any, Any], None]
 
 
@@ -167,8 +167,8 @@ class PlainWatched(MethodLayer):
         index: the module's index.
         owner: number of the model whose module it is.
         hooks: the module's forward hooks, which change what the caller gets.
-        on_hook: called with the index and what ``forward`` returned when there are hooks; the call is then
-            noted by one behind them.
+        on_hook: called with the index and what ``forward`` returned when there are hooks; unless it returns
+            False, the call is noted by one behind them.
     """
 
     def __init__(
@@ -183,9 +183,8 @@ class PlainWatched(MethodLayer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below, and note the call."""
         output = self.inner(*args, **kwargs)
-        if self._hooks or torch_module._global_forward_hooks:
-            self._on_hook(self.index, output)
-        else:
+        hooked = self._hooks or torch_module._global_forward_hooks
+        if not hooked or not self._on_hook(self.index, output):
             PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)
         return output
 

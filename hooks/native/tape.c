@@ -78,7 +78,8 @@ typedef struct {
     Py_ssize_t index;
     Py_ssize_t owner;
     PyObject *hooks;   /* the module's forward hooks, a dict */
-    PyObject *on_hook; /* called with the index and the output when there are hooks: one behind them notes the call then */
+    PyObject *on_hook; /* called with the index and the output when there are hooks: unless it returns False, one
+                          behind them notes the call */
 } Watched;
 
 /* Hooks of all modules, a dict. */
@@ -431,11 +432,13 @@ static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
         return output;
     /* The caller looks at the same dicts, so they are in the cache now. */
     if (PyDict_GET_SIZE(self->hooks) || PyDict_GET_SIZE(global_hooks)) {
-        PyObject *done = PyObject_CallFunctionObjArgs(self->on_hook, self->number, output, NULL);
-        if (done == NULL)
+        PyObject *noted = PyObject_CallFunctionObjArgs(self->on_hook, self->number, output, NULL);
+        int later = noted != Py_False;
+        if (noted == NULL)
             Py_CLEAR(output);
-        Py_XDECREF(done);
-        return output;
+        Py_XDECREF(noted);
+        if (later)
+            return output;
     }
     if (PyContextVar_Get(tapes, Py_None, &all) < 0) {
         Py_DECREF(output);

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from tracer.cli.starting_line import StartingLine
-from tracer.interrupts import Interrupts
+try:
+    from tracer.cli.starting_line import StartingLine
+    from tracer.interrupts import Interrupts
+except KeyboardInterrupt:  # the handler that says it is not in place yet
+    os.write(2, b"trace-generate: interrupted\n")
+    os._exit(130)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -162,3 +162,87 @@ def test_a_hook_in_inference_mode() -> None:
         generate(model, batch(), **GREEDY)
     handle.remove()
     assert changed(run) == [{LAYER}] * 6
+
+
+def by_data(_module: nn.Module, _args: Any, output: Any) -> None:
+    output[0].data.add_(5)
+
+
+def by_numpy(_module: nn.Module, _args: Any, output: Any) -> None:
+    output[0].numpy().__iadd__(5)
+
+
+def calling_again(module: nn.Module, args: Any, output: Any) -> Any:
+    if vars(module).pop("again", None):
+        return None
+    vars(module)["again"] = True
+    return module(*args) + output
+
+
+@pytest.mark.parametrize("hook", [by_data, by_numpy])
+def test_values_that_change_without_a_version(hook: Any) -> None:
+    model = tiny_model()
+    handle = model.model.layers[1].register_forward_hook(hook)
+    with collected(model) as run, torch.no_grad():
+        generate(model, batch(), **GREEDY)
+    handle.remove()
+    assert changed(run) == [{LAYER}] * 6
+
+
+def test_values_that_change_in_inference_mode() -> None:
+    model = tiny_model()
+    handle = model.model.layers[1].register_forward_hook(written)
+    with collected(model) as run, torch.inference_mode():
+        generate(model, batch(), **GREEDY)
+    handle.remove()
+    assert changed(run) == [{LAYER}] * 6
+
+
+def test_a_hook_that_calls_the_module_again() -> None:
+    model = tiny_model()
+    handle = model.model.layers[1].mlp.register_forward_hook(calling_again)
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    handle.remove()
+    assert changed(run) == [{f"{LAYER}.mlp"}] * 6
+
+
+class Direct(nn.Module):
+    """Calls a module's ``forward`` by itself, so that torch runs none of its hooks."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.block.forward(*args, **kwargs)
+
+
+def test_a_forward_that_is_called_by_itself_is_recorded() -> None:
+    model = tiny_model()
+    layer = model.model.layers[0]
+    layer.mlp = Direct(layer.mlp)
+    handle = layer.mlp.block.register_forward_hook(looked_at)
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    handle.remove()
+    place = [each.name for each in run.header.modules].index("model.layers.0.mlp.block")
+    for step in run.steps:
+        assert step.layout is not None
+        assert list(step.layout.modules).count(place) == 1
+
+
+def test_a_hook_that_comes_while_its_module_runs() -> None:
+    model, added_hooks = tiny_model(), list[Any]()
+
+    def adding(_module: nn.Module, _args: Any, _output: Any) -> None:
+        if not added_hooks:
+            added_hooks.append(model.model.register_forward_hook(looked_at))
+
+    added_hooks_of_layer = model.model.layers[0].register_forward_hook(adding)
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    place = [each.name for each in run.header.modules].index("model")
+    assert all(place in step.layout.modules for step in run.steps if step.layout)
+    for handle in (added_hooks_of_layer, *added_hooks):
+        handle.remove()

@@ -14,7 +14,7 @@ from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.modules.statistics import gather, join, reduce_one
 from hooks.tensors import to_host
-from tests.support.models import reduced_calls, watching
+from tests.support.models import GREEDY, batch, collected, generate, reduced_calls, tiny_model, watching
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -359,6 +359,29 @@ def test_an_output_that_cannot_be_reduced_costs_its_own_statistics(output: Any) 
             calls = step(watch, model, torch.ones(1, 2, 3))
             nonfinite = {name: calls.columns.nonfinite[row(watch, calls, name)] for name in ("0", "1", "2")}
             assert nonfinite == {"0": 0, "1": -1, "2": 0}
+
+
+def test_an_output_that_cannot_be_saved_costs_itself() -> None:
+    model = tiny_model()
+    layer = model.model.layers[0]
+
+    class Sparse(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+            self.sparse = Strange(lambda values: values.to_sparse())
+
+        def forward(self, values: Tensor) -> Any:
+            return self.inner(self.sparse(values).to_dense())
+
+    layer.mlp = Sparse(layer.mlp)
+    expected = generate(model, batch(), **GREEDY)
+    with collected(model, level="tensors", save=("modules=mlp",)) as run:
+        assert torch.equal(generate(model, batch(), **GREEDY).sequences, expected.sequences)
+    assert [len(step.head.errors) for step in run.steps] == [1, 0, 0, 0, 0, 0]
+    message = run.steps[0].head.errors[0].message
+    assert "model.layers.0.mlp.sparse: " in message
+    assert "cannot be saved: a tensor of layout sparse_coo" in message
 
 
 def test_memory_that_is_gone_is_not_read() -> None:

@@ -56,7 +56,10 @@ def test_the_line_says_where_and_what_was_not_finite_first(
     model.model.layers[1].mlp.up_proj.weight.data[3, 7] = torch.nan
     model.save_pretrained(checkpoint)
     monkeypatch.chdir(tmp_path)
-    done = call_main(capsys, "--model", checkpoint, "--prompt", "w1", "--out", tmp_path / "t", "--sample")
+    out, page = tmp_path / "t", tmp_path / "t.html"
+    arguments = ("--model", checkpoint, "--prompt", "w1", "--out", out, "--html", page, "--sample")
+    done = call_main(capsys, *arguments)
     assert done.returncode == 10
     assert done.stderr.count("\n") == 1
+    assert page.read_text().startswith("<!doctype html>")
     assert "(step 1, at choice; first non-finite output: model.layers.1.mlp.up_proj (step 1); " in done.stderr

@@ -40,7 +40,7 @@ from tracer.cli.output import (
     say_path,
 )
 from tracer.cli.stop_options import StopOptions, stop_options
-from tracer.errors import CheckFailedError, OutputError, UsageError
+from tracer.errors import CheckFailedError, GenerationError, OutputError, UsageError
 from tracer.messages import reason, shown
 from tracer.processes import path_of_rank
 
@@ -278,7 +278,13 @@ def run_command(invocation: Invocation, /, **options: Any) -> None:
     chosen = RunOptions(**options)
     request, page, plan = _checked(chosen, invocation)
     console = output_console(outlives_output=True)
-    result = _generate(request, chosen, plan, invocation, console)
+    try:
+        result = _generate(request, chosen, plan, invocation, console)
+    except GenerationError:
+        # The trace is kept up to the step that failed, which is what a person wants to look at.
+        if page is not None and request.path.exists():
+            _write_page(page, request.path, chosen.output)
+        raise
     _print_result(result, page, chosen.output)
     if page is not None and result.failure is None:
         _write_page(page, result.path, chosen.output)
