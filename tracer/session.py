@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import tracer.own_packages  # noqa: F401 - says which file is in the way
 from hooks.faults import surely
+from hooks.loop.course import Course
 from hooks.loop.generation_watch import GenerationWatch
 from hooks.loop.traced_run import RunSink
 from hooks.token_texts import TokenTexts
@@ -52,6 +53,8 @@ class TraceOptions:
         name: what reports call the model; None for what it was loaded from.
         seed: the seed that the caller set, for the header.
         prompt_texts: the text of each prompt row, for the header.
+        course: what the run is told to choose (:mod:`tracer.forking`).
+        append: add the runs to an existing file.
     """
 
     path: Path
@@ -68,6 +71,8 @@ class TraceOptions:
     name: str | None
     seed: int | None
     prompt_texts: tuple[str, ...]
+    course: Course | None = None
+    append: bool = False
 
 
 class TraceSession:
@@ -242,6 +247,7 @@ class TraceBlock(ContextDecorator, AbstractContextManager[TraceSession]):
             name=options.name,
             seed=options.seed,
             prompt_texts=options.prompt_texts,
+            course=options.course,
         )
         try:
             self._recording = _Recording(options, self._tokenizer)
@@ -301,7 +307,7 @@ class _Recording:
         mentioned = texts.ids_of(text for condition in options.breaks for text in condition.texts)
         self.breaks = BreakWatch(options.breaks, options.on_hit)
         self.recorder = Recorder(
-            TraceWriter(options.path, force=options.force, keep_old=True),
+            TraceWriter(options.path, force=options.force, keep_old=True, append=options.append),
             listeners=(self.breaks, *options.listeners) if options.breaks else options.listeners,
             on_build_error=unbuilt_step,
             max_trace_bytes=options.max_trace_bytes,

@@ -18,6 +18,7 @@ from hooks.known_models import known_model
 from hooks.kv_cache.watch import cached_positions
 from hooks.loop import installation, model_info, open_traces
 from hooks.loop.anchors import find_anchors
+from hooks.loop.course import Course
 from hooks.loop.failures import find_failure
 from hooks.loop.first_imports import import_for_forward
 from hooks.loop.installation import runs_in_progress
@@ -77,6 +78,7 @@ class GenerationWatch:
         name: str | None = None,
         seed: int | None = None,
         prompt_texts: tuple[str, ...] = (),
+        course: Course | None = None,
     ) -> None:
         found = generating_model(model)
         self._given: object = model
@@ -87,6 +89,7 @@ class GenerationWatch:
         self._name = name
         self._seed = seed
         self._prompt_texts = tuple(printed(text) for text in prompt_texts)
+        self._course = course
         self._known = known_model(found)
         self._selection = TensorSelection(capture, found)
         self._selection.probes(found)  # refuses a model that does not show what is to be saved
@@ -242,6 +245,7 @@ class GenerationWatch:
             ),
             probes=probes,
             processors=[*processors, *(warpers or ())],
+            course=self._course,
         )
         watched = watch_processors(processors, warpers, capture)
         criteria = watch_criteria(kwargs["stopping_criteria"], capture)
@@ -334,6 +338,7 @@ class GenerationWatch:
                 for index, reason in self.installation.modules.unseen().items()
             ),
             weights=fingerprint(self.installation.model),
+            fork=None if self._course is None else self._course.origin,
         )
 
     def _decoder_index(self) -> int:

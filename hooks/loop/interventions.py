@@ -8,10 +8,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from hooks.loop.course import Course, TokenChange
 from hooks.patches import Patches
 from tracer.analysis.processors.settings_in_force import ATTRIBUTES
 from tracer.errors import UsageError
@@ -20,23 +21,6 @@ from tracer.schema.changes import Intervention
 
 _FIXED = ("filter_value", "min_tokens_to_keep")
 """Numbers of a processor that are not generation settings."""
-
-
-@dataclass(frozen=True)
-class TokenChange:
-    """A token to force or ban in the next choice.
-
-    Attributes:
-        kind: ``force`` or ``ban``.
-        token: id of the token.
-        row: row of the batch; None for all.
-        detail: the token as reports show it.
-    """
-
-    kind: Literal["force", "ban"]
-    token: int
-    row: int | None
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -51,9 +35,11 @@ class Interventions:
 
     Args:
         elements: the run's processors, then its warpers; element ``i`` makes stage ``i + 1``.
+        course: what the run is told to choose, if it is told anything.
     """
 
-    def __init__(self, elements: list[Any]) -> None:
+    def __init__(self, elements: list[Any], course: Course | None = None) -> None:
+        self._course = course
         self._elements = elements
         self._patches = Patches()
         self._pending: list[TokenChange] = []
@@ -62,7 +48,7 @@ class Interventions:
     @property
     def any(self) -> bool:
         """Whether there are changes to make or to record."""
-        return bool(self._pending or self._settings)
+        return bool(self._pending or self._settings or self._course)
 
     def add(self, change: TokenChange) -> None:
         """Change the scores of the next choice."""
@@ -113,10 +99,23 @@ class Interventions:
         """
         done = [each.change for each in self._settings if each.since <= step]
         pending, self._pending = self._pending, []
-        for change in pending:
+        told = () if self._course is None else self._course.changes_in(step)
+        for change in (*told, *pending):
             scores = _changed(scores, change, stages)
-            done.append(Intervention(kind=change.kind, detail=change.detail, token=change.token))
+            if not self._is_natural(change, step):
+                done.append(Intervention(kind=change.kind, detail=change.detail, token=change.token))
+        if self._course is not None and step >= self._course.origin.step:
+            self._course = None
         return scores, done
+
+    def _is_natural(self, change: TokenChange, step: int) -> bool:
+        """Whether the run would have chosen the token that it is given."""
+        course = self._course
+        return (
+            course is not None
+            and course.told is None
+            and change in (course.changes_in(step) if course.tokens(step) is not None else ())
+        )
 
     def undo(self) -> None:
         """Restore every processor's own setting."""

@@ -17,8 +17,9 @@ from hooks.known_models import ANY_MODEL, KnownModel
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.view import slot_names
 from hooks.kv_cache.watch import CacheWatch
+from hooks.loop.course import Course, TokenChange
 from hooks.loop.forward_result import forward_result
-from hooks.loop.interventions import Interventions, TokenChange
+from hooks.loop.interventions import Interventions
 from hooks.loop.open_step import OpenStep, bring_to_host, peek
 from hooks.loop.run_clock import RunClock
 from hooks.modules.module_watch import ModuleWatch
@@ -89,6 +90,7 @@ class RunCapture:
         options: what to capture.
         probes: optional captures of the forward pass.
         processors: the processors and warpers themselves, in order, whose settings a user may change.
+        course: what the run is told to choose, if it is told anything.
 
     Attributes:
         steps: steps delivered so far.
@@ -105,9 +107,10 @@ class RunCapture:
         *,
         probes: Sequence[Probe] = (),
         processors: Sequence[Any] = (),
+        course: Course | None = None,
     ) -> None:
         self.steps = 0
-        self.interventions = Interventions([*processors])
+        self.interventions = Interventions([*processors], course)
         self.input_ids: torch.Tensor | None = None
         self._modules = modules
         self._deliver = deliver

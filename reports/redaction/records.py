@@ -22,6 +22,7 @@ from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
 from tracer.schema.changes import Intervention
 from tracer.schema.faults import CaptureError, Failure
+from tracer.schema.fork import ForkOrigin
 from tracer.schema.run import (
     AdapterInfo,
     Anchor,
@@ -63,6 +64,7 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
         "started_at": shapes.moment,
     },
     ModelInputs: {"others": shapes.setting},
+    ForkOrigin: {"settings": shapes.setting},
     Draw: {"device": shapes.device, "digest": shapes.hexadecimal, "state": shapes.hexadecimal},
     CaptureError: {"message": shapes.kind_of_error},
     Failure: {"message": shapes.kind_of_error},
@@ -95,6 +97,7 @@ class Redactor:
             RunEnd: lambda end: {"sequences": tuple(map(aliases.of_row, end.sequences)), "texts": ()},
             NamedTensor: lambda tensor: {"values": self._values(tensor)},
             Intervention: self._intervention,
+            ForkOrigin: self._fork,
         }
 
     def record(self, record: R) -> R:
@@ -139,6 +142,11 @@ class Redactor:
         if not shapes.is_figure(change.setting):
             return {"value": None}
         return {"setting": change.setting, "detail": f"{change.setting} {change.value}"}
+
+    def _fork(self, fork: ForkOrigin) -> dict[str, Any]:
+        """Tokens by their numbers."""
+        token = None if fork.token is None else self._aliases.of_row((fork.token,))[0]
+        return {"token": token, "banned": self._aliases.of_row(fork.banned)}
 
     def _values(self, tensor: NamedTensor) -> IntValues | None:
         """Values of masks and positions as they are, token ids by their numbers, nothing of other tensors."""

@@ -30,6 +30,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "why": Recording.why,
     "whatif": Recording.whatif,
     "diff": Recording.diff,
+    "fork": Recording.fork,
     "to_html": Recording.to_html,
     "cache_at": Recording.cache_at,
     "attach": attach,

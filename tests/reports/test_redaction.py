@@ -41,6 +41,7 @@ from tracer.schema.calls import CallShape
 from tracer.schema.changes import Intervention
 from tracer.schema.checks import Violation
 from tracer.schema.faults import CaptureError, Failure, Uncaptured
+from tracer.schema.fork import ForkOrigin
 from tracer.schema.run import (
     AdapterInfo,
     CheckpointFaults,
@@ -170,6 +171,8 @@ def secret_run(secret: str, only: str | None = None) -> SecretRun:
     )
     header = header.model_copy(update={"prompt": prompt, "generation_config": config, "criteria": criteria})
     header = header.model_copy(update={"weights": WeightsFingerprint(digest="", not_taken="")})
+    fork = ForkOrigin(trace="", run=1, step=2, token=13 + FAR, banned=(14 + FAR,), settings={"own": ""})
+    header = header.model_copy(update={"fork": fork})
     header = header.model_copy(update={"capture": header.capture.model_copy(update={"save": ("logits",)})})
     stamp = Stamp(kind="file", ok=False, made_at="", summary="", details={"ids": ""})
     texts = {

@@ -65,9 +65,36 @@ def plan_rerun(run: RecordedRun) -> RerunPlan:
     Raises:
         UsageError: it cannot be repeated, with the reason.
     """
-    header = run.header
     heads = _consecutive_heads(run)
-    _refuse_unrepeatable(heads)
+    changed = next((head for head in heads if head.interventions), None)
+    if changed is not None:
+        raise _impossible(f"the user changed something in step {changed.step}")
+    if run.header.fork is not None:
+        raise _impossible(f"the tokens before step {run.header.fork.step} were given to it")
+    return _plan(run, heads, len(heads))
+
+
+def plan_prefix(run: RecordedRun, steps: int) -> RerunPlan:
+    """Plan the repetition of the first steps of a run, whose tokens are given.
+
+    Args:
+        run: the run.
+        steps: how many; none for the prompt alone.
+
+    Raises:
+        UsageError: they cannot be repeated, with the reason.
+    """
+    heads = _consecutive_heads(run)
+    for head in heads[:steps]:
+        setting = next((each for each in head.interventions if each.kind == "set"), None)
+        if setting is not None:
+            raise _impossible(f"the user set {setting.detail} in step {head.step}")
+    return _plan(run, heads, steps)
+
+
+def _plan(run: RecordedRun, heads: list[StepHead], steps: int) -> RerunPlan:
+    header = run.header
+    _refuse_foreign_inputs(heads[0])
     prompt = np.array([row.token_ids for row in header.prompt], dtype=np.int64)
     if not prompt.size:
         raise _impossible("its prompt was not given as token ids")
@@ -81,9 +108,9 @@ def plan_rerun(run: RecordedRun) -> RerunPlan:
         state=rng.state,
         state_device=rng.device,
         state_digest=rng.digest,
-        steps=len(heads),
+        steps=steps,
         cut_short=_was_cut_short(run.end),
-        expected=np.concatenate([prompt, _chosen(run)], axis=1),
+        expected=np.concatenate([prompt, _chosen(run, steps)], axis=1),
         logits_at=_forwards_with_logits(run, heads),
     )
 
@@ -131,16 +158,13 @@ def _was_cut_short(end: RunEnd | None) -> bool:
     return end is None or end.status is not RunStatus.COMPLETE or end.ended_by is not None
 
 
-def _refuse_unrepeatable(heads: list[StepHead]) -> None:
+def _refuse_foreign_inputs(head: StepHead) -> None:
     """Refuse a run that settings and a prompt cannot bring about again.
 
     Raises:
-        UsageError: it had an intervention, model inputs that are not recorded, or a cache from before.
+        UsageError: it had model inputs that are not recorded, or a cache from before.
     """
-    changed = next((head for head in heads if head.interventions), None)
-    if changed is not None:
-        raise _impossible(f"the user changed something in step {changed.step}")
-    first = heads[0].inputs
+    first = head.inputs
     foreign = sorted({tensor.name for tensor in first.tensors} - _REPEATABLE_INPUTS)
     if foreign:
         raise _impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")
@@ -170,15 +194,15 @@ def _mask(header: RunHeader, head: StepHead) -> npt.NDArray[np.int64]:
     return mask
 
 
-def _chosen(run: RecordedRun) -> npt.NDArray[np.int64]:
+def _chosen(run: RecordedRun, steps: int) -> npt.NDArray[np.int64]:
     """``[batch, steps]`` ids of the chosen tokens."""
     rows, columns = len(run.header.prompt), []
-    for step in run.steps:
+    for step in run.steps[:steps]:
         tokens = [chosen_token(step, row) for row in range(rows)]
         if None in tokens:
             raise _impossible(f"the choice of step {step.number} was not recorded")
         columns.append(tokens)
-    return np.array(columns, dtype=np.int64).T
+    return np.array(columns, dtype=np.int64).reshape(-1, rows).T
 
 
 def _impossible(reason: str) -> UsageError:

@@ -26,6 +26,8 @@ COMMAND_NAMES = (
     "report",
     "replay",
     "step",
+    "fork",
+    "tree",
 )
 """Each is ``NAME_command`` of the module ``tracer.cli.commands.NAME``."""
 

@@ -23,6 +23,7 @@ from tracer.nearest_word import suggestion
 
 if TYPE_CHECKING:
     from tracer.halting.stops import StepNumbers
+    from tracer.rerun.model_source import ModelSource
     from tracer.tracefile import TraceFile, TraceRun
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -168,6 +169,27 @@ only_run_option = click.option(
     "--run", "run_number", type=int, metavar="N", help="Only this run of the file."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def source_options(where: str = "") -> Decorator:
+    """Where the model of a recorded run is now.
+
+    Args:
+        where: what the options need, for the help.
+    """
+    return option_group(
+        "source",
+        _model_source,
+        click.option("--model", metavar="ID|FOLDER", help=f"{where}where the model is now."),
+        click.option("--revision", metavar="REV", help=f"{where}branch, tag or commit of a hub model."),
+        click.option("--trust-remote-code", is_flag=True, help=f"{where}allow the model's own code to run."),
+    )
+
+
+def _model_source(model: str | None, revision: str | None, trust_remote_code: bool) -> ModelSource:
+    from tracer.rerun.model_source import ModelSource
+
+    return ModelSource(model or None, revision, trust_remote_code)
 
 
 def steps_option(default: str, meaning: str) -> Decorator:

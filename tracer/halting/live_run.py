@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from hooks.caught_step import CaughtStep
+from hooks.loop.course import TokenChange
 from hooks.loop.generation_watch import GenerationWatch
-from hooks.loop.interventions import TokenChange
 from hooks.loop.traced_run import OpenRunSink, RunSink
 from reports.view import StopCard
 from reports.view.stops.step import stop_card

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from html import escape
+from pathlib import Path
+from typing import Any
 
 from tracer.analysis.diff import diff
 from tracer.analysis.processors.settings import Settings
@@ -13,6 +16,7 @@ from tracer.analysis.whatif import whatif
 from tracer.analysis.why import why_in_run
 from tracer.reading.answers import DiffAnswer, WhatIfAnswer, WhyAnswer, diff_answer, whatif_answer, why_answer
 from tracer.reading.recorded import RecordingRun
+from tracer.rerun.model_source import ModelSource
 from tracer.rerun.replayer import benefits_from_torch, make_replayer
 from tracer.tracefile import TraceFile, TraceRun
 
@@ -105,6 +109,70 @@ class Recording(TraceFile):
         if self.path == other.path:
             names = (f"run {runs[0].number}", f"run {runs[1].number}")
         return diff_answer(diff(*runs, tolerance=tolerance), names, *(each.tokens for each in runs))
+
+    def fork(
+        self,
+        step: int,
+        token: int | str | None = None,
+        *,
+        row: int = 0,
+        ban: Iterable[int | str] = (),
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        run: int | None = None,
+        out: str | os.PathLike[str] | None = None,
+        force: bool = False,
+        model: str | None = None,
+        trust_remote_code: bool = False,
+        **settings: Any,
+    ) -> Recording:
+        """Repeat a run with its model up to a step, and go on from there another way.
+
+        The steps before are given the recorded tokens, so that cache, positions and random state are what
+        they were; then the library's own ``generate()`` goes on. The fork is a run of its own.
+
+        Args:
+            step: the first step that is its own, from 1.
+            token: the token to choose there, by its id or text; by default it chooses.
+            row: row of the batch whose choice is changed.
+            ban: tokens that it may not choose there.
+            seed: of the draws from there on; by default they go on as they did.
+            max_new_tokens: tokens from there on; by default up to the run's own limit.
+            run: number of the run; by default the first.
+            out: a new file; by default the fork is added to this one.
+            force: replace an existing ``out``.
+            model: folder or hub id of the model, where it is not what the trace names.
+            trust_remote_code: whether code that comes with the model may run.
+            settings: other generation settings from there on, by their names in ``GenerationConfig``.
+
+        Returns:
+            The file that holds the fork, opened again; the fork is its last run.
+
+        Raises:
+            UsageError: there is no such step, row or token, or the run cannot be repeated up to there.
+            TraceGenerateError: the model cannot be loaded, generating failed, or the file cannot be written.
+        """
+        from tracer.forking.forking import generate_forks
+        from tracer.forking.plan import Fork
+
+        tokens = self.run(run).tokens
+
+        def known(each: int | str) -> int:
+            return one_token(each, tokens) if isinstance(each, str) else each
+
+        fork = Fork(
+            step=step,
+            row=row,
+            token=None if token is None else known(token),
+            banned=tuple(known(each) for each in ban),
+            settings=settings,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+        )
+        source = ModelSource(model, None, trust_remote_code)
+        target = None if out is None else Path(out)
+        (made,) = generate_forks(self.path, run, [fork], out=target, force=force, source=source)
+        return Recording(made.path)
 
     def to_html(self, *, run: int | None = None, redact: bool = False) -> str:
         """One HTML page that steps through the recording in any browser, offline.

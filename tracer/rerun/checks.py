@@ -16,7 +16,9 @@ from tracer.tracefile import TraceRun
 
 
 @contextlib.contextmanager
-def checking_pipeline(run: TraceRun, model: Any, *, extra_criteria: int) -> Iterator[None]:
+def checking_pipeline(
+    run: TraceRun, model: Any, *, extra_criteria: int, settings_changed: bool = False
+) -> Iterator[None]:
     """Compare the processors and criteria that follow from the settings with the recorded ones.
 
     A trace does not hold objects that the user passed to ``generate()`` beside the settings; their absence
@@ -26,6 +28,8 @@ def checking_pipeline(run: TraceRun, model: Any, *, extra_criteria: int) -> Iter
         run: the recorded run.
         model: the model that will generate.
         extra_criteria: number of criteria that the repetition adds at the end of the list.
+        settings_changed: whether other settings are asked for, so that only what is not of transformers is
+            missed.
 
     Raises:
         UsageError: from ``generate()``, if they differ.
@@ -33,6 +37,9 @@ def checking_pipeline(run: TraceRun, model: Any, *, extra_criteria: int) -> Iter
     sample = model._sample  # noqa: SLF001 - the one place that sees the finished lists
 
     def checked(input_ids: Any, **kwargs: Any) -> Any:
+        if settings_changed:
+            _require_of_library(run)
+            return sample(input_ids, **kwargs)
         warpers = kwargs["logits_warper"] if kwargs["generation_config"].do_sample else None
         found = [each.class_name for each in describe_processors(kwargs["logits_processor"], warpers)]
         criteria = [each.class_name for each in describe_criteria(kwargs["stopping_criteria"])]
@@ -46,6 +53,13 @@ def checking_pipeline(run: TraceRun, model: Any, *, extra_criteria: int) -> Iter
         yield
     finally:
         del model._sample  # noqa: SLF001
+
+
+def _require_of_library(run: TraceRun) -> None:
+    """Refuse a run whose caller passed processors or criteria of its own."""
+    for what, found in (("processors", run.header.processors), ("stopping criteria", run.header.criteria)):
+        own = [each.class_name for each in found if not each.of_transformers]
+        _require_same(what, own, [])
 
 
 def _require_same(what: str, recorded: list[str], found: list[str]) -> None:
@@ -73,9 +87,16 @@ def require_same_model(plan: RerunPlan, model: Any) -> None:
         ("tree", "module tree"),
     ):
         before, now = getattr(plan.model, attribute), getattr(found, attribute)
+        if attribute == "tree":
+            before, now = _without_cache(before), _without_cache(now)
         if before != now:
             values = "" if attribute == "tree" else f" ({now}, not {before})"
             raise UsageError(f"This run cannot be repeated: the model has another {what}{values}.")
+
+
+def _without_cache(tree: str) -> str:
+    """A module tree without the cache that ``generate()`` leaves in the model, where a cache is a module."""
+    return "\n".join(line for line in tree.split("\n") if not line.startswith("  (_cache): "))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,18 +11,17 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from hooks.loop.model_arguments import takes_attention_mask
 from hooks.loop.traced_model import generating_model
-from hooks.scores.random_state import generator_state
 from hooks.tensors import saved_bytes
-from tracer.analysis.draw import state_digest
 from tracer.analysis.rerun_plan import RerunPlan, plan_rerun
 from tracer.errors import GenerationError, TraceGenerateError
-from tracer.loading import demo_model
-from tracer.loading.model_spec import ModelSpec
-from tracer.loading.models import LoadedModel, load_model
+from tracer.loading.models import LoadedModel
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
 from tracer.messages import named
-from tracer.rerun.checks import checking_pipeline, compare_weights, require_same_model, version_differences
+from tracer.rerun.checks import checking_pipeline, compare_weights, version_differences
+from tracer.rerun.model_source import ModelSource
+from tracer.rerun.random_state import set_random_state
+from tracer.rerun.recorded_model import model_of_run
 from tracer.tracefile import TraceRun
 
 
@@ -104,19 +101,8 @@ def rerun(
     """
     progress = progress or SilentProgress()
     plan = plan_rerun(run)
-    recorded = plan.model
-    name = model if model is not None else recorded.name
-    spec = ModelSpec(
-        name=None if name == demo_model.NAME else name,
-        dtype=recorded.dtype,
-        device_map=_device_map(recorded.devices),
-        attention=recorded.attention,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
-    with _threads(run.header.versions.get("threads")):
-        loaded = load_model(spec, progress)
-        require_same_model(plan, loaded.model)
+    source = ModelSource(model, revision, trust_remote_code)
+    with model_of_run(run, plan, source, progress) as loaded:
         weights = compare_weights(run, loaded.model)
         progress.phase("generating without tracing")
         with quiet_library():
@@ -183,7 +169,7 @@ class _Repetition:
             arguments["attention_mask"] = torch.from_numpy(plan.attention_mask).to(model.device)
         handle = model.register_forward_hook(self._compare_logits) if plan.logits_at else None
         with checking_pipeline(self._run, model, extra_criteria=1):
-            self._how = self._set_random_state()
+            self._how = set_random_state(plan)
             try:
                 output = model.generate(
                     input_ids=torch.from_numpy(plan.input_ids).to(model.device),
@@ -194,27 +180,6 @@ class _Repetition:
                 if handle is not None:
                     handle.remove()
         return output.cpu().numpy()
-
-    def _set_random_state(self) -> str:
-        """Set the generators to the recorded state; returns how, in words."""
-        plan = self._plan
-        if plan.state_digest is None:
-            return "(greedy)"
-        device = torch.device(plan.state_device)
-        if plan.seed is not None:
-            torch.manual_seed(plan.seed)
-            if (
-                plan.state is None
-                or state_digest(generator_state(device).numpy().tobytes()) == plan.state_digest
-            ):
-                return f"with seed {plan.seed}"
-        assert plan.state is not None
-        state = torch.frombuffer(bytearray(plan.state), dtype=torch.uint8)
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(state, device)
-        else:
-            torch.set_rng_state(state)
-        return "from the recorded random state"
 
     def _compare_logits(self, _module: Any, _arguments: Any, outputs: Any) -> None:
         self._forwards += 1
@@ -238,19 +203,3 @@ class _LengthLimit(StoppingCriteria):  # type: ignore[misc]
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         return torch.full((len(input_ids),), input_ids.shape[1] >= self._length, device=input_ids.device)
-
-
-def _device_map(devices: dict[str, str]) -> str | dict[str, str]:
-    return next(iter(devices.values())) if len(devices) == 1 else devices
-
-
-@contextlib.contextmanager
-def _threads(recorded: str | None) -> Iterator[None]:
-    """Compute with as many threads as the recorded run: the number decides the order of sums."""
-    before = torch.get_num_threads()
-    if recorded is not None and recorded.isdecimal() and 0 < int(recorded) <= 1024:
-        torch.set_num_threads(int(recorded))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

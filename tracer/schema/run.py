@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Literal, get_args
 
 from tracer.schema.base import Record, short_repr
+from tracer.schema.fork import ForkOrigin
 
 StopName = Literal[
     "run-header",
@@ -286,6 +287,7 @@ class RunHeader(Record):
         not_seen: modules of which something is not recorded; those that turn up later are in their step.
         weights: fingerprint of the model's parameters as the run began; None in traces from before there was
             one.
+        fork: the run that this one repeats up to a step; None for a run of its own.
     """
 
     model: ModelInfo
@@ -307,6 +309,7 @@ class RunHeader(Record):
     world_size: int | None = None
     not_seen: tuple[NotSeen, ...] = ()
     weights: WeightsFingerprint | None = None
+    fork: ForkOrigin | None = None
 
     def __repr__(self) -> str:
         rows, how = len(self.prompt), "sampling" if self.do_sample else "greedy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hooks.loop.interventions import TokenChange
+from hooks.loop.course import TokenChange
 from tracer.halting.callback import Halt
 from tracer.schema.run import StopName
 from tracer.stepper.commands import parse_setting

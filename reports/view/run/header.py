@@ -9,6 +9,7 @@ from reports.view.figures import count, plural
 from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning, settings_text
 from reports.view.not_seen import not_seen_views
 from reports.view.run.checkpoint import checkpoint_values
+from reports.view.run.fork import fork_text
 from reports.view.run.named_value import NamedValue
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, sequence_views
@@ -84,7 +85,7 @@ def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderVie
         tree=plain_lines(header.model.tree),
         sizes=tuple(_sizes(header.model, header.weights)),
         conditions=(*_computation(header.model), *_run_metadata(header)),
-        particulars=tuple(_particulars(header)),
+        particulars=tuple(_particulars(header, tokens)),
         settings=tuple(
             NamedValue(plain(name), plain(value), SETTINGS.get(name))
             for name, value in header.generation_config.items()
@@ -172,7 +173,9 @@ def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
         yield NamedValue("max length", str(header.max_length), "longest row, prompt included")
 
 
-def _particulars(header: RunHeader) -> Iterator[NamedValue]:
+def _particulars(header: RunHeader, tokens: Mapping[int, TokenText]) -> Iterator[NamedValue]:
+    if header.fork is not None:
+        yield NamedValue("fork", fork_text(header.fork, tokens), "the steps before were given its tokens")
     yield from checkpoint_values(header.model)
     yield from _prompt_metadata(header)
     if header.rank is not None:

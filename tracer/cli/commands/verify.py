@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracer.cli.options import option_group, trace_argument
+from tracer.cli.options import source_options, trace_argument
 from tracer.cli.output import ProgressDisplay, output_console
 from tracer.clock import utc_now
 from tracer.errors import CheckFailedError, IncompleteTraceError, TraceFileError, UsageError
 from tracer.messages import one_line, shown
 
 if TYPE_CHECKING:
+    from tracer.rerun.model_source import ModelSource
     from tracer.rerun.repeat_run import RerunResult
     from tracer.tracefile import FileReport, RunReport, TraceRun
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where the model of a recorded run is now; by default where the trace says."""
-
-    model: str | None
-    revision: str | None
-    trust_remote_code: bool
-
-    @property
-    def given(self) -> bool:
-        """Whether any of its options was given."""
-        return bool(self.model or self.revision or self.trust_remote_code)
-
-
-_source_options = option_group(
-    "source",
-    ModelSource,
-    click.option("--model", metavar="ID|FOLDER", help="With --rerun: where the model is now."),
-    click.option("--revision", metavar="REV", help="With --rerun: branch, tag or commit of a hub model."),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="With --rerun: allow the model's own code to run."
-    ),
-)
 
 
 @click.command("verify")
@@ -54,7 +29,7 @@ _source_options = option_group(
     help="Generate again without tracing, compare, and note it in the file.",
 )
 @click.option("--run", "number", type=int, metavar="N", help="With --rerun: only this run of the file.")
-@_source_options
+@source_options("With --rerun: ")
 @click.option("--stamp", "note_file", is_flag=True, help="Note in the file that it is sound, or its damage.")
 def verify_command(
     path: Path, repeat: bool, number: int | None, source: ModelSource, note_file: bool
@@ -159,11 +134,15 @@ def _rerun(path: Path, number: int | None, source: ModelSource) -> None:
     Raises:
         CheckFailedError: one of them differed.
     """
+    from reports.view.figures import plural
     from tracer.tracefile import TraceFile
 
     with TraceFile(path) as recording:
         runs = recording.runs if number is None else (recording.run(number),)
-        numbers = [run.number for run in runs]
+        numbers = [run.number for run in runs if number is not None or run.header.fork is None]
+        forks = len(runs) - len(numbers)
+    if forks:
+        _line(f"{plural(forks, 'fork')} not repeated: the tokens before were given to them")
     differing = None
     for each in numbers:
         with TraceFile(path) as recording:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
+from tracer.schema.fork import ForkOrigin
 from tracer.schema.run import RunEnd, RunHeader
 from tracer.schema.step import Draw, Step, StepHead
 from tracer.schema.tensors import MAX_RUNS, MAX_VALUES, IntValues, NamedTensor, TensorInfo
@@ -70,6 +71,16 @@ def check_header(header: RunHeader) -> None:
         _check_places(row.images, len(row.token_ids))
     _check_sequences([row.token_ids for row in header.prompt], "the header")
     _check_modules([each.module for each in header.not_seen], header)
+    if header.fork is not None:
+        _check_fork(header.fork, len(header.prompt))
+
+
+def _check_fork(fork: ForkOrigin, rows: int) -> None:
+    _require(0 < fork.run < INT32 and 0 < fork.step <= MAX_STEPS, "the header has an impossible fork")
+    _require(fork.seed is None or 0 <= fork.seed < 2 * INT64, "the header has an impossible seed")
+    _check_optional(fork.row, rows)
+    for token in (*fork.banned, *(() if fork.token is None else (fork.token,))):
+        _require(0 <= token < INT32, "the header has an impossible token id")
 
 
 def check_end(end: RunEnd, header: RunHeader) -> None:

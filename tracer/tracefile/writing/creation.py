@@ -58,7 +58,7 @@ def create_database(path: Path, *, force: bool) -> sqlite3.Connection:
             _replace(path)
         else:
             _build_new(path)
-        return _open_for_writing(path)
+        return open_for_writing(path)
 
 
 def _build_new(path: Path) -> None:
@@ -116,7 +116,7 @@ def _settle_old(path: Path) -> None:
 def _build(path: Path) -> None:
     """Write an empty trace entirely into the main file: from here on, a kill leaves a readable trace.
 
-    This does not wait for the disk; switching to a log right afterwards does (:func:`_open_for_writing`).
+    This does not wait for the disk; switching to a log right afterwards does (:func:`open_for_writing`).
     """
     columns = {
         name: [[column, letters] for column, _, letters in kind.columns]
@@ -145,7 +145,12 @@ def _build(path: Path) -> None:
         connection.close()
 
 
-def _open_for_writing(path: Path) -> sqlite3.Connection:
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection to an existing trace that writes a log of its own beside it.
+
+    Args:
+        path: the trace.
+    """
     # The thread that writes is not the one that opens; only one of them uses the connection at a time.
     connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:

@@ -17,6 +17,7 @@ from tracer.tracefile.encoding.digests import DigestChain, digest
 from tracer.tracefile.encoding.packing import pack_step
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_end, check_header, check_step
+from tracer.tracefile.writing.appending import open_to_append
 from tracer.tracefile.writing.creation import check_place, create_database
 from tracer.tracefile.writing.open_run import OpenRun
 from tracer.tracefile.writing.statements import (
@@ -31,7 +32,7 @@ NO_TENSORS: Mapping[str, SavedTensor] = MappingProxyType({})
 
 
 class TraceWriter:
-    """A new trace file.
+    """A new trace file, or a file to which runs are added.
 
     It may be used from one thread at a time, which need not be the one that created it.
 
@@ -39,22 +40,34 @@ class TraceWriter:
         path: the file to create.
         force: whether to replace an existing file.
         keep_old: let the file that is replaced stay until the first run begins.
+        append: add runs to an existing trace.
 
     Raises:
-        OutputError: the file exists and ``force`` is not set, is in use, or cannot be written.
+        OutputError: the file exists and neither ``force`` nor ``append`` is set, is in use, or cannot be
+            written.
+        TraceFileError: with ``append``: there is no such trace, it is damaged, or of another format version.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, force: bool = False, keep_old: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        keep_old: bool = False,
+        append: bool = False,
+    ) -> None:
         self.path = _absolute(path)
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._waiting = check_place(self.path, force=force) and keep_old
-        if not self._waiting:
-            self._create(force=force)
         self._runs: dict[int, OpenRun] = {}
         self._begun = 0
         self._tokens: set[int] = set()
         self._bytes_written = 0
+        self._waiting = not append and check_place(self.path, force=force) and keep_old
+        if append:
+            self._open_to_append()
+        elif not self._waiting:
+            self._create(force=force)
 
     def __enter__(self) -> TraceWriter:
         return self
@@ -193,6 +206,11 @@ class TraceWriter:
     def _create(self, *, force: bool) -> None:
         self._connection = create_database(self.path, force=force)
         self._identity, self._waiting = _identity(self.path), False
+
+    def _open_to_append(self) -> None:
+        existing = open_to_append(self.path)
+        self._connection, self._identity = existing.connection, _identity(self.path)
+        self._begun, self._tokens = existing.runs, existing.tokens
 
     def _open_run(self, number: int) -> OpenRun:
         if number not in self._runs:
