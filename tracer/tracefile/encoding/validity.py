@@ -71,11 +71,12 @@ def check_header(header: RunHeader) -> None:
         _check_places(row.images, len(row.token_ids))
     _check_sequences([row.token_ids for row in header.prompt], "the header")
     _check_modules([each.module for each in header.not_seen], header)
-    if header.fork is not None:
-        _check_fork(header.fork, len(header.prompt))
+    _check_fork(header.fork, len(header.prompt))
 
 
-def _check_fork(fork: ForkOrigin, rows: int) -> None:
+def _check_fork(fork: ForkOrigin | None, rows: int) -> None:
+    if fork is None:
+        return
     _require(0 < fork.run < INT32 and 0 < fork.step <= MAX_STEPS, "the header has an impossible fork")
     _require(fork.seed is None or 0 <= fork.seed < 2 * INT64, "the header has an impossible seed")
     _check_optional(fork.row, rows)
