@@ -54,6 +54,7 @@ class Interrupts:
         self._pending: Stopped | None = None
         self._before: dict[int, Any] = {}
         self._at_once = at_once
+        self._begun = False
         self.last: Stopped | None = None
 
     def __enter__(self) -> Interrupts:
@@ -73,8 +74,12 @@ class Interrupts:
             signal.signal(number, before)
 
     def raise_them(self) -> None:
-        """From now on a signal raises :class:`Stopped`."""
+        """From now on a signal raises :class:`Stopped`, unless something is being imported."""
         self._at_once = False
+
+    def begin(self) -> None:
+        """Something begins that has to be closed: from now on a signal raises in imports too."""
+        self._begun = True
 
     def end_at_once(self) -> None:
         """From now on, and after the context too, a signal ends the process: the command is over."""
@@ -91,13 +96,24 @@ class Interrupts:
         if pending is not None:
             raise pending
 
-    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
         stopped = Stopped(number)
-        if self._at_once:
+        # Some libraries print what comes up while they are imported, and raise an error of their own.
+        if self._at_once or (not self._begun and _imports(frame)):
             try:
-                start_of_line = "\r\x1b[K" if os.isatty(2) else ""
+                # The line of the progress display is cleared, and the cursor that it hides shown.
+                start_of_line = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
                 os.write(2, f"{start_of_line}trace-generate: {stopped}\n".encode())
             finally:
                 os._exit(stopped.exit_code)
         self._pending = self.last = stopped
         raise stopped
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether an import is in progress in a frame."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

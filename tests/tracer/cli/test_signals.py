@@ -178,3 +178,31 @@ def test_at_once_in_the_middle_of_imports() -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (code_of, f"trace-generate: {word}\n")
+
+
+IMPORTING = """
+import os, signal, sys
+from tracer.interrupts import Interrupts
+with Interrupts() as interrupts:
+    if sys.argv[2] == "begun":
+        interrupts.begin()
+    sys.path.insert(0, sys.argv[1])
+    try:
+        import ringing
+    except BaseException as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_signal_in_an_import(begun: bool, tmp_path: Path) -> None:
+    (tmp_path / "ringing.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, tmp_path, "begun" if begun else "not"],
+        env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    outcome = (0, "Stopped\n", "") if begun else (143, "", "trace-generate: terminated\n")
+    assert (done.returncode, done.stdout, done.stderr) == outcome

@@ -154,6 +154,7 @@ def _generate_all(
     variants: tuple[Variant, ...], invocation: Invocation, *, shown: bool
 ) -> list[GenerationResult]:
     results = []
+    invocation.interrupts.begin()
     invocation.starting_line.clear()
     with ProgressDisplay(output_console(), shown=shown) as progress:
         # It imports torch, which takes seconds.

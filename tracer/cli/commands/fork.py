@@ -159,6 +159,7 @@ def _generate(
     import tracer.own_packages  # noqa: F401 - says which file is in the way
     from tracer.forking.forking import generate_forks
 
+    invocation.interrupts.begin()
     with ProgressDisplay(output_console(), shown=not quiet) as progress:
         return generate_forks(
             path,

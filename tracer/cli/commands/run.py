@@ -329,6 +329,7 @@ def _generate(
         # It imports torch, which takes seconds.
         from tracer.running.generation import generate_traced
 
+        invocation.interrupts.begin()
         stepper = _stepper(plan, console, progress) if options.stops.stepping else None
         listeners, on_hit = _listeners(options.output, console, request.path, stepper)
         result = generate_traced(
