@@ -46,8 +46,7 @@ def _package(module: object) -> str:
 
 _LIBRARIES = frozenset(
     {"hooks", "tracer", "torch", "numpy", "transformers", "pydantic", "pydantic_core", "tokenizers"}
-    | (set(sys.stdlib_module_names) - {"__main__"})
-)
+).union(sys.stdlib_module_names)
 
 
 def surely(*actions: Callable[[], None]) -> None:

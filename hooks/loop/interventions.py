@@ -99,39 +99,39 @@ class Interventions:
         """
         done = [each.change for each in self._settings if each.since <= step]
         pending, self._pending = self._pending, []
-        told = () if self._course is None else self._course.changes_in(step)
+        told, said = self._told(step)
+        if told or pending:
+            scores = scores.clone()
         for change in (*told, *pending):
-            scores = _changed(scores, change, stages)
-            if not self._is_natural(change, step):
-                done.append(Intervention(kind=change.kind, detail=change.detail, token=change.token))
-        if self._course is not None and step >= self._course.origin.step:
-            self._course = None
+            _make(change, scores, stages)
+        done += [
+            Intervention(kind=change.kind, detail=change.detail, token=change.token)
+            for change in (*(told if said else ()), *pending)
+        ]
         return scores, done
 
-    def _is_natural(self, change: TokenChange, step: int) -> bool:
-        """Whether the run would have chosen the token that it is given."""
+    def _told(self, step: int) -> tuple[tuple[TokenChange, ...], bool]:
+        """What the course changes in a step, and whether that is a change of what the run would choose."""
         course = self._course
-        return (
-            course is not None
-            and course.told is None
-            and change in (course.changes_in(step) if course.tokens(step) is not None else ())
-        )
+        if course is None:
+            return (), False
+        if step >= course.origin.step:
+            self._course = None
+        return course.changes_in(step), course.told is not None or course.tokens(step) is None
 
     def undo(self) -> None:
         """Restore every processor's own setting."""
         self._patches.undo()
 
 
-def _changed(scores: torch.Tensor, change: TokenChange, stages: torch.Tensor | None) -> torch.Tensor:
-    rows = range(scores.shape[0]) if change.row is None else [change.row]
-    edited = scores.clone()
-    for row in rows:
+def _make(change: TokenChange, scores: torch.Tensor, stages: torch.Tensor | None) -> None:
+    """Make a change in scores ``[batch, vocab]``, which are written to."""
+    for row in range(scores.shape[0]) if change.row is None else [change.row]:
         if change.kind == "force":
-            edited[row] = -torch.inf
-            edited[row, change.token] = 0.0
+            scores[row] = -torch.inf
+            scores[row, change.token] = 0.0
         else:
-            edited[row] = _without(edited[row], change.token, None if stages is None else stages[:, row])
-    return edited
+            scores[row] = _without(scores[row], change.token, None if stages is None else stages[:, row])
 
 
 def _without(scores: torch.Tensor, token: int, stages: torch.Tensor | None) -> torch.Tensor:
