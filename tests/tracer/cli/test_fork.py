@@ -72,6 +72,24 @@ def test_another_file(trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
+def test_fewer_candidates_than_forks_are_said(
+    trace_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_trace(trace_file) as recording:
+        best = recording.run(1).steps[1].candidates
+    few = [f"--ban={each.token}" for each in best[2:]]
+    arguments = (*few, "--at", "2", "--max-new-tokens", "1", "-q")
+    for top, said in (
+        ("2", ""),
+        ("5", "! step 2 has 2 recorded candidates besides those banned: 2 forks, not 5\n"),
+    ):
+        out = tmp_path / f"top{top}.trace"
+        done = call_main(capsys, "fork", trace_file, *arguments, "--top", top, "--out", out)
+        assert (done.returncode, done.stderr) == (0, said)
+        with open_trace(out) as recording:
+            assert len(recording.runs) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -21,7 +21,7 @@ from tracer.cli.options import (
     token_of_option,
     trace_argument,
 )
-from tracer.cli.output import ProgressDisplay, output_console
+from tracer.cli.output import ProgressDisplay, output_console, say
 from tracer.errors import UsageError
 from tracer.messages import shown
 
@@ -135,9 +135,22 @@ def fork_command(
         for fork in forks:
             plan_fork(run, fork)  # refuses what is impossible before torch is imported
         number = run.number
+    if choice.top is not None and len(forks) < choice.top:
+        say(_fewer(step, len(forks), choice), err=True)
     made = _generate(path, number, forks, out, force, source, invocation, quiet)
     for each in made:
         _print(each, number, step, quiet)
+
+
+def _fewer(step: int, count: int, choice: ChoiceOptions) -> str:
+    """Why there are fewer forks than asked for."""
+    from reports.view.figures import plural
+
+    besides = " besides those banned" if choice.ban else ""
+    return (
+        f"! step {step} has {plural(count, 'recorded candidate')}{besides}: "
+        f"{plural(count, 'fork')}, not {choice.top}"
+    )
 
 
 def _settings(generation: GenerationOptions) -> dict[str, object]:
