@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from reports.recorded_run import Run
 from reports.terminal import theme
-from reports.view.run.branches import BranchView, branch_views
+from reports.view.run.branches import BranchView, trunk_views
 from tracer.analysis.branches import Branch
 
 
@@ -22,7 +22,12 @@ def render_tree(found: Sequence[Branch], runs: Mapping[int, Run], row: int) -> R
         runs: the runs, by number.
         row: row of the batch.
     """
-    return Group(*(_tree(view) for view in branch_views(found, runs, row)))
+    trees = []
+    for trunk in trunk_views(found, runs, row):
+        tree = Tree(Text(trunk.prompt), guide_style=theme.QUIET)
+        tree.add(_tree(trunk.run))
+        trees.append(tree)
+    return Group(*trees)
 
 
 def _tree(view: BranchView) -> Tree:
@@ -33,7 +38,8 @@ def _tree(view: BranchView) -> Tree:
 
 
 def _label(view: BranchView) -> Text:
-    label = Text(view.title)
+    name = f"run {view.number}, {view.origin}" if view.origin else f"run {view.number}"
+    label = Text("; ".join(filter(None, (name, view.first, *view.figures))))
     if view.text:
         label.append(f"\n{view.text}", style=theme.QUIET)
     return label

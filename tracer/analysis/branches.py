@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tracer.analysis.runs import RecordedRun, check_row
-from tracer.schema.run import RunEnd
+from tracer.schema.run import RunEnd, RunHeader
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Branch:
         tokens: ids of the tokens from that step on.
         log_probability: sum of the natural logarithms of the probabilities of all its tokens, those before
             the fork as its parent chose them; None where one was not recorded.
+        stopped_by: classes of the criteria that ended the row; none where it was not ended by one.
         end: its end record; None where it has none.
         branches: the runs that branch off it, by step.
     """
@@ -32,8 +34,62 @@ class Branch:
     probability: float | None
     tokens: tuple[int, ...]
     log_probability: float | None
+    stopped_by: tuple[str, ...]
     end: RunEnd | None
     branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a row chose in a step.
+
+    Attributes:
+        token: id of the token; None where none was chosen, or that was not recorded.
+        probability: its probability; NaN where that was not recorded.
+    """
+
+    token: int | None
+    probability: float
+
+
+_NOTHING, _UNKNOWN = Chosen(None, 1.0), Chosen(None, math.nan)
+
+
+class RowPath:
+    """The way of one row through its run.
+
+    Args:
+        header: of the run.
+        row: row of the batch.
+
+    Attributes:
+        header: of the run.
+        chosen: what it chose in each step.
+        stopped_by: classes of the criteria that ended it.
+    """
+
+    def __init__(self, header: RunHeader, row: int) -> None:
+        self.header = header
+        self.chosen: list[Chosen] = []
+        self.stopped_by: tuple[str, ...] = ()
+        self._row = row
+
+    def add(self, step: Step) -> None:
+        """Add a step; steps come in order."""
+        self.chosen.append(self._chosen(step))
+        if not self.stopped_by:
+            fired = (each.index for each in step.head.criteria if self._row in each.fired)
+            self.stopped_by = tuple(map(self._criterion, fired))
+
+    def _chosen(self, step: Step) -> Chosen:
+        choice = step.choice(self._row)
+        if choice is None:
+            return _UNKNOWN if step.scores is None and step.head.failure is None else _NOTHING
+        return _NOTHING if choice.padding else Chosen(choice.token, choice.probability)
+
+    def _criterion(self, index: int) -> str:
+        criteria = self.header.criteria
+        return criteria[index].class_name if index < len(criteria) else f"criterion {index}"
 
 
 def branches(runs: Mapping[int, RecordedRun], row: int = 0) -> tuple[Branch, ...]:
@@ -51,73 +107,72 @@ def branches(runs: Mapping[int, RecordedRun], row: int = 0) -> tuple[Branch, ...
     """
     for run in runs.values():
         check_row(run.header, row)
-    choices = {number: _choices(run, row) for number, run in runs.items()}
+    paths = {number: RowPath(run.header, row) for number, run in runs.items()}
+    for number, run in runs.items():
+        for step in run.steps:
+            paths[number].add(step)
+    return branches_of(paths, {number: run.end for number, run in runs.items()})
+
+
+def branches_of(paths: Mapping[int, RowPath], ends: Mapping[int, RunEnd | None]) -> tuple[Branch, ...]:
+    """The same from what was collected of the runs.
+
+    Args:
+        paths: of a row of each run, with all its steps, by the number of the run.
+        ends: the end record of each run.
+    """
     children: dict[int | None, list[int]] = {}
-    for number in runs:
-        children.setdefault(_parent(runs, number), []).append(number)
-    return tuple(_branch(runs, choices, children, number) for number in children.get(None, []))
+    for number in paths:
+        children.setdefault(_parent(paths, number), []).append(number)
+    return tuple(_branch(paths, ends, children, number) for number in children.get(None, []))
 
 
-_Choices = Sequence[tuple[int, float] | None]
-"""Token and probability of each step; None where none was recorded."""
-
-
-def _choices(run: RecordedRun, row: int) -> _Choices:
-    found = (step.choice(row) for step in run.steps)
-    return [
-        None if choice is None or choice.padding else (choice.token, choice.probability) for choice in found
-    ]
-
-
-def _parent(runs: Mapping[int, RecordedRun], number: int) -> int | None:
+def _parent(paths: Mapping[int, RowPath], number: int) -> int | None:
     """Number of the run that a run branches off; a fork is always later than its parent."""
-    fork = runs[number].header.fork
-    if fork is None or fork.trace is not None or fork.run not in runs or fork.run >= number:
+    fork = paths[number].header.fork
+    if fork is None or fork.trace is not None or fork.run not in paths or fork.run >= number:
         return None
     return fork.run
 
 
 def _branch(
-    runs: Mapping[int, RecordedRun],
-    choices: Mapping[int, _Choices],
+    paths: Mapping[int, RowPath],
+    ends: Mapping[int, RunEnd | None],
     children: Mapping[int | None, list[int]],
     number: int,
 ) -> Branch:
-    run = runs[number]
-    step = 1 if run.header.fork is None else run.header.fork.step
-    own = [choice for choice in choices[number][step - 1 :] if choice is not None]
-    inside = (_branch(runs, choices, children, child) for child in children.get(number, []))
+    path = paths[number]
+    step = 1 if path.header.fork is None else path.header.fork.step
+    own = [(each.token, each.probability) for each in path.chosen[step - 1 :] if each.token is not None]
+    inside = (_branch(paths, ends, children, child) for child in children.get(number, []))
     return Branch(
         number=number,
         step=step,
         token=own[0][0] if own else None,
         probability=own[0][1] if own else None,
         tokens=tuple(token for token, _ in own),
-        log_probability=_sum(_path(runs, choices, number, math.inf)),
-        end=run.end,
+        log_probability=_sum(_whole(paths, number, math.inf)),
+        stopped_by=path.stopped_by,
+        end=ends[number],
         branches=tuple(sorted(inside, key=lambda branch: (branch.step, branch.number))),
     )
 
 
-def _path(
-    runs: Mapping[int, RecordedRun], choices: Mapping[int, _Choices], number: int, before: float
-) -> Iterator[tuple[int, float] | None]:
-    """The choices of a run before a step, those before its fork from its parent."""
-    parent, fork = _parent(runs, number), runs[number].header.fork
+def _whole(paths: Mapping[int, RowPath], number: int, before: float) -> Iterator[Chosen]:
+    """What a run chose before a step, before its fork what its parent did."""
+    parent, fork = _parent(paths, number), paths[number].header.fork
     start = 1 if parent is None or fork is None else fork.step
     if parent is not None:
-        yield from _path(runs, choices, parent, min(start, before))
-    for step, choice in enumerate(choices[number][start - 1 :], start):
+        yield from _whole(paths, parent, min(start, before))
+    for step, chosen in enumerate(paths[number].chosen[start - 1 :], start):
         if step < before:
-            yield choice
+            yield chosen
 
 
-def _sum(path: Iterator[tuple[int, float] | None]) -> float | None:
+def _sum(path: Iterator[Chosen]) -> float | None:
     total = 0.0
-    for choice in path:
-        if choice is None:
-            continue
-        if not choice[1] > 0:
+    for chosen in path:
+        if not chosen.probability > 0:
             return None
-        total += math.log(choice[1])
+        total += math.log(chosen.probability)
     return total

@@ -22,31 +22,53 @@ class BranchView:
     """A run, from where it is its own.
 
     Attributes:
-        title: which run, what it does otherwise than its parent, and how it came to its end.
-        text: its tokens from there on.
+        number: number of the run.
+        step: its first step of its own.
+        origin: where it branches off, and what it does otherwise than its parent; empty for a run that is no
+            fork.
+        token: the token of its first step; None where none is known.
+        first: how probable that token was; empty for a run that is no fork.
+        figures: how many tokens, how probable they were, and how it came to its end.
+        text: its tokens from its first step on.
         branches: the runs that branch off it.
     """
 
-    title: str
+    number: int
+    step: int
+    origin: str
+    token: int | None
+    first: str
+    figures: tuple[str, ...]
     text: str
     branches: tuple[BranchView, ...]
 
 
-def branch_views(found: Sequence[Branch], runs: Mapping[int, Run], row: int) -> tuple[BranchView, ...]:
+@dataclass(frozen=True)
+class TrunkView:
+    """A prompt, and the run from which others branch off.
+
+    Attributes:
+        prompt: the prompt in short.
+        run: the run.
+    """
+
+    prompt: str
+    run: BranchView
+
+
+def trunk_views(found: Sequence[Branch], runs: Mapping[int, Run], row: int) -> tuple[TrunkView, ...]:
     """The runs that are no forks, each below its prompt.
 
     Args:
         found: how the runs branch.
         runs: the runs, by number.
-        row: row of the batch.
+        row: row of the batch; the last one of a run that has fewer.
     """
-    return tuple(
-        BranchView(_prompt(runs[each.number], row), "", (_view(each, runs, below=False),)) for each in found
-    )
+    return tuple(TrunkView(_prompt(runs[each.number], row), _view(each, runs, below=False)) for each in found)
 
 
 def _prompt(run: Run, row: int) -> str:
-    prompt = run.header.prompt[row]
+    prompt = run.header.prompt[min(row, len(run.header.prompt) - 1)]
     text = plain_lines(prompt.text).replace("\n", " ") if prompt.text is not None else ""
     shown = text if len(text) <= _PROMPT else f"…{text[-_PROMPT:]}"
     length = plural(len(prompt.token_ids) - prompt.padding, "token")
@@ -56,29 +78,51 @@ def _prompt(run: Run, row: int) -> str:
 def _view(branch: Branch, runs: Mapping[int, Run], *, below: bool) -> BranchView:
     run = runs[branch.number]
     return BranchView(
-        title="; ".join(_title(branch, run, below=below)),
+        number=branch.number,
+        step=branch.step,
+        origin=_origin(run, below=below),
+        token=branch.token,
+        first="" if run.header.fork is None else _first(branch),
+        figures=tuple(_figures(branch)),
         text=_text(branch.tokens, run.tokens),
         branches=tuple(_view(each, runs, below=True) for each in branch.branches),
     )
 
 
-def _title(branch: Branch, run: Run, *, below: bool) -> Iterator[str]:
+def _origin(run: Run, *, below: bool) -> str:
     origin = run.header.fork
     if origin is None:
-        yield f"run {branch.number}"
-    elif below:
-        yield f"run {branch.number}, from step {origin.step}: {changes_text(origin, run.tokens)}"
-    else:
-        yield f"run {branch.number}, {fork_text(origin, run.tokens)}"
+        return ""
+    if below:
+        return f"from step {origin.step}: {changes_text(origin, run.tokens)}"
+    return fork_text(origin, run.tokens)
+
+
+def _first(branch: Branch) -> str:
+    if branch.probability is None:
+        return "no token of its own was recorded"
+    return f"p {probability(branch.probability)} of the first"
+
+
+def _figures(branch: Branch) -> Iterator[str]:
     yield plural(len(branch.tokens), "token")
-    if origin is not None and branch.probability is not None:
-        yield f"p {probability(branch.probability)} of the first"
-    if branch.log_probability is not None:
+    if branch.log_probability is None:
+        yield "log p in all not recorded"
+    else:
         yield f"log p {branch.log_probability:.2f} in all"
+    yield _end(branch)
+
+
+def _end(branch: Branch) -> str:
     if branch.end is None:
-        yield "no end record"
-    elif branch.end.status is not RunStatus.COMPLETE:
-        yield branch.end.status.value
+        return "no end record"
+    if branch.stopped_by:
+        return f"ended by {', '.join(map(plain, branch.stopped_by))}"
+    if branch.end.ended_by is not None:
+        return f"ended by a break: {plain(branch.end.ended_by)}"
+    if branch.end.status is not RunStatus.COMPLETE:
+        return str(branch.end.status.value)
+    return "what ended it was not recorded"
 
 
 def _text(tokens: Sequence[int], texts: Mapping[int, TokenText]) -> str:

@@ -44,4 +44,5 @@ def _changes(origin: ForkOrigin, tokens: Mapping[int, TokenText]) -> Iterator[st
 
 
 def _token(token: int, tokens: Mapping[int, TokenText]) -> str:
-    return plain(named_token(token, tokens[token].text if token in tokens else None))
+    text = tokens[token].text if token in tokens else ""
+    return plain(named_token(token, text or None))

@@ -49,7 +49,7 @@ def test_forks_and_their_tree(trace_file: Path, capsys: pytest.CaptureFixture[st
     shown = call_main(capsys, "tree", trace_file).stdout
     places = [shown.index(f"run {number}") for number in (1, 3, 5, 4, 2)]
     assert places == sorted(places)
-    assert "run 5, from step 6: do_sample False, seed 3; 3 tokens; p " in " ".join(shown.split())
+    assert "run 5, from step 6: do_sample False, seed 3; p " in " ".join(shown.split())
     (root,) = json.loads(call_main(capsys, "tree", trace_file, "--json").stdout)["branches"]
     assert [each["number"] for each in root["branches"]] == [3, 4, 2]
     assert root["branches"][2]["log_probability"] == pytest.approx(root["log_probability"])
