@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from reports.html.pack import Json
+from reports.html.sections.branches import fork_entry
 from reports.html.sections.steps import CHUNK
 from reports.recorded_run import Run
 from reports.view.blocks import Note
@@ -41,6 +42,7 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
     )
     return {
         "number": run.number,
+        "fork": fork_entry(header, tokens),
         "sampling": header.do_sample,
         "cap": header.capture.candidates,
         "vocabulary": header.model.vocab_size,

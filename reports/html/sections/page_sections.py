@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.html.pack import Json, Section
 from reports.html.sections.attention import AttentionData
+from reports.html.sections.branches import branch_entries, row_paths, shell_word
 from reports.html.sections.collector import Collector
 from reports.html.sections.histories import CacheData, ModuleData, OverviewData
 from reports.html.sections.index_entry import index_entry
@@ -20,6 +21,7 @@ from reports.view.run.totals import RunTotals
 from reports.view.spelled_bytes import spelled_bytes
 from reports.view.text import plain
 from reports.view.tokens import token_view
+from tracer.analysis.branches import RowPath
 from tracer.schema.run import TokenText
 
 COLLECTORS: tuple[Callable[[str, Run, Mapping[int, TokenText]], Collector], ...] = (
@@ -45,24 +47,40 @@ def page_sections(runs: Sequence[Run], *, source: str, program: str, redacted: b
     texts: dict[int, TokenText] = {}
     index: list[Json] = []
     sections: list[Section] = []
+    paths: dict[int, Sequence[RowPath]] = {}
     for run in runs:
         texts.update(run.tokens)
-        entry, found = _run_sections(run, texts)
+        paths[run.number] = row_paths(run.header)
+        entry, found = _run_sections(run, texts, paths[run.number])
         index.append(entry)
         sections += found
         texts.update(run.tokens)  # a redacted run numbers its tokens as they appear
-    yield Section("index", {"source": plain(source), "program": program, "redacted": redacted, "runs": index})
+    yield Section(
+        "index",
+        {
+            "source": plain(source),
+            "file": shell_word(source),
+            "program": program,
+            "redacted": redacted,
+            "runs": index,
+            "branches": branch_entries(runs, paths),
+        },
+    )
     yield token_section(texts)
     yield from sections
 
 
-def _run_sections(run: Run, texts: Mapping[int, TokenText]) -> tuple[Json, list[Section]]:
+def _run_sections(
+    run: Run, texts: Mapping[int, TokenText], paths: Sequence[RowPath]
+) -> tuple[Json, list[Section]]:
     collectors = [make(f"run{run.number}", run, texts) for make in COLLECTORS]
     totals = RunTotals()
     for step in run.steps:
         totals.add(step)
         for collector in collectors:
             collector.add(step)
+        for path in paths:
+            path.add(step)
     sections = [section for collector in collectors for section in collector.sections()]
     return index_entry(run, totals, texts), sections
 

@@ -16,6 +16,7 @@ from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_s
 from tests.tracer.analysis.runs import MemoryRun
 from tracer.analysis.diff import diff
 from tracer.reading import open_trace
+from tracer.schema.fork import ForkOrigin
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile import SavedTensor, TraceWriter
@@ -146,3 +147,46 @@ def with_scores(step: Step, **changes: object) -> Step:
     """A step with columns of its scores replaced."""
     assert step.scores is not None
     return replace(step, scores=replace(step.scores, **changes))  # type: ignore[arg-type]
+
+
+def forked_trace(
+    path: Path,
+    forks: Sequence[ForkOrigin | None],
+    *,
+    rows: int = 1,
+    count: int = 8,
+    header: RunHeader | None = None,
+    tokens: Sequence[TokenText] | None = None,
+    ends: bool = True,
+) -> Path:
+    """Write a trace of several synthetic runs.
+
+    Args:
+        path: where to.
+        forks: where each run branched off; None for one that is no fork.
+        rows: rows of each run.
+        count: steps of each run.
+        header: instead of a synthetic one of two layers.
+        tokens: instead of the synthetic ones.
+        ends: whether the forks have end records.
+    """
+    header = header or synthetic_header(rows=rows, layers=2)
+    with TraceWriter(path) as writer:
+        for place, fork in enumerate(forks):
+            own = header.model_copy(update={"fork": fork})
+            number = writer.begin_run(own, list(tokens or synthetic_tokens().values()) if not place else [])
+            for step in synthetic_steps(own, count, run=number, seed=place):
+                writer.write_step(step)
+            if ends or fork is None:
+                writer.end_run(number, synthetic_end(own, count))
+    return path
+
+
+FORKS = (
+    None,
+    ForkOrigin(run=1, step=3, row=0, token=43),
+    ForkOrigin(run=1, step=6, banned=(16,), row=0),
+    ForkOrigin(run=2, step=5, settings={"temperature": "1.5"}, seed=4),
+    ForkOrigin(run=1, step=3, row=0, token=0),
+)
+"""A run, forks of it, and a fork of a fork."""

@@ -11,7 +11,7 @@ const LINKS = [
 export const bar = {
   mount(state) {
     const strip = h("div", { class: "chips", role: "group", "aria-label": "Tokens of the row" });
-    const parts = fillBar(strip, LINKS);
+    const parts = fillBar(strip, state.recording.branches.length ? [["branches", "Branches"], ...LINKS] : LINKS);
     let shown = null;
     state.onChange(() => {
       const { run, at } = state;

@@ -13,7 +13,7 @@ export const header = {
     state.onChange(({ run, at }) => {
       if (shown === `${run.number}/${at.row}`) return;
       shown = `${run.number}/${at.row}`;
-      top.replaceChildren(...content(state, run, at.row));
+      top.replaceChildren(...content(state, run, at.row).filter(Boolean));
     });
   },
 };
@@ -26,6 +26,7 @@ function content(state, run, row) {
   return [
     h("p", { class: "source", text: state.recording.source }),
     h("h1", { text: run.model }),
+    run.fork ? forkLine(state, run) : null,
     h("p", { class: "figures" }, figures.filter(Boolean).map((text) => h("span", { text }))),
     h("div", { class: "banners" }, [...(state.recording.redacted ? [REDACTED] : []), ...run.banners].map(banner)),
     h("div", { class: "talk" },
@@ -37,6 +38,16 @@ function content(state, run, row) {
       values("Versions", [...run.versions, { name: "recorded", value: run.started }, { name: "capture", value: run.capture }]),
       h("div", { class: "tree" }, h("h3", { text: "Modules" }), h("pre", { tabindex: "0", "aria-label": "Module tree", text: run.tree })))),
   ];
+}
+
+/** Where the run branched off, and the way there. */
+function forkLine(state, run) {
+  const { text, run: parent, step, elsewhere } = run.fork;
+  const here = elsewhere === null && state.recording.runs.some((each) => each.number === parent && parent < run.number);
+  return h("p", { class: "fork" },
+    h("span", { class: "tag", text: "fork" }), h("bdi", { text }),
+    here ? h("button", { type: "button", text: `Open run ${parent} there`, on: { click: () => state.go({ run: parent, step }) } })
+      : h("span", { class: "meaning", text: "That run is not in this page." }));
 }
 
 function values(title, found) {

@@ -2,6 +2,7 @@
 
 import { attention } from "./attention.js";
 import { bar } from "./bar.js";
+import { branches } from "./branches.js";
 import { cache } from "./cache.js";
 import { header } from "./header.js";
 import { layers } from "./layers.js";
@@ -30,6 +31,7 @@ async function start() {
   const main = document.getElementById("main");
   const state = new State(await openRecording());
   main.replaceChildren();
+  branches.mount(main, state);
   const views = VIEWS.map((view) => view.mount(main, state));
   bar.mount(state);
   header.mount(state);
