@@ -22,6 +22,11 @@ from tracer.stepper.lines import PipeLines
 HERE = Path(__file__).parent
 PROMPT = "Give me a short introduction to large language model."
 STOPS = ("warpers", "softmax", "choice")
+FORKED_PROMPT = "Name three colours."
+FORKS = (("1", "3", "3"), ("3", "6", "2"), ("1", "16", "1"))
+"""Run, step, and how many of its best candidates begin a fork there."""
+OPEN = "#run=6&step=6"
+"""The branch that the picture shows open."""
 WAY_FROM = "model-call 12"
 WAY_BACK = ("g 12", "rc p_chosen < 0.3", "top 3", "why", "b", "q")
 """Commands on the recording; the picture begins at the second."""
@@ -82,21 +87,37 @@ def photograph_report(browser: Browser, trace: Path, folder: Path) -> None:
     page.screenshot(path=HERE / "report.png")
 
 
+def photograph_branches(browser: Browser, trace: Path, folder: Path) -> None:
+    """The branches of a forked run in its HTML report, one of them open."""
+    report = folder / "fork.html"
+    with open_trace(trace) as recording:
+        report.write_text(recording.to_html(), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{report.as_uri()}{OPEN}")
+    page.wait_for_selector("html[data-shown]", state="attached")
+    page.locator("#branches").evaluate("branches => branches.scrollIntoView()")
+    page.screenshot(path=HERE / "fork.png")
+
+
+def record(trace: Path, prompt: str, *options: str) -> None:
+    """Trace the demo model."""
+    command = ["trace-generate", "--prompt", prompt, *options, "--quiet", "--no-html", "--out", str(trace)]
+    subprocess.run(command, check=True)
+
+
+def record_forks(trace: Path) -> None:
+    """Trace a run, and fork it at several steps."""
+    record(trace, FORKED_PROMPT, "--seed", "1", "--max-new-tokens", "24")
+    for run, step, count in FORKS:
+        command = ["trace-generate", "fork", str(trace), "--run", run, "--at", step, "--top", count]
+        subprocess.run([*command, "--quiet"], check=True)
+
+
 def make(folder: Path) -> None:
-    """Trace the walkthrough's prompt and photograph it."""
-    trace = folder / "run.trace"
-    command = [
-        "trace-generate",
-        "--prompt",
-        PROMPT,
-        "--seed",
-        "0",
-        "--max-new-tokens",
-        "32",
-        "--quiet",
-        "--no-html",
-    ]
-    subprocess.run([*command, "--out", str(trace)], check=True)
+    """Trace the walkthrough's prompt and a run that is forked, and photograph them."""
+    trace, forked = folder / "run.trace", folder / "tree.trace"
+    record(trace, PROMPT, "--seed", "0", "--max-new-tokens", "32")
+    record_forks(forked)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(device_scale_factor=1.25)
@@ -105,6 +126,7 @@ def make(folder: Path) -> None:
         page.set_content(replay_page(trace))
         page.locator("body").screenshot(path=HERE / "replay.png")
         photograph_report(browser, trace, folder)
+        photograph_branches(browser, forked, folder)
         browser.close()
 
 
