@@ -60,6 +60,8 @@ class Timeline:
     Args:
         run: the run.
         wanted: the stops that are meant; all others are passed by.
+        standing: where a run in progress stands in its last step; None for one that stands behind a step, and
+            for a recorded one.
 
     Attributes:
         stops: those of them that each step passes, in order; a step in which the run failed passes the first.
@@ -68,10 +70,13 @@ class Timeline:
         UsageError: the run has no step, or passes none of the stops.
     """
 
-    def __init__(self, run: TraceRun, wanted: tuple[StopName, ...] = HALTS) -> None:
+    def __init__(
+        self, run: TraceRun, wanted: tuple[StopName, ...] = HALTS, standing: Position | None = None
+    ) -> None:
         passed = passed_stops(run.header)
         self.stops = tuple(stop for stop in passed if stop in wanted)
         self._run = run
+        self._standing = standing
         self._last: tuple[int, tuple[StopName, ...]] | None = None
         if not self.stops:
             raise UsageError(
@@ -96,11 +101,14 @@ class Timeline:
         return self._end_of(self.steps[-1])
 
     def stops_of(self, step: int) -> tuple[StopName, ...]:
-        """The stops of a step, in order; fewer in a step in which the run failed, which is the last.
+        """The stops of a step, in order; fewer in the last, where the run failed or stands in it.
 
         Args:
             step: number of the step.
         """
+        standing = self._standing
+        if standing is not None and step == standing.step:
+            return self.stops[: self.stops.index(standing.stop) + 1]
         if step != self.steps[-1] or _went_well(self._run):
             return self.stops
         if self._last is None or self._last[0] != step:

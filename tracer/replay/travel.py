@@ -63,6 +63,7 @@ class Travel:
     Args:
         run: the run.
         stops: the stops that it halts at.
+        standing: where a run in progress stands (:class:`~tracer.replay.timeline.Timeline`), to begin there.
 
     Attributes:
         timeline: the run's positions.
@@ -72,9 +73,11 @@ class Travel:
         UsageError: the run has no step, or passes none of the stops.
     """
 
-    def __init__(self, run: TraceRun, stops: tuple[StopName, ...] = HALTS) -> None:
-        self.timeline = Timeline(run, stops)
-        self.position = self.timeline.first
+    def __init__(
+        self, run: TraceRun, stops: tuple[StopName, ...] = HALTS, standing: Position | None = None
+    ) -> None:
+        self.timeline = Timeline(run, stops, standing)
+        self.position = standing or self.timeline.first
         self._shelf = Shelf(run)
         self._passed = passed_stops(run.header)
         self._moment = self._at(self.position)

@@ -62,6 +62,20 @@ def whatif_settings(_halt: object) -> Iterable[str]:
     return [f"{field.name}=" for field in fields(Settings)]
 
 
+def fork_settings(_halt: object) -> Iterable[str]:
+    """What a fork may do otherwise, most usual first."""
+    names = (
+        "token",
+        "ban",
+        "row",
+        "step",
+        "seed",
+        "max_new_tokens",
+        *(field.name for field in fields(Settings)),
+    )
+    return [f"{name}=" for name in names]
+
+
 def trace_files(_halt: object) -> Iterable[str]:
     """Recordings in this folder."""
     return sorted(str(path) for path in Path().glob("*.trace"))
@@ -77,11 +91,13 @@ _ARGUMENTS: Mapping[str, Callable[[Halt], Iterable[str]]] = {
     "p": _variables,
     "u": condition_names,
     "b": condition_names,
+    "rc": condition_names,
     "set": _processor_settings,
     "whatif": whatif_settings,
     "diff": trace_files,
     "force": _candidate_texts,
     "ban": _candidate_texts,
+    "fork": fork_settings,
     "why": _candidate_texts,
 }
 """What the argument of a command may be, by the command's name."""
