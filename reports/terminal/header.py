@@ -47,7 +47,8 @@ def render_header(view: HeaderView, number: int = 1, *, same_model: bool = False
         name = view.model if view.model == view.class_name else f"{view.model}, {view.class_name}"
         draw_rule(page, f"Run {number}", name)
         draw_heading(page, 0, "run header")
-        parts = [] if same_model else [_part(page, _draw_configuration, view), None]
+        draw_model = _draw_particulars if same_model else _draw_configuration
+        parts = [_part(page, draw_model, view), *([] if same_model else [None])]
         parts += [
             _part(page, draw_part, view) for draw_part in (_draw_generation, _draw_prompts, _draw_versions)
         ]
@@ -84,6 +85,11 @@ def _draw_configuration(page: Page, view: HeaderView) -> None:
         )
         page.hanging(line, Text.styled(each.meaning or "", theme.QUIET), _INNER)
     _draw_flow(page, view.conditions, _CONDITIONS)
+    _draw_particulars(page, view)
+
+
+def _draw_particulars(page: Page, view: HeaderView) -> None:
+    """What few runs have."""
     inner = page.another()
     for each in view.particulars:
         text = _fact(each).append(f"  {each.meaning}" if each.meaning else "", theme.QUIET)
