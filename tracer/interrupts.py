@@ -36,6 +36,17 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+class LeftRun(KeyboardInterrupt):
+    """The user leaves a run where it stands, to go on another way.
+
+    Args:
+        why: for the run's end record.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+
+
 class Interrupts:
     """Turns signals into an exception, while the context is open.
 

@@ -93,12 +93,13 @@ class RunRecording:
 
     Attributes:
         steps: steps passed on so far.
+        number: the same number.
     """
 
     def __init__(self, sink: RecordingSink, number: int, header: RunHeader, builder: StepBuilder) -> None:
         self.steps = 0
         self._sink = sink
-        self._number = number
+        self.number = number
         self._builder = builder
         self._prompt_length = len(header.prompt[0].token_ids)
         self._strict = header.capture.strict
@@ -134,7 +135,7 @@ class RunRecording:
     def end(self, end: RunEnd) -> None:
         """The run is over."""
         whole = end.model_copy(update={"ended_by": self._ended_by})
-        self._sink.recorder.end_run(self._number, lambda: self._completed(whole))
+        self._sink.recorder.end_run(self.number, lambda: self._completed(whole))
 
     def _completed(self, end: RunEnd) -> EndWrite:
         """The end record with texts and figures; made on the writer's thread, after all steps."""

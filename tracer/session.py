@@ -305,7 +305,8 @@ class _Recording:
         self._live: LiveRun | None = None
         texts = TokenTexts(tokenizer)
         mentioned = texts.ids_of(text for condition in options.breaks for text in condition.texts)
-        self.breaks = BreakWatch(options.breaks, options.on_hit)
+        since = 1 if options.course is None else options.course.origin.step
+        self.breaks = BreakWatch(options.breaks, options.on_hit, since=since)
         self.recorder = Recorder(
             TraceWriter(options.path, force=options.force, keep_old=True, append=options.append),
             listeners=(self.breaks, *options.listeners) if options.breaks else options.listeners,

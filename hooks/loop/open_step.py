@@ -15,6 +15,7 @@ from hooks.loop.forward_result import forward_result
 from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.reduction import QueuedCalls
+from hooks.saved_tensors import SavedValues, saved_tensors
 from hooks.scores.random_state import RngStates, generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of
@@ -83,6 +84,19 @@ def peek(
             tensors.chosen = torch.full((caught.rows,), NO_TOKEN)
     bring_to_host(caught, None, reading)
     return caught
+
+
+def peek_saved(step: OpenStep) -> dict[str, SavedValues]:
+    """The tensors that a step has saved so far, by name.
+
+    Args:
+        step: the step in progress, which goes on as if nobody had asked.
+    """
+    tensors = step.caught.tensors
+    caught = step.caught.copy()
+    caught.tensors.saved, caught.tensors.cache_slots = {**tensors.saved}, tensors.cache_slots
+    caught.tensors.to_host()
+    return dict(saved_tensors(caught))
 
 
 def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) -> None:

@@ -20,12 +20,13 @@ from hooks.kv_cache.watch import CacheWatch
 from hooks.loop.course import Course, TokenChange
 from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions
-from hooks.loop.open_step import OpenStep, bring_to_host, peek
+from hooks.loop.open_step import OpenStep, bring_to_host, peek, peek_saved
 from hooks.loop.run_clock import RunClock
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.nonfinite import BatchLayout
 from hooks.printing import printed, printed_error
 from hooks.probes.probe import Probe
+from hooks.saved_tensors import SavedValues
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of, is_small_integer
@@ -362,6 +363,11 @@ class RunCapture:
             local: locals of a library frame that stands still (see :func:`hooks.loop.open_step.peek`).
         """
         return None if self._open is None else peek(self._open, local, self._modules, self._cache.reading)
+
+    @unseen_by_modes
+    def peek_saved(self) -> dict[str, SavedValues]:
+        """The tensors that the step in progress has saved so far, by name; none between two steps."""
+        return {} if self._open is None else peek_saved(self._open)
 
     @unseen_by_modes
     def on_criterion(self, index: int, done: Any) -> None:

@@ -15,6 +15,7 @@ from hooks.loop.run_capture import RunCapture
 from hooks.printing import printed_error
 from hooks.probes.probe import Probe
 from hooks.user_modes import unseen_by_modes
+from tracer.interrupts import LeftRun
 from tracer.schema.faults import Failure
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 
@@ -38,6 +39,10 @@ def failed_at_start(input_ids: torch.Tensor, error: BaseException) -> RunEnd:
 
 class OpenRunSink(Protocol):
     """Receives the steps of one run. Its methods must be quick: they run inside the generation."""
+
+    @property
+    def number(self) -> int:
+        """Number of the run in the trace, from 1."""
 
     def put(self, caught: CaughtStep) -> bool:
         """A step is over; returns whether the run shall end here."""
@@ -128,7 +133,7 @@ class TracedRun:
         if error is None:
             self._end(RunStatus.COMPLETE)
         elif isinstance(error, KeyboardInterrupt):
-            self._end(RunStatus.INTERRUPTED)
+            self._end(RunStatus.INTERRUPTED, str(error) if isinstance(error, LeftRun) else None)
         else:
             self._end(RunStatus.FAILED, printed_error(error), error)
 

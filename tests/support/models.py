@@ -150,6 +150,11 @@ class CollectedRun:
         """The header of the last run."""
         return self.headers[-1]
 
+    @property
+    def number(self) -> int:
+        """Number of the last run, from 1."""
+        return len(self.headers)
+
     def begin(self, header: RunHeader, decoder: int) -> CollectedRun:
         self.headers.append(header)
         self._builder = StepBuilder(

@@ -21,6 +21,7 @@ from tracer.output_files import is_standard_output
 
 if TYPE_CHECKING:
     from tracer.analysis.diff.report import DiffReport
+    from tracer.forking.forking import Forked
     from tracer.loading.prompts import PreparedInputs
     from tracer.schema.run import RunEnd, RunHeader, TokenText
     from tracer.schema.step import Step
@@ -192,6 +193,17 @@ def print_notes(inputs: PreparedInputs) -> None:
     """Print on standard error what the user should know about the prompt."""
     for note in inputs.notes:
         say(f"note: {note}", err=True)
+
+
+def print_repetition(forked: Forked) -> None:
+    """Print whether a fork repeats its parent up to its step, and what the user should know about it."""
+    from reports.view.text import plain
+
+    origin = forked.origin
+    if forked.same_prefix:
+        click.echo(f"✓ the steps before step {origin.step} repeat run {origin.run} bit for bit")
+    for note in forked.notes:
+        click.echo(f"! {plain(note)}")
 
 
 def print_difference(

@@ -12,6 +12,7 @@ from tracer.cli.output import say
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
+    from tracer.forking.order import ForkDesk
     from tracer.halting.live_run import StopHandler
     from tracer.halting.stops import StopPlan
 
@@ -74,26 +75,31 @@ class StopOptions:
             if getattr(self, name) not in (None, False):
                 raise UsageError(f"--{name.replace('_', '-')} needs {needed}.")
 
-    def wait_for_debugger(self, plan: StopPlan) -> StopHandler:
+    def wait_for_debugger(self, plan: StopPlan, desk: ForkDesk) -> StopHandler:
         """Listen for a debugger and wait until it has attached.
 
         Args:
             plan: where the run halts in it.
+            desk: where a fork is ordered in it.
 
         Raises:
             UsageError: the address is refused or taken.
             NoDebuggerError: nobody attached in time.
         """
-        from tracer.debugger import DEFAULT_PORT, LOOPBACK, attach
+        from tracer.debugger import DEFAULT_PORT, LOOPBACK, AttachedDebugger
+        from tracer.debugger.listening import wait_for_client
 
-        return attach(
+        def complain(line: str) -> None:
+            say(line, err=True)
+
+        wait_for_client(
             DEFAULT_PORT if self.port is None else self.port,
             host=self.attach_host or LOOPBACK,
             wait=self.wait,
             allow_remote=self.allow_remote_attach,
-            plan=plan,
-            say=lambda line: say(line, err=True),
+            say=complain,
         )
+        return AttachedDebugger(plan, complain, desk)
 
 
 stop_options = option_group(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
@@ -15,7 +15,9 @@ from reports.terminal import render_card, render_summary
 from reports.view import summary
 from tracer.analysis.conditions.condition import Hit, find_hits
 from tracer.debugger.breakpoints import Breakpoints
+from tracer.debugger.console import DebugConsole
 from tracer.debugger.tensor_texts import TensorTexts
+from tracer.forking.order import ForkDesk, Order
 from tracer.halting.live_run import LiveRun
 from tracer.halting.stops import Passes, StopPlan
 from tracer.messages import named
@@ -32,10 +34,12 @@ class AttachedDebugger:
     Args:
         plan: where to halt.
         say: receives a line when the debugger detaches and attaches again.
+        desk: where a fork is ordered; None where the program itself has called ``generate()``.
     """
 
-    def __init__(self, plan: StopPlan, say: Callable[[str], object]) -> None:
-        self._plan = plan
+    def __init__(self, plan: StopPlan, say: Callable[[str], object], desk: ForkDesk | None = None) -> None:
+        self._plan = self._here = plan
+        self._desk = desk
         self._say = say
         self._live: LiveRun | None = None
         self._breakpoints: Breakpoints | None = None
@@ -49,6 +53,7 @@ class AttachedDebugger:
         """Set the breakpoints for a run that starts."""
         assert live.header is not None
         self._live, self._thread, self._passes = live, threading.get_ident(), Passes()
+        self._here = self._plan.from_step(live.first_own_step)
         self._breakpoints = Breakpoints(self._standing_still)
         for anchor in live.header.anchors:
             if anchor.stop in self._plan.stops:
@@ -60,7 +65,13 @@ class AttachedDebugger:
         self._follow(_is_attached())
 
     def between_steps(self) -> None:
-        """Follow the debugger between steps: without one the next steps run at full speed."""
+        """Follow the debugger between steps: without one the next steps run at full speed.
+
+        A run for which a fork was ordered is left.
+        """
+        order = self._ordered
+        if order is not None:
+            raise order.leaving
         try:
             self._follow(self._notice())
         except Exception as error:  # noqa: BLE001 - a fault of the debugger never breaks the generation
@@ -86,7 +97,7 @@ class AttachedDebugger:
         live = self._live
         if live is None or not self._first(anchor.stop, live):
             return False
-        if not self._plan.halts(anchor.stop, live.step) or not self._notice():
+        if self._ordered or not self._here.halts(anchor.stop, live.step) or not self._notice():
             return False
         self._show(live, frame, f"\nStep {live.step}, before {anchor.file}:{anchor.line}: {anchor.text}")
         # Showing takes a while, and a halt without a debugger would last for ever.
@@ -94,7 +105,7 @@ class AttachedDebugger:
 
     def _at_end_of_step(self, frame: FrameType) -> bool:
         live = self._live
-        if live is None or not self._first("end", live) or not self._notice():
+        if live is None or not self._first("end", live) or self._ordered or not self._notice():
             return False
         hits = self._hits(live)
         if hits:
@@ -103,17 +114,25 @@ class AttachedDebugger:
 
     def _hits(self, live: LiveRun) -> tuple[Hit, ...]:
         step = live.step_so_far()
-        if step is None or live.header is None:
+        if step is None or live.header is None or step.number < live.first_own_step:
             return ()
         live.look_up(text for condition in self._plan.breaks for text in condition.texts)
         return find_hits(self._plan.breaks, step, live.header, live.tokens)
 
-    def _standing_still(self) -> AbstractContextManager[object]:
+    @property
+    def _ordered(self) -> Order | None:
+        """The fork for which the run is to be left."""
+        return None if self._desk is None else self._desk.order
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
         """The run's clock stands still while the generating thread halts; other threads are none of it."""
         live = self._live
-        return (
-            nullcontext() if live is None or threading.get_ident() != self._thread else live.standing_still()
-        )
+        if live is None or threading.get_ident() != self._thread:
+            yield
+            return
+        with live.standing_still(), DebugConsole(live, self._desk).open():
+            yield
 
     def _first(self, place: StopName | str, live: LiveRun) -> bool:
         """Whether the generating thread passes a place for the first time in this step."""

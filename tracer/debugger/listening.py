@@ -46,6 +46,26 @@ def attach(
         ...     model.generate(**inputs)
     """
     say = say or _to_stderr
+    wait_for_client(port, host=host, wait=wait, allow_remote=allow_remote, say=say)
+    return AttachedDebugger(plan or plan_stops(), say)
+
+
+def wait_for_client(
+    port: int, *, host: str, wait: float | None, allow_remote: bool, say: Callable[[str], object]
+) -> None:
+    """Listen for a debugger and wait until it has attached (see :func:`attach`).
+
+    Args:
+        port: port to listen on; 0 for a free one.
+        host: address to listen on.
+        wait: maximum number of seconds to wait; None to wait for ever.
+        allow_remote: allow a host that other machines can reach.
+        say: receives each line for the terminal.
+
+    Raises:
+        UsageError: for a host that other machines can reach, or a port in use.
+        NoDebuggerError: nobody attached in time.
+    """
     require_loopback(host, port, allow_remote=allow_remote)
     # No stop is in a frozen module of the standard library, so pydevd's warning about them is turned off.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
@@ -54,7 +74,6 @@ def attach(
     if not debugpy.is_client_connected():
         host, port = _listen(host, port)
         _wait(host, port, wait, say)
-    return AttachedDebugger(plan or plan_stops(), say)
 
 
 def _listen(host: str, port: int) -> tuple[str, int]:

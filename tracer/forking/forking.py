@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +22,13 @@ from hooks.loop.course import Course, TokenChange
 from hooks.loop.model_arguments import takes_attention_mask
 from hooks.loop.traced_model import generating_model
 from hooks.scores.replay import TorchReplayer
+from tracer.analysis.conditions.breaks import OnBreak
+from tracer.analysis.conditions.condition import Condition, Hit
 from tracer.analysis.draw import DrawStates
 from tracer.errors import GenerationError, TraceGenerateError, UnsupportedError, UsageError
 from tracer.forking.plan import Fork, ForkPlan, plan_fork
+from tracer.halting.live_run import StopHandler
+from tracer.interrupts import LeftRun
 from tracer.loading.models import LoadedModel
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
@@ -35,7 +40,7 @@ from tracer.rerun.recorded_model import model_of_run
 from tracer.schema.choice import named_token
 from tracer.schema.fork import ForkOrigin
 from tracer.session import TraceBlock, TraceOptions
-from tracer.tracefile import TraceFile, TraceRun
+from tracer.tracefile import Listener, TraceFile, TraceRun
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,46 @@ class Forked:
     Attributes:
         path: the file that holds it.
         run: its number there.
+        origin: where it branches off, and what it does there.
         same_prefix: whether the steps before it have the very scores that they had; None where that says
             nothing, because its settings differ or there is no such step.
         notes: what the user should know, one line each.
+        faults: those of them that could not be recorded or shown.
+        violated: whether a check did not hold.
+        hits: where conditions held.
     """
 
     path: Path
     run: int
+    origin: ForkOrigin
     same_prefix: bool | None
     notes: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+    violated: bool = False
+    hits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Onlookers:
+    """Who follows a fork while it is generated.
+
+    Attributes:
+        listeners: receive its header, steps and end.
+        breaks: conditions to watch for, from the step of the fork on.
+        on_break: what to do where one holds.
+        on_hit: receives each condition that holds.
+        halt: halts it.
+        check_interrupt: called after each step; what it raises ends the generation.
+        max_trace_bytes: file size from which on tensors are left out; None for no limit.
+    """
+
+    listeners: tuple[Listener, ...] = ()
+    breaks: tuple[Condition, ...] = ()
+    on_break: OnBreak = "report"
+    on_hit: Callable[[Hit], None] | None = None
+    halt: StopHandler | None = None
+    check_interrupt: Callable[[], None] | None = None
+    max_trace_bytes: int | None = None
 
 
 def generate_forks(
@@ -98,8 +134,32 @@ def generate_forks(
         for maker in makers:
             progress.phase(f"repeating the steps before step {maker.plan.fork.step}, and going on from there")
             target = _Target(out or path, append=out is None or bool(made), force=force and not made)
-            made.append(maker.make(loaded, target, check_interrupt))
+            made.append(maker.make(loaded, target, Onlookers(check_interrupt=check_interrupt)))
     return tuple(replace(each, notes=(*notes, *each.notes)) for each in made)
+
+
+def fork_with(loaded: LoadedModel, path: Path, number: int, fork: Fork, onlookers: Onlookers) -> Forked:
+    """Generate a fork with the model that has generated the run, and add it to the run's trace.
+
+    Args:
+        loaded: the model.
+        path: the trace.
+        number: number of the run.
+        fork: what to do.
+        onlookers: who follows it. One that halts it may leave it for a fork of its own.
+
+    Returns:
+        The fork, as far as it has come.
+
+    Raises:
+        UsageError: the fork is impossible, or the run cannot be repeated, with the reason.
+        GenerationError: generating failed.
+        TraceGenerateError: the trace cannot be written.
+    """
+    with TraceFile(path) as recording:
+        run = recording.run(number)
+        maker = _ForkMaker(path, run, plan_fork(run, fork))
+    return maker.make(loaded, _Target(path, append=True, force=False), onlookers)
 
 
 def _differences(run: TraceRun, loaded: LoadedModel) -> tuple[str, ...]:
@@ -131,44 +191,54 @@ class _ForkMaker:
             self._seed = secrets.randbelow(1 << 31)
         self._state = _state_at_fork(run, plan)
 
-    def make(
-        self, loaded: LoadedModel, target: _Target, check_interrupt: Callable[[], None] | None
-    ) -> Forked:
+    def make(self, loaded: LoadedModel, target: _Target, onlookers: Onlookers) -> Forked:
         """Generate and record it.
 
         Args:
             loaded: the model.
             target: where to record it.
-            check_interrupt: called after each step.
+            onlookers: who follows it.
         """
         header = self._run.header
-        start = _StartOfDraws(self.plan, self._seed, self._state, check_interrupt)
+        start = _StartOfDraws(self.plan, self._seed, self._state, onlookers.check_interrupt)
+        course = self._course(target.path)
         options = TraceOptions(
             path=target.path,
             capture=header.capture,
             force=target.force and not target.append,
-            max_trace_bytes=None,
-            listeners=(),
-            breaks=(),
-            on_break="report",
-            on_hit=None,
+            max_trace_bytes=onlookers.max_trace_bytes,
+            listeners=onlookers.listeners,
+            breaks=onlookers.breaks,
+            on_break=onlookers.on_break,
+            on_hit=onlookers.on_hit,
             stop_callback=None,
-            halt=None,
+            halt=onlookers.halt,
             between_steps=start.step_is_over,
             name=header.model.name,
             seed=header.seed,
             prompt_texts=tuple(row.text for row in header.prompt if row.text is not None),
-            course=self._course(target.path),
+            course=course,
             append=target.append,
         )
-        with TraceBlock(loaded.model, loaded.tokenizer, options) as session, quiet_library():
+        block = TraceBlock(loaded.model, loaded.tokenizer, options)
+        # One that is left for a fork of its own has been recorded up to there.
+        with suppress(LeftRun), block as session, quiet_library():
             self._generate(loaded, start)
         if session.failure is not None:
             raise session.failure
         with TraceFile(self._path) as original, TraceFile(target.path) as recording:
             forked = recording.runs[-1]
             same = self._same_prefix(original.run(self._run.number), forked)
-            return Forked(target.path, forked.number, same, (*session.faults, *self._unlike(same)))
+            return Forked(
+                target.path,
+                forked.number,
+                course.origin,
+                same,
+                (*session.faults, *self._unlike(same)),
+                session.faults,
+                session.violated,
+                session.hits,
+            )
 
     def _course(self, path: Path) -> Course:
         plan, fork = self.plan, self.plan.fork

@@ -84,10 +84,7 @@ def plan_fork(run: RecordedRun, fork: Fork) -> ForkPlan:
     Raises:
         UsageError: there is no such step, row or token, or the run cannot be repeated up to there.
     """
-    step_of(run, fork.step)
-    check_row(run.header, fork.row)
-    _check_tokens(run, fork)
-    require_traced_mode(checked_settings(fork.settings))
+    check_fork(run, fork)
     prefix = plan_prefix(run, fork.step - 1)
     settings = _settings(prefix.settings, fork)
     length = prefix.input_ids.shape[1]
@@ -99,6 +96,22 @@ def plan_fork(run: RecordedRun, fork: Fork) -> ForkPlan:
         same_settings=all(prefix.settings.get(name) == value for name, value in fork.settings.items()),
         continues_draws=run.header.do_sample and fork.seed is None,
     )
+
+
+def check_fork(run: RecordedRun, fork: Fork) -> None:
+    """Refuse what no run with this header can do.
+
+    Args:
+        run: the run to branch off.
+        fork: what it does.
+
+    Raises:
+        UsageError: there is no such step, row, token or setting.
+    """
+    step_of(run, fork.step)
+    check_row(run.header, fork.row)
+    _check_tokens(run, fork)
+    require_traced_mode(checked_settings(fork.settings))
 
 
 def _settings(recorded: Mapping[str, Any], fork: Fork) -> dict[str, Any]:

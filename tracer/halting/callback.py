@@ -130,7 +130,8 @@ class StopCallback:
 
     def _end_of_step(self, live: LiveRun, frame: FrameType) -> Halt | None:
         plan, step = self.plan, live.step
-        record = live.step_so_far() if plan.breaks else None
+        meant = plan.breaks and step >= live.first_own_step
+        record = live.step_so_far() if meant else None
         if record is None or live.header is None:
             return None
         live.look_up(text for condition in plan.breaks for text in condition.texts)

@@ -20,9 +20,11 @@ from reports.view.stops.step import stop_card
 from reports.view.tokens import unfinished
 from tracer.errors import UsageError
 from tracer.halting.live_records import LiveRecords
+from tracer.halting.run_in_progress import Present
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
+from tracer.tracefile import SavedTensor
 
 _NO_LOCALS: Mapping[str, Any] = MappingProxyType({})
 
@@ -77,7 +79,6 @@ class LiveRun:
         self._beside = beside
         self._tokenizer = tokenizer
         self._thread: int | None = None
-        self._runs = 0
         self._claim = threading.Lock()
         self.ending: RunEnd | None = None
         self._sink = sink
@@ -107,6 +108,12 @@ class LiveRun:
         """Number of the step in progress, from 1; 0 before the first."""
         run = self._watch.run if self._watch is not None else None
         return run.number if run is not None else 0
+
+    @property
+    def first_own_step(self) -> int:
+        """The first step whose tokens are not given: 1, or the step of a fork."""
+        fork = None if self.header is None else self.header.fork
+        return 1 if fork is None else fork.step
 
     def standing_still(self) -> AbstractContextManager[object]:
         """A context in which the run is halted: its clock stands still."""
@@ -189,6 +196,13 @@ class LiveRun:
         caught = self._caught(local)
         return self._built(caught) if caught is not None else None
 
+    def present(self, local: Mapping[str, Any] = _NO_LOCALS) -> Present | None:
+        """The step in progress with what it has saved (see :meth:`step_so_far`)."""
+        step, run = self.step_so_far(local), self._watch.run if self._watch is not None else None
+        if step is None or run is None:
+            return None
+        return Present(step, {name: SavedTensor(*values) for name, values in run.peek_saved().items()})
+
     def step_before(self) -> Step | None:
         """The record of the last step that is over, None in the first."""
         return self._built(self._last) if self._last is not None else None
@@ -237,24 +251,23 @@ class LiveRun:
         """A run starts; one beside another that is in progress is halted by a handler of its own."""
         with self._claim:
             run = self._sink.begin(header, decoder)
-            self._runs += 1
-            number, alone = self._runs, self._thread is None
+            alone = self._thread is None
             if alone:
                 self._thread = threading.get_ident()
         if alone:
-            self._begin(run, header, decoder, number)
+            self._begin(run, header, decoder)
             return self
         if self._beside is None:
             self.not_halted += 1
             return run
         other = LiveRun(self._sink, self._tokenizer, self._beside(), self.flush, self.path)
         other._watch, other._thread = self._watch, threading.get_ident()
-        other._begin(run, header, decoder, number)
+        other._begin(run, header, decoder)
         return other
 
-    def _begin(self, run: OpenRunSink, header: RunHeader, decoder: int, number: int) -> None:
+    def _begin(self, run: OpenRunSink, header: RunHeader, decoder: int) -> None:
         self._run = run
-        self._records.begin(header, decoder, number)
+        self._records.begin(header, decoder, run.number)
         self.header, self._shown = header, (0, frozenset())
         self._stop_handler.begin(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.errors import UsageError
@@ -105,6 +105,16 @@ class StopPlan:
             step: number of the step, from 1.
         """
         return stop in self.stops and step in self.steps
+
+    def from_step(self, first: int) -> StopPlan:
+        """The plan in a fork: the steps that are given to it are passed by, and its own first one is meant.
+
+        Args:
+            first: number of that step; 1 for a run that is no fork.
+        """
+        if first == 1:
+            return self
+        return replace(self, steps=StepNumbers(((first, first), *self.steps.beyond(first).ranges)))
 
 
 def plan_stops(

@@ -22,5 +22,5 @@ def ending(run: TraceRun) -> str:
         where = f"in step {last}, at {failure.stop}" if failure else f"after step {last}"
         return f"The run failed {where}: {one_line(end.error or 'no reason was recorded')}"
     if end.status is RunStatus.INTERRUPTED:
-        return f"The run was interrupted after step {last}."
+        return f"The run was interrupted after step {last}{f': {one_line(end.error)}' if end.error else ''}."
     return f"The run ended with step {last}."

@@ -6,24 +6,24 @@ import os
 import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hooks.loop.first_imports import import_for_forward
 from hooks.loop.model_arguments import takes_attention_mask
 from hooks.loop.traced_model import generating_model
-from tracer.analysis.conditions.condition import Hit
+from tracer.analysis.conditions.condition import Hit, parse_condition
 from tracer.errors import (
-    CheckFailedError,
     DeviceError,
     GenerationError,
-    IncompleteTraceError,
     TraceGenerateError,
     UsageError,
 )
+from tracer.forking.forking import Onlookers
+from tracer.forking.order import ForkDesk
 from tracer.halting.live_run import StopHandler
+from tracer.interrupts import LeftRun
 from tracer.loading.generation_settings import checked_settings
 from tracer.loading.models import LoadedModel, is_out_of_memory, load_model
 from tracer.loading.progress import Progress, SilentProgress
@@ -31,7 +31,9 @@ from tracer.loading.prompts import PreparedInputs, prepare_inputs
 from tracer.loading.quiet import quiet_library
 from tracer.messages import first_line, named, shown
 from tracer.running.failed_step import place_of_failure
+from tracer.running.ordered_forks import with_forks
 from tracer.running.request import GenerationRequest, check_request, require_traced_with
+from tracer.running.result import GenerationResult
 from tracer.session import trace
 from tracer.tracefile import Listener
 
@@ -40,48 +42,6 @@ _SETTINGS = tuple(
     os.path.join("transformers", "generation", name)  # noqa: PTH118
     for name in ("logits_process.py", "stopping_criteria.py")
 )
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """The outcome of a traced generation.
-
-    Attributes:
-        path: the trace file.
-        texts: generated text per row.
-        token_ids: generated ids per row, without the prompt.
-        seed: the seed in force.
-        notes: what the user should know about the prompt.
-        failure: why the trace is incomplete, None while all is well.
-        faults: what could not be recorded.
-        violated: whether a check did not hold.
-        hits: where conditions held.
-    """
-
-    path: Path
-    texts: tuple[str, ...]
-    token_ids: tuple[tuple[int, ...], ...]
-    seed: int
-    notes: tuple[str, ...]
-    failure: TraceGenerateError | None
-    faults: tuple[str, ...]
-    violated: bool
-    hits: tuple[Hit, ...]
-
-    def raise_if_incomplete(self) -> None:
-        """Raise what is wrong with the recording.
-
-        Raises:
-            IncompleteTraceError: the trace does not hold all of the run.
-            CheckFailedError: a check did not hold.
-        """
-        if self.failure is not None:
-            raise IncompleteTraceError(str(self.failure))
-        if self.faults:
-            more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
-            raise IncompleteTraceError(f"Something could not be recorded: {self.faults[0]}{more}")
-        if self.violated:
-            raise CheckFailedError(f"A check did not hold; {shown(self.path)} says where.")
 
 
 def generate_traced(
@@ -93,6 +53,7 @@ def generate_traced(
     on_prepared: Callable[[PreparedInputs], None] | None = None,
     check_interrupt: Callable[[], None] | None = None,
     make_stop_handler: Callable[[], StopHandler] | None = None,
+    desk: ForkDesk | None = None,
 ) -> GenerationResult:
     """Generate what a request asks for, and record it.
 
@@ -105,6 +66,7 @@ def generate_traced(
         check_interrupt: called after each step; what it raises ends the generation.
         make_stop_handler: called after the request was checked and before the model is loaded; returns what
             halts the run.
+        desk: where the stop handler leaves orders for forks; they are generated with the same model.
 
     Raises:
         TraceGenerateError: any expected failure; the trace, if one was begun, is closed and kept.
@@ -122,9 +84,20 @@ def generate_traced(
     progress.phase("importing what the first forward pass needs")
     import_for_forward(loaded.model)
     progress.phase("generating")
+    onlookers = Onlookers(
+        listeners=tuple(listeners),
+        breaks=tuple(parse_condition(text) for text in request.breaks),
+        # The text is still wanted; what `exit` means beyond `stop` is up to the caller.
+        on_break="stop" if request.on_break == "exit" else request.on_break,
+        on_hit=on_hit,
+        halt=stop_handler,
+        check_interrupt=check_interrupt,
+        max_trace_bytes=request.max_trace_bytes,
+    )
     try:
         with quiet_library():
-            return _generate(request, loaded, inputs, listeners, on_hit, check_interrupt, stop_handler)
+            result = _generate(request, loaded, inputs, onlookers)
+            return result if desk is None else with_forks(result, loaded, desk, onlookers)
     except GenerationError as error:
         where = place_of_failure(request.path)
         kept = f"the trace up to there is kept in {shown(request.path)}"
@@ -132,16 +105,11 @@ def generate_traced(
 
 
 def _generate(
-    request: GenerationRequest,
-    loaded: LoadedModel,
-    inputs: PreparedInputs,
-    listeners: Sequence[Listener],
-    on_hit: Callable[[Hit], None] | None,
-    check_interrupt: Callable[[], None] | None,
-    stop_handler: StopHandler | None,
+    request: GenerationRequest, loaded: LoadedModel, inputs: PreparedInputs, onlookers: Onlookers
 ) -> GenerationResult:
     seed = secrets.randbelow(1 << 31) if request.seed is None else request.seed
-    with trace(
+    token_ids: tuple[tuple[int, ...], ...] = ()
+    block = trace(
         loaded.model,
         loaded.tokenizer,
         request.path,
@@ -150,18 +118,19 @@ def _generate(
         candidates=request.candidates,
         strict=request.strict,
         force=request.force,
-        max_trace_bytes=request.max_trace_bytes,
-        listeners=listeners,
+        max_trace_bytes=onlookers.max_trace_bytes,
+        listeners=onlookers.listeners,
         breaks=request.breaks,
-        between_steps=check_interrupt,
-        halt=stop_handler,
-        # The text is still wanted; what `exit` means beyond `stop` is up to the caller.
-        on_break="stop" if request.on_break == "exit" else request.on_break,
-        on_hit=on_hit,
+        between_steps=onlookers.check_interrupt,
+        halt=onlookers.halt,
+        on_break=onlookers.on_break,
+        on_hit=onlookers.on_hit,
         name=loaded.name,
         seed=seed,
         prompt_texts=inputs.texts,
-    ) as session:
+    )
+    # One that is left for a fork has been recorded up to there.
+    with suppress(LeftRun), block as session:
         token_ids = _generated_ids(request, loaded, inputs, seed)
     return GenerationResult(
         path=request.path,

@@ -337,7 +337,7 @@ class RunEnd(Record):
 
     Attributes:
         status: how it ended.
-        error: the model's error, when it failed.
+        error: the model's error, when it failed; why it was interrupted, where that is known.
         steps: steps that were recorded.
         seconds: wall time inside ``_sample``, halts left out.
         halted_seconds: seconds for which the user had halted the run.

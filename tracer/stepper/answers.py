@@ -16,6 +16,7 @@ from tracer.analysis.why import why
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.messages import named
+from tracer.schema.columns import NO_TOKEN
 from tracer.stepper.tables import best_of, cache_of, short_path
 
 _STACK = 12
@@ -123,12 +124,12 @@ def top(halt: Halt, count: int, row: int) -> RenderableType:
     return best_of(header, record, halt.live.tokens, count, row)
 
 
-def explain(halt: Halt, token: int, row: int) -> RenderableType:
+def explain(halt: Halt, token: int | None, row: int) -> RenderableType:
     """What the processors do to a token: in this step if they have run, else in the step before.
 
     Args:
         halt: the halt.
-        token: id of the token.
+        token: id of the token; None for the one that was chosen.
         row: row of the batch.
     """
     live = halt.live
@@ -139,6 +140,10 @@ def explain(halt: Halt, token: int, row: int) -> RenderableType:
         record = live.step_before()
     if record is None or record.scores is None:
         raise UsageError("The processors of this step have not run yet; n goes on.")
+    if token is None:
+        token = int(record.scores.chosen[row])
+        if token == NO_TOKEN:
+            raise UsageError(f"Step {record.number} has not chosen yet; name a token: why Large.")
     history = live.history(row, record.head.ids_before.shape[1])
     # What would have changed the outcome is computed from the header's settings, so only while none differs.
     as_recorded = all(each.kind != "set" for each in record.head.interventions)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tracer.errors import UsageError
 
@@ -35,18 +37,26 @@ COMMANDS = (
     Command("s", "", "go on to the first stop of the next step, that is of the next token"),
     Command("c", "", "go on; halt only where a condition of --break or b holds"),
     Command("u", "EXPR", "go on until a condition holds, once: u p_chosen < 0.3"),
+    Command("b", "[EXPR]", "alone: back to the stop before; else also halt where a condition holds"),
+    Command("sb", "", "back to the first stop of the step before, that is of the token before"),
+    Command("rc", "[EXPR]", "back to where a condition holds, or one of --break or b; else to the beginning"),
+    Command("g", "N", "go to the first stop of step N"),
     Command("p", "EXPR", "evaluate in the halted frame: p outputs.logits.shape"),
     Command("l", "[N]", "list the source, N lines around"),
     Command("w", "", "where: the stack"),
     Command("kv", "", "the KV cache"),
     Command("top", "[N]", "the N best tokens (10) by the scores so far"),
-    Command("why", "TOKEN", "what the processors do to a token: why Large"),
+    Command("why", "[TOKEN]", "what the processors do to a token, or to the one that was chosen: why Large"),
     Command("whatif", "NAME=VALUE …", "what other settings would choose: whatif temperature=0.5 top_k=5"),
     Command("diff", "PATH", "where this run, as far as it has come, and a recorded one part"),
-    Command("b", "[EXPR]", "also halt at the end of each step in which a condition holds; alone: list them"),
     Command("force", "TOKEN [row N]", "choose this token in the next choice, in all rows or one"),
     Command("ban", "TOKEN [row N]", "do not choose this token in the next choice"),
     Command("set", "NAME VALUE", "change a setting until the run ends: set temperature 0.9"),
+    Command(
+        "fork",
+        "[NAME=VALUE …]",
+        "leave this run, and go on from this step another way: fork token=Large seed=3",
+    ),
     Command("h", "", "this list"),
     Command("q", "", "end the run here, its trace closed (exit code 130, as Ctrl-C)"),
 )
@@ -55,9 +65,15 @@ HELP_END = (
     "Ctrl-D, and the end of a script, go on to the end without halting again.",
     "TOKEN is a text, a text in double quotes with its spaces, or id:N. force, ban and set are recorded, and "
     "every report marks them.",
+    "b, sb, rc and g look at what has been; n, s, c and u lead from there to the present stop, and then on. "
+    "A run that is left for a fork is kept, and the fork is another run of the same trace. fork takes token, "
+    "ban, row, step, seed, max_new_tokens, greedy=true, and any generation setting.",
 )
 
 _SWITCHES = {"true": True, "false": False}
+
+_PAIR = re.compile(r'([^\s=]+)=("(?:\\.|[^"\\])*"|[^\s"]\S*)(?=\s|$)\s*')
+"""A name and its value; a value in double quotes may hold spaces."""
 
 
 def parse_command(line: str, commands: Sequence[Command] = COMMANDS) -> tuple[str, str]:
@@ -151,6 +167,53 @@ def parse_settings(text: str) -> dict[str, float | bool]:
             raise UsageError(f"whatif names {name} twice.")
         found[name] = number
     return found
+
+
+def parse_fork(text: str) -> dict[str, Any]:
+    """Parse what a fork does otherwise: ``NAME=VALUE …``.
+
+    Args:
+        text: the argument as typed.
+
+    Returns:
+        Values by name: of ``token`` the text, of ``ban`` all texts, of any other the value.
+
+    Raises:
+        UsageError: it has another form, or a name occurs twice.
+    """
+    found: dict[str, Any] = {}
+    place = 0
+    while place < len(text):
+        pair = _PAIR.match(text, place)
+        if pair is None:
+            raise UsageError(
+                f"fork {text[place:][:40]!r}: expected NAME=VALUE, e.g. token=Large or temperature=0.5."
+            )
+        place, name, value = pair.end(), pair[1].replace("-", "_"), pair[2]
+        if name == "ban":
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise UsageError(f"fork names {name} twice.")
+        else:
+            found[name] = value if name == "token" else _value(value)
+    return _with_sampling(found)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, or a number or nesting beyond what Python reads
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def _with_sampling(found: dict[str, Any]) -> dict[str, Any]:
+    """Give ``greedy`` the name that it has as a generation setting."""
+    if "greedy" not in found:
+        return found
+    greedy = found.pop("greedy")
+    if not isinstance(greedy, bool) or "do_sample" in found:
+        raise UsageError("fork greedy is true or false, and excludes do_sample.")
+    return {**found, "do_sample": not greedy}
 
 
 def parse_token(text: str, rows: int) -> tuple[str, int | None]:

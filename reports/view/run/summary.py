@@ -148,7 +148,8 @@ def _trouble(end: RunEnd | None, violations: int, errors: int) -> tuple[Note, ..
     elif end.status is RunStatus.FAILED:
         notes.append(Note(f"The model failed: {plain(end.error or 'unknown error')}", "error"))
     elif end.status is RunStatus.INTERRUPTED:
-        notes.append(Note("The run was interrupted; the steps up to here are whole.", "warning"))
+        why = f" ({plain(end.error)})" if end.error else ""
+        notes.append(Note(f"The run was interrupted{why}; the steps up to here are whole.", "warning"))
     if violations:
         notes.append(
             Note(f"{plural(violations, 'check')} did not hold; see the steps marked in red.", "error")

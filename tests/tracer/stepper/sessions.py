@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import batch, generate, tiny_model
 from tracer import open_trace, trace
 from tracer.halting.stops import ALL_STEPS, plan_stops
+from tracer.replay.terminal.past import PastOfRun
 from tracer.schema.step import Step
 from tracer.stepper.lines import PipeLines
 from tracer.stepper.stepper import Stepper
@@ -43,6 +45,17 @@ class Session:
         end = next((i for i, line in enumerate(lines) if line.startswith("(")), len(lines))
         return "\n".join(lines[:end])
 
+    @property
+    def exchanges(self) -> list[tuple[str, str, str]]:
+        """Prompt, command and answer of each command, in order."""
+        return exchanges(self.text)
+
+
+def exchanges(text: str) -> list[tuple[str, str, str]]:
+    """Prompt, command and answer of each command of a session, in order."""
+    parts = re.split(r"^(\([a-z-]+ \d[^)]*\)) (.*)\n", text, flags=re.MULTILINE)
+    return [(parts[i], parts[i + 1], parts[i + 2]) for i in range(1, len(parts) - 2, 3)]
+
 
 def stepped(
     folder: Path,
@@ -53,6 +66,7 @@ def stepped(
     rows: int = 1,
     processors: Any = None,
     tokenizer: Any = None,
+    save: tuple[str, ...] = (),
     **mode: Any,
 ) -> Session:
     """Run the tiny model with these commands; the end of them is the end of input."""
@@ -60,7 +74,10 @@ def stepped(
     console = Console(file=target, width=100, highlight=False)
     plan = plan_stops(stops, steps, breaks, default_steps=ALL_STEPS)
     stepper = Stepper(
-        plan, PipeLines(io.StringIO("".join(f"{line}\n" for line in commands)), console), console
+        plan,
+        PipeLines(io.StringIO("".join(f"{line}\n" for line in commands)), console),
+        console,
+        PastOfRun,
     )
     model, inputs = tiny_model(), batch(rows)
     arguments = {"logits_processor": processors} if processors is not None else {}
@@ -68,7 +85,15 @@ def stepped(
     output = None
     with (
         contextlib.suppress(KeyboardInterrupt),
-        trace(model, tokenizer or tiny_tokenizer(), path, halt=stepper, force=True),
+        trace(
+            model,
+            tokenizer or tiny_tokenizer(),
+            path,
+            capture="tensors" if save else "stats",
+            save=save,
+            halt=stepper,
+            force=True,
+        ),
     ):
         output = generate(model, inputs, **arguments, **mode)
     assert not stepper.faults

@@ -28,7 +28,7 @@ def test_an_empty_line_is_the_next_stop() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["x", "next", "N", "n 3", "q!", "h me", "kv 3", "p", "u  ", "force", "set", "why"]
+    "line", ["x", "next", "N", "n 3", "q!", "h me", "kv 3", "p", "u  ", "force", "set", "g", "sb 2"]
 )
 def test_what_is_no_command_is_refused(line: str) -> None:
     with pytest.raises(UsageError) as refused:

@@ -61,9 +61,8 @@ def test_a_condition_that_holds_in_the_last_step(tmp_path: Path) -> None:
 def test_u_holds_once_and_b_stays(tmp_path: Path) -> None:
     once = stepped(tmp_path, "u step > 1", "c", **GREEDY)
     assert halts(once.text) == ["model-call 1", "end 2"]
-    stays = stepped(tmp_path, "b", "b step > 2", "c", "c", "c", **GREEDY)
-    assert halts(stays.text)[2:] == ["model-call 1", "end 3", "end 4", "end 5"]
-    assert "No conditions" in stays.after("b")
+    stays = stepped(tmp_path, "b step > 2", "c", "c", "c", **GREEDY)
+    assert halts(stays.text)[1:] == ["model-call 1", "end 3", "end 4", "end 5"]
     assert "halts where step > 2" in stays.after("b step > 2")
 
 
@@ -206,7 +205,7 @@ def test_the_end_of_a_script_goes_on_without_halts(tmp_path: Path) -> None:
 
 def test_help_names_every_command(tmp_path: Path) -> None:
     text = stepped(tmp_path, "h", **GREEDY).after("h")
-    known = "n s c u p l w kv top why whatif diff b force ban set h q"
+    known = "n s c u b sb rc g p l w kv top why whatif diff force ban set fork h q"
     for name in known.split():
         assert any(line.split()[:1] == [name] for line in text.splitlines()), name
 
@@ -227,6 +226,7 @@ def test_lines_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 "set t",
                 "force w",
                 "whatif t",
+                "fork token=3 se",
                 "l ",
             ):
                 found[text] = list(complete(text))
@@ -234,14 +234,15 @@ def test_lines_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("tests.tracer.stepper.sessions.PipeLines", Asking)
     stepped(tmp_path, **SAMPLING)
-    assert len(found[""]) == 18
-    assert found["f"] == ["force"]
+    assert len(found[""]) == 22
+    assert found["f"] == ["force", "fork"]
     assert found["p next_tok"] == ["p next_token_logits", "p next_token_scores"]
     assert found["p input_ids[0] + cur"] == ["p input_ids[0] + cur_len"]
     assert "u p_chosen" in found["u p_"]
     assert found["set t"] == ["set temperature", "set top_k", "set top_p"]
     assert found["force w"]
     assert found["whatif t"] == [f"whatif {name}=" for name in ("temperature", "top_k", "top_p", "typical_p")]
+    assert found["fork token=3 se"] == ["fork token=3 seed="]
     assert found["l "] == []
 
 

@@ -22,17 +22,25 @@ class BreakWatch:
     Args:
         conditions: the conditions.
         on_hit: called with each hit, before the later listeners get the step.
+        since: the first step that is meant.
 
     Attributes:
         hits: what held, oldest first, at most :data:`MAX_HITS`.
         last: what held in the most recent step.
     """
 
-    def __init__(self, conditions: Sequence[Condition], on_hit: Callable[[Hit], None] | None = None) -> None:
+    def __init__(
+        self,
+        conditions: Sequence[Condition],
+        on_hit: Callable[[Hit], None] | None = None,
+        *,
+        since: int = 1,
+    ) -> None:
         self.hits: list[Hit] = []
         self.last: tuple[Hit, ...] = ()
         self._conditions = tuple(conditions)
         self._on_hit = on_hit
+        self._since = since
         self._header: RunHeader | None = None
 
     def on_run(self, number: int, header: RunHeader, tokens: Mapping[int, TokenText]) -> None:
@@ -42,7 +50,7 @@ class BreakWatch:
     def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
         """Evaluate the conditions on a step."""
         self.last = ()
-        if self._header is None:
+        if self._header is None or step.number < self._since:
             return
         self.last = find_hits(self._conditions, step, self._header, tokens)
         self.hits += self.last[: MAX_HITS - len(self.hits)]

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from tracer.loading.model_spec import ModelSpec
     from tracer.loading.prompts import PromptSpec
     from tracer.running.comparison import Variant, Vary
-    from tracer.running.generation import GenerationResult
     from tracer.running.request import GenerationRequest
+    from tracer.running.result import GenerationResult
 
 
 @click.command("compare")

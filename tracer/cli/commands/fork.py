@@ -21,7 +21,7 @@ from tracer.cli.options import (
     token_of_option,
     trace_argument,
 )
-from tracer.cli.output import ProgressDisplay, output_console, say
+from tracer.cli.output import ProgressDisplay, output_console, print_repetition, say
 from tracer.errors import UsageError
 from tracer.messages import shown
 
@@ -139,7 +139,7 @@ def fork_command(
         say(_fewer(step, len(forks), choice), err=True)
     made = _generate(path, number, forks, out, force, source, invocation, quiet)
     for each in made:
-        _print(each, number, step, quiet)
+        _print(each, quiet)
 
 
 def _fewer(step: int, count: int, choice: ChoiceOptions) -> str:
@@ -186,22 +186,17 @@ def _generate(
         )
 
 
-def _print(forked: Forked, parent: int, step: int, quiet: bool) -> None:
+def _print(forked: Forked, quiet: bool) -> None:
     """Print what came of a fork."""
     from reports.view.run.fork import fork_text
-    from reports.view.text import plain, plain_lines
+    from reports.view.text import plain_lines
     from tracer.tracefile import TraceFile
 
     with TraceFile(forked.path) as recording:
         run = recording.run(forked.run)
         texts = run.end.texts if run.end is not None else ()
         if not quiet:
-            origin = run.header.fork
-            assert origin is not None  # it was written as a fork
-            click.echo(f"run {run.number} of {shown(forked.path)}: {fork_text(origin, run.tokens)}")
-            if forked.same_prefix:
-                click.echo(f"✓ the steps before step {step} repeat run {parent} bit for bit")
-            for note in forked.notes:
-                click.echo(f"! {plain(note)}")
+            click.echo(f"run {run.number} of {shown(forked.path)}: {fork_text(forked.origin, run.tokens)}")
+            print_repetition(forked)
         for text in texts:
             click.echo(plain_lines(text))

@@ -36,6 +36,7 @@ from tracer.cli.output import (
     output_console,
     print_json,
     print_notes,
+    print_repetition,
     say,
     say_path,
 )
@@ -50,12 +51,13 @@ if TYPE_CHECKING:
     from tracer.analysis.conditions.breaks import OnBreak
     from tracer.analysis.conditions.condition import Hit
     from tracer.capture_settings import Level
+    from tracer.forking.order import ForkDesk
     from tracer.halting.live_run import StopHandler
     from tracer.halting.stops import StopPlan
     from tracer.loading.model_spec import ModelSpec
     from tracer.loading.prompts import PromptSpec
-    from tracer.running.generation import GenerationResult
     from tracer.running.request import GenerationRequest
+    from tracer.running.result import GenerationResult
     from tracer.stepper.stepper import Stepper
     from tracer.tracefile import Listener
 
@@ -327,10 +329,12 @@ def _generate(
     invocation.starting_line.clear()
     with ProgressDisplay(console, shown=options.output.walkthrough) as progress:
         # It imports torch, which takes seconds.
+        from tracer.forking.order import ForkDesk
         from tracer.running.generation import generate_traced
 
         invocation.interrupts.begin()
-        stepper = _stepper(plan, console, progress) if options.stops.stepping else None
+        desk = ForkDesk()
+        stepper = _stepper(plan, desk, console, progress) if options.stops.stepping else None
         listeners, on_hit = _listeners(options.output, console, request.path, stepper)
         result = generate_traced(
             request,
@@ -339,28 +343,30 @@ def _generate(
             on_hit=on_hit,
             on_prepared=print_notes,
             check_interrupt=invocation.interrupts.check,
-            make_stop_handler=_stop_handler_maker(options.stops, plan, stepper),
+            make_stop_handler=_stop_handler_maker(options.stops, plan, desk, stepper),
+            desk=desk,
         )
     for fault in stepper.faults if stepper is not None else ():
         say(f"note: the stepper failed {fault}", err=True)
     return result
 
 
-def _stepper(plan: StopPlan | None, console: Console, progress: ProgressDisplay) -> Stepper:
+def _stepper(plan: StopPlan | None, desk: ForkDesk, console: Console, progress: ProgressDisplay) -> Stepper:
+    from tracer.replay.terminal.past import PastOfRun
     from tracer.stepper.lines import open_lines
     from tracer.stepper.stepper import Stepper
 
     assert plan is not None
-    return Stepper(plan, open_lines(console), console, on_begin=progress.stop)
+    return Stepper(plan, open_lines(console), console, PastOfRun, desk=desk, on_begin=progress.stop)
 
 
 def _stop_handler_maker(
-    stops: StopOptions, plan: StopPlan | None, stepper: Stepper | None
+    stops: StopOptions, plan: StopPlan | None, desk: ForkDesk, stepper: Stepper | None
 ) -> Callable[[], StopHandler] | None:
     """Makes what halts the run, once the request was checked; None if nothing does."""
     if stepper is not None:
         return lambda: stepper
-    return None if plan is None else lambda: stops.wait_for_debugger(plan)
+    return None if plan is None else lambda: stops.wait_for_debugger(plan, desk)
 
 
 def _listeners(
@@ -400,6 +406,9 @@ def _print_result(result: GenerationResult, page: Path | None, output: OutputOpt
     elif output.quiet:
         for text in result.texts:
             say(text)
+    else:
+        for forked in result.forks:
+            print_repetition(forked)
 
 
 def _write_page(page: Path, trace: Path, output: OutputOptions) -> None:

@@ -11,11 +11,7 @@ _SAME = {command.name: command for command in live.COMMANDS}
 COMMANDS = (
     *(_SAME[name] for name in ("n", "s")),
     Command("c", "", "go on to where a condition of --break or b holds, else to the end"),
-    _SAME["u"],
-    Command("b", "[EXPR]", "alone: back to the stop before; else also halt where a condition holds"),
-    Command("sb", "", "back to the first stop of the step before, that is of the token before"),
-    Command("rc", "[EXPR]", "back to where a condition holds, or one of --break or b; else to the beginning"),
-    Command("g", "N", "go to the first stop of step N"),
+    *(_SAME[name] for name in ("u", "b", "sb", "rc", "g")),
     Command("p", "EXPR", "a variable of the library, or a value of the condition language: p probs[0, 28]"),
     *(_SAME[name] for name in ("l", "w", "kv", "top")),
     Command("why", "[TOKEN]", "why a token was chosen in this step, or not: why Large"),
@@ -30,7 +26,11 @@ HELP_END = (
     "TOKEN is a text, a text in double quotes with its spaces, or id:N.",
 )
 
-_CHANGING = ("force", "ban", "set")
+_CHANGING = {
+    **dict.fromkeys(("force", "ban", "set"), "a run in progress is, with --step"),
+    "fork": "trace-generate fork goes on from it another way",
+}
+"""Commands of a run in progress, and what there is in their place."""
 
 
 def parse_recorded(line: str) -> tuple[str, str]:
@@ -44,5 +44,5 @@ def parse_recorded(line: str) -> tuple[str, str]:
     """
     name = line.strip().partition(" ")[0]
     if name in _CHANGING:
-        raise UsageError(f"{name}: a recording is not changed; a run in progress is, with --step.")
+        raise UsageError(f"{name}: a recording is not changed; {_CHANGING[name]}.")
     return parse_command(line, COMMANDS)
