@@ -52,7 +52,7 @@ class Forked:
         run: its number there.
         origin: where it branches off, and what it does there.
         same_prefix: whether the steps before it have the very scores that they had; None where that says
-            nothing, because its settings differ or there is no such step.
+            nothing, because its settings differ, or there is no such step, or it was left before it.
         notes: what the user should know, one line each.
         faults: those of them that could not be recorded or shown.
         violated: whether a check did not hold.
@@ -281,7 +281,8 @@ class _ForkMaker:
     def _same_prefix(self, run: TraceRun, forked: TraceRun) -> bool | None:
         """Whether the steps that were repeated have the very scores that they had."""
         count = self.plan.fork.step - 1
-        if not count or not self.plan.same_settings:
+        # It may have been left on the way there.
+        if not count or not self.plan.same_settings or len(forked.steps) < count:
             return None
         pairs = zip(run.steps[:count], forked.steps[:count], strict=True)
         return all(_same_scores(before.scores, now.scores) for before, now in pairs)

@@ -14,10 +14,14 @@ from hooks.scores.replay import TorchReplayer
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
+from tracer.analysis.conditions.condition import parse_condition
 from tracer.analysis.draw import DrawStates
 from tracer.errors import UsageError
-from tracer.forking.forking import generate_forks
+from tracer.forking.forking import Onlookers, fork_with, generate_forks
 from tracer.forking.plan import Fork
+from tracer.halting.live_run import LiveRun
+from tracer.interrupts import LeftRun
+from tracer.loading.models import LoadedModel
 from tracer.tracefile import TraceRun, check_file
 
 FAMILIES = ("qwen2", "llama", "gemma2", "gpt2")
@@ -157,6 +161,40 @@ def test_other_settings_hold_from_the_fork_on(tmp_path: Path) -> None:
         fork = recording.run(2).header.fork
         assert fork is not None
         assert fork.settings == {"do_sample": "False"}
+
+
+def test_conditions_are_watched_from_the_fork_on(tmp_path: Path) -> None:
+    model, path = recorded(tmp_path, rows=1, **SAMPLING)
+    breaks = (parse_condition("step in (1, 4)"),)
+    loaded = LoadedModel(model, None, str(tmp_path / "model"))
+    made = fork_with(loaded, path, 1, Fork(3), Onlookers(breaks=breaks, on_break="stop"))
+    assert [hit.step for hit in made.hits] == [4]
+    assert (made.run, made.same_prefix, made.faults) == (2, True, ())
+    with open_trace(path) as recording:
+        assert len(recording.run(2).steps) == 4
+
+
+def test_a_fork_that_is_left_on_the_way_to_its_step(tmp_path: Path) -> None:
+    class Leaving:
+        """A stop handler with which the user goes on from elsewhere at once."""
+
+        def begin(self, live: LiveRun) -> None:
+            pass
+
+        def between_steps(self) -> None:
+            raise LeftRun("left for a fork at step 1")
+
+        def end(self) -> None:
+            pass
+
+    model, path = recorded(tmp_path, rows=1, **SAMPLING)
+    loaded = LoadedModel(model, None, str(tmp_path / "model"))
+    made = fork_with(loaded, path, 1, Fork(3), Onlookers(halt=Leaving()))
+    assert (made.run, made.same_prefix, made.notes) == (2, None, ())
+    with open_trace(path) as recording:
+        end = recording.run(2).end
+        assert end is not None
+        assert (end.status, end.error, end.steps) == ("interrupted", "left for a fork at step 1", 1)
 
 
 def test_another_seed_draws_otherwise_and_the_same_again(tmp_path: Path) -> None:

@@ -33,17 +33,15 @@ class Journey:
         travel: moves through the run.
         console: where everything is printed.
         row: row of the batch that is shown in full.
-        unfinished: number of a step that is not over; no condition is met in it.
 
     Attributes:
         travel: the same.
     """
 
-    def __init__(self, travel: Travel, console: Console, row: int = 0, unfinished: int | None = None) -> None:
+    def __init__(self, travel: Travel, console: Console, row: int = 0) -> None:
         self.travel = travel
         self._console = console
         self._row = row
-        self._unfinished = unfinished
         self._sources = Sources(travel.moment.header)
         self._moves: dict[str, Callable[[str, ConditionRules], Standstill]] = {
             "n": lambda _, rules: travel.stop_by_stop(rules, back=False),
@@ -82,7 +80,7 @@ class Journey:
             UsageError: there is no such step, or the condition cannot be read.
         """
         once = (parse_condition(argument),) if argument and name in ("u", "rc") else ()
-        return self._moves[name](argument, ConditionRules((*breaks, *once), self._unfinished))
+        return self._moves[name](argument, ConditionRules((*breaks, *once)))
 
     def answer(self, name: str, argument: str) -> None:
         """Print the answer to a question about where one stands.

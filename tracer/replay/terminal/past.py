@@ -98,7 +98,7 @@ class PastOfRun:
         travel = Travel(run, self._stops, self._standing)
         if self._standing is None:
             travel.position = travel.timeline.last
-        self._journey = Journey(travel, self._console, unfinished=None if halt.stop is None else halt.step)
+        self._journey = Journey(travel, self._console)
         return self._journey
 
     @property

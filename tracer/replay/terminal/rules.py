@@ -16,12 +16,10 @@ class ConditionRules:
 
     Args:
         conditions: the conditions.
-        unfinished: number of a step that is not over, of which nothing can be said yet.
     """
 
-    def __init__(self, conditions: Iterable[Condition], unfinished: int | None = None) -> None:
+    def __init__(self, conditions: Iterable[Condition]) -> None:
         self._conditions = tuple(conditions)
-        self._unfinished = unfinished
 
     def concerns(self, stop: StopName) -> bool:
         """Any stop may be the last of its step."""
@@ -30,7 +28,7 @@ class ConditionRules:
     def pass_by(self, moment: Moment, timeline: Timeline) -> Standstill | None:
         """Halt at the end of a step in which a condition holds."""
         position = moment.position
-        if position.step == self._unfinished or position.stop != timeline.stops_of(position.step)[-1]:
+        if position.stop != timeline.stops_of(position.step)[-1]:
             return None
         hits = find_hits(self._conditions, moment.step, moment.header, moment.tokens)
         return Standstill("breakpoint", "\n".join(map(str, hits))) if hits else None
