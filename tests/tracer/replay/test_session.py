@@ -128,6 +128,18 @@ def test_other_moves(client: DebugClient, first: Halted) -> None:
     assert where(client) == (1, "model-call")
 
 
+@pytest.mark.parametrize(
+    ("command", "asked"), [("evaluate", {"expression": "step 3", "context": "repl"}), ("restart", {})]
+)
+def test_a_move_that_no_request_implies_is_announced(
+    client: DebugClient, first: Halted, command: str, asked: dict[str, Any]
+) -> None:
+    """An editor takes the first halt since it went on for the present one."""
+    client.request(command, **asked)
+    assert client.event("continued", "stopped")["event"] == "continued"
+    client.event("stopped")
+
+
 def test_goto(client: DebugClient, first: Halted) -> None:
     line = next(line for line, stop in LINES.items() if stop == "append")
     asked = {"source": {"path": str(first.path)}, "line": line + 1}

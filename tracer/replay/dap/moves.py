@@ -60,7 +60,7 @@ class Moves:
             "stepOut": self._move(lambda: travel.token_by_token(rules, back=False)),
             "continue": self._move(lambda: travel.run(rules, back=False), allThreadsContinued=True),
             "reverseContinue": self._move(lambda: travel.run(rules, back=True)),
-            "restart": Handler(NoArguments, lambda _: self._moving(travel.begin)),
+            "restart": Handler(NoArguments, lambda _: Reply(then=lambda: self._go_unasked(travel.begin))),
             "restartFrame": Handler(OfFrame, self._restart_frame),
             "gotoTargets": Handler(GotoTargets, self._goto_targets),
             "goto": Handler(Goto, self._goto),
@@ -88,6 +88,11 @@ class Moves:
             self._inspector.row = halt.row
         self._client.output(self._shown(halt), "stdout")
         self._client.event("stopped", self._stopped(halt))
+
+    def _go_unasked(self, move: Callable[[], Standstill]) -> None:
+        """Move after a request that does not say so; an editor would go on to show the halt before as the reason."""
+        self._client.event("continued", {"threadId": self._inspector.row + 1, "allThreadsContinued": True})
+        self.go(move)
 
     def _shown(self, halt: Standstill) -> str:
         try:
@@ -143,8 +148,10 @@ class Moves:
         if step is None:
             return Reply(self._inspector.evaluate(asked))
         position = self._travel.timeline.at(int(step[1][:12]))
-        move = self._moving(lambda: self._travel.go(position))
-        return Reply({"result": f"step {position.step}", "variablesReference": 0}, move.then)
+        return Reply(
+            {"result": f"step {position.step}", "variablesReference": 0},
+            lambda: self._go_unasked(lambda: self._travel.go(position)),
+        )
 
     def _restart_frame(self, asked: OfFrame) -> Reply:
         """Go to the beginning of the step."""
