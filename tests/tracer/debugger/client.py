@@ -84,14 +84,27 @@ class DebugClient:
         self._stream.close()
         self._socket.close()
 
-    def attach(self, breakpoints: Mapping[Path, list[int]] | None = None, **options: Any) -> None:
+    def attach(
+        self,
+        breakpoints: Mapping[Path, list[int]] | None = None,
+        *,
+        styled: bool = False,
+        **options: Any,
+    ) -> None:
         """Go through the handshake up to ``configurationDone``.
 
         Args:
             breakpoints: lines by file, which the client sets on its own.
+            styled: say that the client shows colours.
             options: of the attach request; by default ``justMyCode`` is off.
         """
-        self.request("initialize", adapterID="debugpy", pathFormat="path", linesStartAt1=True)
+        self.request(
+            "initialize",
+            adapterID="debugpy",
+            pathFormat="path",
+            linesStartAt1=True,
+            supportsANSIStyling=styled,
+        )
         attached = self.send("attach", **{"justMyCode": False, **options})
         self.event("initialized")
         for path, lines in (breakpoints or {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tracer.halting.stops import HALTS
 from tracer.schema.run import StopName
 
 STEPS = 4
+ESCAPE = "\x1b"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,10 @@ def client(place: Served) -> Iterator[DebugClient]:
     with place.attach() as attached:
         yield attached
         attached.disconnect()
+    _see_off(place)
+
+
+def _see_off(place: Served) -> None:
     while place.line() != "Debugger detached.":
         pass
 
@@ -138,6 +144,21 @@ def test_a_move_that_no_request_implies_is_announced(
     client.request(command, **asked)
     assert client.event("continued", "stopped")["event"] == "continued"
     client.event("stopped")
+
+
+@pytest.mark.parametrize("styled", [False, True])
+def test_colours_are_for_a_client_that_shows_them(place: Served, styled: bool) -> None:
+    with DebugClient(place.port) as client:
+        client.attach(styled=styled)
+        assert client.halted() is not None
+        why = client.request("evaluate", expression="why", context="repl")["result"]
+        watched = client.request("evaluate", expression="why", context="watch")["result"]
+        client.disconnect()
+    _see_off(place)
+    assert [ESCAPE in text for text in (client.output[-1], why, watched)] == [styled, styled, False]
+    # Links are for terminals.
+    assert not any(f"{ESCAPE}]8;" in text for text in (*client.output, why))
+    assert re.sub(rf"{ESCAPE}\[[\d;]*m", "", why) == watched
 
 
 def test_goto(client: DebugClient, first: Halted) -> None:
@@ -248,7 +269,8 @@ def test_scopes_are_the_recording(client: DebugClient, first: Halted, run: Recor
             assert int(inside["token"]["value"]) == each.token
             assert np.float32(inside["raw logit"]["value"]) == np.float32(each.raw)
             assert np.float32(inside["probability"]["value"]) == np.float32(each.probability)
-            marked = shown["value"].endswith("← chosen")
+            # Before the number, so that a narrow list does not cut it off.
+            marked = "← chosen: " in shown["value"]
             choice = step.choice(row)
             assert choice is not None
             assert marked == (each.token == choice.token)

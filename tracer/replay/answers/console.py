@@ -37,11 +37,13 @@ class Asked:
         moment: where the journey stands.
         frame: in which frame.
         row: row of the batch.
+        styled: whether the answer may have colours.
     """
 
     moment: Moment
     frame: FrameKind
     row: int
+    styled: bool = False
 
     @property
     def variables(self) -> dict[str, Make]:
@@ -101,7 +103,7 @@ def _remarked(value: Value) -> Value:
 
 
 _QUESTIONS: Mapping[str, Callable[[Asked, str], str]] = {
-    "why": lambda asked, text: as_text(answer_why(asked.moment, asked.row, text)),
-    "whatif": lambda asked, text: as_text(other_settings(asked.moment, text)),
+    "why": lambda asked, text: as_text(answer_why(asked.moment, asked.row, text), styled=asked.styled),
+    "whatif": lambda asked, text: as_text(other_settings(asked.moment, text), styled=asked.styled),
     "help": lambda _asked, _text: HELP,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console, RenderableType
 
@@ -25,18 +26,32 @@ from tracer.stepper.commands import parse_settings, parse_token
 WIDTH = 100
 """Columns of a text for a debug console."""
 
+_LINK = re.compile("\x1b]8;[^\x1b]*\x1b\\\\")
+"""Begins or ends a link in a terminal."""
 
-def as_text(*what: RenderableType) -> str:
-    """What the terminal would show, as plain text.
+
+def as_text(*what: RenderableType, styled: bool = False) -> str:
+    """What the terminal would show, as text.
 
     Args:
         what: views that were laid out for the terminal.
+        styled: with the escape sequences of colours, else plain.
     """
     text = io.StringIO()
-    console = Console(file=text, width=WIDTH, color_system=None, highlight=False)
+    console = Console(
+        file=text,
+        width=WIDTH,
+        force_terminal=styled,
+        color_system="standard" if styled else None,
+        no_color=not styled,
+        # Without a colour of its own a text has that of a message, or of a value: blue, or grey.
+        style="white" if styled else "",
+        highlight=False,
+    )
     for each in what:
         console.print(each)
-    return text.getvalue()
+    # A debug console knows colours and no links.
+    return _LINK.sub("", text.getvalue())
 
 
 def answer_why(moment: Moment, row: int, argument: str) -> RenderableType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -19,13 +19,15 @@ class NoArguments(Arguments):
 
 
 class Initialize(Arguments):
-    """How the client counts.
+    """How the client counts, and what it can show.
 
     Attributes:
         lines_start_at1: whether its first line is 1, else 0.
+        supports_ansi_styling: whether it shows colours.
     """
 
     lines_start_at1: bool = True
+    supports_ansi_styling: bool = Field(default=False, alias="supportsANSIStyling")
 
 
 class Disconnect(Arguments):

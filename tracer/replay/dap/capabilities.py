@@ -21,6 +21,7 @@ CAPABILITIES: dict[str, Any] = {
     "supportsDelayedStackTraceLoading": True,
     "supportsTerminateRequest": True,
     "supportTerminateDebuggee": True,
+    "supportsANSIStyling": True,
     "exceptionBreakpointFilters": [
         {"filter": name, "label": name.capitalize(), "description": kind.description, "default": kind.default}
         for name, kind in KINDS.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tracer.errors import UsageError
@@ -41,12 +42,14 @@ class Inspector:
         handles: frames and values that the client has seen.
         row: the row that is meant where a request names none.
         first_line: number that the client gives the first line.
+        styled: whether the client shows colours in its console.
     """
 
     def __init__(self, travel: Travel, sources: Sources) -> None:
         self.handles = Handles()
         self.row = 0
         self.first_line = 1
+        self.styled = False
         self._travel = travel
         self._sources = sources
 
@@ -130,7 +133,9 @@ class Inspector:
 
     def evaluate(self, asked: Evaluate) -> dict[str, Any]:
         """The value of an expression, or the answer to a question."""
-        found = answer(self._asked(asked.frame_id), asked.expression)
+        where = self._asked(asked.frame_id)
+        styled = self.styled and asked.context == "repl"
+        found = answer(replace(where, styled=styled), asked.expression)
         return {
             "result": found.text,
             "type": found.type_name,

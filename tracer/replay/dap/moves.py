@@ -90,7 +90,7 @@ class Moves:
         self._client.event("stopped", self._stopped(halt))
 
     def _go_unasked(self, move: Callable[[], Standstill]) -> None:
-        """Move after a request that does not say so; an editor would go on to show the halt before as the reason."""
+        """Move after a request that implies none; an editor would go on to show why it halted before."""
         self._client.event("continued", {"threadId": self._inspector.row + 1, "allThreadsContinued": True})
         self.go(move)
 
@@ -109,7 +109,7 @@ class Moves:
         place = f"{frame.source.file}:{frame.line}: {frame.text}" if frame.source else "a line not recorded"
         cards = cards_at(moment, self._travel.timeline.stops, self._inspector.row)
         lines = [
-            as_text(*(render_card(card) for card in cards)),
+            as_text(*(render_card(card) for card in cards), styled=self._inspector.styled),
             f"Step {moment.position.step}, before {one_line(place)}",
         ]
         if halt.text:

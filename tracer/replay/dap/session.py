@@ -87,6 +87,7 @@ class Session:
 
     def _initialize(self, asked: Initialize) -> Mapping[str, Any]:
         self._inspector.first_line = int(asked.lines_start_at1)
+        self._inspector.styled = asked.supports_ansi_styling
         return CAPABILITIES
 
     def _attach(self, _: NoArguments) -> Reply:

@@ -59,7 +59,7 @@ def _candidate(moment: Moment, row: int, place: int) -> Value:
     assert scores is not None
     token = int(scores.tokens[row, place])
     probability = number(scores.probabilities[row, place])
-    mark = "  ← chosen" if token == scores.chosen[row] else ""
+    mark = " ← chosen" if token == scores.chosen[row] else ""
     names = ("raw logit", *(f"after {each.class_name}" for each in moment.header.processors))
     parts: dict[str, Make] = {
         "token": partial(Value, str(token), "int"),
@@ -70,7 +70,7 @@ def _candidate(moment: Moment, row: int, place: int) -> Value:
         # Two processors of one class are told apart by their place.
         name = f"{name} ({stage})" if name in parts else name
         parts[name] = partial(Value, number(scores.scores[stage, row, place]), "float")
-    return Fields(f"{token_text(moment, token)}: {probability}{mark}", "", parts)
+    return Fields(f"{token_text(moment, token)}{mark}: {probability}", "", parts)
 
 
 def cache_scope(moment: Moment) -> Value:
