@@ -63,12 +63,14 @@ class Breakpoints:
         self._py_db.on_breakpoints_changed = self._changed
         self._py_db.on_disconnect = self._disconnected
         self._py_db.do_wait_suspend = self._suspended
+        self._py_db.in_project_scope = self._in_project_scope
         self._repair()
 
     def remove(self) -> None:
         """Remove the breakpoints; the client's stay."""
         with self._lock:
             del self._py_db.on_breakpoints_changed, self._py_db.on_disconnect, self._py_db.do_wait_suspend
+            del self._py_db.in_project_scope
             for file, own in self._ours:
                 known = self._py_db.file_to_id_to_line_breakpoint.get(file, {})
                 if known.pop(own.breakpoint_id, None) is not None:
@@ -104,6 +106,15 @@ class Breakpoints:
         """A thread halts, at a breakpoint of ours or of the client's, until it is resumed."""
         with self._standing_still():
             return type(self._py_db).do_wait_suspend(self._py_db, *arguments, **options)
+
+    def _in_project_scope(self, frame: FrameType, absolute_filename: str | None = None) -> bool:
+        """Whether a frame is of the user's project: an editor folds frames that are not, the halted one too.
+
+        The files that the stops are in count as the user's, since they are what is looked at.
+        """
+        if self._canonical(frame.f_code.co_filename) in {file for file, _ in self._ours}:
+            return True
+        return bool(type(self._py_db).in_project_scope(self._py_db, frame, absolute_filename))
 
     def _disconnected(self) -> None:
         type(self._py_db).on_disconnect(self._py_db)

@@ -171,7 +171,7 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
 
 
 def test_what_an_editor_shows(command: Any, stops: Stops, path: Path, undebugged: Any) -> None:
-    """Tensors in words, a step into the model and not into what calls it, and the end of the run."""
+    """The halted frame, tensors in words, a step into the model and not into its caller, and the end."""
     launch = json.loads((ROOT / ".vscode/launch.json").read_text(encoding="utf-8"))
     running = command("--stop-at", "model-call,choice", "--stop-steps", "1")
     with DebugClient(running.port) as client:
@@ -182,6 +182,12 @@ def test_what_an_editor_shows(command: Any, stops: Stops, path: Path, undebugged
             r"int64 \[1, \d+\](?: from \d+ to \d+| \[\[.*\]\])",
             client.variables(halted, "value")["input_ids"],
         )
+        frames = client.request("stackTrace", threadId=halted.thread)["stackFrames"]
+        subtle = {each["name"]: each.get("presentationHint") == "subtle" for each in frames}
+        # It folds subtle frames away, were they the one that it halts in.
+        assert not subtle["_sample"]
+        assert not subtle["generate"]
+        assert subtle["decorate_context"]
         inside = client.step_in(halted)
         assert inside is not None
         assert (inside.path.name, inside.function) == (stops.files["forward-result"].name, "forward")
