@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.support.network import missing
-
-_QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+from tests.support.browser import chromium
 
 
 @dataclass
@@ -39,11 +35,8 @@ class Opened:
 @pytest.fixture(scope="session")
 def window() -> Iterator[Page]:
     """A window of Chromium for all tests; a new one is a new process, which takes longer than a test does."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        missing("Chromium is not installed.")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=list(_QUIET))
+        started = chromium(playwright)
         yield started.new_context(bypass_csp=False).new_page()
         started.close()
 
