@@ -1,4 +1,4 @@
-"""Make the pictures of the README: ``uv run python docs/make_pictures.py``. Needs Chromium."""
+"""Make the pictures of the README and the manual: ``uv run python docs/make_pictures.py``. Needs Chromium."""
 
 from __future__ import annotations
 

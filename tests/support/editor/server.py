@@ -34,7 +34,7 @@ _SETTINGS = {
     "breadcrumbs.enabled": False,
     "editor.minimap.enabled": False,
     "workbench.layoutControl.enabled": False,
-    "window.commandCenter": False,
+    "remote.autoForwardPorts": False,
     # Requests come from what is done and not from where the mouse happens to be.
     "workbench.hover.delay": 5000,
     # Which configuration F5 starts can be seen before it is pressed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 WIDTH = 1600
@@ -89,8 +89,7 @@ class Window:
             name: as it is named there.
         """
         self.page.locator(".debug-toolbar").get_by_role("button", name=name).click()
-        # Its name would stay in the way.
-        self.page.mouse.move(WIDTH / 2, self._height - 5)
+        self._point_at_nothing()
 
     def shows_frames(self, *names: str) -> None:
         """Wait until the call stack begins with frames.
@@ -197,6 +196,43 @@ class Window:
         row = self.page.locator(".debug-watch .monaco-list-row", has_text=f"{expression} =")
         expect(row.locator(".value")).to_have_text(text, timeout=TIMEOUT)
 
+    def widen(self, more: int) -> None:
+        """Make the side bar wider.
+
+        Args:
+            more: pixels.
+        """
+        place = self._place(".part.sidebar")
+        edge, middle = place["x"] + place["width"], place["y"] + place["height"] / 2
+        self._drag((edge, middle), (edge + more, middle))
+
+    def lower(self, pane: str, more: int) -> None:
+        """Give a pane of the side bar less room, and those above it more.
+
+        Args:
+            pane: its title.
+            more: pixels.
+        """
+        header = f'.pane-header:has-text("{pane}")'
+        target = self._place(header)["y"] + more
+        # A pane that has just been folded is still moving.
+        for _ in range(TRIES):
+            place = self._place(header)
+            if place["y"] > target - 1:
+                return
+            middle = place["x"] + place["width"] / 2
+            self._drag((middle, place["y"]), (middle, target))
+            self.page.wait_for_timeout(TIMEOUT / 100)
+        raise AssertionError(f"{pane} cannot be moved")
+
+    def fold(self, pane: str) -> None:
+        """Fold a pane of the side bar.
+
+        Args:
+            pane: its title.
+        """
+        self.page.locator(".pane-header", has_text=pane).locator(".title").click()
+
     def disconnect(self) -> None:
         """Leave the program."""
         self.page.keyboard.press("Shift+F5")
@@ -205,6 +241,22 @@ class Window:
     @property
     def _stack(self) -> Locator:
         return self.page.locator(".pane:has(.debug-call-stack)")
+
+    def _point_at_nothing(self) -> None:
+        """Or what the mouse is over would be explained, in front of the rest."""
+        self.page.mouse.move(WIDTH / 2, self._height - 5)
+
+    def _place(self, selector: str) -> FloatRect:
+        box = self.page.locator(selector).bounding_box()
+        assert box is not None
+        return box
+
+    def _drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(*end, steps=5)
+        self.page.mouse.up()
+        self._point_at_nothing()
 
     def _fill(self, place: str, text: str) -> None:
         """Type into a place, which gets the keys even where it has only just appeared."""
