@@ -127,7 +127,7 @@ def _questions(window: Window) -> None:
 
 
 def test_a_run(server: EditorServer, page: Page, tmp_path: Path) -> None:
-    """It halts in the library's own frames, and goes on when the editor leaves."""
+    """It halts in the library's own frames and on a condition, and goes on when the editor leaves."""
     model = tiny_checkpoint(tmp_path / "tiny")
     with AttachedCommand(
         *("--attach", "--port", "0", "--model", model, "--prompt", "w10 w11", "--max-new-tokens", "5"),
@@ -153,5 +153,8 @@ def test_a_run(server: EditorServer, page: Page, tmp_path: Path) -> None:
         window.answers("5")
         window.watch("probs.shape[1] + 11")
         window.watches("probs.shape[1] + 11", "111")
+        window.break_at(LINES["append"], "next_tokens.numel() == 1")
+        window.toolbar("Continue")
+        window.halts_at(LINES["append"])
         window.disconnect()
         assert len(command.answer()["token_ids"][0]) == 5

@@ -37,7 +37,7 @@ def installed_editor() -> Path:
     if npm is None:
         raise EditorMissingError("npm is not installed")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.is_dir():
             _install(npm, folder)
     return folder
