@@ -10,7 +10,9 @@ import copy
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
+
+from hooks.instance_class import Handler, untouched_class
 
 _ABSENT = object()
 
@@ -26,10 +28,6 @@ class Layer(Protocol):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below."""
-
-
-Handler: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""Called with the method below, and the arguments of a call."""
 
 
 class MethodLayer:
@@ -228,7 +226,8 @@ def reduced_without_layers(
         return reduced
     state = without_layers(attributes, reduced[2])
     rest(state)
-    return (*reduced[:2], state, *reduced[3:])
+    made_of = tuple(untouched_class(each) if isinstance(each, type) else each for each in reduced[1])
+    return (reduced[0], made_of, state, *reduced[3:])
 
 
 def _restore(attributes: dict[str, Any], name: str, before: Any) -> None:

@@ -24,7 +24,7 @@ from tracer.errors import CheckFailedError, TraceGenerateError, UsageError
 from tracer.halting.callback import OnHalt, StopCallback
 from tracer.halting.live_run import LiveRun, StopHandler
 from tracer.halting.stops import plan_stops
-from tracer.loading.versions import require_supported_transformers
+from tracer.library.release import installed_release
 from tracer.processes import path_of_rank
 from tracer.recording import RecordingSink, unbuilt_step
 from tracer.schema.run import CaptureSettings
@@ -193,7 +193,7 @@ def trace(
         >>> with trace(model, tokenizer, path="run.trace") as session:
         ...     output = model.generate(**inputs, max_new_tokens=32)
     """
-    require_supported_transformers()
+    installed_release()
     conditions = _conditions(breaks, on_break)
     options = TraceOptions(
         path=path_of_rank(Path("run.trace")) if path is None else Path(path),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from hooks.known_models import LegacyForm
+from hooks.kv_cache.cache_layers import QUANTISED, ROLLS
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -36,19 +37,19 @@ class CacheLayout:
     reason: str | None = None
 
 
-_ROLLS = "the slots of its window roll, and hold other positions than before"
-_QUANTISED = CacheLayout(readable=False, reason="its keys and values are quantised")
+OFFLOADED = "its layers move between devices while it is in use"
+_QUANTISED = CacheLayout(readable=False, reason=QUANTISED)
 _STATE = CacheLayout(readable=False, reason="it is a recurrent state, without a slot for each token")
 
 LAYOUTS: Mapping[str, CacheLayout] = {
     "DynamicCache": CacheLayout("all", sized=True),
     "StaticCache": CacheLayout("all"),
-    "HybridCache": CacheLayout("global layers", reason=_ROLLS),
-    "SlidingWindowCache": CacheLayout("until full", reason=_ROLLS),
+    "HybridCache": CacheLayout("global layers", reason=ROLLS),
+    "SlidingWindowCache": CacheLayout("until full", reason=ROLLS),
     "SinkCache": CacheLayout(
         "until full", sized=True, reason="it drops old slots and turns others to new positions"
     ),
-    "OffloadedCache": CacheLayout(sized=True, reason="its layers move between devices while it is in use"),
+    "OffloadedCache": CacheLayout(sized=True, reason=OFFLOADED),
     "QuantizedCache": _QUANTISED,
     "QuantoQuantizedCache": _QUANTISED,
     "HQQQuantizedCache": _QUANTISED,

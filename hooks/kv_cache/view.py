@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 
 from hooks.known_models import KnownModel
-from hooks.kv_cache.layouts import CacheLayout, Layers, lasting_layers, layout_of, legacy_layers
+from hooks.kv_cache.cache_layers import ROLLS, STATE, LayerSlots, slots_of
+from hooks.kv_cache.layouts import OFFLOADED, CacheLayout, Layers, lasting_layers, layout_of, legacy_layers
 from hooks.native import compiled
 
 Slots = torch.Tensor | list[torch.Tensor]
@@ -18,6 +19,9 @@ Slots = torch.Tensor | list[torch.Tensor]
 
 STACK_BYTES = 64 << 20
 """Largest cache that is copied on an accelerator in order to read all of its layers at once."""
+
+
+_EMPTY = "it is empty"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,41 @@ def view_cache(cache: Any, model: KnownModel, read: int) -> CacheView:
         return CacheView("modules", [], length=read, positions=read, why=_why(model, ""))
     if isinstance(cache, tuple | list):
         return _legacy_view(kind, legacy_layers(cache, model.legacy), model, read)
+    if isinstance(getattr(cache, "layers", None), list):
+        return _layered_view(cache, model, read)
     return _cache_view(cache, model, read)
+
+
+def _layered_view(cache: Any, model: KnownModel, read: int) -> CacheView:
+    """Of a cache whose layers are objects of several kinds."""
+    found = [slots_of(number, layer, read) for number, layer in enumerate(cache.layers)]
+    slots = [each for each in found if isinstance(each, LayerSlots)]
+    if getattr(cache, "offloading", False):
+        slots = [replace(each, lasting=False) for each in slots]
+    growing = [each.length for each in slots if each.grows]
+    length = max(growing or [each.length for each in slots], default=0)
+    if not slots and any(found):
+        length = read  # all of its layers keep states
+    kind = type(cache).__name__
+    return CacheView(
+        kind,
+        [(each.key, each.value) for each in slots],
+        tuple(each.number for each in slots),
+        length,
+        length if growing else read,
+        bool(growing),
+        tuple(place for place, each in enumerate(slots) if each.lasting),
+        _why(model, f"{kind}: {_gap_in_layers(cache, found)}"),
+    )
+
+
+def _gap_in_layers(cache: Any, found: list[LayerSlots | str | None]) -> str:
+    """Why some of the layers cannot be compared."""
+    if getattr(cache, "offloading", False):
+        return OFFLOADED
+    if any(isinstance(each, LayerSlots) and not each.lasting for each in found):
+        return ROLLS
+    return next((each for each in found if isinstance(each, str)), _EMPTY)
 
 
 def _cache_view(cache: Any, model: KnownModel, read: int) -> CacheView:
@@ -149,7 +187,7 @@ def _why(model: KnownModel, otherwise: str) -> str:
 
 
 def _gap(numbers: tuple[int, ...]) -> str:
-    return "some of its layers keep a state in place of slots" if numbers else "it is empty"
+    return STATE if numbers else _EMPTY
 
 
 def new_slots(view: CacheView, start: int, stop: int) -> Slots:

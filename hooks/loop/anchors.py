@@ -5,97 +5,86 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import GenerationMixin, PreTrainedModel
 
-from tracer.schema.run import Anchor, StopName
+from hooks.instance_class import untouched_class
+from tracer.errors import UnsupportedError
+from tracer.library.loop import FORWARD, Loop, Statement
+from tracer.schema.run import Anchor
 
 EXCERPT_LINES = 6
 """Source lines recorded before and after an anchor."""
 
 
-@dataclass(frozen=True)
-class _Statement:
-    """A statement to find.
-
-    Attributes:
-        stop: the stop that happens there.
-        start: how the stripped source line begins.
-        sampling: True or False if the line belongs to one mode only.
-    """
-
-    stop: StopName
-    start: str
-    sampling: bool | None = None
-
-
-_SAMPLE_STATEMENTS = (
-    _Statement("model-call", "outputs = self(**model_inputs, return_dict=True)"),
-    _Statement("next-logits", "next_token_logits = outputs.logits[:, -1, :]"),
-    _Statement("processors", "next_token_scores = logits_processor(input_ids, next_token_logits)"),
-    _Statement("warpers", "next_token_scores = logits_warper(input_ids, next_token_scores)"),
-    _Statement("softmax", "probs = nn.functional.softmax(next_token_scores, dim=-1)"),
-    _Statement("choice", "next_tokens = torch.multinomial(probs, num_samples=1)", sampling=True),
-    _Statement("choice", "next_tokens = torch.argmax(next_token_scores, dim=-1)", sampling=False),
-    _Statement("append", "input_ids = torch.cat([input_ids, next_tokens[:, None]], dim=-1)"),
-    _Statement("update", "model_kwargs = self._update_model_kwargs_for_generation("),
-    _Statement("stopping", "unfinished_sequences = unfinished_sequences & ~stopping_criteria("),
-)
-
-_FORWARD_STATEMENTS = (_Statement("forward-result", "loss = None"),)
-
-
-def find_anchors(model: PreTrainedModel, *, do_sample: bool) -> tuple[Anchor, ...]:
+def find_anchors(model: PreTrainedModel, loop: Loop, *, do_sample: bool) -> tuple[Anchor, ...]:
     """Anchors of all stops that the installed source has.
 
-    A statement that is not found (another release, a model whose ``forward`` reads differently) has no
-    anchor; its stop is still recorded.
+    A model whose ``forward`` reads differently has no anchor for its result; the stop is still recorded.
 
     Args:
         model: the traced model; its class's ``forward`` holds the ``forward-result`` stop.
+        loop: its loop.
         do_sample: which of the two choice statements runs.
     """
-    return (
-        *_find(GenerationMixin._sample, _SAMPLE_STATEMENTS, do_sample),
-        *_find(type(model).forward, _FORWARD_STATEMENTS, do_sample),
+    found = (
+        _anchor(_function(model, each), each) for each in loop.statements if each.runs(do_sample=do_sample)
     )
+    return tuple(anchor for anchor in found if anchor is not None)
+
+
+def require_statements(loop: Loop) -> None:
+    """See that the installed source is what the loop says; a block that records nothing must not begin.
+
+    Args:
+        loop: the loop of the installed release.
+
+    Raises:
+        UnsupportedError: a method or a statement of it is not there.
+    """
+    for statement in loop.statements:
+        if statement.function == FORWARD:
+            continue
+        function = getattr(GenerationMixin, statement.function, None)
+        if function is None or (_source(function)[0] and _anchor(function, statement) is None):
+            raise UnsupportedError(
+                f"{statement.function} of this transformers has no line {statement.start!r}: it was changed, "
+                "and cannot be traced. Install one of the releases as it was published."
+            )
+
+
+def _function(model: PreTrainedModel, statement: Statement) -> Callable[..., Any]:
+    owner = untouched_class(type(model)) if statement.function == FORWARD else GenerationMixin
+    function: Callable[..., Any] = getattr(owner, statement.function)
+    return function
 
 
 @functools.cache
-def _find(
-    function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
-) -> tuple[Anchor, ...]:
-    return tuple(_search(function, statements, do_sample))
-
-
-def _search(
-    function: Callable[..., Any], statements: tuple[_Statement, ...], do_sample: bool
-) -> Iterator[Anchor]:
+def _anchor(function: Callable[..., Any], statement: Statement) -> Anchor | None:
     lines, first, path = _source(function)
-    for statement in statements:
-        if statement.sampling not in (None, do_sample):
-            continue
-        for index, line in enumerate(lines):
-            if line.strip().startswith(statement.start):
-                low = max(0, index - EXCERPT_LINES)
-                yield Anchor(
-                    stop=statement.stop,
-                    file=_short_path(path, function),
-                    path=str(path),
-                    line=first + index,
-                    text=line.strip(),
-                    excerpt_start=first + low,
-                    excerpt=tuple(text.rstrip("\n") for text in lines[low : index + EXCERPT_LINES + 1]),
-                )
-                break
+    for index, line in enumerate(lines):
+        if line.strip().startswith(statement.start):
+            low = max(0, index - EXCERPT_LINES)
+            return Anchor(
+                stop=statement.stop,
+                function=statement.function,
+                phase=statement.phase,
+                file=_short_path(path, function),
+                path=str(path),
+                line=first + index,
+                text=line.strip(),
+                excerpt_start=first + low,
+                excerpt=tuple(text.rstrip("\n") for text in lines[low : index + EXCERPT_LINES + 1]),
+            )
+    return None
 
 
 def _source(function: Callable[..., Any]) -> tuple[list[str], int, Path]:
     """Source lines of a function, the number of the first, and the file; parsing it takes milliseconds."""
+    function = inspect.unwrap(function)  # the file would be a decorator's
     try:
         lines, first = inspect.getsourcelines(function)
         return lines, first, Path(inspect.getsourcefile(function) or "")

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from tracer.library.loop import FORWARD
 from tracer.schema.faults import Failure
 from tracer.schema.run import Anchor, StopName
-
-_LOOP = "_sample"
 
 
 def find_failure(
@@ -23,11 +22,12 @@ def find_failure(
         anchors: source lines of the stops.
         modules: index of each registered module by ``id``.
     """
+    loop = {anchor.function for anchor in anchors} - {FORWARD}
     stop: StopName = "model-call"
     module: int | None = None
     for name, line, instance in _frames(error.__traceback__):
-        if name == _LOOP:
-            stop, module = _stop_at(line, anchors), None
+        if name in loop:
+            stop, module = _stop_at(line, [each for each in anchors if each.function == name]), None
         else:
             module = modules.get(id(instance), module)
     if stop == "model-call" and module is not None:
@@ -45,5 +45,5 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, Any]]:
 
 def _stop_at(line: int, anchors: Sequence[Anchor]) -> StopName:
     """The last stop of the loop whose statement begins at this line or before it."""
-    before = [anchor for anchor in anchors if anchor.stop != "forward-result" and anchor.line <= line]
+    before = [anchor for anchor in anchors if anchor.line <= line]
     return max(before, key=lambda anchor: anchor.line).stop if before else "model-call"

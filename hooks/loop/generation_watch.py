@@ -17,7 +17,7 @@ from hooks.faults import is_ours, remember_handlers, surely
 from hooks.known_models import known_model
 from hooks.kv_cache.watch import cached_positions
 from hooks.loop import installation, model_info, open_traces
-from hooks.loop.anchors import find_anchors
+from hooks.loop.anchors import find_anchors, require_statements
 from hooks.loop.course import Course
 from hooks.loop.failures import find_failure
 from hooks.loop.first_imports import import_for_forward
@@ -34,6 +34,7 @@ from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
 from hooks.user_modes import unseen_by_modes
 from tracer.clock import utc_now
+from tracer.library.release import installed_release
 from tracer.processes import process_rank
 from tracer.schema.run import CaptureSettings, NotSeen, RunHeader
 
@@ -80,6 +81,8 @@ class GenerationWatch:
         prompt_texts: tuple[str, ...] = (),
         course: Course | None = None,
     ) -> None:
+        self._loop = installed_release().sample
+        require_statements(self._loop)
         found = generating_model(model)
         self._given: object = model
         self._to_watch: PreTrainedModel | None = found
@@ -327,7 +330,8 @@ class GenerationWatch:
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,
-            anchors=find_anchors(self.installation.model, do_sample=bool(config.do_sample)),
+            anchors=find_anchors(self.installation.model, self._loop, do_sample=bool(config.do_sample)),
+            stops=self._loop.stops,
             capture=self._capture,
             versions=model_info.versions(),
             started_at=utc_now(),

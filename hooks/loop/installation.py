@@ -13,14 +13,15 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.faults import surely
+from hooks.instance_class import Handler, give_class, take_class
 from hooks.loop import open_traces
-from hooks.loop.decoding_modes import UNTRACED_METHODS
 from hooks.loop.traced_run import TracedRun
 from hooks.modules import tape
 from hooks.modules.compiled_code import is_compiled
 from hooks.modules.model_modules import ModelModules
-from hooks.patches import Handler, Inherited, MethodLayer, add_layer, reduced_without_layers, remove_layer
-from tracer.decoding_modes import untraced
+from hooks.patches import Inherited, MethodLayer, add_layer, reduced_without_layers, remove_layer
+from tracer.library.decoding_modes import untraced
+from tracer.library.release import installed_release
 
 Arguments = dict[str, Any]
 
@@ -52,14 +53,16 @@ class Installation:
 
     def _open(self) -> None:
         """Put the layers on the model."""
-        handlers: dict[str, Handler] = {
-            "generate": self._generate,
-            "_sample": self._sample,
-            "__reduce_ex__": self._reduce,
-        }
-        for method, mode in UNTRACED_METHODS.items():
+        release = installed_release()
+        loops: dict[str, Handler] = {release.sample.method: self._sample}
+        for method, mode in release.untraced.items():
             if hasattr(self.model, method):
-                handlers[method] = _refuser(self, mode)
+                loops[method] = _refuser(self, mode)
+        handlers: dict[str, Handler] = {"generate": self._generate, "__reduce_ex__": self._reduce}
+        if release.on_class:
+            give_class(self.model, loops)
+        else:
+            handlers |= loops
         self._add(handlers, self._layers)
 
     def _close(self) -> None:
@@ -68,6 +71,7 @@ class Installation:
         self.modules.leave()
         self._runs.clear()
         self._remove(self._layers)
+        take_class(self.model)
         self.modules.release()
 
     def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from tracer.analysis.rerun_plan import RerunPlan, plan_prefix
 from tracer.analysis.runs import RecordedRun, check_row, step_of
-from tracer.decoding_modes import require_traced_mode
 from tracer.errors import UsageError
+from tracer.library.decoding_modes import require_traced_mode
 from tracer.loading.generation_settings import checked_settings
 from tracer.schema.setting_text import setting_text
 

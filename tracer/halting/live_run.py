@@ -22,7 +22,7 @@ from tracer.errors import UsageError
 from tracer.halting.live_records import LiveRecords
 from tracer.halting.run_in_progress import Present
 from tracer.schema.columns import NO_TOKEN
-from tracer.schema.run import STOPS, RunEnd, RunHeader, StopName, TokenText
+from tracer.schema.run import RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile import SavedTensor
 
@@ -321,8 +321,9 @@ class LiveRun:
         if number != caught.number:
             shown = frozenset()
         step = self._built(caught)
-        there = set(STOPS) if over else _known(step, self.header)
-        new = [stop for stop in STOPS[1:] if stop in there and stop not in shown]
+        stops = self.header.stops[1:]
+        there = set(stops) if over else _known(step, self.header)
+        new = [stop for stop in stops if stop in there and stop not in shown]
         self._shown = caught.number, shown.union(new)
         before = self._split_before(step)
         return [stop_card(self.header, step, self.tokens, stop, row=row, before=before) for stop in new]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from tracer.analysis.conditions.condition import Condition, parse_condition
 from tracer.errors import UsageError
+from tracer.library.loop import Loop
+from tracer.library.release import installed_release
 from tracer.nearest_word import suggestion
 from tracer.schema.run import STOPS, StopName
 
@@ -15,6 +17,15 @@ HALTS: tuple[StopName, ...] = tuple(stop for stop in STOPS if stop not in ("run-
 
 DEFAULT_STOPS: tuple[StopName, ...] = ("model-call", "forward-result", "warpers", "choice", "update")
 """Where a person who steps through ``generate()`` by hand halts."""
+
+
+def default_stops(loop: Loop) -> tuple[StopName, ...]:
+    """Where a person halts in a loop: before the warpers, or all processors where they are one list.
+
+    Args:
+        loop: the loop.
+    """
+    return tuple(stop if stop in loop.stops else "processors" for stop in DEFAULT_STOPS)
 
 
 @dataclass(frozen=True)
@@ -142,11 +153,23 @@ def plan_stops(
     else:
         wanted = StepNumbers(tuple((number, number) for number in steps))
     texts = [breaks] if isinstance(breaks, str) else breaks
+    loop = installed_release().sample
     return StopPlan(
-        DEFAULT_STOPS if stops is None else parse_stops(stops),
+        default_stops(loop) if stops is None else _stops_of(loop, stops),
         wanted,
         tuple(parse_condition(text) for text in texts),
     )
+
+
+def _stops_of(loop: Loop, names: str | Iterable[str]) -> tuple[StopName, ...]:
+    stops = parse_stops(names)
+    missing = [stop for stop in stops if stop not in loop.stops]
+    if missing and len(stops) < len(HALTS):
+        raise UsageError(
+            f"Stop {missing[0]!r}: the installed transformers has no such place, since its processors and "
+            "warpers are one list; halt at processors or softmax."
+        )
+    return tuple(stop for stop in loop.stops if stop in stops)
 
 
 def parse_stops(names: str | Iterable[str]) -> tuple[StopName, ...]:

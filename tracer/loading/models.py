@@ -9,6 +9,7 @@ from typing import Any
 
 from tracer.checkpoint_faults import remember_faults
 from tracer.errors import DeviceError, ModelLoadError, TraceGenerateError, UnsupportedError, UsageError
+from tracer.library.release import installed_release
 from tracer.loading import demo_model
 from tracer.loading.adapters import adapter_on_hub, put_adapter
 from tracer.loading.model_folder import (
@@ -23,7 +24,6 @@ from tracer.loading.model_folder import (
 from tracer.loading.model_spec import ALLOW_DAMAGED, ModelSpec, check_spec
 from tracer.loading.progress import Progress, SilentProgress
 from tracer.loading.quiet import quiet_library
-from tracer.loading.versions import require_supported_transformers
 from tracer.loading.weights import check_faults, faults_of_folder, faults_of_loading, joined
 from tracer.messages import named, one_line, shown
 from tracer.schema.run import CheckpointFaults
@@ -66,7 +66,7 @@ def load_model(
         UnsupportedError: for another transformers release, or a model that is not decoder-only.
         DeviceError: if the device is absent or its memory does not suffice.
     """
-    require_supported_transformers()
+    installed_release()
     check_spec(spec)
     progress = progress or SilentProgress()
     device_map = _device_map(spec.device_map)

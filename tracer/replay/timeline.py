@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tracer.errors import UsageError
 from tracer.halting.stops import HALTS
-from tracer.schema.run import STOPS, RunHeader, RunStatus, StopName
+from tracer.schema.run import RunHeader, RunStatus, StopName
 from tracer.schema.step import Step
 from tracer.tracefile import TraceRun
 
@@ -29,17 +29,19 @@ class Position:
     stop: StopName
 
 
-def reached(step: Step, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:
+def reached(step: Step, header: RunHeader, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:
     """The stops whose lines a step came to: all, unless the run failed in it.
 
     Args:
         step: the step.
+        header: the run's header.
         stops: the stops of any other step, in order.
     """
     failure = step.head.failure
     if failure is None:
         return stops
-    return tuple(stop for stop in stops if STOPS.index(stop) <= STOPS.index(failure.stop))
+    last = header.number(failure.stop)
+    return tuple(stop for stop in stops if header.number(stop) <= last)
 
 
 def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
@@ -49,7 +51,7 @@ def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
         header: the run's header.
     """
     skipped = () if header.do_sample else _ONLY_WHEN_SAMPLING
-    return tuple(stop for stop in HALTS if stop not in skipped)
+    return tuple(stop for stop in header.stops if stop in HALTS and stop not in skipped)
 
 
 class Timeline:
@@ -86,6 +88,11 @@ class Timeline:
             raise UsageError(f"Run {run.number} holds no step: it ended before its first token.")
 
     @property
+    def header(self) -> RunHeader:
+        """The run's header."""
+        return self._run.header
+
+    @property
     def steps(self) -> Sequence[int]:
         """Numbers of the recorded steps, rising."""
         return self._run.steps.numbers
@@ -112,7 +119,7 @@ class Timeline:
         if step != self.steps[-1] or _went_well(self._run):
             return self.stops
         if self._last is None or self._last[0] != step:
-            came_to = reached(self._run.steps.number(step), self.stops)
+            came_to = reached(self._run.steps.number(step), self._run.header, self.stops)
             # One that failed before the first of the chosen stops is shown there.
             self._last = step, came_to or self.stops[:1]
         return self._last[1]

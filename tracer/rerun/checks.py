@@ -40,7 +40,7 @@ def checking_pipeline(
         if settings_changed:
             _require_of_library(run)
             return sample(input_ids, **kwargs)
-        warpers = kwargs["logits_warper"] if kwargs["generation_config"].do_sample else None
+        warpers = kwargs.get("logits_warper") if kwargs["generation_config"].do_sample else None
         found = [each.class_name for each in describe_processors(kwargs["logits_processor"], warpers)]
         criteria = [each.class_name for each in describe_criteria(kwargs["stopping_criteria"])]
         _require_same("processors", [each.class_name for each in run.header.processors], found)

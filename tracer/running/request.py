@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.capture_settings import Level, capture_settings
-from tracer.decoding_modes import decoding_mode, require_traced_mode
 from tracer.errors import ModelLoadError, UsageError
+from tracer.library.decoding_modes import decoding_mode, require_traced_mode
+from tracer.library.release import installed_release
 from tracer.loading.generation_settings import checked_settings
 from tracer.loading.model_folder import GENERATION_CONFIG, find_source, folder_settings
 from tracer.loading.model_spec import ModelSpec, check_spec
 from tracer.loading.prompts import PromptSpec, check_prompts
-from tracer.loading.versions import require_supported_transformers
 from tracer.messages import shown
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def check_request(request: GenerationRequest) -> None:
         OutputError: the trace exists or cannot be written.
     """
     check_prompts(request.prompt)
-    require_supported_transformers()
+    installed_release()
     _check_length(request)
     checked_settings(request.settings)
     _require_traced(request.settings)

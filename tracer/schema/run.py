@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, get_args
 
+from pydantic import field_validator
+
 from tracer.schema.base import Record, short_repr
 from tracer.schema.fork import ForkOrigin
 
@@ -24,7 +26,10 @@ StopName = Literal[
 ]
 
 STOPS: tuple[StopName, ...] = get_args(StopName)
-"""The stops of a step in the order in which they happen; a stop's index is its number."""
+"""All stops, in the order of transformers 4.44; a run's header has those of its loop, in their order."""
+
+Phase = Literal["prefill", "decode"]
+"""Phase of a run: its first step, which reads the prompt, or a later one."""
 
 
 class Anchor(Record):
@@ -32,6 +37,8 @@ class Anchor(Record):
 
     Attributes:
         stop: which stop.
+        function: the function that holds the line; empty in traces from before format 3.
+        phase: the phase of a run in which the stop is there; None where it always is.
         file: path from the package root, e.g. ``transformers/generation/utils.py``.
         path: absolute path on the machine that made the trace.
         line: line number, from 1.
@@ -47,6 +54,8 @@ class Anchor(Record):
     text: str
     excerpt_start: int
     excerpt: tuple[str, ...]
+    function: str = ""
+    phase: Phase | None = None
 
 
 class ModuleInfo(Record):
@@ -279,6 +288,7 @@ class RunHeader(Record):
         criteria: stopping criteria in order.
         modules: all registered modules in ``named_modules()`` order; other records refer to their index.
         anchors: source anchors of the stops.
+        stops: the stops of the run's loop in order, the run header first; a stop's place is its number.
         capture: what is recorded.
         versions: package name to version, Python's included.
         started_at: UTC, ISO 8601.
@@ -310,6 +320,15 @@ class RunHeader(Record):
     not_seen: tuple[NotSeen, ...] = ()
     weights: WeightsFingerprint | None = None
     fork: ForkOrigin | None = None
+    stops: tuple[StopName, ...] = STOPS
+
+    @field_validator("stops")
+    @classmethod
+    def _is_an_order(cls, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:
+        """Each stop once, and all but those that not every loop has."""
+        if len({*stops}) < len(stops) or stops[:1] != STOPS[:1] or {*STOPS} - {*stops} - {"warpers"}:
+            raise ValueError("not the stops of a loop")
+        return stops
 
     def __repr__(self) -> str:
         rows, how = len(self.prompt), "sampling" if self.do_sample else "greedy"
@@ -319,9 +338,32 @@ class RunHeader(Record):
         model = short_repr(self.model.class_name)
         return f"<header of a run of {model}: {batch}{tokens} prompt tokens, {how}, {processors}>"
 
-    def anchor(self, stop: StopName) -> Anchor | None:
-        """The anchor of a stop, None where the traced model has no such line."""
-        return next((anchor for anchor in self.anchors if anchor.stop == stop), None)
+    def anchor(self, stop: StopName, phase: Phase = "decode") -> Anchor | None:
+        """The anchor of a stop, None where the traced model has no such line.
+
+        Args:
+            stop: the stop.
+            phase: the phase of the run that is meant.
+        """
+        return next(
+            (each for each in self.anchors if each.stop == stop and each.phase in (None, phase)), None
+        )
+
+    def number(self, stop: StopName) -> int:
+        """The number of a stop; of one that the loop does not have, that of the one in its place.
+
+        Args:
+            stop: the stop.
+        """
+        return self.stops.index(self.own_stop(stop))
+
+    def own_stop(self, stop: StopName) -> StopName:
+        """The stop of this loop at which something of a stop belongs.
+
+        Args:
+            stop: the stop; a loop with one list of processors has no warpers of their own.
+        """
+        return stop if stop in self.stops else "processors"
 
 
 class RunStatus(str, Enum):

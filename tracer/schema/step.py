@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from tracer.schema.checks import Check, Violation
 from tracer.schema.choice import Candidate, Choice, named_token
 from tracer.schema.columns import NO_TOKEN, CacheColumns, ModuleColumns, ScoreColumns
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
-from tracer.schema.run import NotSeen
+from tracer.schema.run import NotSeen, Phase
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 
@@ -169,7 +168,7 @@ class StepHead(Record):
         return f"<head of step {self.step} of run {self.run}: {self.phase}, {len(self.checks)} checks>"
 
     @property
-    def phase(self) -> Literal["prefill", "decode"]:
+    def phase(self) -> Phase:
         """``prefill`` for step 1, ``decode`` for every later one."""
         return "prefill" if self.step == 1 else "decode"
 

@@ -13,9 +13,6 @@ from tracer.stepper.tokens import token_and_row, token_label
 _BEFORE_CHOICE: tuple[StopName, ...] = ("softmax", "choice")
 """Stops at which the processors have run and the choice has not been made."""
 
-_CHOSEN: tuple[StopName | None, ...] = ("append", "update", "stopping", None)
-"""Stops at which the choice of the step has been made."""
-
 
 def change_choice(kind: Literal["force", "ban"], halt: Halt, argument: str) -> str:
     """Force or ban a token in the next choice.
@@ -43,8 +40,16 @@ def change_choice(kind: Literal["force", "ban"], halt: Halt, argument: str) -> s
         halt.changes["next_token_scores"] = changed
         if halt.stop == "choice" and live.header is not None and live.header.do_sample:
             halt.changes["probs"] = changed.softmax(dim=-1)
-    step = halt.step + 1 if halt.stop in _CHOSEN else halt.step
+    step = halt.step + 1 if _chosen(halt) else halt.step
     return f"{kind} {change.detail}: in the choice of step {step}"
+
+
+def _chosen(halt: Halt) -> bool:
+    """Whether the choice of the step has been made."""
+    header = halt.live.header
+    if halt.stop is None or header is None:
+        return True
+    return header.number(halt.stop) > header.number("choice")
 
 
 def change_setting(halt: Halt, argument: str) -> str:

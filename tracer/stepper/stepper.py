@@ -21,7 +21,7 @@ from tracer.forking.order import ForkDesk, Order, place_order
 from tracer.halting.callback import Halt, StopCallback
 from tracer.halting.live_run import LiveRun
 from tracer.halting.stops import NO_STEPS, StopPlan
-from tracer.schema.run import STOPS, RunEnd, RunHeader, TokenText
+from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.stepper import answers, whatif
 from tracer.stepper.changes import change_choice, change_setting
@@ -278,7 +278,8 @@ class Stepper:
 def _title(halt: Halt) -> str:
     if halt.stop is None:
         return f"End of step {halt.step}"
-    return f"Step {halt.step}, before {STOPS.index(halt.stop)} {stop_title(halt.stop)}"
+    assert halt.live.header is not None
+    return f"Step {halt.step}, before {halt.live.header.number(halt.stop)} {stop_title(halt.stop)}"
 
 
 class SteppedReport:

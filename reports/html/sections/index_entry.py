@@ -18,7 +18,7 @@ from reports.view.text import plain
 from tracer.analysis.processors.edits import Banning
 from tracer.analysis.processors.parsing import parse_processor, settings_of
 from tracer.analysis.processors.processor import Opaque
-from tracer.schema.run import STOPS, Anchor, ProcessorInfo, RunHeader, TokenText
+from tracer.schema.run import Anchor, ProcessorInfo, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 
 
@@ -50,7 +50,7 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
         "modules": [[plain(module.name), plain(module.class_name)] for module in header.modules],
         "stops": [
             {"name": stop, "title": stop_title(stop), "anchor": _anchor(header.anchor(stop))}
-            for stop in STOPS[1:]
+            for stop in header.stops[1:]
         ],
         **_header_entry(header, header_view(header, tokens)),
         "answers": [answer.text for answer in view.answers],

@@ -17,7 +17,7 @@ from reports.view.stops.changed_variables import mark_changes
 from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.step import stop_card
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
-from tracer.schema.run import STOPS, StopName, TokenText
+from tracer.schema.run import StopName, TokenText
 from tracer.schema.step import Step
 
 CHUNK = 16
@@ -67,14 +67,14 @@ class StepData:
         yield from self._full
 
     def _cards(self, step: Step, row: int) -> tuple[StopCard, ...]:
-        cards = tuple(self._card(step, stop, row) for stop in STOPS[1:])
+        cards = tuple(self._card(step, stop, row) for stop in self._header.stops[1:])
         before, self._before[row] = self._before.get(row), cards
         return cards if before is None else mark_changes(cards, before)
 
     def _card(self, step: Step, stop: StopName, row: int) -> StopCard:
         if stop == "layers":  # drawn from the columns of the run; folding every step's calls takes long
-            found = stop_notes(step, stop, self._header.modules)
-            return StopCard("layers", STOPS.index("layers"), "layers", None, found)
+            found = stop_notes(step, stop, self._header)
+            return StopCard("layers", self._header.number("layers"), "layers", None, found)
         return stop_card(self._header, step, self._tokens, stop, row=row)
 
     def _flush(self) -> None:

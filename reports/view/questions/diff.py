@@ -18,7 +18,7 @@ from tracer.analysis.diff.report import (
     RowPair,
     TokenDifference,
 )
-from tracer.schema.run import STOPS, TokenText
+from tracer.schema.run import TokenText
 
 HEADLINES: dict[Reason, str] = {
     "identical": "The same, to the last bit",
@@ -233,7 +233,7 @@ def _numbers(report: DiffReport) -> tuple[DiffNumber, ...]:
 
 
 def _number(title: str, found: NumberDifference, *, fixed: bool) -> DiffNumber:
-    where = f"step {found.step}, stop {STOPS.index(found.stop)} {found.stop}"
+    where = f"step {found.step}, stop {found.stop}"
     if found.module is not None:
         where += f", module {plain(found.module) or 'the model itself'}"
     if found.rows is not None:

@@ -15,7 +15,7 @@ from reports.view.text import plain
 from tracer.schema.changes import ChangedOutput, Intervention
 from tracer.schema.checks import Check, CheckName, Violation
 from tracer.schema.faults import CaptureError, OptionalCapture, Uncaptured
-from tracer.schema.run import ModuleInfo, StopName
+from tracer.schema.run import ModuleInfo, RunHeader, StopName
 from tracer.schema.step import Step
 from tracer.schema.tensors import TensorInfo
 
@@ -55,19 +55,20 @@ _CAPTURES: dict[OptionalCapture, str] = {
 }
 
 
-def stop_notes(step: Step, stop: StopName, modules: Sequence[ModuleInfo]) -> tuple[Note, ...]:
+def stop_notes(step: Step, stop: StopName, header: RunHeader) -> tuple[Note, ...]:
     """Notes for one stop of a step: changes, checks, violations, missing captures, faults, a failure.
 
     Args:
         step: the step.
         stop: the stop.
-        modules: all modules of the run, to name those concerned.
+        header: the run's header.
     """
-    head = step.head
+    head, modules = step.head, header.modules
+    changes = [
+        each for each in head.interventions if header.own_stop(STOP_OF_INTERVENTION[each.kind]) == stop
+    ]
     return (
-        *_first(
-            _intervention, [each for each in head.interventions if STOP_OF_INTERVENTION[each.kind] == stop]
-        ),
+        *_first(_intervention, changes),
         *_check_notes(step, stop),
         *_first(
             partial(_violation, modules),

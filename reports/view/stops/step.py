@@ -15,7 +15,7 @@ from reports.view.stops.forward import forward_result, layers, model_call, next_
 from reports.view.stops.scores import choice, processors, softmax, warpers
 from reports.view.stops.step_end import append, stopping, update
 from reports.view.text import plain
-from tracer.schema.run import STOPS, Anchor, RunHeader, StopName, TokenText
+from tracer.schema.run import Anchor, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
 
 _STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
@@ -96,10 +96,11 @@ def step_view(
         before: bytes of an unfinished character before the step's choice, a row each.
     """
     context = Context(header, step, tokens, row, before)
-    cards = tuple(_card(context, stop) for stop in STOPS[1:])
+    stops = header.stops[1:]
+    cards = tuple(_card(context, stop) for stop in stops)
     if previous is not None:
         earlier = Context(header, previous, tokens, row)
-        cards = mark_changes(cards, tuple(_card(earlier, stop) for stop in STOPS[1:]))
+        cards = mark_changes(cards, tuple(_card(earlier, stop) for stop in stops))
     inputs = step.head.inputs
     return StepView(
         run=step.head.run,
@@ -164,17 +165,17 @@ def safe_anchor(anchor: Anchor | None) -> Anchor | None:
 
 def _card(context: Context, stop: StopName) -> StopCard:
     title, build = _STOPS[stop]
-    failure = context.step.head.failure
+    header, failure = context.header, context.step.head.failure
     blocks: tuple[Block, ...]
-    if failure is not None and STOPS.index(failure.stop) < STOPS.index(stop):
+    if failure is not None and header.number(failure.stop) < header.number(stop):
         blocks = (Note(f"Not reached: the run failed at {stop_title(failure.stop)}.", "fact"),)
     else:
-        blocks = (*build(context), *stop_notes(context.step, stop, context.header.modules))
+        blocks = (*build(context), *stop_notes(context.step, stop, header))
     return StopCard(
         stop=stop,
-        number=STOPS.index(stop),
+        number=header.number(stop),
         title=title,
-        anchor=safe_anchor(context.header.anchor(stop)),
+        anchor=safe_anchor(header.anchor(stop, context.step.head.phase)),
         blocks=blocks,
-        skipped=stop == "warpers" and not context.header.do_sample,
+        skipped=stop == "warpers" and not header.do_sample,
     )

@@ -50,7 +50,7 @@ def test_a_changed_output_is_named(hook: Any, says: bool) -> None:
     handle.remove()
     assert changed(run) == [{LAYER} if says else set()] * 6
     assert run.problems() == []
-    notes = stop_notes(run.steps[0], "layers", run.header.modules)
+    notes = stop_notes(run.steps[0], "layers", run.header)
     assert any(note.text.startswith(f"changed by a hook: {LAYER};") for note in notes) == says
     assert not alerts(run.steps[0], run.header.modules)
 
@@ -77,7 +77,7 @@ def test_what_the_module_gave_is_recorded_too(hook: Any, statistics: bool) -> No
         assert found == (pytest.approx([each.item() for each in expected]) if statistics else [None] * 4)
     note = next(
         note
-        for note in stop_notes(run.steps[0], "layers", run.header.modules)
+        for note in stop_notes(run.steps[0], "layers", run.header)
         if note.text.startswith("before the hook: model.layers.1 ")
     )
     assert ("mean" in note.text) == statistics

@@ -141,7 +141,7 @@ def test_a_function_that_turns_out_to_call_modules(graphs: Graphs, tmp_path: Pat
         assert first.header.not_seen == ()
         assert names(first, first.steps[0].head.not_seen) == INSIDE_MLP
         assert not any(step.head.not_seen for step in list(first.steps)[1:])
-        notes = stop_notes(first.steps[0], "layers", first.header.modules)
+        notes = stop_notes(first.steps[0], "layers", first.header)
         assert any(note.text.startswith("not seen: compiled, from this step on: ") for note in notes)
         assert names(second, second.header.not_seen) == INSIDE_MLP
         assert not any(step.head.errors for run in recording.runs for step in run.steps)

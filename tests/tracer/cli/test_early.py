@@ -9,8 +9,8 @@ import pytest
 from transformers import GenerationConfig
 
 from tests.support.command import Light, run_light
-from tracer.decoding_modes import decoding_mode
 from tracer.errors import UsageError
+from tracer.library.decoding_modes import decoding_mode
 from tracer.loading.generation_settings import RULES, checked_settings
 
 PROMPT = ("--prompt", "w10")

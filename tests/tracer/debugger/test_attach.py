@@ -25,6 +25,7 @@ from tracer import open_trace
 from tracer.debugger import address, listening
 from tracer.debugger.address import require_loopback
 from tracer.halting.stops import DEFAULT_STOPS
+from tracer.library.release import installed_release
 from tracer.schema.run import RunStatus, StopName
 from tracer.tracefile import check_file
 
@@ -35,7 +36,7 @@ class Stops:
     """The places of the stops in the installed library."""
 
     def __init__(self) -> None:
-        anchors = find_anchors(tiny_model(), do_sample=True)
+        anchors = find_anchors(tiny_model(), installed_release().sample, do_sample=True)
         self.lines = {anchor.stop: anchor.line for anchor in anchors}
         self.files = {anchor.stop: Path(anchor.path) for anchor in anchors}
 
@@ -423,7 +424,10 @@ def test_a_condition_halts_at_the_end_of_its_step(command: Any, stops: Stops, un
 @pytest.mark.slow
 def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
     # The random model's settings are greedy: no warper, and another statement chooses.
-    greedy = {anchor.stop: anchor.line for anchor in find_anchors(tiny_model(), do_sample=False)}
+    greedy = {
+        anchor.stop: anchor.line
+        for anchor in find_anchors(tiny_model(), installed_release().sample, do_sample=False)
+    }
     options = ("--port", "0", "--max-new-tokens", "3", "--out", path)
     with AttachedCommand(checkpoint, *options, module="examples.main") as running:
         with DebugClient(running.listening()) as client:

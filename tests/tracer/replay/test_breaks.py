@@ -114,14 +114,14 @@ def test_a_condition_that_is_none_is_said(breaks: Breaks) -> None:
 
 
 def test_a_line_without_a_stop_is_moved_to_the_nearest(breaks: Breaks) -> None:
-    source, stops = breaks.sources.of("choice"), breaks.travel.timeline.stops
+    source, timeline = breaks.sources.of("choice"), breaks.travel.timeline
     line = breaks.line("append")
     for wanted in (line - 1, line + 1):
-        bound = bind(1, Wanted(wanted), source, breaks.sources, stops)
+        bound = bind(1, Wanted(wanted), source, breaks.sources, timeline)
         assert bound.line == line
         assert bound.message == f"moved to line {line}, stop 9 append"
-    assert bind(1, Wanted(1), source, breaks.sources, stops).line == breaks.line("model-call")
-    assert bind(1, Wanted(10**6), source, breaks.sources, stops).line == breaks.line("stopping")
+    assert bind(1, Wanted(1), source, breaks.sources, timeline).line == breaks.line("model-call")
+    assert bind(1, Wanted(10**6), source, breaks.sources, timeline).line == breaks.line("stopping")
 
 
 def test_a_greedy_run_has_no_breakpoint_where_it_does_not_pass() -> None:
@@ -129,17 +129,17 @@ def test_a_greedy_run_has_no_breakpoint_where_it_does_not_pass() -> None:
     header = travel.moment.header
     sources, anchor = Sources(header), header.anchor("warpers")
     assert anchor is not None
-    bound = bind(1, Wanted(anchor.line), sources.of("warpers"), sources, travel.timeline.stops)
+    bound = bind(1, Wanted(anchor.line), sources.of("warpers"), sources, travel.timeline)
     assert bound.line != anchor.line
     assert "stop 5 logits processors" in bound.message
 
 
 def test_a_file_without_stops_says_where_they_are(breaks: Breaks) -> None:
-    bound = bind(1, Wanted(3), None, breaks.sources, breaks.travel.timeline.stops)
+    bound = bind(1, Wanted(3), None, breaks.sources, breaks.travel.timeline)
     assert bound.breakpoint is None
     assert f"transformers/generation/utils.py:{breaks.line('model-call')}/" in bound.message
     bare = Sources(breaks.travel.moment.header.model_copy(update={"anchors": ()}))
-    assert "does not say" in bind(1, Wanted(3), None, bare, breaks.travel.timeline.stops).message
+    assert "does not say" in bind(1, Wanted(3), None, bare, breaks.travel.timeline).message
 
 
 def test_a_log_point_prints_and_goes_on(breaks: Breaks) -> None:

@@ -10,7 +10,8 @@ from tracer.errors import UsageError
 from tracer.replay.breaks.breakpoint import Breakpoint
 from tracer.replay.breaks.hit_condition import HitCondition
 from tracer.replay.stack.sources import Source, Sources
-from tracer.schema.run import STOPS, StopName
+from tracer.replay.timeline import Timeline
+from tracer.schema.run import StopName
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ class Bound:
     message: str = ""
 
 
-def bind(
-    number: int, wanted: Wanted, source: Source | None, sources: Sources, stops: tuple[StopName, ...]
-) -> Bound:
+def bind(number: int, wanted: Wanted, source: Source | None, sources: Sources, timeline: Timeline) -> Bound:
     """Bind a breakpoint to a stop.
 
     Args:
@@ -55,17 +54,16 @@ def bind(
         wanted: what is asked for.
         source: the file; None if no stop is in it.
         sources: all files of the run.
-        stops: the stops that the run passes.
+        timeline: the stops that the run passes.
     """
     try:
-        line, stop = nearest_stop(wanted.line, source, sources, stops)
+        line, stop = nearest_stop(wanted.line, source, sources, timeline.stops)
         condition = parse_condition(wanted.condition) if wanted.condition.strip() else None
         hit_condition = HitCondition(wanted.hit_condition) if wanted.hit_condition.strip() else None
     except UsageError as error:
         return Bound(None, wanted.line, str(error))
-    moved = (
-        f"moved to line {line}, stop {STOPS.index(stop)} {stop_title(stop)}" if line != wanted.line else ""
-    )
+    there = f"moved to line {line}, stop {timeline.header.number(stop)} {stop_title(stop)}"
+    moved = there if line != wanted.line else ""
     return Bound(Breakpoint(number, stop, condition, hit_condition, wanted.log), line, moved)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reports.view.stops.checks import STOP_OF_CHECK, STOP_OF_INTERVENTION
 from tracer.replay.moment import Moment
 from tracer.schema.checks import CheckName
-from tracer.schema.run import STOPS, StopName
+from tracer.schema.run import StopName
 from tracer.schema.step import Step
 
 
@@ -53,15 +53,15 @@ def finding_at(moment: Moment, kinds: frozenset[str]) -> tuple[str, Finding] | N
     """
     for name in KINDS:
         for found in KINDS[name].find(moment.step) if name in kinds else ():
-            if _reached(found.stop, moment.stops) == moment.position.stop:
+            if _reached(found.stop, moment) == moment.position.stop:
                 return name, found
     return None
 
 
-def _reached(stop: StopName, stops: tuple[StopName, ...]) -> StopName:
+def _reached(stop: StopName, moment: Moment) -> StopName:
     """The stop itself; where the run has no line for it, the next that it passes."""
-    later = STOPS[STOPS.index(stop) :]
-    return next((each for each in later if each in stops), stops[-1])
+    later = moment.header.stops[moment.header.number(stop) :]
+    return next((each for each in later if each in moment.stops), moment.stops[-1])
 
 
 def _failed_checks(step: Step) -> Iterator[Finding]:

@@ -49,7 +49,12 @@ class BreakRules:
         """
         found = []
         for each in wanted:
-            found.append((self._next, bind(self._next, each, source, self._sources, self._timeline.stops)))
+            found.append(
+                (
+                    self._next,
+                    bind(self._next, each, source, self._sources, self._timeline),
+                )
+            )
             self._next += 1
         self._breakpoints[key] = [bound.breakpoint for _, bound in found if bound.breakpoint is not None]
         return found

@@ -22,7 +22,7 @@ from tracer.replay.stack.frames import frames_at
 from tracer.replay.stack.sources import Sources
 from tracer.replay.timeline import Position
 from tracer.replay.travel import Reason, Standstill, Travel
-from tracer.schema.run import STOPS
+from tracer.schema.run import StopName
 
 _REASONS: Mapping[Reason, str] = {"beginning": "step", "end": "step"}
 """The protocol's word for a reason, where it has another."""
@@ -122,7 +122,7 @@ class Moves:
 
     def _stopped(self, halt: Standstill) -> dict[str, Any]:
         position = self._travel.position
-        title = f"Step {position.step}, stop {STOPS.index(position.stop)} {stop_title(position.stop)}"
+        title = f"Step {position.step}, stop {self._titled(position.stop)}"
         return {
             "reason": _REASONS.get(halt.reason, halt.reason),
             "description": f"{title}: {halt.text}" if halt.text else title,
@@ -131,6 +131,9 @@ class Moves:
             "allThreadsStopped": True,
             "hitBreakpointIds": list(halt.breakpoints),
         }
+
+    def _titled(self, stop: StopName) -> str:
+        return f"{self._travel.moment.header.number(stop)} {stop_title(stop)}"
 
     def _move(self, move: Callable[[], Standstill], **body: Any) -> Handler:
         def handle(asked: OfThread) -> Reply:
@@ -169,7 +172,7 @@ class Moves:
         steps = dict.fromkeys(position.step for position in near if position is not None)
         there = [step for step in steps if stop in timeline.stops_of(step)]
         self._targets = {number: timeline.at(step, stop) for number, step in enumerate(there, 1)}
-        label = f"{STOPS.index(stop)} {stop_title(stop)}"
+        label = self._titled(stop)
         return {
             "targets": [
                 {"id": number, "label": f"step {position.step}: {label}", "line": line - 1 + first_line}

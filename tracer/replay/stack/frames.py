@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tracer.replay.stack.sources import Source, Sources
 from tracer.replay.timeline import Position
 from tracer.replay.values.library import FrameKind
-from tracer.schema.run import RunHeader, StopName
+from tracer.schema.run import Anchor, Phase, RunHeader, StopName
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,24 @@ def frames_at(position: Position, header: RunHeader, sources: Sources) -> tuple[
         header: the run's header.
         sources: the run's source files.
     """
+    phase: Phase = "prefill" if position.step == 1 else "decode"
     if position.stop != "forward-result":
-        return (_frame("sample", "_sample", position.stop, header, sources),)
+        return (_loop_frame(position.stop, phase, header, sources),)
+    anchor = header.anchor(position.stop, phase)
     # The loop waits in its call of the model.
     return (
-        _frame("forward", f"{header.model.class_name}.forward", position.stop, header, sources),
-        _frame("sample", "_sample", "model-call", header, sources),
+        _frame("forward", f"{header.model.class_name}.forward", position.stop, anchor, sources),
+        _loop_frame("model-call", phase, header, sources),
     )
 
 
-def _frame(kind: FrameKind, name: str, stop: StopName, header: RunHeader, sources: Sources) -> Frame:
-    anchor = header.anchor(stop)
+def _loop_frame(stop: StopName, phase: Phase, header: RunHeader, sources: Sources) -> Frame:
+    """The frame of the loop, or of a function of its own in which it does a part."""
+    anchor = header.anchor(stop, phase)
+    return _frame("sample", (anchor and anchor.function) or "_sample", stop, anchor, sources)
+
+
+def _frame(kind: FrameKind, name: str, stop: StopName, anchor: Anchor | None, sources: Sources) -> Frame:
     if anchor is None:
         return Frame(kind, name, stop, 0, "", None)
     return Frame(kind, name, stop, anchor.line, anchor.text, sources.of(stop))

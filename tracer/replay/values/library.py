@@ -65,7 +65,7 @@ def later_variables(moment: Moment) -> dict[str, Make]:
     Args:
         moment: any moment of the step.
     """
-    stops = reached(moment.step, moment.stops) or moment.stops[:1]
+    stops = reached(moment.step, moment.header, moment.stops) or moment.stops[:1]
     last = Moment(moment.shelf, Position(moment.position.step, stops[-1]), moment.stops)
     forward = _forward_variables(last) if "forward-result" in stops else {}
     return {**forward, **local_variables(last, "sample")}

@@ -16,7 +16,6 @@ from tracer.replay.values.modules import modules_value
 from tracer.replay.values.tensor import number, tensor
 from tracer.replay.values.value import Fields, Listed, Make, Value
 from tracer.schema.columns import NO_TOKEN
-from tracer.schema.run import STOPS
 from tracer.schema.tensors import TensorInfo
 
 
@@ -90,8 +89,8 @@ def checks_value(moment: Moment) -> Value:
         moment: any moment of the step.
     """
     parts: dict[str, Make] = {}
-    for stop in STOPS:
-        notes = stop_notes(moment.step, stop, moment.header.modules)
+    for stop in moment.header.stops:
+        notes = stop_notes(moment.step, stop, moment.header)
         for place, note in enumerate(notes):
             name = stop if len(notes) == 1 else f"{stop} {place + 1}"
             parts[name] = partial(Value, note.text)

@@ -1,0 +1,147 @@
+"""The releases of transformers that can be traced: a closed table, one family of releases a row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from types import MappingProxyType
+
+from tracer.errors import UnsupportedError
+from tracer.library.loop import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5, Loop
+
+REFERENCE = "4.44.2"
+"""The release that the package requires by default."""
+
+ANY = "TRACE_GENERATE_ANY_TRANSFORMERS"
+"""Environment variable: set to 1, a release that is not in the table is traced like the newest family."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A family of releases, alike in everything that tracing relies on.
+
+    Attributes:
+        name: what messages call it.
+        versions: the releases, oldest first.
+        sample: the loop of greedy decoding and sampling.
+        untraced: methods that decode otherwise, with the library's name of their mode.
+        on_class: ``generate()`` looks the loop up on the model's class, where an attribute of the instance is
+            not seen.
+        float32_scores: scores are turned into float32 before the first processor; else they have the dtype of
+            the logits.
+        settings_filled: a bare ``GenerationConfig`` has values of its own for settings that nobody set; else
+            None.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    sample: Loop
+    untraced: Mapping[str, str]
+    on_class: bool = False
+    float32_scores: bool = False
+    settings_filled: bool = True
+    padding_penalised: bool = field(default=True)
+
+
+_OTHER_LOOPS = MappingProxyType(
+    {
+        "_beam_search": "beam_search",
+        "_group_beam_search": "group_beam_search",
+        "_constrained_beam_search": "constrained_beam_search",
+        "_assisted_decoding": "assisted_generation",
+        "_contrastive_search": "contrastive_search",
+        "_dola_decoding": "dola_generation",
+    }
+)
+"""Methods of other loops; those that went into code of their own on the hub are not found, and not called."""
+
+RELEASES: tuple[Release, ...] = (
+    Release("4.44", ("4.44.2",), SAMPLE_4_44, _OTHER_LOOPS),
+    Release(
+        "4.57",
+        ("4.57.1", "4.57.2", "4.57.3", "4.57.4", "4.57.5", "4.57.6"),
+        SAMPLE_4_57,
+        _OTHER_LOOPS,
+        on_class=True,
+        float32_scores=True,
+    ),
+    Release(
+        "5.16 and later",
+        (
+            "5.16.0",
+            "5.16.1",
+            "5.17.0",
+            "5.18.0",
+            "5.19.0",
+            "5.20.0",
+            "5.20.1",
+            "5.20.2",
+            "5.21.0",
+            "5.21.1",
+            "5.22.0",
+            "5.22.1",
+            "5.22.2",
+            "5.23.0",
+            "5.24.0",
+        ),
+        SAMPLE_5,
+        _OTHER_LOOPS,
+        on_class=True,
+        float32_scores=True,
+        settings_filled=False,
+        padding_penalised=False,
+    ),
+)
+"""The families, oldest first."""
+
+
+def release_of(version: str) -> Release | None:
+    """The family of a release; None for one that is not in the table.
+
+    Args:
+        version: version of transformers.
+    """
+    return next((release for release in RELEASES if version in release.versions), None)
+
+
+def assumed_release(version: str) -> Release:
+    """The family of a release, or the newest for one that is not in the table.
+
+    Args:
+        version: version of transformers.
+    """
+    return release_of(version) or RELEASES[-1]
+
+
+@cache
+def installed_release() -> Release:
+    """The family of the installed release.
+
+    Raises:
+        UnsupportedError: it is not in the table, and :data:`ANY` is not set; or there is none.
+    """
+    try:
+        found = metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        raise UnsupportedError(
+            f"transformers is not installed; install it with: pip install transformers=={REFERENCE}"
+        ) from None
+    release = release_of(found)
+    if release is None and os.environ.get(ANY) != "1":
+        raise UnsupportedError(
+            f"transformers {found} cannot be traced; releases that can are {_table()}. Install one "
+            f"(pip install transformers=={REFERENCE}), or set {ANY}=1 to try it like the newest of them."
+        )
+    return release or RELEASES[-1]
+
+
+def _table() -> str:
+    return ", ".join(
+        release.versions[0]
+        if len(release.versions) == 1
+        else f"{release.versions[0]} to {release.versions[-1]}"
+        for release in RELEASES
+    )
