@@ -20,7 +20,7 @@ from hooks.kv_cache.view import (
     view_cache,
 )
 
-_NAMES = ("past_key_values", "mems", "cache_params", "state", "past_buckets_states")
+_NAMES = ("past_key_values", "cache", "mems", "cache_params", "state", "past_buckets_states")
 
 
 class CacheWatch:
@@ -138,13 +138,14 @@ class CacheWatch:
         self._proof.set_baseline(reading, sums)
 
 
-def cached_positions(cache: object, model: KnownModel) -> int:
-    """Positions that a cache holds before a run; 0 where it does not say.
+def cached_positions(arguments: Mapping[str, Any], model: KnownModel) -> int:
+    """Positions that the cache holds before a run; 0 where it does not say.
 
     Args:
-        cache: ``past_key_values`` as the decoding loop gets them.
+        arguments: of the decoding loop.
         model: what is known of the model.
     """
+    cache = _cache_in(arguments)
     try:
         known = getattr(cache, "get_seq_length", None)
         return view_cache(cache, model, 0).length if known is None else int(known())

@@ -326,7 +326,7 @@ class GenerationWatch:
             seed=self._seed,
             prompt=rows,
             embedded=model_info.embedded_positions(input_ids, kwargs.get("inputs_embeds")),
-            cached=cached_positions(kwargs.get("past_key_values"), self._known),
+            cached=cached_positions(kwargs, self._known),
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,

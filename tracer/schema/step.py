@@ -43,6 +43,11 @@ class ModelInputs(Record):
         """The tensor argument of that name."""
         return next((tensor for tensor in self.tensors if tensor.name == name), None)
 
+    @property
+    def cache_name(self) -> str:
+        """What the model calls its KV cache: ``past_key_values``, or ``cache`` since 5.23."""
+        return "cache" if "cache" in self.others else "past_key_values"
+
 
 class ForwardResult(Record):
     """What the forward pass returned.

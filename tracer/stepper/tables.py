@@ -29,7 +29,9 @@ def cache_of(step: Step, when: CacheMoment) -> RenderableType:
     """
     state = step.head.cache_before if when == "before" else step.head.cache_after
     written = step.cache if when == "after" else None
-    return render_table(cache_table(f"past_key_values {when} step {step.number}", state, written), 0)
+    return render_table(
+        cache_table(f"{step.head.inputs.cache_name} {when} step {step.number}", state, written), 0
+    )
 
 
 def best_of(

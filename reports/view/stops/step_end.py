@@ -37,7 +37,7 @@ def append(context: Context) -> Iterator[Block]:
 def update(context: Context) -> Iterator[Block]:
     """Stop 10: the cache after the step, and the arguments of the next forward pass."""
     head = context.step.head
-    yield cache_block("past_key_values", head.cache_after, context.step.cache)
+    yield cache_block(head.inputs.cache_name, head.cache_after, context.step.cache)
     added = head.cache_after.length - head.cache_before.length
     if head.cache_after.groups:
         grown = head.cache_after.nbytes - head.cache_before.nbytes

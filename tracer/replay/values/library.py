@@ -26,8 +26,7 @@ from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 FrameKind = Literal["sample", "forward"]
 """A frame of the library: the loop ``_sample``, or the model's ``forward`` inside it."""
 
-_CACHE = "past_key_values"
-_MODEL_KWARGS = ("attention_mask", _CACHE, "cache_position", "use_cache")
+_MODEL_KWARGS = ("attention_mask", "past_key_values", "cache", "cache_position", "use_cache")
 """What ``_sample`` hands on from step to step, of the model's inputs."""
 
 
@@ -50,12 +49,13 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "probs": ("softmax", partial(probabilities_value, moment)),
         "next_tokens": ("choice", partial(_next_tokens, moment)),
         "unfinished_sequences": (None, partial(_unfinished, moment)),
-        "cur_len": (None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")),
         "do_sample": (None, lambda: Value(str(moment.header.do_sample), "bool")),
         "logits_processor": (None, partial(_processors, moment, "logits_processor")),
-        "logits_warper": (None, partial(_processors, moment, "logits_warper")),
         "stopping_criteria": (None, partial(_criteria, moment)),
     }
+    if "warpers" in moment.header.stops:
+        makes["cur_len"] = None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")
+        makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
     return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
 
 
@@ -94,7 +94,7 @@ def _inputs(moment: Moment) -> dict[str, Make]:
         made[name] = partial(Value, text, "")
     # Without use_cache a model may be given a cache that nothing was recorded of: then its class is all.
     if moment.step.head.cache_after.kind != "none":
-        made[_CACHE] = partial(given_cache, moment)
+        made[inputs.cache_name] = partial(given_cache, moment)
     return made
 
 
@@ -109,8 +109,9 @@ def _model_kwargs(moment: Moment) -> Value:
         parts["attention_mask"] = partial(_mask, moment)
     update = moment.step.head.update
     if moment.passed("update") and update is not None:
-        if _CACHE in parts:  # what the model returned, even if it was nothing
-            parts[_CACHE] = partial(returned_cache, moment)
+        cache = moment.step.head.inputs.cache_name
+        if cache in parts:  # what the model returned, even if it was nothing
+            parts[cache] = partial(returned_cache, moment)
         if update.attention_mask is not None:
             parts["attention_mask"] = partial(_next_mask, moment, update.attention_mask)
         if update.cache_position is not None:
@@ -155,13 +156,10 @@ def _named(found: NamedTensor) -> Value:
 
 
 def _outputs(moment: Moment) -> Value:
-    parts: dict[str, Make] = {
-        "logits": partial(logits_value, moment),
-        _CACHE: partial(returned_cache, moment),
-    }
-    if moment.step.head.cache_after.kind == "none":
-        del parts[_CACHE]
-    return Fields(f"logits{', ' + _CACHE if _CACHE in parts else ''}", "CausalLMOutputWithPast", parts)
+    parts: dict[str, Make] = {"logits": partial(logits_value, moment)}
+    if moment.step.head.cache_after.kind != "none":
+        parts[moment.step.head.inputs.cache_name] = partial(returned_cache, moment)
+    return Fields(", ".join(parts), "CausalLMOutputWithPast", parts)
 
 
 def _hidden_states(moment: Moment) -> Value:

@@ -1,0 +1,59 @@
+"""Today's architectures: traced as untraced, nothing left behind, every check that can be made holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.releases.architectures import INSTALLED, architecture
+from tests.support.models import GREEDY, SAMPLING, batch, collected, generate
+
+
+def _class_state(model: PreTrainedModel) -> tuple[type, dict[str, Any]]:
+    return type(model), dict(vars(type(model)))
+
+
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLING], ids=["greedy", "sampling"])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_traced_run_is_the_untraced_one(name: str, rows: int, settings: dict[str, Any]) -> None:
+    model, inputs = architecture(name), batch(rows)
+    settings = {**settings, "max_new_tokens": 8, "output_scores": True}
+    untraced = generate(model, inputs, **settings)
+    before = _class_state(model), dict(vars(model))
+    with collected(model, level="tensors", save=("logits", "kv")) as run:
+        traced = generate(model, inputs, **settings)
+    assert torch.equal(traced.sequences, untraced.sequences)
+    for mine, theirs in (("logits", "logits"), ("scores", "scores")):
+        pairs = zip(getattr(traced, mine), getattr(untraced, theirs), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert _class_state(model) == before[0]
+    assert dict(vars(model)) == before[1]
+    assert run.problems() == []
+    assert len(run.steps) == len(traced.logits)
+    for saved, logits in zip(run.saved, untraced.logits, strict=True):
+        # A release that computes scores in float32 hands the processors a float32 copy.
+        assert torch.equal(saved["logits"], logits.to(saved["logits"].dtype))
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_the_stops_are_in_the_order_of_the_loop(name: str) -> None:
+    model = architecture(name)
+    with collected(model) as run:
+        generate(model, batch(), **SAMPLING)
+    header = run.header
+    lines = [
+        header.anchor(stop)
+        for stop in header.stops
+        if stop not in ("run-header", "layers", "model-call", "forward-result")
+    ]
+    assert all(lines)
+    numbers = [anchor.line for anchor in lines if anchor is not None]
+    assert numbers == sorted(numbers)
+    for phase in ("prefill", "decode"):
+        anchor = header.anchor("model-call", phase)  # type: ignore[arg-type]
+        assert anchor is not None
+        assert "(**model_inputs, return_dict=True)" in anchor.text
