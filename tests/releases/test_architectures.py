@@ -54,6 +54,6 @@ def test_the_stops_are_in_the_order_of_the_loop(name: str) -> None:
     numbers = [anchor.line for anchor in lines if anchor is not None]
     assert numbers == sorted(numbers)
     for phase in ("prefill", "decode"):
-        anchor = header.anchor("model-call", phase)  # type: ignore[arg-type]
+        anchor = header.anchor("model-call", phase)
         assert anchor is not None
         assert "(**model_inputs, return_dict=True)" in anchor.text

@@ -21,7 +21,6 @@ from tracer.replay.terminal import answers
 from tracer.replay.terminal.rules import ConditionRules
 from tracer.replay.travel import Standstill, Travel
 from tracer.replay.values.library import local_variables
-from tracer.schema.run import STOPS
 from tracer.stepper.commands import parse_count
 from tracer.stepper.completion import condition_names, fork_settings, trace_files, whatif_settings
 
@@ -108,7 +107,7 @@ class Journey:
         self._console.print(
             render_halt(
                 f"Step {moment.position.step}{remark}, before "
-                f"{STOPS.index(frame.stop)} {stop_title(frame.stop)}",
+                f"{moment.header.number(frame.stop)} {stop_title(frame.stop)}",
                 f"{frame.source.file.split('/', 1)[-1]}:{frame.line}" if frame.source else "",
                 frame.source.lines_around(frame.line, 2) if frame.source else [],
                 frame.line,
