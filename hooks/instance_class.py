@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
-Handler: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""Called with the method below, and the arguments of a call."""
-
+from hooks.method_layer import Handler, MethodLayer
 
 _MARK = "_of_one_instance"
 """Attribute of a class that is made here."""
@@ -34,11 +32,13 @@ def give_class(target: Any, handlers: Mapping[str, Handler]) -> None:
     kind: Any = type(target)
     reference = weakref.ref(target)
     own = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    methods = {name: _method(kind, name, reference, handler) for name, handler in handlers.items()}
+    methods = {name: _Seen(kind, name, reference, handler) for name, handler in handlers.items()}
     metaclass: Any = type(kind)
-    made = metaclass(kind.__name__, (_Base,), {**own, **methods, _MARK: True})
+    made = metaclass(
+        kind.__name__, (_Base,), {**own, **methods, "__class__": _shown_class(kind), _MARK: True}
+    )
     made.__bases__ = (kind,)
-    target.__class__ = made
+    _set_class(target, made)
 
 
 def take_class(target: Any) -> None:
@@ -47,7 +47,7 @@ def take_class(target: Any) -> None:
     Args:
         target: the instance.
     """
-    target.__class__ = untouched_class(type(target))
+    _set_class(target, untouched_class(type(target)))
 
 
 def untouched_class(kind: type) -> type:
@@ -59,13 +59,47 @@ def untouched_class(kind: type) -> type:
     return kind.__bases__[0] if _MARK in vars(kind) else kind
 
 
-def _method(kind: type, name: str, target: weakref.ref[Any], handler: Handler) -> Callable[..., Any]:
-    below = getattr(kind, name)
+class _Seen:
+    """A method of such a class.
 
-    @functools.wraps(below)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Looked up at the call: a patch of the class that is made meanwhile holds here too.
-        inner = getattr(kind, name).__get__(self)
-        return handler(inner, args, kwargs) if self is target() else inner(*args, **kwargs)
+    Args:
+        kind: the class of the program.
+        name: the method.
+        target: the instance.
+        handler: called in its place.
+    """
 
-    return method
+    def __init__(self, kind: type, name: str, target: weakref.ref[Any], handler: Handler) -> None:
+        self._kind = kind
+        self._name = name
+        self._target = target
+        self._handler = handler
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        # Looked up at each access: a patch of the class that is made meanwhile holds here too.
+        below = getattr(self._kind, self._name)
+        if instance is None:
+            return self._function(below)
+        return self._of(instance, below)
+
+    def _of(self, instance: Any, below: Any) -> Any:
+        bound = below.__get__(instance)
+        return MethodLayer(bound, self._handler) if instance is self._target() else bound
+
+    def _function(self, below: Any) -> Callable[..., Any]:
+        """As the library takes it from the class, to be called with the instance."""
+
+        @functools.wraps(below)
+        def function(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._of(instance, below)(*args, **kwargs)
+
+        return function
+
+
+def _shown_class(kind: type) -> property:
+    """``__class__`` of the instance: that of the program, which is what pickle, say, goes by."""
+    return property(lambda _self: kind, lambda self, value: _set_class(self, value))
+
+
+def _set_class(target: Any, kind: type) -> None:
+    object.__dict__["__class__"].__set__(target, kind)

@@ -10,68 +10,12 @@ import copy
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from hooks.instance_class import Handler, untouched_class
+from hooks.instance_class import untouched_class
+from hooks.method_layer import Layer
 
 _ABSENT = object()
-
-
-class Layer(Protocol):
-    """A callable that stands in for a method and calls the one below it.
-
-    Attributes:
-        inner: the callable below; it changes when a layer below is removed.
-    """
-
-    inner: Callable[..., Any]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method below."""
-
-
-class MethodLayer:
-    """A layer that in all but its own attributes is the method below: name, ``__self__``, signature.
-
-    Args:
-        inner: the method below.
-        handler: called in its place; without one every call is passed on.
-    """
-
-    def __init__(self, inner: Callable[..., Any], handler: Handler | None = None) -> None:
-        self.inner = inner
-        self._handler = handler
-        self.__doc__ = inner.__doc__
-        self.__module__ = getattr(inner, "__module__", type(inner).__module__)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return self.inner.__class__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the handler, or else the method below."""
-        if self._handler is None:
-            return self.inner(*args, **kwargs)
-        return self._handler(self.inner, args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    @property
-    def _torchdynamo_orig_callable(self) -> Callable[..., Any]:
-        """What ``torch.compile`` of the method compiles, found as through wrappers of its own."""
-        return self.inner
-
-    @property
-    def _torchdynamo_wrapper_id(self) -> int:
-        return id(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # A copy of an instance gets the method of its own that is below this one.
-        return copy.deepcopy(self.inner, memo)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.__reduce_ex__(protocol)
 
 
 class Inherited:

@@ -13,13 +13,14 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.faults import surely
-from hooks.instance_class import Handler, give_class, take_class
+from hooks.instance_class import give_class, take_class
 from hooks.loop import open_traces
 from hooks.loop.traced_run import TracedRun
+from hooks.method_layer import Handler, MethodLayer
 from hooks.modules import tape
 from hooks.modules.compiled_code import is_compiled
 from hooks.modules.model_modules import ModelModules
-from hooks.patches import Inherited, MethodLayer, add_layer, reduced_without_layers, remove_layer
+from hooks.patches import Inherited, add_layer, reduced_without_layers, remove_layer
 from tracer.library.decoding_modes import untraced
 from tracer.library.release import installed_release
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
+from hooks.method_layer import MethodLayer
 from hooks.modules import tape
 from hooks.modules.call_frames import hooks_follow
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
-from hooks.patches import MethodLayer, add_layer, reduced_without_layers, remove_layer
+from hooks.patches import add_layer, reduced_without_layers, remove_layer
 from hooks.printing import printed
 from hooks.tensors import clone, tensors_in
 from hooks.user_modes import unseen_by_modes

@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor
 from torch.nn.modules import module as torch_module
 
+from hooks.method_layer import MethodLayer
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature
 from hooks.native import compiled
 from hooks.native.compiled import TapeParts
-from hooks.patches import MethodLayer
 from hooks.tensors import first_tensor, tensors_in
 from hooks.user_modes import unseen_by_modes
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours
 from hooks.known_models import known_model
+from hooks.method_layer import MethodLayer
 from hooks.modules.module_watch import Observer
-from hooks.patches import MethodLayer, add_layer, remove_layer
+from hooks.patches import add_layer, remove_layer
 from hooks.printing import printed_error
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone

@@ -20,6 +20,7 @@ from tests.support.models import SAMPLING, tiny_model
 from tests.support.network import missing
 from tests.tracer.debugger.command import AttachedCommand
 from tests.tracer.replay.recordings import Recorded, recorded
+from tracer.library.release import installed_release
 from tracer.schema.run import StopName
 
 STEPS = 14
@@ -27,7 +28,8 @@ HEIGHT = 1800
 """Tall enough for whatever is opened: a list has only the rows that are in sight."""
 
 LINES: dict[StopName, int] = {
-    anchor.stop: anchor.line for anchor in find_anchors(tiny_model(), do_sample=True)
+    anchor.stop: anchor.line
+    for anchor in find_anchors(tiny_model(), installed_release().sample, do_sample=True)
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]

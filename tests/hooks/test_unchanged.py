@@ -311,7 +311,7 @@ def test_copies_pickles_and_state_are_the_same(options: dict[str, Any], tmp_path
             [(name, value.tolist()) for name, value in model.state_dict().items()],
             [sorted(vars(module)) for module in twin.modules()],
             [len(module._forward_hooks) for module in twin.modules()],
-            [(name, type(module)) for name, module in model.named_modules()],
+            [(name, module.__class__) for name, module in model.named_modules()],
         )
 
     unchanged(model, tmp_path / "run.trace", look, **options)
