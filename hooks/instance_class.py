@@ -47,7 +47,20 @@ def take_class(target: Any) -> None:
     Args:
         target: the instance.
     """
+    made = [each for each in type(target).__mro__ if _MARK in vars(each)]
     _set_class(target, untouched_class(type(target)))
+    for seen in (each for kind in made for each in vars(kind).values()):
+        if isinstance(seen, _Seen):
+            seen.release()
+
+
+def has_class(target: Any) -> bool:
+    """Whether calls of an instance are seen: nothing has given it another class meanwhile.
+
+    Args:
+        target: the instance.
+    """
+    return any(_MARK in vars(each) for each in type(target).__mro__)
 
 
 def untouched_class(kind: type) -> type:
@@ -73,7 +86,11 @@ class _Seen:
         self._kind = kind
         self._name = name
         self._target = target
-        self._handler = handler
+        self._handler: Handler | None = handler
+
+    def release(self) -> None:
+        """Pass all calls on from now on; caches of the program may keep the class, but not what it held."""
+        self._handler = None
 
     def __get__(self, instance: Any, owner: type) -> Any:
         # Looked up at each access: a patch of the class that is made meanwhile holds here too.
@@ -84,7 +101,8 @@ class _Seen:
 
     def _of(self, instance: Any, below: Any) -> Any:
         bound = below.__get__(instance)
-        return MethodLayer(bound, self._handler) if instance is self._target() else bound
+        seen = self._handler is not None and instance is self._target()
+        return MethodLayer(bound, self._handler) if seen else bound
 
     def _function(self, below: Any) -> Callable[..., Any]:
         """As the library takes it from the class, to be called with the instance."""

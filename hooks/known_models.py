@@ -14,6 +14,8 @@ from typing import Literal
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from hooks.instance_class import untouched_class
+
 LegacyForm = Literal["pairs", "stacked", "merged"]
 """What a layer's entry in a cache of plain tuples is: a key and a value tensor and perhaps others behind
 them; one tensor ``[2, …]``; or one with keys and values side by side in its last dimension."""
@@ -150,7 +152,7 @@ def known_model(model: object) -> KnownModel:
     Args:
         model: the model.
     """
-    kind: type = type(model)
+    kind: type = untouched_class(type(model))
     return _known_model(kind)
 
 

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.faults import surely
-from hooks.instance_class import give_class, take_class
+from hooks.instance_class import give_class, has_class, take_class
 from hooks.loop import open_traces
 from hooks.loop.traced_run import TracedRun
 from hooks.method_layer import Handler, MethodLayer
@@ -49,6 +49,7 @@ class Installation:
         self._users: set[object] = set()
         self._runs: list[object] = []
         self._lock = threading.RLock()
+        self._loops: dict[str, Handler] = {}
         self._layers: list[tuple[str, MethodLayer]] = []
         self._run_layers: list[tuple[str, MethodLayer]] = []
 
@@ -61,6 +62,7 @@ class Installation:
                 loops[method] = _refuser(self, mode)
         handlers: dict[str, Handler] = {"generate": self._generate, "__reduce_ex__": self._reduce}
         if release.on_class:
+            self._loops = loops
             give_class(self.model, loops)
         else:
             handlers |= loops
@@ -96,6 +98,8 @@ class Installation:
 
     def _generate(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         traces = self.traces()
+        if self._loops and not has_class(self.model):
+            give_class(self.model, self._loops)  # the program has given it another class in the block
         result = inner(*args, **kwargs)
         for trace in traces:
             trace.generations += 1

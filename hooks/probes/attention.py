@@ -277,7 +277,9 @@ class _SdpaCall:
             scores = (
                 scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.float()
             )
-        return torch.softmax(scores, dim=-1)
+        # As torch does it: a position that sees none, as padding does, gets no weights.
+        blind = scores.isneginf().all(dim=-1, keepdim=True)
+        return torch.softmax(scores, dim=-1).masked_fill(blind, 0.0)
 
     def miss(self, weights: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """By how much weights miss an output; up to 1 is rounding.

@@ -98,6 +98,8 @@ def _tiny_model(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> P
     config = CONFIGS[name]()
     for key, value in changes:
         setattr(config, key, value)
+    if len(getattr(config, "layer_types", None) or ()) not in (0, config.num_hidden_layers):
+        config.layer_types = ["full_attention"] * config.num_hidden_layers
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         # The default spread of 0.02 gives nearly equal logits; wider weights give real choices.

@@ -17,7 +17,6 @@ from hooks.scores import stages
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 from tracer.reading import Recording
-from tracer.schema.run import STOPS
 from tracer.tracefile import check_file
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 5, "eos_token_id": None}
@@ -149,7 +148,9 @@ def test_a_draw_from_nan_names_where_it_began(tmp_path: Path, more: dict[str, An
     ).stdout
     assert f"failed here: {step.head.failure.message[:40]}" in shown
     assert "Not reached: the run failed at" in shown
-    assert shown.count("Not reached") == len(STOPS) - 1 - STOPS.index(step.head.failure.stop)
+    assert shown.count("Not reached") == len(recording.header.stops) - 1 - recording.header.number(
+        step.head.failure.stop
+    )
 
 
 def test_questions_about_a_failed_step_are_answered_or_refused_in_one_line(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from hooks.patches import remove_layer
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.lens import LensProbe
 from tests.support.models import GREEDY, SAMPLING, batch, collected, generate, tiny_model
+from tests.support.outputs import hidden_of, with_hidden
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError
 
@@ -74,7 +75,7 @@ def test_a_copy_made_while_a_run_is_in_progress_is_one_too(tmp_path: Path) -> No
 
 
 def steered(_module: nn.Module, _args: Any, output: Any) -> Any:
-    return (output[0] * 2, *output[1:])
+    return with_hidden(output, hidden_of(output) * 2)
 
 
 def _deep(module: nn.Module) -> nn.Module:

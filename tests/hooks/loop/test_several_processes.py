@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationMixin
 
 from reports.view.run.header import header_view
 from tests.support.models import batch, collected, tiny_model
@@ -68,7 +68,7 @@ def test_passes_after_the_end_are_no_steps(sample: bool, monkeypatch: pytest.Mon
         left[0] += bool(this_peer_finished)
         return left[0] < 3
 
-    monkeypatch.setattr(PreTrainedModel, "_has_unfinished_sequences", unfinished)
+    monkeypatch.setattr(GenerationMixin, "_has_unfinished_sequences", unfinished)
     settings = {**NEW, "do_sample": sample, "synced_gpus": True}
     torch.manual_seed(0)
     expected = model.generate(**batch(), **settings)

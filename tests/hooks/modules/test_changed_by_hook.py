@@ -12,6 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from hooks.tensors import info_of
 from reports.view.stops.checks import alerts, stop_notes
 from tests.support.models import GREEDY, CollectedRun, batch, collected, generate, tiny_model
+from tests.support.outputs import hidden_of, with_hidden
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -24,19 +25,19 @@ def changed(run: CollectedRun) -> list[set[str]]:
 
 
 def added(_module: nn.Module, _args: Any, output: Any) -> Any:
-    return (output[0] + 5, *output[1:])
+    return with_hidden(output, hidden_of(output) + 5)
 
 
 def written(_module: nn.Module, _args: Any, output: Any) -> None:
-    output[0].add_(5)
+    hidden_of(output).add_(5)
 
 
 def looked_at(_module: nn.Module, _args: Any, output: Any) -> None:
-    output[0].mean()
+    hidden_of(output).mean()
 
 
 def wrapped_anew(_module: nn.Module, _args: Any, output: Any) -> Any:
-    return (*output,)
+    return output if isinstance(output, torch.Tensor) else (*output,)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_what_the_module_gave_is_recorded_too(hook: Any, statistics: bool) -> No
     model, given = tiny_model(), list[torch.Tensor]()
     layer = model.model.layers[1]
     handles = [
-        layer.register_forward_hook(lambda _module, _args, output: given.append(output[0].clone())),
+        layer.register_forward_hook(lambda _module, _args, output: given.append(hidden_of(output).clone())),
         layer.register_forward_hook(hook),
     ]
     with collected(model, level="stats" if statistics else "shapes") as run:
@@ -88,7 +89,7 @@ def test_what_the_caller_got_is_recorded_beside_it() -> None:
     layer = model.model.layers[1]
     handles = [
         layer.register_forward_hook(added),
-        layer.register_forward_hook(lambda _module, _args, output: outputs.append(output[0])),
+        layer.register_forward_hook(lambda _module, _args, output: outputs.append(hidden_of(output))),
     ]
     with collected(model) as run:
         generate(model, batch(), **GREEDY)
@@ -165,11 +166,11 @@ def test_a_hook_in_inference_mode() -> None:
 
 
 def by_data(_module: nn.Module, _args: Any, output: Any) -> None:
-    output[0].data.add_(5)
+    hidden_of(output).data.add_(5)
 
 
 def by_numpy(_module: nn.Module, _args: Any, output: Any) -> None:
-    output[0].numpy().__iadd__(5)
+    hidden_of(output).numpy().__iadd__(5)
 
 
 def calling_again(module: nn.Module, args: Any, output: Any) -> Any:
