@@ -271,7 +271,9 @@ def test_a_block_that_records_nothing_says_so(tmp_path: Path, monkeypatch: pytes
 
 def test_statistics_and_stored_tensors_are_what_the_caller_got(tmp_path: Path) -> None:
     model, inputs = tiny_model(num_hidden_layers=4), batch()
-    handle = model.model.layers[1].register_forward_hook(lambda _module, _args, out: (out[0] + 5, *out[1:]))
+    handle = model.model.layers[1].register_forward_hook(
+        lambda _module, _args, out: with_hidden(out, hidden_of(out) + 5)
+    )
     save = ["modules=^model\\.layers\\.1$", "lens"]
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=save) as session:
         found = model.generate(**inputs, **NEW, output_hidden_states=True, return_dict_in_generate=True)
