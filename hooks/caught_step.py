@@ -116,6 +116,7 @@ class CaughtStep:
         forward: specs of the results of the forward pass; None where it ran inside a compiled graph.
         forward_seconds: how long it took.
         extra_forwards: forward passes that a processor made.
+        prefill_chunks: forward passes before this one that read the prompt in parts.
         calls: its module calls.
         rng: RNG states around the draw.
         ids_after: spec of ``input_ids`` after the step.
@@ -153,6 +154,7 @@ class CaughtStep:
     forward: ForwardResult | None = None
     forward_seconds: float = 0.0
     extra_forwards: int = 0
+    prefill_chunks: int = 0
     calls: ReducedCalls | None = None
     rng: RngStates | None = None
     ids_after: TensorInfo | None = None

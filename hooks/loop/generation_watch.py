@@ -235,6 +235,7 @@ class GenerationWatch:
         warpers = kwargs.get("logits_warper") if sampling else None
         capture = RunCapture(
             modules,
+            input_ids,
             sink.put,
             CaptureOptions(
                 stages=1 + len(header.processors),

@@ -87,6 +87,7 @@ class RunCapture:
 
     Args:
         modules: the module watch of the model.
+        prompt: ``[batch, length]`` the ids that the run begins with.
         deliver: called with each finished step; returns whether the run shall end there.
         options: what to capture.
         probes: optional captures of the forward pass.
@@ -103,6 +104,7 @@ class RunCapture:
     def __init__(
         self,
         modules: ModuleWatch,
+        prompt: torch.Tensor,
         deliver: Callable[[CaughtStep], bool],
         options: CaptureOptions,
         *,
@@ -114,6 +116,7 @@ class RunCapture:
         self.interventions = Interventions([*processors], course)
         self.input_ids: torch.Tensor | None = None
         self._modules = modules
+        self._prompt = prompt
         self._deliver = deliver
         self._options = options
         self._probes = probes
@@ -156,11 +159,17 @@ class RunCapture:
             inputs: the arguments of the coming ``forward``.
             began: the run's clock when the call was made.
         """
-        if self._stopped or (self._open is not None and self._open.forwarded):
+        chunks = self._chunks_before()
+        if self._stopped or (self._open is not None and self._open.forwarded and not chunks):
             return  # a processor prepares a forward pass of its own
+        if chunks:
+            self._open = None
         self.close_step()
+        if not self.steps:
+            input_ids = self._prompt  # a part of it may be all that is prepared
         self.input_ids = input_ids
         caught = self._caught(input_ids, inputs, began)
+        caught.prefill_chunks = chunks
         self._open = OpenStep(caught, began)
         with self.guard("model-call"):
             if caught.number == 1:
@@ -175,6 +184,16 @@ class RunCapture:
             for name, value in inputs.items():
                 if isinstance(value, torch.Tensor) and is_small_integer(value):
                     caught.tensors.arguments[name] = clone(value)
+
+    def _chunks_before(self) -> int:
+        """Forward passes that have read the prompt in parts, if that is what another one goes on with.
+
+        The last of them is the step's own: the first token is chosen from its logits.
+        """
+        step = self._open
+        if step is None or not step.forwarded or self.steps or step.scores is not None:
+            return 0
+        return 0 if step.caught.updated else step.caught.prefill_chunks + 1
 
     def _caught(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], began: float) -> CaughtStep:
         fed = inputs.get("input_ids")

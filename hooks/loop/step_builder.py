@@ -192,6 +192,7 @@ class StepBuilder:
             unfinished=tuple(row for row in range(caught.rows) if not done[row]),
             layout=calls.layout_number if calls else None,
             extra_forwards=caught.extra_forwards,
+            prefill_chunks=caught.prefill_chunks,
             draw=self._draws.record(caught.rng) if caught.rng else None,
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),

@@ -168,6 +168,8 @@ def _refuse_foreign_inputs(head: StepHead) -> None:
     foreign = sorted({tensor.name for tensor in first.tensors} - _REPEATABLE_INPUTS)
     if foreign:
         raise _impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")
+    if head.prefill_chunks:
+        raise _impossible("its prompt was read in parts, of which the last alone was recorded")
     if first.new_start:
         raise _impossible("it began with a filled KV cache, which a trace does not keep")
 

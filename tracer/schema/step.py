@@ -125,6 +125,8 @@ class StepHead(Record):
         unfinished: rows that continue after this step.
         layout: number of the module-call layout (see :class:`CallLayout`).
         extra_forwards: forward calls inside the step beyond the first (e.g. by a guidance processor).
+        prefill_chunks: forward passes that read the prompt in parts before the one that is recorded, which
+            read the last part.
         draw: RNG state, when sampling.
         checks: checks made.
         violations: checks that did not hold.
@@ -156,6 +158,7 @@ class StepHead(Record):
     unfinished: tuple[int, ...]
     layout: int | None
     extra_forwards: int = 0
+    prefill_chunks: int = 0
     draw: Draw | None = None
     checks: tuple[Check, ...] = ()
     violations: tuple[Violation, ...] = ()

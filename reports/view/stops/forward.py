@@ -78,6 +78,12 @@ def forward_result(context: Context) -> Iterator[Block]:
     yield _last_position(context, result)
     if head.forward_seconds:  # not known while the run is halted inside the forward pass
         yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
+    if head.prefill_chunks:
+        yield Note(
+            f"{plural(head.prefill_chunks, 'forward pass', 'forward passes')} before it read the rest of the "
+            "prompt in parts",
+            "fact",
+        )
     if head.extra_forwards:
         yield Note(
             f"{plural(head.extra_forwards, 'further forward pass', 'further forward passes')} in this step, "

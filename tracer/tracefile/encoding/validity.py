@@ -165,7 +165,8 @@ def _check_sizes(head: StepHead, rows: int, header: RunHeader) -> None:
     _require(0 <= head.vocab_size <= MAX_VOCABULARY, "the step has an impossible vocabulary")
     _require(head.stages * head.vocab_size <= MAX_STAGE_SCORES, "the step has impossibly many scores")
     _require(rows * head.vocab_size <= MAX_STEP_SCORES, "the step has impossibly many scores")
-    _require(0 <= head.extra_forwards < INT32, "the step has an impossible number of forward passes")
+    passes = (head.extra_forwards, head.prefill_chunks)
+    _require(all(0 <= each < INT32 for each in passes), "the step has an impossible number of forward passes")
     _require(0 < head.step <= MAX_STEPS, "the step has an impossible number")
     inputs = head.inputs
     longest = len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS
