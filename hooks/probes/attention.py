@@ -54,6 +54,7 @@ class AttentionProbe:
     def __init__(self, model: PreTrainedModel) -> None:
         require_visible_attention(model)
         self._modules = [attention_of(layer) for layer in decoder_layers(model)]
+        self._heads = [_query_heads(module) for module in self._modules]
         self._watched: list[tuple[nn.Module, MethodLayer]] = []
         self._layers = len(self._modules)
         self._faults: list[tuple[int, str]] = []
@@ -137,6 +138,7 @@ class AttentionProbe:
             call: what attention was computed from.
             output: its result, ``[batch, heads, positions, head dim]``.
         """
+        output = call.unpack(output, self._heads[index])
         count = recorded_positions(call.query.shape[-2], call.key.shape[-2])
         weights = call.weights(count)
         self._weights[index] = weights
@@ -158,6 +160,11 @@ class AttentionProbe:
             return inner(*args, **kwargs)
         with _AttentionMode(self, index):
             return inner(*args, **kwargs)
+
+
+def _query_heads(module: nn.Module | None) -> int | None:
+    found = getattr(getattr(module, "config", None), "num_attention_heads", None)
+    return found if isinstance(found, int) else None
 
 
 _active: ContextVar[tuple[AttentionProbe, ...]] = ContextVar("attention_probes", default=())
@@ -259,6 +266,26 @@ class _SdpaCall:
         self._mask = attn_mask
         self._causal = is_causal
         self._scale = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
+
+    def unpack(self, output: torch.Tensor, heads: int | None) -> torch.Tensor:
+        """Undo the form of a single position in which the heads that share keys stand as positions.
+
+        Newer releases compute it so (``pack_gqa`` of ``integrations/sdpa_attention.py``).
+
+        Args:
+            output: ``[batch, heads, positions, head dim]``.
+            heads: query heads of the module, None where it does not say.
+
+        Returns:
+            The output in the ordinary form; the arguments have it too.
+        """
+        batch, rows, positions, _ = self.query.shape
+        if heads is None or rows == heads or rows * positions != heads:
+            return output
+        self.query = self.query.reshape(batch, heads, 1, -1)
+        if self._mask is not None and self._mask.shape[1] > 1:
+            self._mask = self._mask.reshape(len(self._mask), heads, 1, -1)
+        return output.reshape(batch, heads, 1, -1)
 
     def weights(self, count: int) -> torch.Tensor:
         """Weights of the last positions, ``[batch, heads, count, context]`` float32.
