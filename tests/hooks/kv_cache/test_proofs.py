@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache
 
 import hooks.kv_cache.proof
+from tests.support.caches import cache_argument, layer_of, set_layer, static_cache
 from tests.support.models import (
     CONFIGS,
     DEVICE,
@@ -42,12 +43,12 @@ class Overwriting(DynamicCache):  # type: ignore[misc]
         self.updates = 0
         self.damage = damage
 
-    def update(self, key: Any, value: Any, layer_idx: int, cache_kwargs: Any = None) -> Any:
-        result = super().update(key, value, layer_idx, cache_kwargs)
+    def update(self, key: Any, value: Any, layer_idx: int, *more: Any, **others: Any) -> Any:
+        result = super().update(key, value, layer_idx, *more, **others)
         if layer_idx == 1:
             self.updates += 1
             if self.updates == 4:
-                self.damage(self.key_cache[1], self.value_cache[1])
+                self.damage(*layer_of(self, 1))
         return result
 
 
@@ -63,7 +64,7 @@ def exchange_slots(key: torch.Tensor, _value: torch.Tensor) -> None:
 def test_a_changed_old_slot_is_caught_at_the_first_wrong_step(damage: Any) -> None:
     model, inputs = tiny_model(), batch()
     with collected(model) as run:
-        generate(model, inputs, **GREEDY, past_key_values=Overwriting(damage))
+        generate(model, inputs, **GREEDY, **cache_argument(Overwriting(damage)))
     found = violations(run)
     assert found
     assert found[0][0] == 4
@@ -75,16 +76,16 @@ def test_a_changed_old_slot_is_caught_at_the_first_wrong_step(damage: Any) -> No
 
 def test_a_cache_that_forgets_is_caught() -> None:
     class Forgetting(DynamicCache):  # type: ignore[misc]
-        def update(self, key: Any, value: Any, layer_idx: int, cache_kwargs: Any = None) -> Any:
-            result = super().update(key, value, layer_idx, cache_kwargs)
-            if self.key_cache[layer_idx].shape[-2] == 9:
-                self.key_cache[layer_idx] = self.key_cache[layer_idx][..., 1:, :]
-                self.value_cache[layer_idx] = self.value_cache[layer_idx][..., 1:, :]
+        def update(self, key: Any, value: Any, layer_idx: int, *more: Any, **others: Any) -> Any:
+            result = super().update(key, value, layer_idx, *more, **others)
+            keys, values = layer_of(self, layer_idx)
+            if keys.shape[-2] == 9:
+                set_layer(self, layer_idx, keys[..., 1:, :], values[..., 1:, :])
             return result
 
     model, inputs = tiny_model(), batch()
     with collected(model) as run:
-        generate(model, inputs, **GREEDY, past_key_values=Forgetting(), max_new_tokens=4)
+        generate(model, inputs, **GREEDY, **cache_argument(Forgetting()), max_new_tokens=4)
     step, violation = violations(run)[0]
     assert step == 4
     assert violation.message == "the cache holds 8 slots, expected 9"
@@ -129,9 +130,9 @@ def test_everything_holds_on_sound_models(name: str, mode: dict[str, Any]) -> No
 
 def test_static_cache_is_checked_too() -> None:
     model, inputs = tiny_model(), batch()
-    cache = StaticCache(model.config, max_batch_size=1, max_cache_len=24, device="cpu", dtype=torch.float32)
+    cache = static_cache(model.config, 24)
     with collected(model) as run:
-        generate(model, inputs, **GREEDY, past_key_values=cache)
+        generate(model, inputs, **GREEDY, **cache_argument(cache))
     assert run.problems() == []
     assert run.steps[2].head.cache_after.kind == "StaticCache"
     assert run.steps[2].head.cache_after.length == 8
@@ -153,7 +154,7 @@ def test_a_small_budget_checks_the_layers_in_turn(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hooks.kv_cache.proof, "DEVICE_BUDGET", 1)
     model, inputs = tiny_model(num_hidden_layers=3), batch()
     with collected(model) as run:
-        generate(model, inputs, **GREEDY, past_key_values=Overwriting(overwrite_value), max_new_tokens=8)
+        generate(model, inputs, **GREEDY, **cache_argument(Overwriting(overwrite_value)), max_new_tokens=8)
     assert [check(run, step, "cache").checked for step in range(1, 9)] == [1] * 8
     # Layer 1 is read in steps 2 and 5: damaged in step 4, it is found the next time it is its turn.
     assert [number for number, _ in violations(run)] == [5]
