@@ -21,23 +21,32 @@ class _Base:
     """Stands for the class of the program while one is derived from it, so that no code of it runs then."""
 
 
-def give_class(target: Any, handlers: Mapping[str, Handler]) -> None:
-    """Give an instance a class of its own, with the name, module and everything else of its class.
+def instance_class(target: Any, handlers: Mapping[str, Handler]) -> type:
+    """Make a class for an instance, with the name, module and everything else of its class.
 
     Args:
         target: the instance.
         handlers: by the name of a method of its class, what is called in its place. Copies of the instance
             are not concerned, even where they come to have this class.
     """
-    kind: Any = type(target)
+    kind: Any = untouched_class(type(target))
     reference = weakref.ref(target)
     own = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     methods = {name: _Seen(kind, name, reference, handler) for name, handler in handlers.items()}
     metaclass: Any = type(kind)
-    made = metaclass(
-        kind.__name__, (_Base,), {**own, **methods, "__class__": _shown_class(kind), _MARK: True}
-    )
+    content = {**own, **methods, "__class__": _shown_class(kind), _MARK: True}
+    made: type = metaclass(kind.__name__, (_Base,), content)
     made.__bases__ = (kind,)
+    return made
+
+
+def put_class(target: Any, made: type) -> None:
+    """Give an instance the class that was made for it.
+
+    Args:
+        target: the instance.
+        made: what :func:`instance_class` returned.
+    """
     _set_class(target, made)
 
 
@@ -47,15 +56,22 @@ def take_class(target: Any) -> None:
     Args:
         target: the instance.
     """
-    made = [each for each in type(target).__mro__ if _MARK in vars(each)]
     _set_class(target, untouched_class(type(target)))
-    for seen in (each for kind in made for each in vars(kind).values()):
+
+
+def release_class(made: type) -> None:
+    """Let a class pass all calls on for good: caches of the program may keep it, but not what it held.
+
+    Args:
+        made: what :func:`instance_class` returned.
+    """
+    for seen in vars(made).values():
         if isinstance(seen, _Seen):
             seen.release()
 
 
 def has_class(target: Any) -> bool:
-    """Whether calls of an instance are seen: nothing has given it another class meanwhile.
+    """Whether calls of an instance are seen: it has a class that was made for it, or one derived from that.
 
     Args:
         target: the instance.
@@ -89,7 +105,7 @@ class _Seen:
         self._handler: Handler | None = handler
 
     def release(self) -> None:
-        """Pass all calls on from now on; caches of the program may keep the class, but not what it held."""
+        """Pass all calls on from now on."""
         self._handler = None
 
     def __get__(self, instance: Any, owner: type) -> Any:

@@ -13,8 +13,8 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.faults import surely
-from hooks.instance_class import give_class, has_class, take_class
 from hooks.loop import open_traces
+from hooks.loop.class_loops import ClassLoops
 from hooks.loop.traced_run import TracedRun
 from hooks.method_layer import Handler, MethodLayer
 from hooks.modules import tape
@@ -49,7 +49,7 @@ class Installation:
         self._users: set[object] = set()
         self._runs: list[object] = []
         self._lock = threading.RLock()
-        self._loops: dict[str, Handler] = {}
+        self._class_loops: ClassLoops | None = None
         self._layers: list[tuple[str, MethodLayer]] = []
         self._run_layers: list[tuple[str, MethodLayer]] = []
 
@@ -62,8 +62,8 @@ class Installation:
                 loops[method] = _refuser(self, mode)
         handlers: dict[str, Handler] = {"generate": self._generate, "__reduce_ex__": self._reduce}
         if release.on_class:
-            self._loops = loops
-            give_class(self.model, loops)
+            self._class_loops = ClassLoops(self.model, loops)
+            self._class_loops.show()
         else:
             handlers |= loops
         self._add(handlers, self._layers)
@@ -74,7 +74,8 @@ class Installation:
         self.modules.leave()
         self._runs.clear()
         self._remove(self._layers)
-        take_class(self.model)
+        if self._class_loops is not None:
+            self._class_loops.hide()
         self.modules.release()
 
     def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:
@@ -98,14 +99,30 @@ class Installation:
 
     def _generate(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         traces = self.traces()
-        if self._loops and not has_class(self.model):
-            give_class(self.model, self._loops)  # the program has given it another class in the block
-        result = inner(*args, **kwargs)
+        result = self._search_loop(inner, args, kwargs)
         for trace in traces:
             trace.generations += 1
         return result
 
+    def _search_loop(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        if self._class_loops is None:
+            return inner(*args, **kwargs)
+        search = self._class_loops.search()
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            self._class_loops.over(search)
+
     def _sample(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        if self._class_loops is None:
+            return self._traced_sample(inner, args, kwargs)
+        try:
+            self._class_loops.found()
+            return self._traced_sample(inner, args, kwargs)
+        finally:
+            self._class_loops.left()
+
+    def _traced_sample(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         traces = self.traces()
         if not traces:
             with _InRun(()):  # a processor that generates on its own inside a traced run
