@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tracer.library.release import REFERENCE, installed_release
+
 # The same examples every time, so that a change is judged by itself;
 # HYPOTHESIS_PROFILE=random looks for more.
 settings.register_profile("repeatable", derandomize=True)
@@ -52,9 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out unless asked for."""
-    if config.getoption("--slow"):
-        return
+    """Leave out the slow tests unless asked for, and those of the reference release under another one."""
+    slow, reference = config.getoption("--slow"), REFERENCE in installed_release().versions
     for item in items:
-        if item.get_closest_marker("slow"):
+        if not slow and item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+        if not reference and item.get_closest_marker("reference_only"):
+            item.add_marker(pytest.mark.skip(reason=f"about what transformers {REFERENCE} alone has"))

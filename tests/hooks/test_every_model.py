@@ -17,6 +17,7 @@ from tests.support.causal_models import (
 from tests.support.sweep import CLASSES, hindrance, sweep
 
 pytestmark = [
+    pytest.mark.reference_only,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
 ]
 

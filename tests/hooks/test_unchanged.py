@@ -173,6 +173,7 @@ def test_streamer_of_the_user_gets_every_token() -> None:
     ]
 
 
+@pytest.mark.reference_only
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -15,6 +15,17 @@ def cache_argument(cache: Any) -> dict[str, Any]:
     return {"cache" if "cache" in getattr(utils, "ALL_CACHE_NAMES", ()) else "past_key_values": cache}
 
 
+def cache_in(output: Any) -> Any:
+    """The cache in what a model or ``generate()`` returned."""
+    return next(output[name] for name in ("past_key_values", "cache") if name in output)
+
+
+def layers_of(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values of all layers."""
+    count = len(cache.layers) if hasattr(cache, "layers") else len(cache.key_cache)
+    return [layer_of(cache, layer) for layer in range(count)]
+
+
 def layer_of(cache: Any, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values of a layer."""
     if hasattr(cache, "layers"):

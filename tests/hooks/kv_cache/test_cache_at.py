@@ -14,6 +14,7 @@ from hooks.caught_step import CaughtStep
 from hooks.saved_tensors import saved_tensors
 from hooks.tensors import info_of
 from tests.support import causal_models
+from tests.support.caches import cache_argument, cache_in, layers_of
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError, UsageError
@@ -27,12 +28,7 @@ class Snapshots(StoppingCriteria):  # type: ignore[misc]
         self.taken: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        self.taken.append(
-            [
-                (k.clone(), v.clone())
-                for k, v in zip(self.cache.key_cache, self.cache.value_cache, strict=True)
-            ]
-        )
+        self.taken.append([(key.clone(), value.clone()) for key, value in layers_of(self.cache)])
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
@@ -45,13 +41,13 @@ def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -
     snapshots = Snapshots(cache)
     settings: dict[str, Any] = {"max_new_tokens": 5, "pad_token_id": 0, "eos_token_id": None, **SAMPLING}
     if not legacy:
-        settings |= {"past_key_values": cache, "stopping_criteria": StoppingCriteriaList([snapshots])}
+        settings |= {**cache_argument(cache), "stopping_criteria": StoppingCriteriaList([snapshots])}
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
         output = model.generate(**batch(2), **settings, return_dict_in_generate=True)
     with open_trace(tmp_path / "run.trace") as recording:
         if legacy:
-            past = output.past_key_values
-            pairs = past if isinstance(past, tuple) else past.to_legacy_cache()
+            past = cache_in(output)
+            pairs = past if isinstance(past, tuple) else layers_of(past)
             snapshots.taken = [[]] * 4 + [list(pairs)]
         for step, layers in enumerate(snapshots.taken, 1):
             found = recording.cache_at(step)
@@ -73,9 +69,11 @@ def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -
 def test_a_cache_that_was_filled_before_the_run_is_refused(tmp_path: Path) -> None:
     model, inputs = tiny_model(), batch(1)
     with torch.no_grad():
-        filled = model(input_ids=inputs["input_ids"][:, :3], use_cache=True).past_key_values
+        filled = cache_in(model(input_ids=inputs["input_ids"][:, :3], use_cache=True))
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
-        model.generate(**inputs, past_key_values=filled, max_new_tokens=3, do_sample=False, eos_token_id=None)
+        model.generate(
+            **inputs, **cache_argument(filled), max_new_tokens=3, do_sample=False, eos_token_id=None
+        )
     with open_trace(tmp_path / "run.trace") as recording, pytest.raises(UsageError, match="filled KV cache"):
         recording.cache_at(2)
 
@@ -93,6 +91,7 @@ def test_a_copy_of_a_step_stores_nothing() -> None:
     assert dict(saved_tensors(caught.copy())) == {}
 
 
+@pytest.mark.reference_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", ["CTRLLMHeadModel", "GPTBigCodeForCausalLM", "CpmAntForCausalLM"])
 def test_caches_of_plain_tuples_are_stored_too(name: str, tmp_path: Path) -> None:
@@ -108,6 +107,7 @@ def test_caches_of_plain_tuples_are_stored_too(name: str, tmp_path: Path) -> Non
         np.testing.assert_array_equal(found.value(1), value.numpy().reshape(found.value(1).shape))
 
 
+@pytest.mark.reference_only
 def test_a_cache_that_is_not_stored_says_why(tmp_path: Path) -> None:
     model = causal_models.model_of("Gemma2ForCausalLM")
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):

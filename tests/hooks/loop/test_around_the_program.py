@@ -109,6 +109,7 @@ class Frozen(Exception):  # noqa: N818
     text: str = "frozen"
 
 
+@pytest.mark.reference_only
 def test_an_exception_that_takes_no_attribute_leaves_the_block_as_it_is(tmp_path: Path) -> None:
     ours, seen = Frozen(), list[BaseException]()
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _CODE = """
 import sys
 from tests.support.models import batch, tiny_model
@@ -21,6 +23,7 @@ print(imported)
 """
 
 
+@pytest.mark.reference_only
 def test_torch_is_complete_before_the_first_forward_pass(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _CODE, str(tmp_path / "run.trace")], capture_output=True, text=True, check=True

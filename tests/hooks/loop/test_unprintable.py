@@ -50,6 +50,7 @@ def check_whole(run: CollectedRun, steps: int = 4) -> None:
     assert all(step.choice() is not None and step.modules is not None for step in run.steps)
 
 
+@pytest.mark.reference_only
 @pytest.mark.parametrize("as_setting_of_the_call", [False, True])
 def test_a_quantised_cache(as_setting_of_the_call: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(utils.QUANT_BACKEND_CLASSES_MAPPING, "quanto", RoundedCache)

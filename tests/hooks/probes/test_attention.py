@@ -186,6 +186,7 @@ def test_a_layer_whose_weights_were_not_seen_is_said() -> None:
     assert all("attention/0" in saved for saved in run.saved)
 
 
+@pytest.mark.reference_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "name", ["BioGptForCausalLM", "MarianForCausalLM", "OPTForCausalLM", "XGLMForCausalLM"]

@@ -38,6 +38,7 @@ from tests.support.models import (
     generate,
     tiny_model,
 )
+from tests.support.outputs import hidden_of
 from tracer.errors import UnsupportedError
 from tracer.schema.run import CaptureSettings
 
@@ -109,6 +110,7 @@ def last_layer_is_the_models(run: CollectedRun, logits: tuple[torch.Tensor, ...]
         np.testing.assert_allclose(saved["lens/probabilities"][-1], shares.gather(1, top), atol=1e-5)
 
 
+@pytest.mark.reference_only
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "name",
@@ -204,7 +206,9 @@ def test_every_layer_is_projected_by_norm_and_head() -> None:
     model, inputs = tiny_model(num_hidden_layers=4), batch(2)
     outputs: list[torch.Tensor] = []
     handles = [
-        layer.register_forward_hook(lambda _module, _args, output: outputs.append(output[0][:, -1].clone()))
+        layer.register_forward_hook(
+            lambda _module, _args, output: outputs.append(hidden_of(output)[:, -1].clone())
+        )
         for layer in decoder_layers(model)
     ]
     with collected(model, **LENS) as run:
@@ -295,6 +299,7 @@ def test_beside_the_layers_are_embeddings_norms_and_head() -> None:
     assert found == [parts.word_embeddings, parts.word_embeddings_layernorm, parts.ln_f, model.lm_head]
 
 
+@pytest.mark.reference_only
 def test_experts_are_no_layers() -> None:
     model = tiny_model("qwen2_moe")
     assert len(model.model.layers[0].mlp.experts) > len(model.model.layers)

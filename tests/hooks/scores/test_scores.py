@@ -72,8 +72,8 @@ def test_recorded_raw_logits_are_those_before_any_edit() -> None:
     model, inputs = tiny_model(), batch()
     with collected(model, level="tensors", save=("logits",)) as run:
         generate(model, inputs, **GREEDY, logits_processor=[InPlace(7)])
-        plain = model(**inputs).logits[0, -1]
-    assert torch.equal(run.saved[0]["logits"][0], plain.cpu())
+    plain = generate(model, inputs, **GREEDY).logits[0]
+    assert torch.equal(run.saved[0]["logits"], plain.cpu())
 
 
 def test_custom_criterion_is_shown_per_row() -> None:
