@@ -115,8 +115,12 @@ def _class_and_settings(element: object) -> dict[str, Any]:
     return {"class_name": kind.__name__, "module": kind.__module__, "settings": _settings(element)}
 
 
+MAX_VALUES = 64
+"""Largest tensor whose values are a setting; of a larger one their number is."""
+
+
 def _settings(element: object) -> dict[str, str]:
-    """Public scalar attributes and small tensors or lists, and all functions, as text."""
+    """Public scalar attributes, tensors and lists, and all functions, as text."""
     settings: dict[str, str] = {}
     for name, value in [*getattr(element, "__dict__", {}).items()]:
         if inspect.isroutine(value) or isinstance(value, partial):
@@ -124,8 +128,8 @@ def _settings(element: object) -> dict[str, str]:
             continue
         if name.startswith("_"):
             continue
-        if isinstance(value, torch.Tensor) and value.numel() <= 16:
-            value = _values(value)
+        if isinstance(value, torch.Tensor):
+            value = _values(value) if value.numel() <= MAX_VALUES else f"{value.numel()} values"
         if isinstance(value, bool | int | float | str | list | tuple | set):
             settings[printed(name)] = printed(value, setting_text)
     return settings

@@ -11,8 +11,9 @@ import torch
 from transformers.generation import logits_process as library
 
 from tracer.analysis.draw import Drawn
+from tracer.analysis.processors.edits import RepetitionPenalty
 from tracer.analysis.processors.parsing import KINDS, settings_of
-from tracer.analysis.processors.processor import PlacedProcessor
+from tracer.analysis.processors.processor import Context, PlacedProcessor
 from tracer.errors import UnsupportedError
 from tracer.messages import named, one_line
 from tracer.schema.arrays import F32, I64
@@ -32,15 +33,15 @@ class TorchReplayer:
     """
 
     def process(
-        self, placed: Sequence[PlacedProcessor], history: I64, logits: F32, *, device: str, dtype: str
+        self, placed: Sequence[PlacedProcessor], context: Context, logits: F32, *, device: str, dtype: str
     ) -> list[F32]:
         """Scores ``[V]`` of one row after each processor (see :class:`tracer.analysis.draw.Replayer`)."""
         place = _device(device)
-        ids = torch.from_numpy(history).to(place)[None]
         scores = _tensor(logits, place, dtype)[None]
         stages = []
         for each in placed:
             with _repeating(each.name):
+                ids = torch.from_numpy(_counted(each, context)).to(place)[None]
                 scores = make_processor(each, device)(ids, scores)
             stages.append(_array(scores)[0])
         return stages
@@ -90,6 +91,12 @@ def make_processor(placed: PlacedProcessor, device: str = "cpu") -> Any:
     return getattr(library, placed.name)(**settings)
 
 
+def _counted(placed: PlacedProcessor, context: Context) -> I64:
+    """The ids that a processor looks at: of a single row, as another release may not leave any out itself."""
+    processor = placed.processor
+    return processor.counted(context) if isinstance(processor, RepetitionPenalty) else context.history
+
+
 def _with_device(name: str) -> Callable[[Mapping[str, Any], str], Any]:
     def make(settings: Mapping[str, Any], device: str) -> Any:
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
@@ -101,6 +108,16 @@ def _with_device(name: str) -> Callable[[Mapping[str, Any], str], Any]:
 def _decay(settings: Mapping[str, Any], _device_name: str) -> Any:
     start, factor = settings["regulation_start"], settings["regulation_factor"]
     return library.ExponentialDecayLengthPenalty((start, factor), list(settings["eos_token_id"]), 0)
+
+
+def _penalty(settings: Mapping[str, Any], _device_name: str) -> Any:
+    return library.RepetitionPenaltyLogitsProcessor(settings["penalty"])
+
+
+def _top_h(settings: Mapping[str, Any], _device_name: str) -> Any:
+    made = library.TopHLogitsWarper(settings["top_h"], settings["filter_value"])
+    made.top_n = settings["top_n"]
+    return made
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
@@ -115,7 +132,9 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
     )
 }
 _MAKERS["ExponentialDecayLengthPenalty"] = _decay
-"""Classes whose constructors take more than their settings."""
+_MAKERS["RepetitionPenaltyLogitsProcessor"] = _penalty
+_MAKERS["TopHLogitsWarper"] = _top_h
+"""Classes whose constructors take others than their settings."""
 
 
 @contextlib.contextmanager

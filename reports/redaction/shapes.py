@@ -28,6 +28,7 @@ _ERROR = re.compile(r"([A-Za-z_][\w.]{0,80}(?:Error|Exception|Warning|Interrupt|
 _CAPTURES = frozenset({"logits", "hidden", "kv", "lens", "attention", "modules"})
 _CONSTANT = re.compile(r"True|False|None|[+-]?(?:inf|nan)|\w{0,40}Cache")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?")
+_NUMBERS = re.compile(r"\[\d+(?:, \d+)*\]")
 _ARGUMENT = r"(?:\w+=)?(?:-?[\d.]+(?:e-?\d+)?|True|False|None|\([\d., ]*\)|\.\.\.)"
 _TREE_LINE = re.compile(
     r"\s*(?:\(\w+\): )?(?:\(\d+-\d+\): )?(?:\d+ x )?[A-Za-z_]\w*"
@@ -36,10 +37,28 @@ _TREE_LINE = re.compile(
 
 _FIGURES = frozenset(
     {
-        *("temperature", "top_k", "top_p", "min_p", "mass", "typical_p", "epsilon", "epsilon_cutoff"),
+        *(
+            "temperature",
+            "top_h",
+            "top_n",
+            "top_k",
+            "top_p",
+            "min_p",
+            "mass",
+            "typical_p",
+            "epsilon",
+            "epsilon_cutoff",
+        ),
         *("eta_cutoff", "penalty", "repetition_penalty", "encoder_repetition_penalty", "length_penalty"),
         *("ngram_size", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "guidance_scale"),
-        *("min_length", "max_length", "min_new_tokens", "max_new_tokens", "prompt_length_to_skip"),
+        *(
+            "prompt_ignore_length",
+            "min_length",
+            "max_length",
+            "min_new_tokens",
+            "max_new_tokens",
+            "prompt_length_to_skip",
+        ),
         *("max_position_embeddings", "max_time", "initial_timestamp", "min_tokens_to_keep", "filter_value"),
         *("num_beams", "num_beam_groups", "num_return_sequences", "penalty_alpha", "diversity_penalty"),
         *("num_logits_to_keep", "regulation_start", "regulation_factor", "max_matching_ngram_size"),
@@ -80,7 +99,7 @@ def setting(name: str, text: str) -> str:
         return text
     if _NUMBER.fullmatch(text) and (name in _FIGURES or not float(text).is_integer()):
         return text
-    return LEFT_OUT
+    return text if name in _FIGURES and _NUMBERS.fullmatch(text) else LEFT_OUT
 
 
 def capture(_name: str, text: str) -> str:

@@ -35,7 +35,9 @@ PROCESSORS = {
     "UnbatchedClassifierFreeGuidanceLogitsProcessor": "Moves the scores away from those of a second, "
     "unconditional forward pass.",
     "WatermarkLogitsProcessor": "Raises the scores of a secret part of the vocabulary.",
+    "SynthIDTextWatermarkLogitsProcessor": "Shifts probability to a secret part of the vocabulary.",
     "TemperatureLogitsWarper": "Divides every score by the temperature: below 1 sharpens, above 1 flattens.",
+    "TopHLogitsWarper": "Keeps the most probable tokens that together make up top_h of the entropy.",
     "TopKLogitsWarper": "Keeps the k highest scores and removes the others.",
     "TopPLogitsWarper": "Keeps the most probable tokens whose probabilities together reach top_p.",
     "MinPLogitsWarper": "Keeps tokens at least min_p times as probable as the most probable one.",
@@ -55,6 +57,7 @@ CRITERIA = {
 SETTINGS = {
     "do_sample": "draw at random (True) or take the highest score (False)",
     "temperature": "scores are divided by it before softmax",
+    "top_h": "the most probable tokens that together make up this part of the entropy stay",
     "top_k": "only the k highest scores stay",
     "top_p": "the most probable tokens that together reach this probability stay",
     "min_p": "tokens below this share of the highest probability go",
@@ -107,4 +110,4 @@ def settings_text(settings: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-_DEFAULTS = frozenset({("filter_value", "-inf"), ("min_tokens_to_keep", "1")})
+_DEFAULTS = frozenset({("filter_value", "-inf"), ("min_tokens_to_keep", "1"), ("top_n", "100")})

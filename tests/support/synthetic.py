@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer.analysis.scores.summary import summarise
+from tracer.library.loop import SAMPLE_5
 from tracer.schema.cache import CacheGroup, CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.checks import Check
@@ -83,6 +84,13 @@ _ANCHORS: dict[StopName, tuple[str, int, str]] = {
         "unfinished_sequences = unfinished_sequences & ~stopping_criteria(input_ids, scores)",
     ),
 }
+
+
+def merged_header(processors: tuple[ProcessorInfo, ...], *, do_sample: bool = True) -> RunHeader:
+    """A header of a run whose processors and warpers are one list, as in today's transformers."""
+    header = synthetic_header(do_sample=do_sample)
+    versions = {**header.versions, "transformers": "5.24.0"}
+    return header.model_copy(update={"processors": processors, "stops": SAMPLE_5.stops, "versions": versions})
 
 
 def synthetic_header(*, rows: int = 1, layers: int = 28, do_sample: bool = True) -> RunHeader:

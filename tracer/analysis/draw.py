@@ -57,13 +57,13 @@ class Replayer(Protocol):
     """Repeats processors and draws with torch (:class:`hooks.scores.replay.TorchReplayer`)."""
 
     def process(
-        self, placed: Sequence[PlacedProcessor], history: I64, logits: F32, *, device: str, dtype: str
+        self, placed: Sequence[PlacedProcessor], context: Context, logits: F32, *, device: str, dtype: str
     ) -> list[F32]:
         """Run one row through transformers' own processors.
 
         Args:
             placed: processors in order.
-            history: the row's ids so far.
+            context: the row's ids so far.
             logits: ``[V]`` raw logits.
             device: device on which they were processed.
             dtype: dtype in which they were processed.
@@ -133,7 +133,8 @@ class DrawStates:
 
     def _after(self, head: StepHead, state: bytes) -> bytes:
         shape = (head.ids_before.shape[0], head.vocab_size)
-        return self._replayer.skip(state, shape, device=scores_device(head), dtype=scores_dtype(head))
+        dtype = scores_dtype(self._run.header, head)
+        return self._replayer.skip(state, shape, device=scores_device(head), dtype=dtype)
 
     @staticmethod
     def _check(head: StepHead, state: bytes) -> None:
@@ -228,7 +229,8 @@ def near_misses(
     scores = final_scores(run, step, replayer)
     state = (states or DrawStates(run, replayer)).before(number)
     head = step.head
-    drawn = replayer.draw(state, scores, device=scores_device(head), dtype=scores_dtype(head), places=count)
+    dtype = scores_dtype(run.header, head)
+    drawn = replayer.draw(state, scores, device=scores_device(head), dtype=dtype, places=count)
     shares = softmax(scores[row])
     ratios = drawn.ratios[row].tolist()
     places = tuple(
@@ -265,7 +267,7 @@ def final_row_of(run: RecordedRun, step: Step, row: int) -> ScoreRow:
     return recorded_rows(
         whole_scores(run.header, step),
         row,
-        parse_processors(run.header.processors),
+        parse_processors(run.header),
         vocab=step.head.vocab_size,
         cap=run.header.capture.candidates,
         context=context_of(run, step, row),
@@ -274,7 +276,7 @@ def final_row_of(run: RecordedRun, step: Step, row: int) -> ScoreRow:
 
 def context_of(run: RecordedRun, step: Step, row: int) -> Context:
     """What the processors of a step had besides the scores."""
-    return Context(history_of(run, step.number, row), scores_device(step.head).startswith("cuda"))
+    return Context(history_of(run, step.number, row), scores_device(step.head).startswith("cuda"), row)
 
 
 def _processed(run: RecordedRun, step: Step, row: int, replayer: Replayer | None) -> ScoreRow:
@@ -284,10 +286,10 @@ def _processed(run: RecordedRun, step: Step, row: int, replayer: Replayer | None
             f"more tokens were left in step {step.number} than were recorded; record with --save logits"
         )
     stages = replayer.process(
-        parse_processors(run.header.processors),
-        history_of(run, step.number, row),
+        parse_processors(run.header),
+        context_of(run, step, row),
         logits[row],
         device=scores_device(step.head),
-        dtype=scores_dtype(step.head),
+        dtype=scores_dtype(run.header, step.head),
     )
     return ScoreRow(stages[-1] if stages else logits[row])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.errors import UnfitTensorsError, UsageError
+from tracer.library.release import assumed_release
 from tracer.schema.arrays import F32, I64
 from tracer.schema.columns import ScoreColumns
 from tracer.schema.faults import ProbedCapture
@@ -169,9 +170,16 @@ def saved_logits(run: RecordedRun, number: int) -> F32 | None:
     return logits.astype(np.float32, copy=False)
 
 
-def scores_dtype(head: StepHead) -> str:
-    """The dtype in which processors and the draw worked."""
-    return "float32" if head.forward is None else head.forward.next_logits.dtype
+def scores_dtype(header: RunHeader, head: StepHead) -> str:
+    """The dtype in which processors and the draw worked.
+
+    Args:
+        header: the run's header.
+        head: what is known of the step.
+    """
+    if head.forward is None or assumed_release(header.versions.get("transformers", "")).float32_scores:
+        return "float32"
+    return head.forward.next_logits.dtype
 
 
 def scores_device(head: StepHead) -> str:

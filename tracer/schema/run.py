@@ -330,6 +330,11 @@ class RunHeader(Record):
             raise ValueError("not the stops of a loop")
         return stops
 
+    @property
+    def one_list(self) -> bool:
+        """Whether the loop takes its warpers in the list of the processors."""
+        return "warpers" not in self.stops
+
     def __repr__(self) -> str:
         rows, how = len(self.prompt), "sampling" if self.do_sample else "greedy"
         tokens = ", ".join(str(len(row.token_ids)) for row in self.prompt[:1]) or "no"

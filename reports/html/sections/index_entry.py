@@ -18,6 +18,7 @@ from reports.view.text import plain
 from tracer.analysis.processors.edits import Banning
 from tracer.analysis.processors.parsing import parse_processor, settings_of
 from tracer.analysis.processors.processor import Opaque
+from tracer.analysis.processors.roles import roles
 from tracer.schema.run import Anchor, ProcessorInfo, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 
@@ -78,8 +79,8 @@ def _header_entry(header: RunHeader, view: HeaderView) -> Json:
             for prompt, row in zip(view.prompts, header.prompt, strict=True)
         ],
         "processors": [
-            {**asdict(value), **_processor(info)}
-            for value, info in zip(view.pipeline, header.processors, strict=True)
+            {**asdict(value), "role": role, **_processor(info)}
+            for value, info, role in zip(view.pipeline, header.processors, roles(header), strict=True)
         ],
     }
 
@@ -109,7 +110,7 @@ def _processor(info: ProcessorInfo) -> Json:
         else {
             name: value
             for name, value in settings_of(processor).items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
+            if isinstance(value, int | float | tuple) and value != ()
         }
     )
     return {

@@ -221,6 +221,9 @@ def _fate(cut: Cutoff, *, gone: bool, exact: bool) -> str:
         held = figures.probability(cut.value)
         words = f"tokens above it hold {about}{held} of the probability"
         return f"{words}, {_against(cut, gone=gone)}"
+    if cut.measure == "entropy":
+        held = f"the tokens down to it make up {about}{cut.value:.4g} nats of the entropy"
+        return f"{held}, the line is {cut.limit:.4g}{_below(cut)}"
     if cut.measure == "probability":
         return f"its probability is {about}{cut.value:.4g}, the line is {cut.limit:.4g}{_below(cut)}"
     return f"its surprise is {about}{cut.value:.4g} nats from the entropy, the line is {cut.limit:.4g}"

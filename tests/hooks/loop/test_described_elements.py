@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessorList, PrefixConstrainedLogitsProcessor
 
+from hooks.loop.processors import describe_processors
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 from tracer.analysis.processors.parsing import parse_processor
@@ -59,6 +60,17 @@ def test_a_class_says_where_it_is_from_and_a_function_its_name(tmp_path: Path) -
     assert prefix.qualified_name == "PrefixConstrainedLogitsProcessor"
     assert prefix.settings["prefix_allowed_tokens_fn"] == f"{__name__}.only_low"
     assert "MaxLengthCriteria" in [each.qualified_name for each in header.criteria]
+
+
+class Padded:
+    def __init__(self, rows: int) -> None:
+        self.prompt_ignore_length = torch.arange(rows)
+
+
+def test_values_of_a_tensor_are_a_setting_unless_there_are_many() -> None:
+    few, many = describe_processors(LogitsProcessorList([Padded(20), Padded(65)]), None)
+    assert few.settings == {"prompt_ignore_length": str([*range(20)])}
+    assert many.settings == {"prompt_ignore_length": "65 values"}
 
 
 def test_the_same_settings_are_no_difference(tmp_path: Path) -> None:

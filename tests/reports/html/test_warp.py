@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ import playwright
 import pytest
 
 from reports.html.sections.index_entry import _processor
+from tests.support.synthetic import merged_header, synthetic_header
 from tests.tracer.analysis.library import Case
 from tests.tracer.analysis.vectors import VECTORS
-from tracer.analysis.processors.parsing import describe
-from tracer.analysis.processors.processor import Context, ScoreRow, final_row
+from tracer.analysis.processors.edits import RepetitionPenalty
+from tracer.analysis.processors.parsing import describe, parse_processors
+from tracer.analysis.processors.processor import Context, PlacedProcessor, ScoreRow, final_row
+from tracer.analysis.processors.roles import roles
+from tracer.analysis.processors.settings import Settings, change_processors
 from tracer.json_values import json_ready
 from tracer.schema.arrays import F32, I64
+from tracer.schema.run import ProcessorInfo, RunHeader
 
 WARP = Path(__file__).parents[3] / "reports/html/assets/recording/warp.js"
 
@@ -35,11 +40,23 @@ import { applied } from "./warp.mjs";
 
 const decoded = (text) => new Float32Array(Uint8Array.from(Buffer.from(text, "base64")).buffer);
 const encoded = (values) => Buffer.from(Float32Array.from(values).buffer).toString("base64");
-const results = JSON.parse(readFileSync(0, "utf8")).map(({ scores, bound, tokens, history, processors }) => {
+const cases = JSON.parse(readFileSync(0, "utf8"));
+const results = cases.map(({ scores, bound, tokens, history, number, processors }) => {
   const row = { scores: decoded(scores), bound: decoded(bound)[0], estimate: "" };
-  const found = applied(processors, row, { tokens, seen: new Set(history), recorded: null });
+  const found = applied(processors, row, { tokens, history, number, recorded: null });
   return { scores: encoded(found.scores), bound: encoded([found.bound]), estimate: found.estimate };
 });
+process.stdout.write(JSON.stringify(results));
+"""
+
+PLACES = """
+import { readFileSync } from "node:fs";
+import { changedProcessors, settingsOf } from "./warp.mjs";
+
+const { processors, changes } = JSON.parse(readFileSync(0, "utf8"));
+const places = (found) => found.map(({ name, role }) => [name, role]);
+const now = settingsOf(processors);
+const results = changes.map((each) => places(changedProcessors(processors, { ...now, ...each })));
 process.stdout.write(JSON.stringify(results));
 """
 
@@ -54,19 +71,30 @@ class Row:
     estimate: str = ""
 
 
-def in_page(folder: Path, cases: list[tuple[Case, Row]]) -> list[Row]:
-    """The rows after the processors of each case, by the page's own module."""
+def in_page(folder: Path, cases: list[tuple[Case, Row]], number: int = 0) -> list[Row]:
+    """The rows after the processors of each case, by the page's own module.
+
+    Args:
+        folder: where scripts can be put.
+        cases: the cases, with what is known of their rows.
+        number: the rows' number in the batch.
+    """
+    found = _in_node(folder, SCRIPT, [{**_request(case, row), "number": number} for case, row in cases])
+    return [
+        Row(row.tokens, _decoded(each["scores"]), float(_decoded(each["bound"])[0]), each["estimate"])
+        for (_, row), each in zip(cases, found, strict=True)
+    ]
+
+
+def _in_node(folder: Path, script: str, request: Any) -> Any:
     node = shutil.which("node") or str(Path(playwright.__file__).parent / "driver/node")
     (folder / "warp.mjs").write_bytes(WARP.read_bytes())
-    (folder / "apply.mjs").write_text(SCRIPT)
-    request = json.dumps(json_ready([_request(case, row) for case, row in cases]))
+    (folder / "apply.mjs").write_text(script)
+    text = json.dumps(json_ready(request))
     done = subprocess.run(
-        [node, "apply.mjs"], cwd=folder, input=request, capture_output=True, text=True, check=True
+        [node, "apply.mjs"], cwd=folder, input=text, capture_output=True, text=True, check=True
     )
-    return [
-        Row(row.tokens, _decoded(found["scores"]), float(_decoded(found["bound"])[0]), found["estimate"])
-        for (_, row), found in zip(cases, json.loads(done.stdout), strict=True)
-    ]
+    return json.loads(done.stdout)
 
 
 def _request(case: Case, row: Row) -> dict[str, Any]:
@@ -104,6 +132,55 @@ def in_numpy(case: Case, row: Row) -> ScoreRow:
     scores = np.full(case.logits.size, -np.inf, dtype=np.float32)
     scores[row.tokens] = row.scores
     return final_row(case.placed, ScoreRow(scores, row.bound), Context(case.history))
+
+
+MERGED = tuple(
+    ProcessorInfo(list_name="logits_processor", class_name=name, settings=settings)
+    for name, settings in {
+        "NoRepeatNGramLogitsProcessor": {"ngram_size": "3"},
+        "TemperatureLogitsWarper": {"temperature": "0.7"},
+        "TopPLogitsWarper": {"top_p": "0.8"},
+        "LogitNormalization": {},
+    }.items()
+)
+CHANGES: list[dict[str, float]] = [
+    {},
+    {"top_k": 5},
+    {"min_p": 0.1},
+    {"repetition_penalty": 1.2},
+    {"temperature": 1.0, "top_p": 1.0},
+    {"temperature": 1.0, "top_p": 1.0, "top_k": 5, "min_p": 0.1},
+]
+
+
+@pytest.mark.parametrize("header", [merged_header(MERGED), synthetic_header()], ids=["one list", "two lists"])
+def test_a_setting_goes_where_numpy_puts_it(tmp_path: Path, header: RunHeader) -> None:
+    expected = [
+        [
+            (each.name, each.role)
+            for each in change_processors(parse_processors(header), Settings.of(changed), do_sample=True)[0]
+        ]
+        for changed in CHANGES
+    ]
+    processors = [
+        {"name": info.class_name, "role": role, **_processor(info)}
+        for info, role in zip(header.processors, roles(header), strict=True)
+    ]
+    found = _in_node(tmp_path, PLACES, {"processors": processors, "changes": CHANGES})
+    assert [[tuple(each) for each in one] for one in found] == expected
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_leading_ids_that_do_not_count(tmp_path: Path, row: int) -> None:
+    case = VECTORS["usual: penalty"]
+    penalty = RepetitionPenalty(1.3, prompt_ignore_length=(1, 0, 5))
+    case = replace(case, placed=(PlacedProcessor("processor", penalty),))
+    (found,) = in_page(tmp_path, [(case, whole(case))], row)
+    expected = penalty.apply(ScoreRow(case.logits), Context(case.history, row=row))
+    assert (found.scores == expected.scores).all()
+    assert (found.scores != penalty.apply(ScoreRow(case.logits), Context(case.history)).scores).any() == bool(
+        row
+    )
 
 
 def assert_agree(case: Case, row: Row, found: Row) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from transformers.generation import logits_process
 
 from hooks.scores.replay import make_processor
 from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
-from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
+from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopH, TopK, TopP, Typical
 from tracer.analysis.processors.processor import PlacedProcessor, Processor
 from tracer.schema.arrays import F32, I64
 
@@ -40,7 +41,7 @@ def transformers_stages(case: Case) -> list[F32]:
 
 
 def warper(processor: Processor) -> PlacedProcessor:
-    return PlacedProcessor("logits_warper", processor)
+    return PlacedProcessor("warper", processor)
 
 
 keep = st.integers(1, 3)
@@ -56,6 +57,8 @@ FILTERS: dict[str, st.SearchStrategy[Processor]] = {
     "epsilon": st.builds(Epsilon, epsilon=inner, min_tokens_to_keep=keep),
     "eta": st.builds(Eta, epsilon=inner, min_tokens_to_keep=keep),
 }
+if hasattr(logits_process, "TopHLogitsWarper"):
+    FILTERS["top_h"] = st.builds(TopH, top_h=inner)
 EDITS: dict[str, st.SearchStrategy[Processor]] = {
     "temperature": st.builds(
         Temperature, temperature=st.one_of(st.sampled_from([0.5, 0.7, 2.0]), st.floats(0.01, 100))

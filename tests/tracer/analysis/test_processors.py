@@ -12,6 +12,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hooks.scores.replay import TorchReplayer
+from tests.support.synthetic import synthetic_header
 from tests.tracer.analysis.library import (
     EDITS,
     FILTERS,
@@ -35,7 +37,7 @@ from tracer.analysis.processors.edits import (
     Suppress,
     SuppressAtBegin,
 )
-from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
+from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopH, TopK, TopP, Typical
 from tracer.analysis.processors.parsing import describe, parse_processors
 from tracer.analysis.processors.processor import (
     Context,
@@ -46,12 +48,19 @@ from tracer.analysis.processors.processor import (
     run_pipeline,
 )
 from tracer.analysis.processors.softmax import softmax, sum_error
-from tracer.schema.run import ProcessorInfo
+from tracer.schema.run import ProcessorInfo, RunHeader
 
 THOUSAND = settings(max_examples=250, deadline=None)
 """With four rows each, as :func:`relatives` makes them."""
 
+REFUSING = ("eta", "top_h")
+"""transformers' own refuse a row in which nothing is left."""
+
 DOUBTS: dict[str, list[int]] = {}
+
+
+def with_processors(*infos: ProcessorInfo) -> RunHeader:
+    return synthetic_header().model_copy(update={"processors": infos})
 
 
 def numpy_stages(case: Case) -> list[ScoreRow]:
@@ -85,8 +94,7 @@ def test_each_processor_is_transformers_own(name: str) -> None:
     @THOUSAND
     @given(cases((FILTERS | EDITS)[name].map(lambda made: [made])))
     def check(case: Case) -> None:
-        # transformers' Eta refuses a row in which nothing is left.
-        assume(name != "eta" or case.logits.max() > -np.inf)
+        assume(name not in REFUSING or case.logits.max() > -np.inf)
         for each in relatives(case):
             assert_equal_stages(each, name)
 
@@ -111,7 +119,8 @@ def test_vectors_that_all_implementations_share(name: str) -> None:
 @given(
     cases(
         st.lists(
-            st.one_of(*(each for name, each in FILTERS.items() if name != "eta"), *EDITS.values()), max_size=4
+            st.one_of(*(each for name, each in FILTERS.items() if name not in REFUSING), *EDITS.values()),
+            max_size=4,
         ),
         st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1.0, -1.0, 3e38, -3e38]),
     )
@@ -174,7 +183,7 @@ def test_processors_by_id(processor: Processor, history: list[int]) -> None:
     logits[[0, 6, 7]] = -np.inf, np.inf if isinstance(processor, RemoveInvalid) else 1.0, 0.5
     case = Case(logits, np.array(history), (warper(processor),))
     assert_equal_stages(case)
-    again = parse_processors([describe(each) for each in case.placed])
+    again = parse_processors(with_processors(*map(describe, case.placed)))
     assert again == case.placed
 
 
@@ -194,7 +203,7 @@ def test_what_cannot_be_repeated_is_opaque() -> None:
             settings={"suppress_tokens": "[1" * 100},
         ),
     ]
-    placed = parse_processors(infos)
+    placed = parse_processors(with_processors(*infos))
     assert all(isinstance(each.processor, Opaque) for each in placed)
     assert [describe(each) for each in placed] == infos
     assert [each.name for each in placed] == [info.class_name for info in infos]
@@ -208,8 +217,63 @@ def test_settings_as_they_are_recorded() -> None:
         class_name="EtaLogitsWarper",
         settings={"epsilon": "0.0003000000142492354", "filter_value": "-inf", "min_tokens_to_keep": "1"},
     )
-    (placed,) = parse_processors([info])
+    (placed,) = parse_processors(with_processors(info))
     assert describe(placed).settings == info.settings
+
+
+PENALTY = "RepetitionPenaltyLogitsProcessor"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "row", "seen"),
+    [("3", 0, [3, 4]), ("3", 2, [3, 4]), ("[0, 2, 4]", 0, [0, 1, 2, 3, 4]), ("[0, 2, 4]", 2, [4])],
+)
+def test_leading_ids_that_do_not_count(recorded: str, row: int, seen: list[int]) -> None:
+    settings = {"penalty": "2.0", "prompt_ignore_length": recorded}
+    info = ProcessorInfo(list_name="logits_processor", class_name=PENALTY, settings=settings)
+    (placed,) = parse_processors(with_processors(info))
+    context = Context(np.arange(5), row=row)
+    logits = np.ones(6, dtype=np.float32)
+    assert np.flatnonzero(placed.processor.apply(ScoreRow(logits), context).scores != 1).tolist() == seen
+    (theirs,) = TorchReplayer().process([placed], context, logits, device="cpu", dtype="float32")
+    assert np.flatnonzero(theirs != 1).tolist() == seen
+
+
+@pytest.mark.parametrize("text", ["64 values", "[" + "10, " * 60, "[0, 1.5, 'x']"])
+def test_leading_ids_that_were_not_recorded(text: str) -> None:
+    settings = {"penalty": "2.0", "prompt_ignore_length": text}
+    info = ProcessorInfo(list_name="logits_processor", class_name=PENALTY, settings=settings)
+    assert isinstance(parse_processors(with_processors(info))[0].processor, Opaque)
+
+
+def top_h(size: int, part: float, spread: float = 3.0) -> tuple[np.ndarray, ScoreRow]:
+    logits = np.random.default_rng(size).normal(0, spread, size).astype(np.float32)
+    return logits, TopH(part).apply(ScoreRow(logits), Context())
+
+
+@pytest.mark.parametrize(("size", "kept"), [(30, 2), (100, 5), (400, 1)])
+def test_top_h_keeps_a_part_of_the_entropy(size: int, kept: int) -> None:
+    _, row = top_h(size, 0.5)
+    assert (row.kept, row.exact) == (kept, True)
+
+
+def test_top_h_looks_at_the_hundred_highest_scores() -> None:
+    logits, row = top_h(400, 1.0, spread=0.001)
+    assert row.kept <= 100
+    known = np.where(logits >= np.sort(logits)[-110], logits, -np.inf)
+    partial = TopH(0.5).apply(ScoreRow(known, float(np.sort(logits)[-111])), Context())
+    assert partial.exact
+    assert (partial.scores == TopH(0.5).apply(ScoreRow(logits), Context()).scores).all()
+    few = np.where(logits >= np.sort(logits)[-50], logits, -np.inf)
+    assert TopH(0.5).apply(ScoreRow(few, float(np.sort(logits)[-51])), Context()).estimated
+
+
+@pytest.mark.parametrize("part", ["0.0", "1.5", "nan"])
+def test_a_top_h_that_transformers_refuses(part: str) -> None:
+    info = ProcessorInfo(
+        list_name="logits_processor", class_name="TopHLogitsWarper", settings={"top_h": part, "top_n": "100"}
+    )
+    assert isinstance(parse_processors(with_processors(info))[0].processor, Opaque)
 
 
 def row_of(*scores: float, bound: float = -np.inf) -> ScoreRow:
@@ -254,7 +318,7 @@ def test_cuts() -> None:
     cut = MinP(0.5).cutoff(row, 2)
     assert cut.value == pytest.approx(0.15)
     assert cut.limit == pytest.approx(0.25)
-    for placed in (PlacedProcessor("logits_warper", each) for each in (TopK(2), TopP(0.7), MinP(0.5))):
+    for placed in (PlacedProcessor("warper", each) for each in (TopK(2), TopP(0.7), MinP(0.5))):
         after = placed.processor.apply(row, Context()).scores
         for token in range(4):
             found = placed.processor.cutoff(row, token)

@@ -20,6 +20,7 @@ from tracer.analysis.processors.edits import Temperature
 from tracer.analysis.processors.filters import MinP, TopK, TopP
 from tracer.analysis.processors.parsing import parse_processors
 from tracer.analysis.processors.settings import Settings, change_processors
+from tracer.analysis.runs import scores_dtype
 from tracer.analysis.whatif import whatif, whatif_grid
 from tracer.errors import UsageError
 from tracer.schema.changes import Intervention
@@ -197,10 +198,10 @@ def placed_names(settings_: dict[str, Any], changed: dict[str, Any]) -> list[str
     run = real_run(max_new_tokens=1, **settings_)
     changed = {name: value for name, value in changed.items() if name != "do_sample"}
     placed, _ = change_processors(
-        parse_processors(run.header.processors), Settings(**changed), do_sample=run.header.do_sample
+        parse_processors(run.header), Settings(**changed), do_sample=run.header.do_sample
     )
     real = real_run(max_new_tokens=1, **{**settings_, **changed})
-    assert placed == parse_processors(real.header.processors)
+    assert placed == parse_processors(real.header)
     return [each.name for each in placed]
 
 
@@ -251,7 +252,7 @@ def test_min_p_without_logits_is_exact_where_nothing_unknown_can_stay() -> None:
     run = recorded(Case(logits, np.array([1]), (warper(Temperature(0.9)),)), save=False, cap=4)
     assert whatif(run, Settings(min_p=0.01), replayer=REPLAYER).exact
     assert not whatif(run, Settings(min_p=1e-9), replayer=REPLAYER).exact
-    assert isinstance(parse_processors(run.header.processors)[0].processor, Temperature)
+    assert isinstance(parse_processors(run.header)[0].processor, Temperature)
     assert MinP(0.1).min_p == 0.1
 
 
@@ -259,8 +260,8 @@ def test_bfloat16_scores_are_estimates_without_torch() -> None:
     model = tiny_model("gpt2").to(torch.bfloat16)
     run = real_run(model, seed=2, max_new_tokens=6, **SAMPLING)
     assert run.steps[0].head.forward is not None
-    if run.steps[0].head.forward.next_logits.dtype != "bfloat16":
-        pytest.skip("this model upcasts its logits")
+    if scores_dtype(run.header, run.steps[0].head) != "bfloat16":
+        pytest.skip("the scores are float32")
     assert not whatif(run, Settings(temperature=1.5)).exact
     report = whatif(run, Settings(temperature=1.5), replayer=REPLAYER)
     assert report.exact
@@ -270,6 +271,25 @@ def test_bfloat16_scores_are_estimates_without_torch() -> None:
         i for i, (a, b) in enumerate(zip(run.steps, real.steps, strict=False), 1) if tokens(a) != tokens(b)
     ]
     assert report.first_step == (different[0] if different else None)
+
+
+@pytest.mark.parametrize(("version", "exact"), [("4.44.2", False), ("4.57.6", True), ("5.24.0", True)])
+def test_scores_that_the_release_computes_in_float32(version: str, exact: bool) -> None:
+    logits = np.linspace(-3, 5, 40).astype(np.float32)
+    run = recorded(Case(logits, np.array([1]), (warper(Temperature(0.5)), warper(TopK(8)))))
+    forward = run.steps[0].head.forward
+    assert forward is not None
+    narrow = forward.next_logits.model_copy(update={"dtype": "bfloat16"})
+    head = run.steps[0].head.model_copy(
+        update={"forward": forward.model_copy(update={"next_logits": narrow})}
+    )
+    versions = {**run.header.versions, "transformers": version}
+    run = replace(
+        run,
+        header=run.header.model_copy(update={"versions": versions}),
+        steps=[replace(run.steps[0], head=head)],
+    )
+    assert whatif(run, Settings(top_k=4)).steps[0].exact == exact
 
 
 def test_what_the_user_changed_is_said(run: MemoryRun) -> None:

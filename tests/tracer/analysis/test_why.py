@@ -39,7 +39,7 @@ def walkthrough_case() -> Case:
     logits[100:118] = np.linspace(22.0, 18.0, 18, dtype=np.float32)
     logits[500:600] = np.linspace(17.5, 3.0, 100, dtype=np.float32)
     processors: list[Processor] = [RepetitionPenalty(1.05), Temperature(0.7), TopK(20), TopP(0.8)]
-    placed = (PlacedProcessor("logits_processor", processors[0]), *map(warper, processors[1:]))
+    placed = (PlacedProcessor("processor", processors[0]), *map(warper, processors[1:]))
     return Case(logits, np.array([9000 % 2048, 7]), placed)
 
 
@@ -289,7 +289,7 @@ def test_greedy() -> None:
 
 def test_a_banned_token_has_no_margin_and_no_change() -> None:
     case = walkthrough_case()
-    placed = (PlacedProcessor("logits_processor", Suppress((32,))), *case.placed)
+    placed = (PlacedProcessor("processor", Suppress((32,))), *case.placed)
     report = why_in_run(recorded(Case(case.logits, case.history, placed)), 1, 32)
     assert report.removed_by is not None
     assert report.removed_by.class_name == "SuppressTokensLogitsProcessor"
@@ -309,7 +309,7 @@ def test_a_processor_of_the_users_own() -> None:
         "top_p",
         "temperature",
     }
-    assert isinstance(parse_processors(infos)[0].processor, object)
+    assert isinstance(parse_processors(changed.header)[0].processor, object)
 
 
 def test_min_p() -> None:

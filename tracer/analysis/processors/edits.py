@@ -1,6 +1,6 @@
 """Processors that change scores or remove tokens by id.
 
-Sources are classes of ``transformers/generation/logits_process.py`` 4.44.2, named by ``class_name``.
+Sources are classes of ``transformers/generation/logits_process.py``, named by ``class_name``.
 """
 
 from __future__ import annotations
@@ -30,19 +30,30 @@ class Temperature(Processor):
 
 @dataclass(frozen=True)
 class RepetitionPenalty(Processor):
-    """Multiplies negative scores of tokens seen before by the penalty, and divides others by it."""
+    """Multiplies negative scores of tokens seen before by the penalty, and divides others by it.
+
+    Leading ids may not count: since 5.17 those of the padding. It is one number for all rows, or one each.
+    """
 
     penalty: float
+    prompt_ignore_length: tuple[int, ...] = ()
     class_name: ClassVar[str] = "RepetitionPenaltyLogitsProcessor"
 
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
         """Penalise the tokens of the history, each once."""
         scores = row.scores.copy()
-        seen = _known(context.history, row)
+        seen = _known(self.counted(context), row)
         scores[seen] = self._penalised(scores[seen], context)
         # An unknown token may or may not have been seen.
         bound = self._penalised(np.array([row.bound], dtype=np.float32), context)
         return replace(row, scores=scores, bound=max(row.bound, float(bound[0])))
+
+    def counted(self, context: Context) -> I64:
+        """The ids of the history that count as seen."""
+        if not self.prompt_ignore_length:
+            return context.history
+        own = min(context.row, len(self.prompt_ignore_length) - 1)
+        return context.history[max(0, self.prompt_ignore_length[own]) :]
 
     def _penalised(self, scores: F32, context: Context) -> F32:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -1,6 +1,6 @@
 """Warpers that remove tokens by rank or probability.
 
-Sources are classes of ``transformers/generation/logits_process.py`` 4.44.2, named by ``class_name``; each
+Sources are classes of ``transformers/generation/logits_process.py``, named by ``class_name``; each
 docstring gives the condition under which a token is removed there.
 """
 
@@ -98,6 +98,59 @@ class TopK(Filter):
         """Distance to the k-th highest score."""
         score, line = float(row.scores[token]), float(self.line(row.scores))
         return Cutoff("score", score, line, score - line, score - line)
+
+
+@dataclass(frozen=True)
+class TopH(Filter):
+    """Kept: the most probable tokens whose shares of the entropy reach at most ``top_h`` of it together.
+
+    A share is ``-p · log p``, and entropy and probabilities are those of the ``top_n`` highest scores alone.
+    All others are removed; the most probable token is always kept.
+    """
+
+    top_h: float
+    filter_value: float = -math.inf
+    top_n: int = 100
+    class_name: ClassVar[str] = "TopHLogitsWarper"
+
+    def __post_init__(self) -> None:
+        if not (0 < self.top_h <= 1 <= self.top_n):
+            raise ValueError("transformers takes no such settings")
+
+    def removes(self, scores: F32) -> tuple[Bools, Bools]:
+        """Everything behind the token with which the entropy is passed."""
+        order, sums, line = self._sums(scores)
+        kept = sums <= line
+        near = np.abs(sums - line) <= 8 * sum_error(sums.size) * (1 + np.maximum(sums, line))
+        kept[:1], near[:1] = True, False
+        removed = np.ones(scores.shape, dtype=np.bool_)
+        removed[order] = ~kept
+        # Of equal scores any may be among the highest, and any may be kept.
+        doubtful = np.isin(scores, scores[order[near]])
+        last = scores == scores[order[np.count_nonzero(kept) - 1]]
+        return removed, doubtful | (last & removed[last].any())
+
+    def removes_all_below(self, row: ScoreRow) -> bool:
+        """The highest scores that are looked at are all known."""
+        return bool(
+            self.top_n <= row.scores.size and kth_highest(row.scores, self.top_n) > row.bound < math.inf
+        )
+
+    def cutoff(self, row: ScoreRow, token: int) -> Cutoff:
+        """The entropy of this token and those above it against the part that is kept."""
+        order, sums, line = self._sums(row.scores)
+        place = np.flatnonzero(order == token)
+        value = float(sums[place[0]]) if place.size else float(sums[-1])
+        low = self.lowest_kept(row.scores)
+        return Cutoff("entropy", value, line, line - value, float(row.scores[token]) - low)
+
+    def _sums(self, scores: F32) -> tuple[Indices, F32, float]:
+        """The highest scores in falling order, the entropy up to each, and the part of it that is kept."""
+        order = np.argsort(-scores, kind="stable")[: self.top_n]
+        shares = softmax(scores[order])
+        with np.errstate(all="ignore"):
+            sums = cumulated(-shares * np.log(shares))
+        return order, sums, float(np.float32(entropy_nats(scores[order]) * self.top_h))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tracer.analysis.processors.edits import (
@@ -20,14 +20,16 @@ from tracer.analysis.processors.edits import (
     SuppressAtBegin,
     Temperature,
 )
-from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
+from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopH, TopK, TopP, Typical
 from tracer.analysis.processors.processor import Opaque, PlacedProcessor, Processor
+from tracer.analysis.processors.roles import roles
 from tracer.analysis.processors.settings import KNOBS
-from tracer.schema.run import ProcessorInfo
+from tracer.schema.run import ListName, ProcessorInfo, RunHeader
 from tracer.schema.setting_text import parse_integer, parse_integers, parse_number
 
 _KINDS: tuple[type[Processor], ...] = (
     Temperature,
+    TopH,
     TopK,
     TopP,
     MinP,
@@ -82,22 +84,33 @@ def _is_possible(processor: Processor) -> bool:
     return knob.allows(value) and not (isinstance(processor, TopK) and value < 1)
 
 
-def parse_processors(infos: Iterable[ProcessorInfo]) -> tuple[PlacedProcessor, ...]:
+def parse_processors(header: RunHeader) -> tuple[PlacedProcessor, ...]:
     """Rebuild the processors of a run, in order.
 
     Args:
-        infos: records, as in the run's header.
+        header: the run's header.
     """
-    return tuple(PlacedProcessor(info.list_name, parse_processor(info)) for info in infos)
+    pairs = zip(roles(header), header.processors, strict=True)
+    return tuple(PlacedProcessor(role, parse_processor(info)) for role, info in pairs)
 
 
-def describe(placed: PlacedProcessor) -> ProcessorInfo:
-    """Describe a processor as a record: the inverse of :func:`parse_processors`."""
+def describe(placed: PlacedProcessor, *, one_list: bool = False) -> ProcessorInfo:
+    """Describe a processor as a record: the inverse of :func:`parse_processors`.
+
+    Args:
+        placed: the processor.
+        one_list: whether its run has one list for all of them.
+    """
     processor = placed.processor
     if isinstance(processor, Opaque):
         return processor.info
-    settings = {name: _text(value) for name, value in settings_of(processor).items()}
-    return ProcessorInfo(list_name=placed.list_name, class_name=placed.name, settings=settings)
+    settings = {
+        field.name: _text(getattr(processor, field.name))
+        for field in dataclasses.fields(processor)
+        if field.default is dataclasses.MISSING or getattr(processor, field.name) != ()
+    }
+    list_name: ListName = "logits_warper" if placed.role == "warper" and not one_list else "logits_processor"
+    return ProcessorInfo(list_name=list_name, class_name=placed.name, settings=settings)
 
 
 def settings_of(processor: Processor) -> dict[str, Any]:

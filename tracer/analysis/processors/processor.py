@@ -1,6 +1,6 @@
 """What a logits processor of transformers does to one row of scores, in NumPy.
 
-The arithmetic is that of ``transformers/generation/logits_process.py`` 4.44.2 in float32. Additions,
+The arithmetic is that of ``transformers/generation/logits_process.py`` in float32. Additions,
 products, quotients and comparisons of scores are the same to the last bit. A softmax is not: its sum and its
 exponentials depend on the release of torch and on the machine. A token that is kept or removed by less than
 that difference is listed as *doubtful*; without doubtful tokens the removed set is that of transformers.
@@ -18,8 +18,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from tracer.analysis.processors.roles import Role
 from tracer.schema.arrays import F32, I64
-from tracer.schema.run import ListName, ProcessorInfo
+from tracer.schema.run import ProcessorInfo
 
 NOBODY: I64 = np.empty(0, dtype=np.int64)
 
@@ -65,10 +66,12 @@ class Context:
         history: the row's ``input_ids`` so far, padding included.
         reciprocal: CUDA multiplies with the reciprocal of a Python number where the CPU divides by it
             (``aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu``), which may differ in the last bit.
+        row: the row's number in the batch.
     """
 
     history: I64 = field(default_factory=lambda: NOBODY)
     reciprocal: bool = False
+    row: int = 0
 
     def divide(self, scores: F32, number: float) -> F32:
         """``scores / number`` as torch computes it for float32."""
@@ -84,8 +87,9 @@ class Cutoff:
 
     Attributes:
         measure: what the filter compares: ``score`` (top-k), ``probability above`` (top-p: of all tokens
-            before this one), ``probability`` (min-p, epsilon, eta), ``surprise`` (typical: distance of
-            the token's information from the entropy, in nats).
+            before this one), ``probability`` (min-p, epsilon, eta), ``entropy`` (top-h: of this token and all
+            before it, in nats), ``surprise`` (typical: distance of the token's information from the entropy,
+            in nats).
         value: the token's value.
         limit: the cutoff.
         margin: distance to the cutoff; negative when the token is removed (or zero with top-p, which removes
@@ -94,7 +98,7 @@ class Cutoff:
             ``surprise``, which does not depend on the score alone.
     """
 
-    measure: Literal["score", "probability above", "probability", "surprise"]
+    measure: Literal["score", "probability above", "probability", "entropy", "surprise"]
     value: float
     limit: float
     margin: float
@@ -148,14 +152,14 @@ class Opaque(Processor):
 
 @dataclass(frozen=True)
 class PlacedProcessor:
-    """A processor in its list.
+    """A processor of a run.
 
     Attributes:
-        list_name: which list.
+        role: what it is there for.
         processor: what it does.
     """
 
-    list_name: ListName
+    role: Role
     processor: Processor
 
     @property

@@ -7,23 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracer.analysis.processors.edits import Normalisation, RepetitionPenalty, Temperature
+from tracer.analysis.processors.edits import RepetitionPenalty, Temperature
 from tracer.analysis.processors.filters import Epsilon, Eta, MinP, TopK, TopP, Typical
 from tracer.analysis.processors.processor import PlacedProcessor, Processor
+from tracer.analysis.processors.roles import ORDERS, ROLES, Role
 from tracer.errors import UsageError
-from tracer.schema.run import ListName
-
-_PROCESSOR_ORDER = (
-    "UnbatchedClassifierFreeGuidanceLogitsProcessor",
-    "SequenceBiasLogitsProcessor",
-    "HammingDiversityLogitsProcessor",
-    "EncoderRepetitionPenaltyLogitsProcessor",
-    RepetitionPenalty.class_name,
-)
-_WARPER_ORDER = tuple(
-    kind.class_name for kind in (Temperature, TopK, TopP, MinP, Typical, Epsilon, Eta, Normalisation)
-)
-"""Order in ``_get_logits_processor`` and ``_get_logits_warper`` of ``generation/utils.py`` 4.44.2."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +83,7 @@ class Knob:
         low: smallest value.
         high: largest value.
         above: whether ``low`` itself is excluded.
-        list_name: where ``generate()`` puts the processor.
+        role: what ``generate()`` makes the processor for.
     """
 
     kind: type[Processor]
@@ -104,7 +92,7 @@ class Knob:
     low: float
     high: float = float("inf")
     above: bool = False
-    list_name: ListName = "logits_warper"
+    role: Role = "warper"
 
     def allows(self, value: float) -> bool:
         """Whether transformers accepts the value."""
@@ -145,9 +133,7 @@ KNOBS: dict[str, Knob] = {
     "typical_p": Knob(Typical, "mass", off=1.0, low=0.0, high=1.0, above=True),
     "epsilon_cutoff": Knob(Epsilon, "epsilon", off=0.0, low=0.0, high=1.0),
     "eta_cutoff": Knob(Eta, "epsilon", off=0.0, low=0.0, high=1.0),
-    "repetition_penalty": Knob(
-        RepetitionPenalty, "penalty", off=1.0, low=0.0, above=True, list_name="logits_processor"
-    ),
+    "repetition_penalty": Knob(RepetitionPenalty, "penalty", off=1.0, low=0.0, above=True, role="processor"),
 }
 
 
@@ -171,7 +157,7 @@ def change_processors(
         if name in KNOBS:
             elements = _with_setting(elements, KNOBS[name], float(value))
     if not sampling:
-        elements = [each for each in elements if each.list_name == "logits_processor"]
+        elements = [each for each in elements if each.role != "warper"]
     return tuple(elements), sampling
 
 
@@ -180,27 +166,22 @@ def _with_setting(elements: list[PlacedProcessor], knob: Knob, value: float) -> 
     place = next((i for i, each in enumerate(elements) if isinstance(each.processor, knob.kind)), None)
     if place is not None:
         old = elements[place]
-        new = (
-            [] if knob.is_off(value) else [PlacedProcessor(old.list_name, knob.change(old.processor, value))]
-        )
+        new = [] if knob.is_off(value) else [PlacedProcessor(old.role, knob.change(old.processor, value))]
         return [*elements[:place], *new, *elements[place + 1 :]]
     if knob.is_off(value):
         return elements
     place = _place(elements, knob)
-    return [*elements[:place], PlacedProcessor(knob.list_name, knob.make(value)), *elements[place:]]
+    return [*elements[:place], PlacedProcessor(knob.role, knob.make(value)), *elements[place:]]
 
 
 def _place(elements: Sequence[PlacedProcessor], knob: Knob) -> int:
     """Where ``generate()`` puts a new processor: before the first that comes later in its order."""
-    order = _WARPER_ORDER if knob.list_name == "logits_warper" else _PROCESSOR_ORDER
-    rank = order.index(knob.kind.class_name)
-    start = 0
-    for place, each in enumerate(elements):
-        if each.list_name != knob.list_name:
-            continue
-        if each.name not in order[:rank]:
-            return place
-        start = place + 1
-    if knob.list_name == "logits_warper":
-        return max(start, sum(each.list_name == "logits_processor" for each in elements))
-    return start
+    earlier = ROLES[: ROLES.index(knob.role)]
+    before = ORDERS[knob.role][: ORDERS[knob.role].index(knob.kind.class_name)]
+    place = 0
+    for index, each in enumerate(elements):
+        if each.role == knob.role and each.name not in before:
+            return index
+        if each.role == knob.role or each.role in earlier:
+            place = index + 1
+    return place

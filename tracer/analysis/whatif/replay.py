@@ -46,7 +46,7 @@ def whatif(run: RecordedRun, settings: Settings, *, replayer: Replayer | None = 
     first = tuple(_first_difference(row, steps) for row in range(len(run.header.prompt)))
     return WhatIfReport(
         settings=settings,
-        processors=tuple(describe(placed) for placed in replay.placed),
+        processors=tuple(describe(placed, one_list=run.header.one_list) for placed in replay.placed),
         sampling=replay.sampling,
         steps=tuple(steps),
         first=first,
@@ -95,7 +95,7 @@ class _Replay:
         self._states = DrawStates(run, replayer) if replayer else None
         self._diverged: set[int] = set()
         header = run.header
-        self._recorded = parse_processors(header.processors)
+        self._recorded = parse_processors(header)
         self.placed, self.sampling = change_processors(self._recorded, settings, do_sample=header.do_sample)
         self._common = next(
             (
@@ -106,9 +106,7 @@ class _Replay:
             min(len(self.placed), len(self._recorded)),
         )
         self.notes: list[str] = []
-        useless = [
-            name for name in settings.changes if name in KNOBS and KNOBS[name].list_name == "logits_warper"
-        ]
+        useless = [name for name in settings.changes if name in KNOBS and KNOBS[name].role == "warper"]
         if useless and not self.sampling:
             self.notes.append(f"A greedy run has no warpers, so {', '.join(useless)} changes nothing.")
 
@@ -155,8 +153,9 @@ class _Replay:
         found = self._transformers(step, known, usable) if row.complete else None
         if found is None:
             found = final_row(usable, row, known.context)
-            if scores_dtype(step.head) != "float32":
-                self.notes.append(f"Scores were {scores_dtype(step.head)}: the figures are estimates.")
+            kind = scores_dtype(self._run.header, step.head)
+            if kind != "float32":
+                self.notes.append(f"Scores were {kind}: the figures are estimates.")
                 found = _estimate(found)
         if len(usable) < len(rest):
             self.notes.append("A processor that did nothing in the recorded run is taken to do nothing here.")
@@ -173,10 +172,10 @@ class _Replay:
         try:
             stages = self._replayer.process(
                 placed,
-                known.context.history,
+                known.context,
                 row.scores,
                 device=scores_device(head),
-                dtype=scores_dtype(head),
+                dtype=scores_dtype(self._run.header, head),
             )
         except UnsupportedError as error:
             self.notes.append(f"Repeated in NumPy instead of transformers: {error}.")
@@ -203,7 +202,7 @@ class _Replay:
             return None, [], "the recorded run was greedy, so there is no random state to draw with"
         if self._states is None or self._replayer is None:
             return None, [], "the draw is repeated with torch only"
-        device, kind = scores_device(step.head), scores_dtype(step.head)
+        device, kind = scores_device(step.head), scores_dtype(self._run.header, step.head)
         try:
             state = self._states.before(step.number)
             recorded = final_scores(self._run, step, self._replayer)

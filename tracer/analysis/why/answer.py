@@ -63,7 +63,7 @@ def why(
     check_row(header, row)
     if not 0 <= token < step.head.vocab_size:
         raise UsageError(f"token {token} is outside the vocabulary of {step.head.vocab_size}")
-    context = Context(_ids(header, step, row, history), scores_device(step.head).startswith("cuda"))
+    context = Context(_ids(header, step, row, history), scores_device(step.head).startswith("cuda"), row)
     scores = logits if logits is None or logits.ndim == 1 else logits[row]
     known = row_stages(header, step, row, context, logits=scores, replayer=replayer)
     return _Answer(header, step, known, token, tokens or {}).report(search=search)

@@ -121,7 +121,7 @@ class _Search:
         knob = KNOBS[setting]
         if any(isinstance(each.processor, knob.kind) for each in self._fixed):
             return "a processor that cannot be repeated comes after it"
-        if knob.list_name == "logits_warper" and not self._do_sample:
+        if knob.role == "warper" and not self._do_sample:
             return "the run was greedy, so there are no warpers"
         if setting in _ONLY_REMOVES and knob.is_off(now):
             return "it is not in use"

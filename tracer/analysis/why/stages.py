@@ -75,14 +75,14 @@ def row_stages(
         UsageError: the step's scores were not recorded.
     """
     columns = whole_scores(header, step)
-    placed = parse_processors(header.processors)
+    placed = parse_processors(header)
     cap, vocab = header.capture.candidates, step.head.vocab_size
     recorded = recorded_rows(columns, row, placed, vocab=vocab, cap=cap, context=context)
     if logits is None:
         return RowStages(columns, row, placed, context, tuple(recorded), full=False, notes=())
     if logits.shape != (vocab,):
         raise UsageError(f"the saved logits have shape {list(logits.shape)}, not [{vocab}]")
-    repeated, notes = _repeat(columns, row, placed, context, step.head, logits, replayer)
+    repeated, notes = _repeat(header, columns, row, placed, context, step.head, logits, replayer)
     rows = [_better(ours, theirs) for ours, theirs in zip(repeated, recorded, strict=False)]
     rows += recorded[len(rows) :]
     notes += _disagreements(columns, row, placed, rows)
@@ -90,6 +90,7 @@ def row_stages(
 
 
 def _repeat(
+    header: RunHeader,
     columns: ScoreColumns,
     row: int,
     placed: Sequence[PlacedProcessor],
@@ -100,10 +101,10 @@ def _repeat(
 ) -> tuple[list[ScoreRow], list[str]]:
     """Stages from saved logits as far as they can be repeated."""
     rows, notes = [ScoreRow(logits)], list[str]()
-    kind, device = scores_dtype(head), scores_device(head)
+    kind, device = scores_dtype(header, head), scores_device(head)
     if replayer is not None:
         try:
-            theirs = replayer.process(placed, context.history, logits, device=device, dtype=kind)
+            theirs = replayer.process(placed, context, logits, device=device, dtype=kind)
             return [*rows, *(ScoreRow(scores) for scores in theirs)], notes
         except UnsupportedError as error:
             notes.append(f"Repeated in NumPy instead of transformers: {error}.")

@@ -1,4 +1,4 @@
-// Logits processors of transformers 4.44.2 on one row, in float32, and what is known of unrecorded tokens.
+// Logits processors of transformers on one row, in float32, and what is known of unrecorded tokens.
 //
 // A row is `{scores, bound, estimate}`: scores of the recorded tokens (-Infinity once removed), the most that any
 // other token can score (-Infinity where none is left), and why the result is an estimate ("" where it is exact).
@@ -10,19 +10,19 @@ const TINY = 1e-37;
 
 /** Order in which generate() puts what the controls stand for. */
 export const KNOBS = {
-  repetition_penalty: { kind: "RepetitionPenaltyLogitsProcessor", field: "penalty", off: 1, list: "logits_processor" },
-  temperature: { kind: "TemperatureLogitsWarper", field: "temperature", off: 1, list: "logits_warper" },
-  top_k: { kind: "TopKLogitsWarper", field: "top_k", off: 0, list: "logits_warper" },
-  top_p: { kind: "TopPLogitsWarper", field: "top_p", off: 1, list: "logits_warper" },
-  min_p: { kind: "MinPLogitsWarper", field: "min_p", off: 0, list: "logits_warper" },
+  repetition_penalty: { kind: "RepetitionPenaltyLogitsProcessor", field: "penalty", off: 1, role: "processor" },
+  temperature: { kind: "TemperatureLogitsWarper", field: "temperature", off: 1, role: "warper" },
+  top_k: { kind: "TopKLogitsWarper", field: "top_k", off: 0, role: "warper" },
+  top_p: { kind: "TopPLogitsWarper", field: "top_p", off: 1, role: "warper" },
+  min_p: { kind: "MinPLogitsWarper", field: "min_p", off: 0, role: "warper" },
 };
 const PROCESSORS = [
   "UnbatchedClassifierFreeGuidanceLogitsProcessor", "SequenceBiasLogitsProcessor", "HammingDiversityLogitsProcessor",
   "EncoderRepetitionPenaltyLogitsProcessor", "RepetitionPenaltyLogitsProcessor",
 ];
 const WARPERS = [
-  "TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper", "TypicalLogitsWarper",
-  "EpsilonLogitsWarper", "EtaLogitsWarper", "LogitNormalization",
+  "TemperatureLogitsWarper", "TopHLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper",
+  "TypicalLogitsWarper", "EpsilonLogitsWarper", "EtaLogitsWarper", "LogitNormalization",
 ];
 
 /** The settings in force among recorded processors. */
@@ -34,27 +34,26 @@ export function settingsOf(processors) {
 /** The processors that generate() would have made with other settings; each has the stage it was recorded at, or 0. */
 export function changedProcessors(processors, settings) {
   let found = processors.map((each, index) => ({ ...each, stage: index + 1 }));
-  for (const [name, { kind, field, off, list }] of Object.entries(KNOBS)) {
+  for (const [name, { kind, field, off, role }] of Object.entries(KNOBS)) {
     const value = settings[name];
     const place = found.findIndex((each) => each.name === kind);
     if (place >= 0) {
       const changed = { ...found[place], numbers: { ...found[place].numbers, [field]: value } };
       found = value === off ? found.filter((_, index) => index !== place) : found.map((each, index) => (index === place ? changed : each));
     } else if (value !== off) {
-      found.splice(placeOf(found, kind, list), 0, { name: kind, list, numbers: { [field]: value }, known: true, stage: 0 });
+      found.splice(placeOf(found, kind, role), 0, { name: kind, role, numbers: { [field]: value }, known: true, stage: 0 });
     }
   }
   return found;
 }
 
-function placeOf(found, kind, list) {
-  const order = list === "logits_warper" ? WARPERS : PROCESSORS;
+function placeOf(found, kind, role) {
+  const order = role === "warper" ? WARPERS : PROCESSORS;
   const earlier = order.slice(0, order.indexOf(kind));
-  let start = list === "logits_warper" ? found.filter((each) => each.list === "logits_processor").length : 0;
+  let start = 0;
   for (const [place, each] of found.entries()) {
-    if (each.list !== list) continue;
-    if (!earlier.includes(each.name)) return place;
-    start = place + 1;
+    if (each.role === role && !earlier.includes(each.name)) return place;
+    if (each.role === role || each.role === "processor") start = place + 1;
   }
   return start;
 }
@@ -67,18 +66,19 @@ export function rawRow(scores, cap) {
   return { scores: raw, bound, estimate: scores.chosenScores.some(Number.isNaN) ? "some logits are NaN" : "" };
 }
 
-/** The row after all processors. `seen` are the ids in the row's text; `recorded` the step's scores. */
-export function applied(processors, row, { tokens, seen, recorded }) {
+/** The row after all processors. `history` are the ids in the text of row `number`; `recorded` the step's scores. */
+export function applied(processors, row, { tokens, history, number, recorded }) {
   let found = row;
   for (const processor of processors) {
     const act = ACTS[processor.name];
-    found = act && processor.known ? act(found, processor.numbers, { tokens, seen }) : replayed(found, processor, recorded);
+    found = act && processor.known ? act(found, processor.numbers, { tokens, history, number }) : replayed(found, processor, recorded);
   }
   return found;
 }
 
 const ACTS = {
-  RepetitionPenaltyLogitsProcessor: (row, { penalty }, { tokens, seen }) => {
+  RepetitionPenaltyLogitsProcessor: (row, { penalty, prompt_ignore_length: ignored = [] }, { tokens, history, number }) => {
+    const seen = new Set(history.slice(Math.max(0, ignored[Math.min(number, ignored.length - 1)] ?? 0)));
     const worse = (score) => (score < 0 ? f(score * f(penalty)) : f(score / f(penalty)));
     return { ...row, scores: row.scores.map((score, column) => (seen.has(tokens[column]) ? worse(score) : score)), bound: Math.max(row.bound, worse(row.bound)) };
   },

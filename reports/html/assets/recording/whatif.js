@@ -68,9 +68,9 @@ function impossible({ temperature, top_k: count, top_p: mass, min_p: share, repe
 /** The row of a step under other settings, with its probabilities. */
 export function recomputed(state, { step, processors }, settings) {
   const { scores } = step;
-  const changed = changedProcessors(processors, settings).filter((each) => state.run.sampling || each.list === "logits_processor");
-  const seen = new Set(state.run.history(step.place, step.row));
-  const row = applied(changed, rawRow(scores, state.run.cap), { tokens: scores.tokens, seen, recorded: scores });
+  const changed = changedProcessors(processors, settings).filter((each) => state.run.sampling || each.role !== "warper");
+  const history = state.run.history(step.place, step.row).slice(state.run.leading);
+  const row = applied(changed, rawRow(scores, state.run.cap), { tokens: scores.tokens, history, number: step.row, recorded: scores });
   return { row, shares: softmax(row.scores), order: changed.map((each) => each.name) };
 }
 
