@@ -116,11 +116,13 @@ def _device_name(device: Any) -> str:
 
 
 def settings_in_force(config: GenerationConfig) -> dict[str, str]:
-    """The settings that differ from a bare ``GenerationConfig``, as text.
+    """The settings that differ from what they are where nobody sets them, as text.
 
     A greedy run does not use the sampling settings that were unset for it; they are left out.
     """
-    bare = vars(GenerationConfig())
+    # Since 5.0 a bare config has nothing in it, and generate() fills in what nobody set.
+    filled_in: dict[str, Any] = getattr(GenerationConfig, "_get_default_generation_params", dict)()
+    bare = {**vars(GenerationConfig()), **filled_in}
     return {
         printed(name): printed(value)
         for name, value in sorted(vars(config).items())
@@ -128,6 +130,7 @@ def settings_in_force(config: GenerationConfig) -> dict[str, str]:
         and not name.startswith("_")
         and name != "transformers_version"
         and _differs(value, bare.get(name))
+        and not (value is False and bare.get(name) is None)  # a flag that nobody set
     }
 
 

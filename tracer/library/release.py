@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from types import MappingProxyType
@@ -32,8 +32,6 @@ class Release:
             not seen.
         float32_scores: scores are turned into float32 before the first processor; else they have the dtype of
             the logits.
-        settings_filled: a bare ``GenerationConfig`` has values of its own for settings that nobody set; else
-            None.
     """
 
     name: str
@@ -42,8 +40,6 @@ class Release:
     untraced: Mapping[str, str]
     on_class: bool = False
     float32_scores: bool = False
-    settings_filled: bool = True
-    padding_penalised: bool = field(default=True)
 
 
 _OTHER_LOOPS = MappingProxyType(
@@ -91,8 +87,6 @@ RELEASES: tuple[Release, ...] = (
         _OTHER_LOOPS,
         on_class=True,
         float32_scores=True,
-        settings_filled=False,
-        padding_penalised=False,
     ),
 )
 """The families, oldest first."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPTQConfig, LlavaConfig, Qwen2Config
+from transformers import GenerationConfig, GPTQConfig, LlavaConfig, Qwen2Config
 
 from hooks.loop import model_info
 from reports.view.run.header import header_view
-from tests.support.models import tiny_model
+from tests.support.models import batch, collected, generate, tiny_model
 from tests.support.synthetic import synthetic_header
 
 
@@ -47,3 +47,25 @@ def test_image_positions_are_in_the_header() -> None:
     header = synthetic_header(rows=2).model_copy(update={"prompt": rows})
     shown = {each.name: each.value for each in header_view(header, {}).metadata}
     assert shown["images"] == "row 0: 1 to 3, 5"
+
+
+def test_what_generate_fills_in_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in 5.x, where a bare config has nothing in it."""
+    filled_in = {"top_k": 50, "temperature": 1.0, "num_assistant_tokens": 7, "top_h": None}
+    monkeypatch.setattr(GenerationConfig, "_get_default_generation_params", lambda: filled_in, raising=False)
+    config = GenerationConfig(top_k=50, top_p=0.9, temperature=1.0, num_assistant_tokens=7, do_sample=True)
+    config.unheard_of_flag = False
+    config.unheard_of_number = 0
+    expected = {"do_sample": "True", "top_p": "0.9", "unheard_of_number": "0"}
+    assert model_info.settings_in_force(config) == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True}], ids=["greedy", "sampling"])
+def test_settings_that_nobody_set_are_not_in_force(settings: dict[str, Any]) -> None:
+    model = tiny_model()
+    with collected(model) as run:
+        generate(model, batch(), **settings)
+    given = {"bos_token_id", "eos_token_id", "pad_token_id", "max_new_tokens", "max_length"}
+    asked = {"output_logits", "return_dict_in_generate", *settings}
+    assert {*run.header.generation_config} == given | asked
+    assert run.header.do_sample is bool(settings)
