@@ -74,7 +74,7 @@ def forward_result(context: Context) -> Iterator[Block]:
     if result is None:
         yield Note("The result of the forward pass was not seen.", "warning")
         return
-    yield VariableTable(tuple(_results(result)))
+    yield VariableTable(tuple(_results(context, result)))
     yield _last_position(context, result)
     if head.forward_seconds:  # not known while the run is halted inside the forward pass
         yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
@@ -141,32 +141,44 @@ def _new_tokens(context: Context) -> TokenStrip | None:
     return TokenStrip(title, context.sequence(values[start - length :]), start)
 
 
-def _results(result: ForwardResult) -> Iterator[Variable]:
+def _results(context: Context, result: ForwardResult) -> Iterator[Variable]:
     if result.hidden_states is not None:
         yield Variable(
             "hidden_states",
             result.hidden_states,
             meaning="[rows, new tokens, hidden size], after the last layer",
         )
+    positions = "last position" if _last_only(context, result) else "new tokens"
     yield Variable(
-        "logits", result.logits, meaning="[rows, new tokens, vocabulary], hidden_states through lm_head"
+        "logits", result.logits, meaning=f"[rows, {positions}, vocabulary], hidden_states through lm_head"
     )
+
+
+def _last_only(context: Context, result: ForwardResult) -> bool:
+    """Whether the model computed no logits but those of the last of several positions."""
+    inputs = context.step.head.inputs
+    return _positions(result) == 1 < inputs.sequence_length - inputs.new_start
+
+
+def _positions(result: ForwardResult) -> int:
+    return result.logits.shape[1] if len(result.logits.shape) > 2 else 1
 
 
 def _last_position(context: Context, result: ForwardResult) -> Note:
     head = context.step.head
     last = head.inputs.sequence_length - 1
-    positions = result.logits.shape[1] if len(result.logits.shape) > 2 else 1
-    if positions == 1:
+    alone = _last_only(context, result)
+    if not alone and _positions(result) == 1:
         return Note(
             f"One position went in, so one comes out: its logits say what may follow position {last}."
         )
     # While the run is halted inside the forward pass, only its arguments tell that there is a cache.
     cached = head.cache_after.length or head.inputs.others.get("use_cache") == "True"
     kept = "leave their keys and values in the KV cache; " if cached else "have no use: "
+    others = count(last - head.inputs.new_start if alone else _positions(result) - 1)
     return Note(
         f"Only the last position ({last}) is used: its logits say which token may come next. "
-        f"The other {count(positions - 1)} {kept}their logits are dropped."
+        f"The other {others} {kept}their logits are {'not computed' if alone else 'dropped'}."
     )
 
 

@@ -12,6 +12,7 @@ from reports.view.stops.candidates import highest
 from reports.view.stops.context import Context
 from reports.view.text import plain
 from reports.view.tokens import TokenView
+from tracer.analysis.processors.roles import roles
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import ProcessorInfo
 
@@ -91,7 +92,8 @@ def _paths(
     chosen = int(scores.chosen[row])
     columns = highest(scores, before, row, _TOP_TOKENS)
     if list_name == "logits_processor":
-        columns += _moved(scores, row, before, last, columns)
+        own = roles(context.header).count("processor")
+        columns += _moved(scores, row, before, min(last, own), columns)
     columns += [
         int(column) for column in np.flatnonzero(scores.tokens[row] == chosen) if column not in columns
     ]
@@ -106,7 +108,7 @@ def _paths(
 
 
 def _moved(scores: ScoreColumns, row: int, before: int, last: int, known: list[int]) -> list[int]:
-    """Columns of further recorded tokens that the list moved, the furthest first."""
+    """Columns of further recorded tokens that the stages moved, the furthest first."""
     start, end = scores.scores[before, row], scores.scores[last, row]
     found = np.flatnonzero((scores.tokens[row] != NO_TOKEN) & np.isfinite(start) & (start != end))
     far = found[np.argsort(-np.abs(end[found] - start[found]), kind="stable")]

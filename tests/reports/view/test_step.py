@@ -21,6 +21,7 @@ from reports.view.blocks import (
 )
 from reports.view.card import StopCard
 from tests.reports.records import TOKENS, header, steps, with_head
+from tests.support.synthetic import merged_header
 from tracer.schema.cache import CacheState
 from tracer.schema.changes import Intervention
 from tracer.schema.checks import Check, Violation
@@ -134,6 +135,44 @@ def test_tokens_that_a_processor_moved_are_followed() -> None:
     table = block(step_view(run, step, TOKENS).card("processors"), StageTable)
     ids = [path.token.id for path in table.paths]
     assert int(step.scores.tokens[0, 9]) == ids[6] if step.scores is not None else False
+
+
+def test_of_one_list_what_the_warpers_moved_is_not_followed() -> None:
+    run = header()
+    infos = tuple(info.model_copy(update={"list_name": "logits_processor"}) for info in run.processors)
+    run = merged_header(infos)
+    step = steps(run, 1)[0]
+    assert step.scores is not None
+    moved = step.scores.scores.copy()
+    moved[1:, 0, 9] -= 5
+    moved[2:, 0, 10] -= 9
+    step = replace(step, scores=replace(step.scores, scores=moved))
+    view = step_view(run, step, TOKENS)
+    assert [card.stop for card in view.cards] == [*run.stops[1:]]
+    table = block(view.card("processors"), StageTable)
+    assert len(table.stages) == 4
+    ids = [path.token.id for path in table.paths]
+    assert step.scores is not None
+    assert int(step.scores.tokens[0, 9]) in ids
+    assert int(step.scores.tokens[0, 10]) not in ids
+
+
+def test_logits_of_the_last_position_alone() -> None:
+    run = header()
+    step = steps(run, 1)[0]
+    forward = step.head.forward
+    assert forward is not None
+    length, vocabulary = step.head.inputs.sequence_length, forward.logits.shape[-1]
+    logits = forward.logits.model_copy(update={"shape": (1, 1, vocabulary)})
+    step = with_head(step, forward=forward.model_copy(update={"logits": logits}))
+    card = step_view(run, step, TOKENS).card("forward-result")
+    assert f"The other {length - 1} leave their keys and values" in notes(card)[0]
+    assert notes(card)[0].endswith("their logits are not computed.")
+    assert "last position" in (variables(card)["logits"].meaning or "")
+    # Of a single new position nothing is left out.
+    one = step.head.inputs.model_copy(update={"new_start": length - 1})
+    card = step_view(run, with_head(step, inputs=one), TOKENS).card("forward-result")
+    assert "One position went in" in notes(card)[0]
 
 
 def test_greedy_runs_skip_the_warpers_and_say_so() -> None:
