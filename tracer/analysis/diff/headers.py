@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tracer.analysis.diff.report import HeaderAspect, HeaderDifference, RowPair
+from tracer.analysis.processors.parsing import own_settings
 from tracer.analysis.runs import RecordedRun
 from tracer.errors import UsageError
 from tracer.schema.run import ProcessorInfo, RunHeader
@@ -16,7 +17,8 @@ _ABSENT = "-"
 def check_comparable(a: RunHeader, b: RunHeader) -> None:
     """Refuse runs of different models.
 
-    The classes of modules may differ: attention implementations have their own.
+    The classes of modules may differ: attention implementations have their own. A release of transformers
+    may have put a model together of other modules; those that both have are compared.
 
     Raises:
         UsageError: naming the first difference between the models.
@@ -25,6 +27,8 @@ def check_comparable(a: RunHeader, b: RunHeader) -> None:
         left, right = getattr(a.model, name), getattr(b.model, name)
         if left != right:
             raise UsageError(f"these are runs of different models: {name} is {left} in A and {right} in B")
+    if a.versions.get("transformers") != b.versions.get("transformers"):
+        return
     ours, theirs = ({module.name for module in header.modules} for header in (a, b))
     if ours != theirs:
         odd = min(ours ^ theirs)
@@ -146,7 +150,7 @@ def _processors(a: Sequence[ProcessorInfo], b: Sequence[ProcessorInfo]) -> Itera
 def _by_class(infos: Sequence[ProcessorInfo]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for info in infos:
-        settings = ", ".join(f"{name}={value}" for name, value in info.settings.items())
+        settings = ", ".join(f"{name}={value}" for name, value in own_settings(info).items())
         found.setdefault(info.qualified_name, []).append(settings or "in use")
     return {name: "; ".join(settings) for name, settings in found.items()}
 

@@ -39,6 +39,10 @@ class RepetitionPenalty(Processor):
     prompt_ignore_length: tuple[int, ...] = ()
     class_name: ClassVar[str] = "RepetitionPenaltyLogitsProcessor"
 
+    def __post_init__(self) -> None:
+        if not any(self.prompt_ignore_length):
+            object.__setattr__(self, "prompt_ignore_length", ())
+
     def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
         """Penalise the tokens of the history, each once."""
         scores = row.scores.copy()

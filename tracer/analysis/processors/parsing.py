@@ -113,6 +113,26 @@ def describe(placed: PlacedProcessor, *, one_list: bool = False) -> ProcessorInf
     return ProcessorInfo(list_name=list_name, class_name=placed.name, settings=settings)
 
 
+def own_settings(info: ProcessorInfo) -> dict[str, str]:
+    """The recorded settings that change what a processor does; all of one that cannot be repeated.
+
+    Releases differ in the attributes of their classes: one that another has not, and one at its default, says
+    nothing.
+
+    Args:
+        info: class and settings.
+    """
+    processor = parse_processor(info)
+    if isinstance(processor, Opaque):
+        return dict(info.settings)
+    changed = {
+        field.name
+        for field in dataclasses.fields(processor)
+        if getattr(processor, field.name) != field.default
+    }
+    return {name: value for name, value in info.settings.items() if name in changed}
+
+
 def settings_of(processor: Processor) -> dict[str, Any]:
     """Settings by their name in transformers."""
     return {field.name: getattr(processor, field.name) for field in dataclasses.fields(processor)}
