@@ -10,7 +10,7 @@ from rich.text import Text
 
 from reports.terminal import theme
 from reports.terminal.page import INDENT, Page, PageRenderable
-from reports.terminal.stops.card import draw_heading, draw_rule
+from reports.terminal.stops.card import draw_heading, draw_note, draw_rule
 from reports.terminal.stops.variables import fitted_tokens
 from reports.view.figures import plural
 from reports.view.run.header import HeaderView, PromptView
@@ -124,6 +124,8 @@ def _draw_prompts(page: Page, view: HeaderView) -> None:
 def _draw_versions(page: Page, view: HeaderView) -> None:
     versions = " · ".join(f"{each.name} {each.value}" for each in view.versions)
     page.wrapped(Text.styled(f"{versions} · started {view.started_at}", theme.QUIET))
+    for note in view.notes:
+        draw_note(page, note)
 
 
 def _draw_title(page: Page, title: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.view.blocks import Note
 from reports.view.figures import count, plural
 from reports.view.glossary import SETTINGS, criterion_meaning, processor_meaning, settings_text
 from reports.view.not_seen import not_seen_views
 from reports.view.run.checkpoint import checkpoint_values
 from reports.view.run.fork import fork_text
 from reports.view.run.named_value import NamedValue
+from reports.view.run.release import release_notes
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, sequence_views
 from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText, WeightsFingerprint
@@ -50,6 +52,7 @@ class HeaderView:
         criteria: stopping criteria in order.
         prompts: one entry a row.
         versions: packages and their versions.
+        notes: what a reader must know before the first step.
         started_at: UTC, ISO 8601.
     """
 
@@ -65,6 +68,7 @@ class HeaderView:
     prompts: tuple[PromptView, ...]
     versions: tuple[NamedValue, ...]
     started_at: str
+    notes: tuple[Note, ...] = ()
 
     @property
     def metadata(self) -> tuple[NamedValue, ...]:
@@ -101,6 +105,7 @@ def header_view(header: RunHeader, tokens: Mapping[int, TokenText]) -> HeaderVie
         prompts=tuple(_prompt(row, prompt, tokens) for row, prompt in enumerate(header.prompt)),
         versions=tuple(NamedValue(plain(name), plain(value)) for name, value in header.versions.items()),
         started_at=plain(header.started_at),
+        notes=release_notes(header),
     )
 
 

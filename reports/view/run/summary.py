@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reports.view.blocks import Level, Note
 from reports.view.figures import count, duration, plural
+from reports.view.run.release import release_notes
 from reports.view.run.verification import stamp_notes
 from reports.view.text import plain, plain_lines
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
@@ -106,6 +107,7 @@ def summary(
         path=plain(path) if path is not None else None,
         notes=(
             *_trouble(end, violations, errors),
+            *(release_notes(header) if header is not None else ()),
             *_remarks(end, interventions),
             *gaps,
             *stamp_notes(stamps),

@@ -88,6 +88,7 @@ def _print_report(report: FileReport) -> None:
             "✓ database structure, versions, checksum of every record and tensor, counts, and tables "
             "against records"
         )
+        _print_releases(report.path)
     for run in report.runs:
         _line(f"{'✓' if run.whole else '!'} run {run.number}: {_run_line(run)}")
         _print_details(run)
@@ -107,6 +108,17 @@ def _print_details(run: RunReport) -> None:
             _line(f"  check failed in {plural(each.steps, 'step')}: {each.name}")
         elif each.result == "not made":
             _line(f"  not checked in {plural(each.steps, 'step')}: {each.name}: {plain(each.reason or '')}")
+
+
+def _print_releases(path: Path) -> None:
+    """Say which runs were made by a release of transformers that nothing is known of."""
+    from reports.view.run.release import release_notes
+    from tracer.tracefile import TraceFile
+
+    with TraceFile(path) as recording:
+        for run in recording.runs:
+            for note in release_notes(run.header):
+                _line(f"! run {run.number}: {note.text}")
 
 
 def _run_line(run: RunReport) -> str:
