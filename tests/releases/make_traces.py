@@ -1,0 +1,53 @@
+"""Make the traces in ``tests/releases/traces``: a greedy and a sampled run of one small model.
+
+Run it once with the Python of each release, from the root of the repository::
+
+    python -m tests.releases.make_traces
+
+Nothing but the release may differ between them, so a trace is made again for all releases or for none. It is
+compressed: four fifths of it are what SQLite and JSON take.
+"""
+
+from __future__ import annotations
+
+import lzma
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
+from tracer import trace
+
+TRACES = Path(__file__).with_name("traces")
+
+
+def main() -> None:
+    """Replace the trace of the installed release."""
+    torch.set_num_threads(1)
+    model = tiny_model(num_hidden_layers=1)
+    TRACES.mkdir(exist_ok=True)
+    packed = TRACES / f"{metadata.version('transformers')}.trace.xz"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.trace"
+        with trace(model, path=path, capture="tensors", save=("logits", "kv"), name="tiny", seed=1):
+            for settings in (GREEDY, SAMPLING):
+                generate(model, batch(3), **settings, max_new_tokens=4)
+        packed.write_bytes(lzma.compress(path.read_bytes(), preset=9))
+
+
+def unpacked(version: str, folder: Path) -> Path:
+    """The trace of a release, unpacked.
+
+    Args:
+        version: version of transformers.
+        folder: where to.
+    """
+    path = folder / f"{version}.trace"
+    path.write_bytes(lzma.decompress((TRACES / f"{version}.trace.xz").read_bytes()))
+    return path
+
+
+if __name__ == "__main__":
+    main()
