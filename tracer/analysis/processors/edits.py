@@ -32,7 +32,8 @@ class Temperature(Processor):
 class RepetitionPenalty(Processor):
     """Multiplies negative scores of tokens seen before by the penalty, and divides others by it.
 
-    Leading ids may not count: since 5.17 those of the padding. It is one number for all rows, or one each.
+    Leading ids may not count: in newer releases those of the padding. One number is for all rows, or for
+    each its own.
     """
 
     penalty: float
