@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hooks.instance_class import Handler, give_class, take_class
 from hooks.loop.model_info import describe_model, versions
 from hooks.loop.processors import describe_criteria, describe_processors
 from hooks.loop.weights import fingerprint
 from tracer.analysis.rerun_plan import RerunPlan
 from tracer.errors import UsageError
+from tracer.library.release import installed_release
 from tracer.tracefile import TraceRun
 
 
@@ -34,25 +36,39 @@ def checking_pipeline(
     Raises:
         UsageError: from ``generate()``, if they differ.
     """
-    sample = model._sample  # noqa: SLF001 - the one place that sees the finished lists
 
-    def checked(input_ids: Any, **kwargs: Any) -> Any:
+    def checked(sample: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if settings_changed:
             _require_of_library(run)
-            return sample(input_ids, **kwargs)
+            return sample(*args, **kwargs)
         warpers = kwargs.get("logits_warper") if kwargs["generation_config"].do_sample else None
         found = [each.class_name for each in describe_processors(kwargs["logits_processor"], warpers)]
         criteria = [each.class_name for each in describe_criteria(kwargs["stopping_criteria"])]
         _require_same("processors", [each.class_name for each in run.header.processors], found)
         recorded = [each.class_name for each in run.header.criteria]
         _require_same("stopping criteria", recorded, criteria[: len(criteria) - extra_criteria])
-        return sample(input_ids, **kwargs)
+        return sample(*args, **kwargs)
 
-    model._sample = checked  # noqa: SLF001
+    release = installed_release()
+    with _seeing(model, release.sample.method, checked, on_class=release.on_class):
+        yield
+
+
+@contextlib.contextmanager
+def _seeing(model: Any, method: str, handler: Handler, *, on_class: bool) -> Iterator[None]:
+    """Let a handler see the calls of the loop, where the release looks it up."""
+    if on_class:
+        give_class(model, {method: handler})
+    else:
+        inner = getattr(model, method)
+        setattr(model, method, lambda *args, **kwargs: handler(inner, args, kwargs))
     try:
         yield
     finally:
-        del model._sample  # noqa: SLF001
+        if on_class:
+            take_class(model)
+        else:
+            delattr(model, method)
 
 
 def _require_of_library(run: TraceRun) -> None:
