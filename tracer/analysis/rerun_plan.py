@@ -124,6 +124,15 @@ def generation_settings(header: RunHeader) -> dict[str, Any]:
     return {name: parse_config_value(text) for name, text in texts.items() if name not in skipped}
 
 
+def unset_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run was to do without: arguments, as newer releases fill in what a config lacks.
+
+    Args:
+        settings: generation settings by name.
+    """
+    return {name: value for name, value in settings.items() if value is None}
+
+
 def _consecutive_heads(run: RecordedRun) -> list[StepHead]:
     heads = [step.head for step in run.steps]
     if not heads:

@@ -25,6 +25,7 @@ from hooks.scores.replay import TorchReplayer
 from tracer.analysis.conditions.breaks import OnBreak
 from tracer.analysis.conditions.condition import Condition, Hit
 from tracer.analysis.draw import DrawStates
+from tracer.analysis.rerun_plan import unset_arguments
 from tracer.errors import GenerationError, TraceGenerateError, UnsupportedError, UsageError
 from tracer.forking.plan import Fork, ForkPlan, plan_fork
 from tracer.halting.live_run import StopHandler
@@ -260,7 +261,9 @@ class _ForkMaker:
         tensors = {"input_ids": torch.from_numpy(plan.prefix.input_ids).to(model.device)}
         if takes_attention_mask(generating_model(model)):
             tensors["attention_mask"] = torch.from_numpy(plan.prefix.attention_mask).to(model.device)
-        arguments: dict[str, Any] = {"tokenizer": loaded.tokenizer} if "stop_strings" in plan.settings else {}
+        arguments = unset_arguments(plan.settings)
+        if "stop_strings" in plan.settings:
+            arguments["tokenizer"] = loaded.tokenizer
         before, changed = model.generation_config, not plan.same_settings
         try:
             # As arguments they would be completed by the model's own end tokens where the run had none.

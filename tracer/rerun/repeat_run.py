@@ -12,7 +12,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from hooks.loop.model_arguments import takes_attention_mask
 from hooks.loop.traced_model import generating_model
 from hooks.tensors import saved_bytes
-from tracer.analysis.rerun_plan import RerunPlan, plan_rerun
+from tracer.analysis.rerun_plan import RerunPlan, plan_rerun, unset_arguments
 from tracer.errors import GenerationError, TraceGenerateError
 from tracer.loading.models import LoadedModel
 from tracer.loading.progress import Progress, SilentProgress
@@ -162,7 +162,8 @@ class _Repetition:
         model.generation_config = GenerationConfig(**plan.settings)
         # One step more than was recorded shows whether the repetition ends where it should.
         limit = plan.expected.shape[1] + (0 if plan.cut_short else 1)
-        arguments: dict[str, Any] = {"stopping_criteria": StoppingCriteriaList([_LengthLimit(limit)])}
+        arguments: dict[str, Any] = unset_arguments(plan.settings)
+        arguments["stopping_criteria"] = StoppingCriteriaList([_LengthLimit(limit)])
         if "stop_strings" in plan.settings:
             arguments["tokenizer"] = self._tokenizer
         if takes_attention_mask(generating_model(model)):
