@@ -189,6 +189,8 @@ class _Repetition:
             return
         found = outputs.logits[:, -1, :].detach().contiguous().cpu()
         saved = self._run.saved_tensor(step, "logits")
+        if saved.dtype == "float32":  # newer releases make them so before the first processor
+            found = found.float()
         if tuple(found.shape) == saved.shape and bytes(saved_bytes(found)) == saved.raw.tobytes():
             self._same_logits += 1
         elif self._first_logits is None:
