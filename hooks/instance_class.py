@@ -29,12 +29,12 @@ def instance_class(target: Any, handlers: Mapping[str, Handler]) -> type:
         handlers: by the name of a method of its class, what is called in its place. Copies of the instance
             are not concerned, even where they come to have this class.
     """
-    kind: Any = untouched_class(type(target))
+    kind: Any = type(target)
     reference = weakref.ref(target)
     own = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     methods = {name: _Seen(kind, name, reference, handler) for name, handler in handlers.items()}
     metaclass: Any = type(kind)
-    content = {**own, **methods, "__class__": _shown_class(kind), _MARK: True}
+    content = {**own, **methods, "__class__": _shown_class(untouched_class(kind)), _MARK: True}
     made: type = metaclass(kind.__name__, (_Base,), content)
     made.__bases__ = (kind,)
     return made
@@ -50,13 +50,15 @@ def put_class(target: Any, made: type) -> None:
     _set_class(target, made)
 
 
-def take_class(target: Any) -> None:
-    """Put the class back. Where something has derived from it meanwhile it stays, and passes all calls on.
+def take_class(target: Any, made: type) -> None:
+    """Put the class from before back. Where another one stands above it stays, and passes all calls on.
 
     Args:
         target: the instance.
+        made: what :func:`instance_class` returned.
     """
-    _set_class(target, untouched_class(type(target)))
+    if type(target) is made:
+        _set_class(target, made.__bases__[0])
 
 
 def release_class(made: type) -> None:
@@ -70,22 +72,15 @@ def release_class(made: type) -> None:
             seen.release()
 
 
-def has_class(target: Any) -> bool:
-    """Whether calls of an instance are seen: it has a class that was made for it, or one derived from that.
-
-    Args:
-        target: the instance.
-    """
-    return any(_MARK in vars(each) for each in type(target).__mro__)
-
-
 def untouched_class(kind: type) -> type:
     """The class that an instance has without this module's doing.
 
     Args:
         kind: its class.
     """
-    return kind.__bases__[0] if _MARK in vars(kind) else kind
+    while _MARK in vars(kind):
+        kind = kind.__bases__[0]
+    return kind
 
 
 class _Seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -109,28 +109,37 @@ def _layered_view(cache: Any, model: KnownModel, read: int) -> CacheView:
     """Of a cache whose layers are objects of several kinds."""
     found = [slots_of(number, layer, read) for number, layer in enumerate(cache.layers)]
     slots = [each for each in found if isinstance(each, LayerSlots)]
-    if getattr(cache, "offloading", False):
-        slots = [replace(each, lasting=False) for each in slots]
-    growing = [each.length for each in slots if each.grows]
-    length = max(growing or [each.length for each in slots], default=0)
-    if not slots and any(found):
-        length = read  # all of its layers keep states
+    grows, length = _length_of_layers(slots, read if any(found) else 0)
     kind = type(cache).__name__
     return CacheView(
         kind,
         [(each.key, each.value) for each in slots],
         tuple(each.number for each in slots),
         length,
-        length if growing else read,
-        bool(growing),
-        tuple(place for place, each in enumerate(slots) if each.lasting),
+        length if grows else read,
+        grows,
+        () if _offloaded(cache) else _lasting(slots),
         _why(model, f"{kind}: {_gap_in_layers(cache, found)}"),
     )
 
 
+def _offloaded(cache: Any) -> bool:
+    return bool(getattr(cache, "offloading", False))
+
+
+def _lasting(slots: list[LayerSlots]) -> tuple[int, ...]:
+    return tuple(place for place, each in enumerate(slots) if each.lasting)
+
+
+def _length_of_layers(slots: list[LayerSlots], otherwise: int) -> tuple[bool, int]:
+    """Whether the cache grows with each position, and its slots in use; layers may have fewer."""
+    growing = [each.length for each in slots if each.grows]
+    return bool(growing), max(growing or [each.length for each in slots], default=otherwise)
+
+
 def _gap_in_layers(cache: Any, found: list[LayerSlots | str | None]) -> str:
     """Why some of the layers cannot be compared."""
-    if getattr(cache, "offloading", False):
+    if _offloaded(cache):
         return OFFLOADED
     if any(isinstance(each, LayerSlots) and not each.lasting for each in found):
         return ROLLS

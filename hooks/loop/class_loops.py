@@ -6,13 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from hooks.instance_class import (
-    has_class,
-    instance_class,
-    put_class,
-    release_class,
-    take_class,
-)
+from hooks.instance_class import instance_class, put_class, release_class, take_class
 from hooks.method_layer import Handler
 
 
@@ -41,9 +35,9 @@ class ClassLoops:
         """Show the loops on the class, also where the program has given the model another one meanwhile."""
         with self._lock:
             self._shown = True
-            if has_class(self._model):
-                return
             kind: type = type(self._model)
+            if any(made in kind.__mro__ for made in self._made.values()):
+                return
             if kind not in self._made:
                 self._made[kind] = instance_class(self._model, self._handlers)
             put_class(self._model, self._made[kind])
@@ -53,7 +47,7 @@ class ClassLoops:
         with self._lock:
             self._shown = False
             self._searches.clear()
-            take_class(self._model)
+            self._take()
             for made in self._made.values():
                 release_class(made)
             self._made.clear()
@@ -73,7 +67,7 @@ class ClassLoops:
             if self._tokens:
                 self._forget(self._tokens.pop())
             if not self._searches:
-                take_class(self._model)
+                self._take()
 
     def left(self) -> None:
         """The loop is over."""
@@ -97,6 +91,10 @@ class ClassLoops:
         """Calls of this thread that have not come to their loop, the innermost last."""
         tokens: list[object] = self._own.__dict__.setdefault("tokens", [])
         return tokens
+
+    def _take(self) -> None:
+        for made in self._made.values():
+            take_class(self._model, made)
 
     def _forget(self, token: object) -> None:
         if token in self._searches:

@@ -172,18 +172,21 @@ class RunCapture:
         caught.prefill_chunks = chunks
         self._open = OpenStep(caught, began)
         with self.guard("model-call"):
-            if caught.number == 1:
-                self._cache.begin(inputs, max(0, caught.sequence_length - caught.fed))
-                self._leading = _leading(caught, inputs, self._cache.after.length)
-            caught.leading = self._leading
-            caught.sequence_length += self._leading
-            caught.cache_before, caught.ordinary = self._cache.after, self._cache.ordinary
-            # Copies stay on the device until the step is over, so that a GPU is not asked in between.
-            if mask is not None and mask.dim() == 2:
-                caught.tensors.mask = clone(mask)
-            for name, value in inputs.items():
-                if isinstance(value, torch.Tensor) and is_small_integer(value):
-                    caught.tensors.arguments[name] = clone(value)
+            self._note_inputs(caught, mask, inputs)
+
+    def _note_inputs(self, caught: CaughtStep, mask: torch.Tensor | None, inputs: Mapping[str, Any]) -> None:
+        if caught.number == 1:
+            self._cache.begin(inputs, max(0, caught.sequence_length - caught.fed))
+            self._leading = _leading(caught, inputs, self._cache.after.length)
+        caught.leading = self._leading
+        caught.sequence_length += self._leading
+        caught.cache_before, caught.ordinary = self._cache.after, self._cache.ordinary
+        # Copies stay on the device until the step is over, so that a GPU is not asked in between.
+        if mask is not None and mask.dim() == 2:
+            caught.tensors.mask = clone(mask)
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor) and is_small_integer(value):
+                caught.tensors.arguments[name] = clone(value)
 
     def _chunks_before(self) -> int:
         """Forward passes that have read the prompt in parts, if that is what another one goes on with.

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hooks.instance_class import Handler, give_class, take_class
+from hooks.instance_class import instance_class, put_class, take_class
 from hooks.loop.model_info import describe_model, versions
 from hooks.loop.processors import describe_criteria, describe_processors
 from hooks.loop.weights import fingerprint
+from hooks.method_layer import Handler
 from tracer.analysis.rerun_plan import RerunPlan
 from tracer.errors import UsageError
 from tracer.library.release import installed_release
@@ -58,16 +59,18 @@ def checking_pipeline(
 def _seeing(model: Any, method: str, handler: Handler, *, on_class: bool) -> Iterator[None]:
     """Let a handler see the calls of the loop, where the release looks it up."""
     if on_class:
-        give_class(model, {method: handler})
+        made = instance_class(model, {method: handler})
+        put_class(model, made)
+        try:
+            yield
+        finally:
+            take_class(model, made)
     else:
         inner = getattr(model, method)
         setattr(model, method, lambda *args, **kwargs: handler(inner, args, kwargs))
-    try:
-        yield
-    finally:
-        if on_class:
-            take_class(model)
-        else:
+        try:
+            yield
+        finally:
             delattr(model, method)
 
 
