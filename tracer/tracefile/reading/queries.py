@@ -88,5 +88,9 @@ class Queries:
     misnumbered: Mapping[str, str] = field(default_factory=lambda: _MISNUMBERED)
 
 
-VERSIONS: Final[dict[int, Queries]] = {1: Queries(upgrade_head=head_of_version_1), 2: Queries()}
+VERSIONS: Final[dict[int, Queries]] = {
+    1: Queries(upgrade_head=head_of_version_1),
+    2: Queries(),
+    3: Queries(),
+}
 """Every version of :data:`tracer.tracefile.format.HISTORY`."""
