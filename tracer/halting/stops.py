@@ -25,7 +25,8 @@ def default_stops(loop: Loop) -> tuple[StopName, ...]:
     Args:
         loop: the loop.
     """
-    return tuple(stop if stop in loop.stops else "processors" for stop in DEFAULT_STOPS)
+    wanted = {stop if stop in loop.stops else "processors" for stop in DEFAULT_STOPS}
+    return tuple(stop for stop in loop.stops if stop in wanted)
 
 
 @dataclass(frozen=True)

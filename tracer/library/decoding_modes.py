@@ -14,7 +14,7 @@ UNTRACED: Mapping[str, str] = MappingProxyType(
         "beam_sample": "beam sampling (num_beams > 1 with do_sample)",
         "group_beam_search": "group beam search (num_beam_groups > 1)",
         "constrained_beam_search": "constrained beam search (constraints, force_words_ids)",
-        "assisted_generation": "assisted decoding (assistant_model, prompt_lookup_num_tokens)",
+        "assisted_generation": "assisted decoding (assistant_model, prompt_lookup_num_tokens, use_mtp)",
         "contrastive_search": "contrastive search (penalty_alpha with top_k > 1)",
         "dola_generation": "DoLa decoding (dola_layers)",
     }
@@ -23,10 +23,13 @@ UNTRACED: Mapping[str, str] = MappingProxyType(
 
 _MARKED = {
     "dola_generation": ("dola_layers",),
-    "assisted_generation": ("prompt_lookup_num_tokens",),
+    "assisted_generation": ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp"),
     "constrained_beam_search": ("constraints", "force_words_ids"),
 }
 """Modes that the mere presence of a setting leads to, the strongest first."""
+
+_OFF = (None, False)
+"""Values of those settings that leave them off."""
 
 
 def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
@@ -65,7 +68,7 @@ def decoding_mode(settings: Mapping[str, Any]) -> str:
         settings: generation settings; what is missing has its default.
     """
     for mode, names in _MARKED.items():
-        if any(settings.get(name) is not None for name in names):
+        if any(settings.get(name) not in _OFF for name in names):
             return mode
     sampling = settings.get("do_sample")
     if settings.get("num_beams") not in (None, 1):

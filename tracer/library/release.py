@@ -32,6 +32,8 @@ class Release:
             not seen.
         float32_scores: scores are turned into float32 before the first processor; else they have the dtype of
             the logits.
+        absent_settings: names of generation settings that other families have.
+        caches: values of the setting ``cache_implementation``.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Release:
     untraced: Mapping[str, str]
     on_class: bool = False
     float32_scores: bool = False
+    absent_settings: frozenset[str] = frozenset()
+    caches: tuple[str, ...] = ()
 
 
 _OTHER_LOOPS = MappingProxyType(
@@ -54,8 +58,49 @@ _OTHER_LOOPS = MappingProxyType(
 )
 """Methods of other loops; those that went into code of their own on the hub are not found, and not called."""
 
+_SINCE_4_57 = frozenset(
+    {
+        "assistant_confidence_threshold",
+        "assistant_early_exit",
+        "assistant_lookbehind",
+        "compile_config",
+        "disable_compile",
+        "is_assistant",
+        "prefill_chunk_size",
+        "target_lookbehind",
+    }
+)
+_SINCE_5 = frozenset(
+    {
+        "assistant_ensemble_weight",
+        "continuous_batching_config",
+        "max_cache_len",
+        "speculation_type",
+        "top_h",
+        "use_mtp",
+    }
+)
+_GONE_IN_4_57 = frozenset({"forced_decoder_ids", "generation_kwargs"})
+
+_STATIC_CACHES = (
+    "static",
+    "offloaded_static",
+    "sliding_window",
+    "hybrid",
+    "hybrid_chunked",
+    "offloaded_hybrid",
+    "offloaded_hybrid_chunked",
+)
+
 RELEASES: tuple[Release, ...] = (
-    Release("4.44", ("4.44.2",), SAMPLE_4_44, _OTHER_LOOPS),
+    Release(
+        "4.44",
+        ("4.44.2",),
+        SAMPLE_4_44,
+        _OTHER_LOOPS,
+        absent_settings=_SINCE_4_57 | _SINCE_5,
+        caches=("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized"),
+    ),
     Release(
         "4.57",
         ("4.57.1", "4.57.2", "4.57.3", "4.57.4", "4.57.5", "4.57.6"),
@@ -63,6 +108,8 @@ RELEASES: tuple[Release, ...] = (
         _OTHER_LOOPS,
         on_class=True,
         float32_scores=True,
+        absent_settings=_GONE_IN_4_57 | _SINCE_5,
+        caches=(*_STATIC_CACHES, "dynamic", "dynamic_full", "offloaded", "quantized"),
     ),
     Release(
         "5.16 and later",
@@ -87,6 +134,8 @@ RELEASES: tuple[Release, ...] = (
         _OTHER_LOOPS,
         on_class=True,
         float32_scores=True,
+        absent_settings=_GONE_IN_4_57 | {"return_legacy_cache"},
+        caches=(*_STATIC_CACHES, "dynamic", "offloaded", "quantized"),
     ),
 )
 """The families, oldest first."""

@@ -74,7 +74,7 @@ def ensure_demo_model(progress: Progress | None = None) -> Path:
 
 
 def _make(folder: Path, progress: Progress) -> None:
-    from tracer.loading.gguf_convert import convert  # imports torch and transformers
+    from tracer.loading.gguf_convert import convert  # imports tokenizers and gguf
 
     workdir = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}-", dir=folder.parent))
     try:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tracer.errors import UsageError
+from tracer.library.release import installed_release
 from tracer.messages import one_line
 from tracer.nearest_word import suggestion
 
@@ -73,7 +74,10 @@ _TOKEN_OR_TOKENS = Rule(
 _TOKEN_LISTS = Rule("a list of lists of token ids", _is_list_of(_is_list_of(_is_token)))
 _ANYTHING = Rule("anything", lambda _: True)
 _OBJECT = Rule("an object of its settings", lambda value: not isinstance(value, str | int | list))
-_CACHES = ("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized")
+_OF_PYTHON = Rule(
+    "an object that only Python has: use trace() from Python",
+    lambda value: not isinstance(value, str | int | float | list | dict),
+)
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -147,15 +151,29 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "num_assistant_tokens": _whole(1),
         "num_assistant_tokens_schedule": Rule("a text", _is_text),
         "dola_layers": _ANYTHING,
-        "cache_implementation": Rule(f"one of {', '.join(_CACHES)}", lambda value: value in _CACHES),
+        "cache_implementation": Rule("a text", _is_text),
         "cache_config": _OBJECT,
         "return_legacy_cache": _FLAG,
         "prompt_lookup_num_tokens": _ANYTHING,
         "max_matching_ngram_size": _whole(1),
         "generation_kwargs": Rule("an object", lambda value: isinstance(value, dict)),
+        "assistant_confidence_threshold": _SHARE,
+        "assistant_early_exit": _whole(1),
+        "assistant_lookbehind": _whole(1),
+        "target_lookbehind": _whole(1),
+        "is_assistant": _FLAG,
+        "disable_compile": _FLAG,
+        "prefill_chunk_size": _whole(1),
+        "compile_config": _OF_PYTHON,
+        "top_h": _number("above 0 and at most 1", lambda value: 0 < value <= 1),
+        "max_cache_len": _whole(1),
+        "use_mtp": _FLAG,
+        "speculation_type": Rule("a text", _is_text),
+        "assistant_ensemble_weight": _number("between 0 and 1", lambda value: 0 < value < 1),
+        "continuous_batching_config": _OF_PYTHON,
     }
 )
-"""All settings of ``GenerationConfig`` of the traced release."""
+"""Settings of ``GenerationConfig`` of all releases that can be traced."""
 
 _OPTIONS = MappingProxyType(
     {
@@ -170,6 +188,18 @@ _OPTIONS = MappingProxyType(
 """Settings with an option of their own."""
 
 
+def rules() -> Mapping[str, Rule]:
+    """The settings of ``GenerationConfig`` of the installed release.
+
+    Raises:
+        UnsupportedError: see :func:`tracer.library.release.installed_release`.
+    """
+    release = installed_release()
+    caches = Rule(f"one of {', '.join(release.caches)}", lambda value: value in release.caches)
+    kept = {name: rule for name, rule in RULES.items() if name not in release.absent_settings}
+    return {**kept, "cache_implementation": caches}
+
+
 def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse what is no setting, or no value of it.
 
@@ -182,7 +212,8 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: for a name that there is not, or an impossible value.
     """
-    checked = {name: _checked(name, value) for name, value in settings.items()}
+    known = rules() if settings else {}
+    checked = {name: _checked(known, name, value) for name, value in settings.items()}
     sequences = checked.get("num_return_sequences")
     if sequences is not None and sequences > 1 and checked.get("do_sample") is False:
         raise UsageError(
@@ -192,10 +223,10 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _checked(name: str, value: Any) -> Any:
-    rule = RULES.get(name)
+def _checked(known: Mapping[str, Rule], name: str, value: Any) -> Any:
+    rule = known.get(name)
     if rule is None:
-        near = suggestion(name, RULES)
+        near = suggestion(name, known)
         raise UsageError(
             f"{name}: no such generation setting.{near}",
             command_line=f"--gen {name}: no such generation setting.{near}",

@@ -1,22 +1,25 @@
 """Turn a GGUF file of the Llama family into an ordinary checkpoint folder of ``Qwen2ForCausalLM``.
 
 Qwen2 is Llama with biases on the query, key and value projections; with zero biases both compute the same
-function. transformers 4.44.2 cannot read Q4_1 itself, so the ``gguf`` package dequantises.
+function. transformers 4.44.2 cannot read Q4_1 itself, so the ``gguf`` package dequantises. The files are
+written here and not by transformers, so that every traced release reads the same folder: 4.44.2 cannot read a
+tokenizer that 4.57 wrote, and in a configuration that 5.x wrote it would not find the base of the rotary
+embedding.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from gguf import GGUFReader, dequantize
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from safetensors.numpy import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 _Weights = npt.NDArray[np.float32]
 
@@ -59,26 +62,20 @@ def convert(source: Path, folder: Path, generation: dict[str, Any]) -> None:
     reader = GGUFReader(source)
     meta = _Metadata(reader)
     config = _config(meta)
-    with torch.device("meta"):
-        model = Qwen2ForCausalLM(config)
-    state = {name: torch.tensor(values) for name, values in _tensors(reader, config)}
-    for name, parameter in model.named_parameters():
-        if name.endswith("_proj.bias"):
-            state[name] = torch.zeros(parameter.shape)
-    missing = model.load_state_dict(state, strict=False, assign=True).missing_keys
-    if config.tie_word_embeddings:
-        model.tie_weights()
-        missing = [name for name in missing if name != "lm_head.weight"]
+    weights = {**_zero_biases(config), **dict(_tensors(reader, config))}
+    missing = sorted(_needed(config) - weights.keys())
     if missing:
         raise ValueError(f"the GGUF file lacks {', '.join(missing)}")
-    model.generation_config = GenerationConfig(
-        bos_token_id=config.bos_token_id,
-        eos_token_id=config.eos_token_id,
-        pad_token_id=config.pad_token_id,
-        **generation,
-    )
-    model.save_pretrained(folder)
-    _tokenizer(meta).save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    special = {f"{name}_token_id": config[f"{name}_token_id"] for name in ("bos", "eos", "pad")}
+    _write(folder / "config.json", config)
+    _write(folder / "generation_config.json", {**special, **generation})
+    _write(folder / "tokenizer.json", _tokenizer(meta))
+    _write(folder / "tokenizer_config.json", _tokenizer_config(meta))
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 class _Metadata:
@@ -94,31 +91,34 @@ class _Metadata:
         return self[key] if key in self._fields else default
 
 
-def _config(meta: _Metadata) -> Qwen2Config:
-    return Qwen2Config(
-        vocab_size=len(meta["tokenizer.ggml.tokens"]),
-        hidden_size=meta["llama.embedding_length"],
-        intermediate_size=meta["llama.feed_forward_length"],
-        num_hidden_layers=meta["llama.block_count"],
-        num_attention_heads=meta["llama.attention.head_count"],
-        num_key_value_heads=meta["llama.attention.head_count_kv"],
-        max_position_embeddings=meta["llama.context_length"],
-        rope_theta=meta["llama.rope.freq_base"],
+def _config(meta: _Metadata) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": len(meta["tokenizer.ggml.tokens"]),
+        "hidden_size": meta["llama.embedding_length"],
+        "intermediate_size": meta["llama.feed_forward_length"],
+        "num_hidden_layers": meta["llama.block_count"],
+        "num_attention_heads": meta["llama.attention.head_count"],
+        "num_key_value_heads": meta["llama.attention.head_count_kv"],
+        "hidden_act": "silu",
+        "max_position_embeddings": meta["llama.context_length"],
+        "rope_theta": meta["llama.rope.freq_base"],
         # Stored in single precision: 9.999999747378752e-06 was 1e-05.
-        rms_norm_eps=float(
+        "rms_norm_eps": float(
             np.format_float_positional(np.float32(meta["llama.attention.layer_norm_rms_epsilon"]))
         ),
-        tie_word_embeddings=True,
-        use_sliding_window=False,
-        bos_token_id=meta["tokenizer.ggml.bos_token_id"],
-        eos_token_id=meta["tokenizer.ggml.eos_token_id"],
-        pad_token_id=meta["tokenizer.ggml.padding_token_id"],
-        torch_dtype="float32",
-    )
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+        "bos_token_id": meta["tokenizer.ggml.bos_token_id"],
+        "eos_token_id": meta["tokenizer.ggml.eos_token_id"],
+        "pad_token_id": meta["tokenizer.ggml.padding_token_id"],
+        "torch_dtype": "float32",
+    }
 
 
-def _tensors(reader: GGUFReader, config: Qwen2Config) -> Iterator[tuple[str, _Weights]]:
-    heads = {"attn_q.weight": config.num_attention_heads, "attn_k.weight": config.num_key_value_heads}
+def _tensors(reader: GGUFReader, config: dict[str, Any]) -> Iterator[tuple[str, _Weights]]:
+    heads = {"attn_q.weight": config["num_attention_heads"], "attn_k.weight": config["num_key_value_heads"]}
     for tensor in reader.tensors:
         values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         if tensor.name in _TOP_NAMES:
@@ -128,6 +128,24 @@ def _tensors(reader: GGUFReader, config: Qwen2Config) -> Iterator[tuple[str, _We
         if part in heads:
             values = _undo_rope_order(values, heads[part])
         yield f"model.layers.{layer}.{_LAYER_NAMES[part]}", values
+
+
+def _zero_biases(config: dict[str, Any]) -> dict[str, _Weights]:
+    width = config["hidden_size"] // config["num_attention_heads"]
+    narrow = width * config["num_key_value_heads"]
+    rows = {"q": config["hidden_size"], "k": narrow, "v": narrow}
+    return {
+        f"model.layers.{layer}.self_attn.{name}_proj.bias": np.zeros(size, dtype=np.float32)
+        for layer in range(config["num_hidden_layers"])
+        for name, size in rows.items()
+    }
+
+
+def _needed(config: dict[str, Any]) -> set[str]:
+    """Names of the weights that the model reads; those of its output are the embedding's."""
+    layers = range(config["num_hidden_layers"])
+    in_layers = {f"model.layers.{layer}.{name}" for layer in layers for name in _LAYER_NAMES.values()}
+    return in_layers | {_TOP_NAMES[name] for name in ("token_embd.weight", "output_norm.weight")}
 
 
 def _undo_rope_order(weights: _Weights, heads: int) -> _Weights:
@@ -143,33 +161,43 @@ def _undo_rope_order(weights: _Weights, heads: int) -> _Weights:
     )
 
 
-def _tokenizer(meta: _Metadata) -> PreTrainedTokenizerFast:
+def _tokenizer(meta: _Metadata) -> dict[str, Any]:
     tokens: list[str] = meta["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ", 1)) for merge in meta["tokenizer.ggml.merges"]]
-    core = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
+    merges: list[str] = meta["tokenizer.ggml.merges"]
+    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    core = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=pairs))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     core.decoder = decoders.ByteLevel()
-    special = [
-        token
-        for token, kind in zip(tokens, meta["tokenizer.ggml.token_type"], strict=True)
-        if kind == _SPECIAL
-    ]
+    core.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in _special(meta)])
+    content: dict[str, Any] = json.loads(core.to_str())
+    # Newer writers make each a list of two, which older readers do not take; all of them take a text.
+    content["model"]["merges"] = merges
+    return content
+
+
+def _special(meta: _Metadata) -> list[str]:
+    pairs = zip(meta["tokenizer.ggml.tokens"], meta["tokenizer.ggml.token_type"], strict=True)
+    return [token for token, kind in pairs if kind == _SPECIAL]
+
+
+def _tokenizer_config(meta: _Metadata) -> dict[str, Any]:
+    tokens: list[str] = meta["tokenizer.ggml.tokens"]
 
     def special_token(key: str) -> str:
         return tokens[int(meta[f"tokenizer.ggml.{key}_token_id"])]
 
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token=special_token("bos"),
-        eos_token=special_token("eos"),
-        unk_token=special_token("unknown"),
-        pad_token=special_token("padding"),
-        additional_special_tokens=special,
-        model_max_length=meta["llama.context_length"],
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": special_token("bos"),
+        "eos_token": special_token("eos"),
+        "unk_token": special_token("unknown"),
+        "pad_token": special_token("padding"),
+        "additional_special_tokens": _special(meta),
+        "model_max_length": meta["llama.context_length"],
         # Without token_type_ids, which this class produces otherwise and Qwen2 does not take.
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
-        chat_template=meta["tokenizer.chat_template"],
-    )
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        "chat_template": meta["tokenizer.chat_template"],
+    }

@@ -208,10 +208,13 @@ def _cached(source: str, options: Mapping[str, Any]) -> Path | None:
 
 
 def _tokenizer(source: str, spec: ModelSpec, options: Mapping[str, Any]) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    # Since 5.0 the automatic class splits the text of every Qwen2 as Qwen's models do;
+    # the demo model does not.
+    kind = PreTrainedTokenizerFast if spec.name is None else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(source, **options)
+        return kind.from_pretrained(source, **options)
     except Exception as error:
         if _asks_for_trust(error):
             raise
@@ -245,7 +248,7 @@ def _model(
         if not is_out_of_memory(error) and not _asks_for_trust(error):
             check_faults(faults_of_folder(source, options), spec.name or source, advice=_advice(device_map))
         raise
-    return model.eval(), faults_of_loading(info)
+    return model.eval(), faults_of_loading(info, model, source)
 
 
 def _advice(device_map: str | dict[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ _NAMED = 3
 Shape = tuple[int, ...]
 
 
-def faults_of_loading(info: Mapping[str, Any]) -> CheckpointFaults:
+def faults_of_loading(info: Mapping[str, Any], model: Any, folder: str) -> CheckpointFaults:
     """What the library found while it loaded the weights.
 
     Args:
         info: what ``from_pretrained(output_loading_info=True)`` returns beside the model.
+        model: the model.
+        folder: the checkpoint.
     """
+    # Some releases return lists in the order of the model, others sets.
     return CheckpointFaults(
-        missing=tuple(info["missing_keys"]),
-        unexpected=tuple(info["unexpected_keys"]),
-        mismatched=tuple(_mismatch(*each) for each in info["mismatched_keys"]),
+        missing=tuple(sorted(info["missing_keys"])),
+        unexpected=tuple(sorted(info["unexpected_keys"])),
+        mismatched=tuple(sorted(_mismatches(info["mismatched_keys"], model, Path(folder)))),
     )
 
 
@@ -107,8 +110,21 @@ def _weights_of_model(folder: str, options: Mapping[str, Any]) -> tuple[dict[str
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=options["trust_remote_code"])
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    tied = getattr(model, "_tied_weights_keys", None) if config.tie_word_embeddings else None
+    # Since 5.0 the names stand for patterns, and the model has them written out.
+    tied = getattr(model, "all_tied_weights_keys", getattr(model, "_tied_weights_keys", None))
+    if not config.tie_word_embeddings:
+        tied = None
     return shapes, {*(tied or ())}
+
+
+def _mismatches(found: Iterable[Any], model: Any, folder: Path) -> Iterator[str]:
+    for each in found:
+        # 4.57 names the weights alone; their shapes are in the files.
+        shape = _weights_in(folder).get(each) if isinstance(each, str) else None
+        if shape is not None:
+            yield _mismatch(each, shape, model.get_parameter_or_buffer(each).shape)
+        else:
+            yield each if isinstance(each, str) else _mismatch(*each)
 
 
 def _mismatch(name: str, there: Iterable[int], needed: Iterable[int]) -> str:

@@ -10,17 +10,19 @@ from tracer.halting.stops import (
     DEFAULT_STOPS,
     HALTS,
     StopPlan,
+    default_stops,
     parse_steps,
     parse_stops,
     plan_stops,
 )
+from tracer.library.release import installed_release
 from tracer.schema.run import STOPS, StopName
 
 
 def test_the_default_is_the_walkthrough() -> None:
     plan = plan_stops()
-    assert plan == StopPlan()
-    assert plan.stops == ("model-call", "forward-result", "warpers", "choice", "update")
+    assert plan == StopPlan(default_stops(installed_release().sample))
+    assert set(plan.stops) - {"processors", "warpers"} == {"model-call", "forward-result", "choice", "update"}
     assert [step for step in range(1, 9) if plan.halts("choice", step)] == [1, 2]
     assert not plan.halts("softmax", 1)
     assert plan_stops(default_steps=ALL_STEPS).halts("choice", 999)

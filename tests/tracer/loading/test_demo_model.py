@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 from tests.support.network import demo_checkpoint
 from tracer.errors import ModelLoadError
 from tracer.loading import demo_model, gguf_convert
+from tracer.loading.model_spec import ModelSpec
+from tracer.loading.models import load_model
 
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -75,7 +78,9 @@ def test_the_checkpoint_is_an_ordinary_folder() -> None:
     config, generation = model.config, model.generation_config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (30, 576, 1536)
     assert (config.num_attention_heads, config.num_key_value_heads) == (9, 3)
-    assert (config.rope_theta, config.rms_norm_eps, config.tie_word_embeddings) == (100000, 1e-5, True)
+    # Since 5.0 the base of the rotary embedding is one of its parameters.
+    theta = config.rope_parameters["rope_theta"] if "rope_parameters" in vars(config) else config.rope_theta
+    assert (theta, config.rms_norm_eps, config.tie_word_embeddings) == (100000, 1e-5, True)
     assert (config.max_position_embeddings, config.vocab_size) == (8192, 49152)
     settings = (generation.do_sample, generation.temperature, generation.top_k, generation.top_p)
     assert settings == (True, 0.7, 20, 0.8)
@@ -95,6 +100,23 @@ def test_the_prompt_gives_the_known_tokens() -> None:
     assert tokenizer.decode(ids) == text
     # Digits stand one by one.
     assert len(tokenizer("2024")["input_ids"]) == 4
+
+
+@pytest.mark.demo
+def test_every_release_reads_the_same_files() -> None:
+    folder = demo_checkpoint()
+    assert json.loads((folder / "config.json").read_text())["rope_theta"] == 100000
+    assert all(isinstance(each, str) for each in _tokenizer_file(folder)["model"]["merges"])
+
+
+@pytest.mark.demo
+def test_text_is_split_as_the_folder_says() -> None:
+    splitting = load_model(ModelSpec()).tokenizer.backend_tokenizer.pre_tokenizer
+    assert json.loads(splitting.__getstate__()) == _tokenizer_file(demo_checkpoint())["pre_tokenizer"]
+
+
+def _tokenizer_file(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "tokenizer.json").read_text()))
 
 
 @pytest.mark.demo
