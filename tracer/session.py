@@ -92,6 +92,11 @@ class TraceSession:
         return self._recording.sink.steps
 
     @property
+    def last_run(self) -> int:
+        """Number of the last run that was begun."""
+        return self._recording.recorder.last_run
+
+    @property
     def violated(self) -> bool:
         """Whether a check did not hold in any step recorded so far."""
         return self._recording.sink.violated

@@ -223,12 +223,12 @@ class _ForkMaker:
         )
         block = TraceBlock(loaded.model, loaded.tokenizer, options)
         # One that is left for a fork of its own has been recorded up to there.
-        with suppress(LeftRun), block as session, quiet_library():
+        with suppress(LeftRun), quiet_library(), block as session:
             self._generate(loaded, start)
         if session.failure is not None:
             raise session.failure
         with TraceFile(self._path) as original, TraceFile(target.path) as recording:
-            forked = recording.runs[-1]
+            forked = recording.run(session.last_run)
             same = self._same_prefix(original.run(self._run.number), forked)
             return Forked(
                 target.path,

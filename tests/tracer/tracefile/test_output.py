@@ -11,7 +11,7 @@ import pytest
 
 from tests.tracer.tracefile.samples import header, steps, write_trace
 from tests.tracer.tracefile.unprivileged import run_unprivileged
-from tracer.errors import OutputError
+from tracer.errors import IncompleteTraceError, OutputError
 from tracer.tracefile import TraceFile, TraceWriter
 
 
@@ -128,7 +128,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     folder.chmod(0o555)
     (folder / "old.trace").chmod(0o444)
     code = """
-from tracer.errors import OutputError
+from tracer.errors import IncompleteTraceError, OutputError
 for force in (False, True):
     for name in ("new.trace", "old.trace"):
         try:
@@ -187,3 +187,12 @@ def test_a_database_of_another_program_can_be_replaced_only_by_force(tmp_path: P
         TraceWriter(path)
     TraceWriter(path, force=True).close()
     assert TraceFile(path).runs == ()
+
+
+def test_a_run_that_another_writer_begins_at_the_same_time_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "run.trace"
+    write_trace(path)
+    with TraceWriter(path, append=True) as first, TraceWriter(path, append=True) as second:
+        first.begin_run(header())
+        with pytest.raises(IncompleteTraceError, match="another program has just begun run 2 of"):
+            second.begin_run(header())

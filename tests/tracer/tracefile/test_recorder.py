@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from tests.support.synthetic import synthetic_end
-from tests.tracer.tracefile.samples import assert_same_steps, header, some_tokens, steps, tensors
+from tests.tracer.tracefile.samples import (
+    assert_same_steps,
+    header,
+    some_tokens,
+    steps,
+    tensors,
+    write_trace,
+)
 from tests.tracer.tracefile.unprivileged import REPOSITORY
 from tracer.errors import IncompleteTraceError
 from tracer.schema.faults import CaptureError
@@ -345,3 +352,21 @@ def test_a_program_that_forgets_to_close_still_writes_everything(tmp_path: Path)
     path = tmp_path / "run.trace"
     assert run_program(path, "", interrupt=False) == 0
     assert check_file(path).complete
+
+
+def test_two_recorders_add_runs_to_one_trace_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.trace"
+    write_trace(path, 2)
+    first, second = Recorder(TraceWriter(path, append=True)), Recorder(TraceWriter(path, append=True))
+    with first, second:
+        for number, recorder in ((2, first), (3, second)):
+            assert recorder.begin_run(header(), some_tokens) == number
+            recorder.flush()
+        for number, recorder in ((2, first), (3, second)):
+            for step in steps(3, run=number):
+                recorder.put(StepJob(StepWrite(step, some_tokens(step.number + 20))))
+            recorder.end_run(number, lambda: EndWrite(synthetic_end(header(), 3)))
+    assert (first.failure, second.failure) == (None, None)
+    assert check_file(path).whole
+    with TraceFile(path) as recording:
+        assert [len(run.steps) for run in recording.runs] == [2, 3, 3]

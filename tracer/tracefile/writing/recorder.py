@@ -59,6 +59,7 @@ class Recorder:
         self._committer = Committer(
             writer, listeners, on_build_error, max_trace_bytes, discards_empty=discards_empty
         )
+        self._writer = writer
         self._run = writer.begun
         self._numbering = threading.Lock()
         self._closed = False
@@ -75,6 +76,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def last_run(self) -> int:
+        """Number of the last run that was begun, or that the file had before."""
+        return self._run
 
     @property
     def failure(self) -> TraceGenerateError | None:
@@ -178,6 +184,7 @@ class Recorder:
     def _start(self) -> None:
         """Start the thread with the first run: a block that is interrupted before has none to end."""
         if self._thread is None and not self._closed:
+            self._run = self._writer.catch_up()
             self._thread = _background_thread(self._work)
             self._thread.start()
 

@@ -35,10 +35,10 @@ def record_text(record: Record) -> str:
 
 
 def insert_tokens(connection: sqlite3.Connection, tokens: Iterable[TokenText]) -> None:
-    """Store token texts."""
+    """Store token texts; one that another writer has stored meanwhile is the same."""
     rows = [(t.id, t.text, t.piece, int(t.special), token_digest(t)) for t in tokens]
     if rows:
-        connection.executemany("INSERT INTO token VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT OR IGNORE INTO token VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def insert_interned(

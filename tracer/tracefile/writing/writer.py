@@ -87,6 +87,14 @@ class TraceWriter:
         """Number of runs begun so far, which is the number of the last one."""
         return self._begun
 
+    def catch_up(self) -> int:
+        """Number of the last run; since the file was opened, another writer may have added some."""
+        # One that cannot be read cannot be written either, which the first run says.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection is not None:
+                (self._begun,) = self._connection.execute("SELECT coalesce(max(run), 0) FROM run").fetchone()
+        return self._begun
+
     def begin_run(self, header: RunHeader, new_tokens: Sequence[TokenText] = ()) -> int:
         """Add a run.
 
@@ -108,6 +116,10 @@ class TraceWriter:
         number, tokens = self._begun + 1, self._unknown(new_tokens)
         header_digest = digest(number, text)
         with self._transaction(f"run {number}") as connection:
+            if connection.execute("SELECT 1 FROM run WHERE run = ?", (number,)).fetchone():
+                raise IncompleteTraceError(
+                    f"another program has just begun run {number} of {shown(self.path)}; try again"
+                )
             insert_tokens(connection, tokens.values())
             connection.execute(
                 "INSERT INTO run (run, header, header_digest) VALUES (?, ?, ?)", (number, text, header_digest)
