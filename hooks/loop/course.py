@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tracer.schema.fork import ForkOrigin
@@ -34,14 +34,14 @@ class Course:
         origin: the other run, for the header.
         given: the tokens of each step before that one, a token a row.
         changes: what is changed in the choice of that step.
-        told: how the record calls a given token; None where the run chooses the same by itself, so that
-            nothing is changed by giving it.
+        told: how the record calls the tokens that a step is given, by its number; left out is a step that
+            chooses the same by itself, so that nothing is changed by giving them.
     """
 
     origin: ForkOrigin
     given: Sequence[tuple[int, ...]]
     changes: tuple[TokenChange, ...] = ()
-    told: str | None = None
+    told: Mapping[int, str] = field(default_factory=dict)
 
     def tokens(self, step: int) -> tuple[int, ...] | None:
         """The tokens that a step is given, a token a row; None for a step that chooses.
@@ -61,5 +61,5 @@ class Course:
         if tokens is None:
             return self.changes if step == self.origin.step else ()
         return tuple(
-            TokenChange("force", token, row, self.told or "given") for row, token in enumerate(tokens)
+            TokenChange("force", token, row, self.told.get(step, "given")) for row, token in enumerate(tokens)
         )

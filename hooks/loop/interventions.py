@@ -117,7 +117,7 @@ class Interventions:
             return (), False
         if step >= course.origin.step:
             self._course = None
-        return course.changes_in(step), course.told is not None or course.tokens(step) is None
+        return course.changes_in(step), step in course.told or course.tokens(step) is None
 
     def undo(self) -> None:
         """Restore every processor's own setting."""

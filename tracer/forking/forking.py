@@ -27,6 +27,7 @@ from tracer.analysis.conditions.condition import Condition, Hit
 from tracer.analysis.draw import DrawStates
 from tracer.analysis.rerun_plan import unset_arguments
 from tracer.errors import GenerationError, TraceGenerateError, UnsupportedError, UsageError
+from tracer.forking.caveats import caveats, early_end
 from tracer.forking.plan import Fork, ForkPlan, plan_fork
 from tracer.halting.live_run import StopHandler
 from tracer.interrupts import LeftRun
@@ -191,6 +192,7 @@ class _ForkMaker:
         if plan.samples and not plan.continues_draws and self._seed is None:
             self._seed = secrets.randbelow(1 << 31)
         self._state = _state_at_fork(run, plan)
+        self._caveats = caveats(run, run.number, plan)
 
     def make(self, loaded: LoadedModel, target: _Target, onlookers: Onlookers) -> Forked:
         """Generate and record it.
@@ -235,7 +237,7 @@ class _ForkMaker:
                 forked.number,
                 course.origin,
                 same,
-                (*session.faults, *self._unlike(same)),
+                (*session.faults, *self._caveats, *early_end(forked, self.plan), *self._unlike(same)),
                 session.faults,
                 session.violated,
                 session.hits,
@@ -253,7 +255,8 @@ class _ForkMaker:
             settings=plan.changed_settings,
             seed=self._seed,
         )
-        told = None if plan.same_settings else f"given by run {self._run.number}"
+        steps = plan.changed if plan.same_settings else range(1, fork.step)
+        told = dict.fromkeys(steps, f"given by run {self._run.number}")
         return Course(origin, plan.given, self._changes, told)
 
     def _generate(self, loaded: LoadedModel, start: _StartOfDraws) -> None:

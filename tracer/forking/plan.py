@@ -13,7 +13,7 @@ from tracer.library.decoding_modes import require_traced_mode
 from tracer.loading.generation_settings import checked_settings
 from tracer.schema.setting_text import setting_text
 
-_GREEDY = {"temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
+SAMPLING_ONLY = {"temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
 """Settings that mean nothing without sampling, and about which the library would warn."""
 
 
@@ -49,6 +49,7 @@ class ForkPlan:
         prefix: how to repeat the steps before it.
         settings: generation settings of the whole fork.
         given: the tokens of each step before it, a token a row.
+        changed: numbers of the steps before it in which the run did not choose by itself.
         same_settings: whether the steps before it choose what they are given by themselves.
         continues_draws: whether it goes on with the run's own random numbers.
     """
@@ -57,6 +58,7 @@ class ForkPlan:
     prefix: RerunPlan
     settings: dict[str, Any]
     given: tuple[tuple[int, ...], ...]
+    changed: frozenset[int]
     same_settings: bool
     continues_draws: bool
 
@@ -93,6 +95,7 @@ def plan_fork(run: RecordedRun, fork: Fork) -> ForkPlan:
         prefix=prefix,
         settings=settings,
         given=tuple(tuple(column) for column in prefix.expected[:, length:].T.tolist()),
+        changed=frozenset(step.number for step in run.steps[: fork.step - 1] if step.head.interventions),
         same_settings=all(prefix.settings.get(name) == value for name, value in fork.settings.items()),
         continues_draws=run.header.do_sample and fork.seed is None,
     )
@@ -116,8 +119,10 @@ def check_fork(run: RecordedRun, fork: Fork) -> None:
 
 def _settings(recorded: Mapping[str, Any], fork: Fork) -> dict[str, Any]:
     settings = {**recorded, **fork.settings}
+    if "max_length" in fork.settings:
+        settings.pop("max_new_tokens", None)  # which would take precedence
     if fork.settings.get("do_sample") is False:
-        settings = {name: value for name, value in settings.items() if name not in _GREEDY}
+        settings = {name: value for name, value in settings.items() if name not in SAMPLING_ONLY}
     if fork.max_new_tokens is not None:
         settings.pop("max_length", None)
         settings["max_new_tokens"] = fork.step - 1 + fork.max_new_tokens

@@ -279,3 +279,54 @@ def test_other_weights_are_said(tmp_path: Path) -> None:
     with open_trace(path) as recording:
         length = len(recording.run(1).header.prompt[0].token_ids)
         assert ids(recording.run(2))[0][: length + 3] == ids(recording.run(1))[0][: length + 3]
+
+
+def test_tokens_that_were_given_to_the_parent_are_marked_in_its_forks_as_well(tmp_path: Path) -> None:
+    _, path = recorded(tmp_path, rows=1, **SAMPLING)
+    generate_forks(path, 1, [Fork(3, token=40)])
+    (made,) = generate_forks(path, 2, [Fork(5)])
+    with open_trace(path) as recording:
+        parent, run = recording.run(2), recording.run(made.run)
+        assert ids(run) == ids(parent)
+        marks = [
+            [(each.kind, each.token, each.detail) for each in step.head.interventions] for step in run.steps
+        ]
+    assert marks == [[], [], [("force", 40, "given by run 2")], *[[]] * (STEPS - 3)]
+    assert made.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("parent", "fork", "notes"),
+    [
+        (Fork(3, token=40), Fork(3), ["what was changed in step 3 of run 2 or later is not repeated"]),
+        (Fork(3, token=40), Fork(3, token=41), []),
+        (Fork(3, seed=9), Fork(2), ["run 2 drew with seed 9 from step 3 on, which is not repeated"]),
+        (Fork(3, seed=9), Fork(3), []),
+    ],
+)
+def test_what_a_fork_of_a_fork_does_not_repeat_is_said(
+    parent: Fork, fork: Fork, notes: list[str], tmp_path: Path
+) -> None:
+    _, path = recorded(tmp_path, rows=1, **SAMPLING)
+    generate_forks(path, 1, [parent])
+    (made,) = generate_forks(path, 2, [fork])
+    assert list(made.notes) == notes
+
+
+def test_settings_that_change_nothing_without_draws_are_said(tmp_path: Path) -> None:
+    _, path = recorded(tmp_path, rows=1, **GREEDY)
+    (made,) = generate_forks(path, 1, [Fork(3, seed=4, settings={"temperature": 2.0})])
+    assert made.notes == (
+        "temperature, seed: without effect, since the best token is taken each time; --sample draws",
+    )
+
+
+def test_a_fork_that_its_settings_end_before_its_step_says_so(tmp_path: Path) -> None:
+    _, path = recorded(tmp_path, rows=1, **GREEDY)
+    with open_trace(path) as recording:
+        chosen = recording.steps[1].choice()
+        length = len(recording.header.prompt[0].token_ids)
+    assert chosen is not None
+    for settings in ({"eos_token_id": chosen.token}, {"max_length": length + 2}):
+        (made,) = generate_forks(path, 1, [Fork(4, settings=settings)])
+        assert made.notes == ("it ended with step 2, before step 4: its settings hold for those before too",)
