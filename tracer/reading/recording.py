@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -116,7 +117,7 @@ class Recording(TraceFile):
         token: int | str | None = None,
         *,
         row: int = 0,
-        ban: Iterable[int | str] = (),
+        ban: int | str | Iterable[int | str] = (),
         seed: int | None = None,
         max_new_tokens: int | None = None,
         run: int | None = None,
@@ -135,7 +136,7 @@ class Recording(TraceFile):
             step: the first step that is its own, from 1.
             token: the token to choose there, by its id or text; by default it chooses.
             row: row of the batch whose choice is changed.
-            ban: tokens that it may not choose there.
+            ban: a token that it may not choose there, or several.
             seed: of the draws from there on; by default they go on as they did.
             max_new_tokens: tokens from there on; by default up to the run's own limit.
             run: number of the run; by default the first.
@@ -153,25 +154,17 @@ class Recording(TraceFile):
             TraceGenerateError: the model cannot be loaded, generating failed, or the file cannot be written.
         """
         from tracer.forking.forking import generate_forks
-        from tracer.forking.plan import Fork
+        from tracer.forking.wish import wished_fork
 
         tokens = self.run(run).tokens
-
-        def known(each: int | str) -> int:
-            return one_token(each, tokens) if isinstance(each, str) else each
-
-        fork = Fork(
-            step=step,
-            row=row,
-            token=None if token is None else known(token),
-            banned=tuple(known(each) for each in ban),
-            settings=settings,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-        )
+        choice = {"step": step, "token": token, "row": row, "ban": ban}
+        wanted = {**choice, "seed": seed, "max_new_tokens": max_new_tokens, **settings}
+        fork = wished_fork(wanted, lambda text: one_token(text, tokens))
         source = ModelSource(model, None, trust_remote_code)
         target = None if out is None else Path(out)
         (made,) = generate_forks(self.path, run, [fork], out=target, force=force, source=source)
+        for note in made.notes:
+            warnings.warn(note, RuntimeWarning, stacklevel=2)
         return Recording(made.path)
 
     def to_html(self, *, run: int | None = None, redact: bool = False) -> str:

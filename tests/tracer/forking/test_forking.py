@@ -330,3 +330,36 @@ def test_a_fork_that_its_settings_end_before_its_step_says_so(tmp_path: Path) ->
     for settings in ({"eos_token_id": chosen.token}, {"max_length": length + 2}):
         (made,) = generate_forks(path, 1, [Fork(4, settings=settings)])
         assert made.notes == ("it ended with step 2, before step 4: its settings hold for those before too",)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"step": "3"},
+        {"step": True},
+        {"step": 3, "seed": -1},
+        {"step": 3, "max_new_tokens": "x"},
+        {"step": 3, "token": 2.5},
+        {"step": 3, "row": -1},
+    ],
+)
+def test_values_of_another_kind_are_refused_from_python(wanted: dict[str, Any], tmp_path: Path) -> None:
+    _, path = recorded(tmp_path, rows=1, **GREEDY)
+    before = path.read_bytes()
+    with open_trace(path) as recording, pytest.raises(UsageError, match=r"whole number|no token"):
+        recording.fork(**wanted)
+    assert path.read_bytes() == before
+
+
+def test_one_token_can_be_banned_from_python_without_a_list(tmp_path: Path) -> None:
+    _, path = recorded(tmp_path, rows=1, **GREEDY)
+    with open_trace(path) as recording, recording.fork(3, ban=41) as forked:
+        fork = forked.runs[-1].header.fork
+    assert fork is not None
+    assert fork.banned == (41,)
+
+
+def test_what_is_to_be_known_of_a_fork_is_a_warning_in_python(tmp_path: Path) -> None:
+    _, path = recorded(tmp_path, rows=1, **GREEDY)
+    with open_trace(path) as recording, pytest.warns(RuntimeWarning, match="seed: without effect"):
+        recording.fork(3, seed=4).close()

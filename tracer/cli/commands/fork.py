@@ -156,6 +156,8 @@ def _fewer(step: int, count: int, choice: ChoiceOptions) -> str:
 def _settings(generation: GenerationOptions) -> dict[str, object]:
     from tracer.loading.generation_settings import checked_settings
 
+    if "max_new_tokens" in generation.gen:
+        raise UsageError("--gen max_new_tokens: it counts from the fork on; use --max-new-tokens N.")
     return dict(checked_settings(generation.settings))
 
 
