@@ -90,6 +90,8 @@ def test_why_and_whatif_are_the_commands_answers() -> None:
         ("cur_len[0]", "int has no parts to index"),
         ("logits_processor[7]", "has the parts 0 to 0, not 7"),
         ("__import__('os').system('true')", "there is no __import__ in a recording"),
+        ("fork(token=28)", "trace-generate fork goes on from it another way"),
+        ("fork token=28", "trace-generate fork goes on from it another way"),
         ("(lambda: 1)()", "part of the language"),
         ("1 +", "cannot be read"),
         ("", "it is empty"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from tracer.analysis.conditions.condition import value_of
 from tracer.analysis.conditions.names import FUNCTIONS, NAMES
 from tracer.analysis.conditions.step_row import StepRow
+from tracer.errors import UsageError
 from tracer.replay.answers.names import look_up, root_name, unknown_name
 from tracer.replay.answers.questions import answer_why, as_text, other_settings
 from tracer.replay.moment import Moment
@@ -17,6 +18,8 @@ from tracer.replay.values.value import Make, Value
 
 STEP = re.compile(r"step\s+(\d+)")
 """Goes to a step; ``step == 12`` is a condition."""
+
+_FORK = re.compile(r"\s*fork\b")
 
 HELP = (
     "A variable of the library with dots and brackets, e.g. outputs.logits[:, -1].shape\n"
@@ -62,6 +65,8 @@ def answer(asked: Asked, text: str) -> Value:
         UsageError: it is none of the things that a recording can answer.
         TraceFileError: the trace is damaged.
     """
+    if _FORK.match(text):
+        raise UsageError("fork: a recording is not changed; trace-generate fork goes on from it another way.")
     word, _, argument = text.strip().partition(" ")
     question = _QUESTIONS.get(word)
     if question is not None:
