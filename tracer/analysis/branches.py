@@ -22,7 +22,7 @@ class Branch:
         probability: its probability there.
         tokens: ids of the tokens from that step on.
         log_probability: sum of the natural logarithms of the probabilities of all its tokens, those before
-            the fork as its parent chose them; None where one was not recorded.
+            the fork as its parent chose them; None where one was not recorded, or is 0.
         stopped_by: classes of the criteria that ended the row; none where it was not ended by one.
         end: its end record; None where it has none.
         branches: the runs that branch off it, by step.

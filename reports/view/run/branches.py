@@ -107,7 +107,7 @@ def _first(branch: Branch) -> str:
 def _figures(branch: Branch) -> Iterator[str]:
     yield plural(len(branch.tokens), "token")
     if branch.log_probability is None:
-        yield "log p in all not recorded"
+        yield "no log p in all: a p is 0 or was not recorded"
     else:
         yield f"log p {branch.log_probability:.2f} in all"
     yield _end(branch)

@@ -72,7 +72,7 @@ def test_a_step_without_scores_leaves_the_sum_unknown() -> None:
     # Before the fork what counts is what the parent chose; from there on, what the fork did.
     assert fork_view(run(FORK, [replace(steps[0], scores=None), *steps[1:]])).figures == known.figures
     unknown = fork_view(run(FORK, [*steps[:3], replace(steps[3], scores=None), steps[4]]))
-    assert unknown.figures[:2] == ("2 tokens", "log p in all not recorded")
+    assert unknown.figures[:2] == ("2 tokens", "no log p in all: a p is 0 or was not recorded")
 
 
 def test_the_token_of_a_fork_has_a_number_where_it_has_no_text() -> None:
