@@ -9,6 +9,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from tests.support.models import EOS, VOCAB, tiny_model
+from tracer.library.release import installed_release
 
 TEMPLATE = (
     "{% for message in messages %}<s> {{ message['role'] }} {{ message['content'] }} </s> {% endfor %}"
@@ -33,7 +34,11 @@ def tiny_tokenizer(*, chat_template: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_checkpoint(folder: Path, name: str = "qwen2", *, chat_template: bool = True) -> Path:
+TINY = "qwen2" if installed_release().settings_filled else "llama"
+"""The architecture of a checkpoint: since 5.0 the tokenizer of every Qwen2 is replaced by Qwen's own."""
+
+
+def tiny_checkpoint(folder: Path, name: str = TINY, *, chat_template: bool = True) -> Path:
     """Write a random model and its tokenizer.
 
     Args:

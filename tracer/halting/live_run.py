@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -335,7 +336,7 @@ class LiveRun:
 
 
 def _known(step: Step, header: RunHeader) -> set[StopName]:
-    """Stops of a step in progress whose variables are there."""
+    """Stops of a step in progress whose variables are there, and those of every stop before."""
     known: set[StopName] = {"model-call"}
     if step.head.forward is not None:
         known |= {"layers", "forward-result"}
@@ -351,4 +352,5 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
             known |= {"choice", "append"}
     if step.head.update is not None:
         known.add("update")
-    return known
+    # Logits are there before the update, and where that comes first their card waits for its turn.
+    return set(takewhile(known.__contains__, header.stops[1:]))

@@ -19,12 +19,12 @@ from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
+from tests.support.walkthrough import LOOP, ONLY_SAMPLING, WALKTHROUGH
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.tracer.debugger.command import ROOT, AttachedCommand
 from tracer import open_trace
 from tracer.debugger import address, listening
 from tracer.debugger.address import require_loopback
-from tracer.halting.stops import DEFAULT_STOPS
 from tracer.library.release import installed_release
 from tracer.schema.run import RunStatus, StopName
 from tracer.tracefile import check_file
@@ -39,14 +39,11 @@ class Stops:
         anchors = find_anchors(tiny_model(), installed_release().sample, do_sample=True)
         self.lines = {anchor.stop: anchor.line for anchor in anchors}
         self.files = {anchor.stop: Path(anchor.path) for anchor in anchors}
+        # The prefill may call the model at a line of its own.
+        self.names = {(Path(anchor.path), anchor.line): anchor.stop for anchor in anchors}
 
     def name(self, halted: Halted) -> StopName:
-        (stop,) = (
-            stop
-            for stop, line in self.lines.items()
-            if (self.files[stop], line) == (halted.path, halted.line)
-        )
-        return stop
+        return self.names[halted.path, halted.line]
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +146,9 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
         while (halted := client.halted()) is not None:
             stop = stops.name(halted)
             seen.append((stop, halted.function))
-            step = 1 + seen[:-1].count(("update", "_sample"))
+            step = 1 + (len(seen) - 1) // len(WALKTHROUGH)
             local[step, stop] = client.variables(halted)
-            if halted.function == "_sample":
+            if stop == "model-call":
                 shapes[step, stop] = client.evaluate(halted, 'model_inputs["input_ids"].shape')
             if stop == "choice":
                 assert client.evaluate(halted, "next_token_logits.shape") == "torch.Size([1, 100])"
@@ -159,7 +156,8 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
                 assert client.evaluate(halted, "round(probs.sum().item(), 4)") == "1.0"
             client.go_on(halted)
     functions = {"forward-result": "forward"}
-    assert seen == [(stop, functions.get(stop, "_sample")) for stop in DEFAULT_STOPS] * 2
+    decode = [(stop, functions.get(stop, "_sample")) for stop in WALKTHROUGH]
+    assert seen == [("model-call", LOOP.statements[0].function), *decode[1:], *decode]
     prompt = shapes[1, "model-call"]
     assert prompt != "torch.Size([1, 1])"
     assert {shape for (step, _), shape in shapes.items() if step == 1} == {prompt}
@@ -212,7 +210,7 @@ def test_the_debug_console_shows_each_card_once(command: Any, stops: Stops) -> N
     running = command("--stop-steps", "2")
     with DebugClient(running.port) as client:
         client.attach()
-        assert go_through(client, stops) == [*DEFAULT_STOPS]
+        assert go_through(client, stops) == [*WALKTHROUGH]
     printed = "".join(client.output)
     titles = re.findall(r"^ ?\d+ (.+?) ───", printed, re.MULTILINE)
     # What becomes known after the last halt has nowhere to be shown.
@@ -246,7 +244,7 @@ def test_the_demo_model(stops: Stops, path: Path) -> None:
     with AttachedCommand(*options, "--attach", "--port", "0", "--out", path) as running:
         with DebugClient(running.listening()) as client:
             client.attach()
-            assert go_through(client, stops) == [*DEFAULT_STOPS, *DEFAULT_STOPS]
+            assert go_through(client, stops) == [*WALKTHROUGH, *WALKTHROUGH]
         assert running.answer()["token_ids"] == json.loads(plain.stdout)["token_ids"]
 
 
@@ -437,7 +435,7 @@ def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
                 seen.append(halted.line)
                 client.go_on(halted)
         assert running.wait() == 0, running.stderr
-    assert seen == [greedy[stop] for stop in DEFAULT_STOPS if stop != "warpers"] * 2
+    assert seen == [greedy[stop] for stop in WALKTHROUGH if stop not in ONLY_SAMPLING] * 2
     assert running.stdout.strip()
     assert recorded_steps(path) == [1, 2, 3]
 
@@ -453,7 +451,7 @@ def test_a_process_that_a_debugger_started(
     with AttachedCommand(*under, *common, "--attach", "--out", path, module="debugpy") as running:
         with DebugClient.patient(port) as client:
             client.attach()
-            assert go_through(client, stops) == [*DEFAULT_STOPS, *DEFAULT_STOPS]
+            assert go_through(client, stops) == [*WALKTHROUGH, *WALKTHROUGH]
         assert running.answer()["token_ids"] == undebugged
     assert "Waiting" not in running.stderr
 

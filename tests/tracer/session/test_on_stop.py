@@ -12,6 +12,7 @@ import torch
 
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
+from tests.support.walkthrough import ONLY_SAMPLING, WALKTHROUGH
 from tracer import open_trace, trace
 from tracer.errors import UsageError
 from tracer.halting.callback import Halt
@@ -36,8 +37,7 @@ def test_the_callback_sees_frame_cards_and_record(mode: dict[str, Any], tmp_path
         traced = generate(model, inputs, **mode)
         assert sys.gettrace() is before
     assert torch.equal(traced.sequences, untraced.sequences)
-    warped = ["warpers"] if mode is SAMPLING else []
-    stops = ["model-call", "forward-result", *warped, "choice", "update"]
+    stops = [stop for stop in WALKTHROUGH if mode is SAMPLING or stop not in ONLY_SAMPLING]
     assert [(step, stop) for step, stop, *_ in seen] == [(step, stop) for step in (1, 2) for stop in stops]
     assert [name for _, stop, name, *_ in seen if stop == "forward-result"] == ["forward"] * 2
     assert all(step == number for step, *_, number in seen)

@@ -17,6 +17,7 @@ from hooks.scores.replay import TorchReplayer
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, Ended, call_main
 from tests.support.models import SAMPLING
+from tests.support.walkthrough import WALKTHROUGH
 from tests.tracer.stepper.sessions import exchanges, stepped, untouched
 from tests.tracer.stepper.terminal import Typed
 from tracer import open_trace
@@ -199,13 +200,13 @@ def test_a_fork_of_a_fork_looks_back_at_itself(session: Session, capsys: pytest.
     assert made.prompts[4:] == [
         "(model-call 2)",
         "(model-call 3)",
-        "(update 2/3 past)",
-        "(update 2/3 past)",
-        "(update 2/3 past)",
+        f"({WALKTHROUGH[-1]} 2/3 past)",
+        f"({WALKTHROUGH[-1]} 2/3 past)",
+        f"({WALKTHROUGH[-1]} 2/3 past)",
         "(model-call 3)",
         "(model-call 2/3 past)",
         "(model-call 2)",
-        "(update 1/2 past)",
+        f"({WALKTHROUGH[-1]} 1/2 past)",
         "(model-call 2)",
         "(model-call 3)",
     ]
@@ -303,7 +304,7 @@ def test_ctrl_c_in_the_fork_closes_it(typed: Typed, tmp_path: Path) -> None:
     typed.send("s\r")
     typed.wait_for("(model-call 2)")
     typed.send("b\r")
-    typed.wait_for("(update 1/2 past)")
+    typed.wait_for(f"({WALKTHROUGH[-1]} 1/2 past)")
     typed.send("fork tok\t")
     typed.wait_for("token=")
     typed.send('"w60"\r')

@@ -12,6 +12,7 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogit
 
 from hooks.loop.interventions import Interventions
 from tests.support.models import EOS, GREEDY, SAMPLING, batch, generate, tiny_model
+from tests.support.walkthrough import LOOP, SCORES, passed
 from tests.tracer.stepper.sessions import Session, stepped, untouched
 from tracer.errors import UsageError
 
@@ -54,7 +55,7 @@ def test_looking_changes_nothing(mode: dict[str, Any], rows: int, tmp_path: Path
     ("mode", "stop"),
     [
         *((GREEDY, stop) for stop in ("model-call", "forward-result", "choice")),
-        *((SAMPLING, stop) for stop in ("model-call", "forward-result", "warpers", "softmax", "choice")),
+        *((SAMPLING, stop) for stop in ("model-call", "forward-result", SCORES, "softmax", "choice")),
     ],
 )
 def test_a_forced_token_is_the_next_choice(mode: dict[str, Any], stop: str, tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_forced_token_is_the_next_choice(mode: dict[str, Any], stop: str, tmp_
         assert scores.scores[-1, 0, place] == -np.inf
 
 
-@pytest.mark.parametrize("stop", ["append", "update", "stopping"])
+@pytest.mark.parametrize("stop", [each for each in LOOP.stops if passed("choice", each)])
 def test_behind_the_choice_the_next_one_is_meant(stop: str, tmp_path: Path) -> None:
     session = stepped(tmp_path, "force id:60", "c", stops=stop, **GREEDY)
     assert "in the choice of step 2" in session.text
@@ -151,14 +152,12 @@ def test_a_setting_changed_behind_its_processor_is_the_next_steps(tmp_path: Path
     assert session.steps[1].scores is not None
     assert session.steps[1].scores.candidates[0] <= 3
     assert changes(stepped(tmp_path, "set temperature 2", "c", stops="model-call", **SAMPLING))[0]
-    # The penalty belongs to the processors, which have run at this stop; the temperature does not.
+    # The penalty belongs to the processors, which have run before the warpers; the temperature does not.
+    both = ["set repetition_penalty 1.5", "set temperature 2.0"]
     mixed = stepped(
-        tmp_path, "set repetition_penalty 1.5", "set temperature 2", "c", stops="warpers", **SAMPLING
+        tmp_path, "set repetition_penalty 1.5", "set temperature 2", "c", stops=SCORES, **SAMPLING
     )
-    assert changes(mixed)[:2] == [
-        ["set temperature 2.0"],
-        ["set repetition_penalty 1.5", "set temperature 2.0"],
-    ]
+    assert changes(mixed)[:2] == [both[1:] if SCORES == "warpers" else both, both]
 
 
 def test_settings_that_cannot_be_set() -> None:

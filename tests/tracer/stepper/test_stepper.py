@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import io
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from hooks.loop.anchors import find_anchors
 from tests.support.checkpoints import tiny_tokenizer
-from tests.support.models import DEVICE, GREEDY, SAMPLING
+from tests.support.models import DEVICE, GREEDY, SAMPLING, tiny_model
+from tests.support.walkthrough import CHOSEN, LOOP, SCORES, WALKTHROUGH, passed
 from tests.tracer.stepper.sessions import stepped, untouched
 from tracer.stepper.lines import Complete, PipeLines
+
+CACHE = (
+    "past_key_values" if "past_key_values" in signature(type(tiny_model()).forward).parameters else "cache"
+)
+MOMENTS = ("model-call", "forward-result", "choice", "update", "stopping")
 
 
 def halts(text: str) -> list[str]:
@@ -22,8 +30,7 @@ def halts(text: str) -> list[str]:
 
 def test_enter_and_n_go_from_stop_to_stop(tmp_path: Path) -> None:
     session = stepped(tmp_path, *["", "n"] * 6, **SAMPLING)
-    stops = ["model-call", "forward-result", "warpers", "choice", "update"]
-    expected = [f"{stop} {step}" for step in (1, 2, 3) for stop in stops]
+    expected = [f"{stop} {step}" for step in (1, 2, 3) for stop in WALKTHROUGH]
     assert halts(session.text) == expected[:13]
     assert "(end of input)" in session.text
     assert session.sequences is not None
@@ -48,7 +55,7 @@ def test_conditions_halt_at_the_end_of_their_step(tmp_path: Path) -> None:
     session = stepped(tmp_path, "c", "p cur_len", "c", breaks=("step in (2, 4)",), **GREEDY)
     assert halts(session.text) == ["model-call 1", "end 2", "end 2", "end 4"]
     assert "! break: step in (2, 4) holds in step 2: step is 2" in session.text
-    assert "this_peer_finished = unfinished_sequences.max() == 0" in session.text
+    assert "this_peer_finished = " in session.text
 
 
 def test_a_condition_that_holds_in_the_last_step(tmp_path: Path) -> None:
@@ -72,6 +79,9 @@ def test_conditions_know_tokens_that_nothing_mentioned(tmp_path: Path) -> None:
 
 
 def test_expressions_see_the_real_frame(tmp_path: Path) -> None:
+    # Newer releases compute the logits of the last position alone.
+    positions = 6 if SCORES == "warpers" else 1
+    taken = "logits_warper" if SCORES == "warpers" else "logits_processor"
     session = stepped(
         tmp_path,
         "p model_inputs['input_ids'].shape",
@@ -80,7 +90,8 @@ def test_expressions_see_the_real_frame(tmp_path: Path) -> None:
         "n",
         "p logits.shape",
         "n",
-        "p logits_warper",
+        f"p {taken}",
+        "n",
         "n",
         "p probs.sum().item()",
         "p 1 / 0",
@@ -90,12 +101,14 @@ def test_expressions_see_the_real_frame(tmp_path: Path) -> None:
         "p 'x' * 9 + chr(27) + '[31m'",
         "p '\\n'.join(map(str, range(99)))",
         "p range(3)",
+        stops=f"model-call,forward-result,{SCORES},softmax,choice",
         **SAMPLING,
     )
     assert session.after("p model_inputs['input_ids'].shape").strip() == "torch.Size([1, 6])"
-    assert "'position_ids', 'past_key_values'" in session.text
-    assert session.after("p logits.shape").strip() == "torch.Size([1, 6, 100])"
-    assert "TemperatureLogitsWarper" in session.after("p logits_warper")
+    names = session.after("p [name for name in model_inputs if name.startswith('p')]")
+    assert "'position_ids'" in names
+    assert session.after("p logits.shape").strip() == f"torch.Size([1, {positions}, 100])"
+    assert "TemperatureLogitsWarper" in session.after(f"p {taken}")
     assert float(session.after("p probs.sum().item()")) == pytest.approx(1)
     assert session.after("p 1 / 0").strip() == "ZeroDivisionError: division by zero"
     assert session.after("p this wrong").strip() == "SyntaxError: invalid syntax"
@@ -116,12 +129,13 @@ def test_source_and_stack(tmp_path: Path) -> None:
     listed = session.after("l").strip().splitlines()
     assert len(listed) == 19
     assert sum(line.lstrip().startswith("→") for line in listed) == 1
-    assert "→ 2982" in session.after("l 1")
+    anchor = next(each for each in find_anchors(tiny_model(), LOOP, do_sample=False))
+    assert f"→ {anchor.line}" in session.after("l 1")
     assert len(session.after("l 1").strip().splitlines()) == 3
     assert "no number above 0" in session.after("l x")
     stack = session.after("w")
-    assert "transformers/generation/utils.py:2982  _sample" in stack
-    assert stack.rstrip().endswith("outputs = self(**model_inputs, return_dict=True)")
+    assert f"transformers/generation/utils.py:{anchor.line}  {LOOP.statements[0].function}" in stack
+    assert stack.rstrip().endswith("self(**model_inputs, return_dict=True)")
 
 
 def test_cache_candidates_and_why(tmp_path: Path) -> None:
@@ -129,9 +143,10 @@ def test_cache_candidates_and_why(tmp_path: Path) -> None:
         tmp_path,
         *("kv", "top", "why w60", "n", "n", "top 3", "why w61"),
         *("n", "why w62", "top 99", "n", "kv", "why id:100"),
+        stops=f"model-call,forward-result,{SCORES},choice,append",
         **SAMPLING,
     )
-    assert "past_key_values before step 1" in session.after("kv")
+    assert f"{CACHE} before step 1" in session.after("kv")
     assert "no scores yet" in session.after("top")
     assert "have not run yet" in session.after("why w60")
     top = session.after("top 3")
@@ -141,22 +156,22 @@ def test_cache_candidates_and_why(tmp_path: Path) -> None:
     answer = session.text.split("(choice 1) why w62\n")[1]
     assert "removed" in answer[:1500]
     assert "Chosen was" not in answer.split("(choice 1)")[0]
-    assert "past_key_values after step 1" in stepped(tmp_path, "kv", stops="stopping", **GREEDY).after("kv")
+    assert f"{CACHE} after step 1" in stepped(tmp_path, "kv", stops="stopping", **GREEDY).after("kv")
     assert "There is no token 100" in session.text
 
 
 def test_the_cache_is_that_of_the_moment(tmp_path: Path) -> None:
     """The forward pass has written its slots before the arguments of the next step are made."""
-    stops = ("model-call", "forward-result", "choice", "update", "stopping")
+    stops = [stop for stop in LOOP.stops if stop in MOMENTS]
     session = stepped(tmp_path, *["kv", "n"] * 10, stops=",".join(stops), **GREEDY)
     answers = session.text.split(") kv\n")[1:]
     titles = [answer.strip().splitlines()[0] for answer in answers]
     for step, slots in ((1, 6), (2, 7)):
         shown = titles[5 * step - 5 : 5 * step]
-        assert shown[0].startswith(f"past_key_values before step {step}")
-        for title in shown[1:4]:
-            assert title.startswith(f"past_key_values after the forward pass of step {step}")
-        assert shown[4].startswith(f"past_key_values after step {step}")
+        assert shown[0].startswith(f"{CACHE} before step {step}")
+        for stop, title in zip(stops[1:], shown[1:], strict=True):
+            when = "step" if passed("update", stop) else "the forward pass of step"
+            assert title.startswith(f"{CACHE} after {when} {step}")
         for answer in answers[5 * step - 4 : 5 * step]:
             assert f"{slots} slots" in answer.split("\n(")[0]
 
@@ -173,7 +188,7 @@ def test_a_text_that_may_mean_several_tokens_is_asked_about(tmp_path: Path) -> N
 
 def test_a_token_that_is_still_there_may_be_chosen(tmp_path: Path) -> None:
     best = int(untouched(**GREEDY)[0, 6])
-    session = stepped(tmp_path, f"why id:{best}", "n", f"why id:{best}", stops="choice,update", **GREEDY)
+    session = stepped(tmp_path, f"why id:{best}", "n", f"why id:{best}", stops=f"choice,{CHOSEN}", **GREEDY)
     first, second = session.text.split(f") why id:{best}\n")[1:]
     assert "It may still be chosen, with probability" in first[:400]
     assert "It was chosen, with probability" in second[:400]
@@ -221,7 +236,7 @@ def test_lines_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 "",
                 "f",
                 "p next_tok",
-                "p input_ids[0] + cur",
+                "p input_ids[0] + unf",
                 "u p_",
                 "set t",
                 "force w",
@@ -237,7 +252,7 @@ def test_lines_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(found[""]) == 22
     assert found["f"] == ["force", "fork"]
     assert found["p next_tok"] == ["p next_token_logits", "p next_token_scores"]
-    assert found["p input_ids[0] + cur"] == ["p input_ids[0] + cur_len"]
+    assert found["p input_ids[0] + unf"] == ["p input_ids[0] + unfinished_sequences"]
     assert "u p_chosen" in found["u p_"]
     assert found["set t"] == ["set temperature", "set top_k", "set top_p"]
     assert found["force w"]

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hooks.loop.anchors import find_anchors
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment
+from tests.support.models import tiny_model
+from tests.support.walkthrough import LOOP, SCORES
 from tests.tracer.stepper.terminal import Typed
 from tracer import open_trace
 from tracer.tracefile import check_file
@@ -46,7 +49,7 @@ def typed(arguments: tuple[str, ...], tmp_path: Path) -> Iterator[Callable[..., 
 
 
 def test_every_command_and_ctrl_d_in_a_terminal(typed: Callable[..., Typed], tmp_path: Path) -> None:
-    terminal = typed()
+    terminal = typed("--stop-at", f"model-call,forward-result,{SCORES},choice")
     terminal.wait_for("(model-call 1)")
 
     def say(keys: str, answer: str, prompt: str) -> str:
@@ -62,13 +65,13 @@ def test_every_command_and_ctrl_d_in_a_terminal(typed: Callable[..., Typed], tmp
     say("nonsense", "is no command", "(model-call 1)")
     say("p 1/0", "ZeroDivisionError", "(model-call 1)")
     say("h", "exit code 130", "(model-call 1)")
-    say("l", "2982", "(model-call 1)")
-    say("w", "_sample", "(model-call 1)")
-    say("kv", "past_key_values before step 1", "(model-call 1)")
+    say("l", str(find_anchors(tiny_model(), LOOP, do_sample=True)[0].line), "(model-call 1)")
+    say("w", LOOP.statements[0].function, "(model-call 1)")
+    say("kv", "before step 1", "(model-call 1)")
     say("b step == 3", "halts where step == 3", "(model-call 1)")
     say("", "before 3 forward result", "(forward-result 1)")
-    say("n", "before 6 logits warpers", "(warpers 1)")
-    say("set temperature 2", "set temperature 2.0", "(warpers 1)")
+    say("n", "before", f"({SCORES} 1)")
+    say("set temperature 2", "set temperature 2.0", f"({SCORES} 1)")
     say("n", "before 8 choice", "(choice 1)")
     say("top 2", "rank", "(choice 1)")
     say("why w60", "Why not w60", "(choice 1)")

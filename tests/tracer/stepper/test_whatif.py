@@ -15,6 +15,7 @@ from hooks.scores.replay import TorchReplayer
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
 from tests.support.synthetic import synthetic_header, synthetic_steps
+from tests.support.walkthrough import CHOSEN, SCORES
 from tests.tracer.analysis.runs import real_run
 from tests.tracer.stepper.sessions import Session, stepped, untouched
 from tests.tracer.tracefile.samples import write_trace
@@ -39,7 +40,7 @@ def rows_of(answer: str) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("stop", ["choice", "update"])
+@pytest.mark.parametrize("stop", ["choice", CHOSEN])
 @pytest.mark.parametrize("typed", ["temperature=4.0 top_k=0 top_p=1", "temperature=9", "greedy=true"])
 def test_a_step_says_what_a_run_with_these_settings_chooses(typed: str, stop: str, tmp_path: Path) -> None:
     session = stepped(tmp_path, f"whatif {typed}", "c", stops=stop, rows=2, **SAMPLING)
@@ -103,7 +104,7 @@ def test_greedy_and_later_steps(tmp_path: Path) -> None:
 def test_a_setting_that_was_changed_counts(tmp_path: Path) -> None:
     typed = "whatif temperature=0.9"
     lines = ("set temperature 9", "n", typed, "whatif temperature=9")
-    session = stepped(tmp_path, *lines, stops="warpers,choice", steps="2", **SAMPLING)
+    session = stepped(tmp_path, *lines, stops=f"{SCORES},choice", steps="2", **SAMPLING)
     assert "TopKLogitsWarper" in session.after(typed)
     assert rows_of(session.after("whatif temperature=9"))[0][2] == "same"
 
@@ -144,7 +145,7 @@ def diffed(tmp_path: Path, other: Path, *before: str, **options: Any) -> Session
 
 def test_the_run_so_far_is_compared(tmp_path: Path) -> None:
     same = record(tmp_path / "same.trace", rows=2, **SAMPLING)
-    session = diffed(tmp_path, same, "n", "n", rows=2, stops="update", **SAMPLING)
+    session = diffed(tmp_path, same, "n", "n", rows=2, stops=CHOSEN, **SAMPLING)
     text = session.text.split(") diff")[1]
     assert "this run up to step 3" in text
     assert "The same, to the last bit" in text
@@ -154,9 +155,9 @@ def test_the_run_so_far_is_compared(tmp_path: Path) -> None:
 
 def test_another_draw_is_found_as_soon_as_it_is_made(tmp_path: Path) -> None:
     other = record(tmp_path / "other.trace", seed=5, **SAMPLING)
-    session = diffed(tmp_path, other, stops="choice,update", **SAMPLING)
+    session = diffed(tmp_path, other, stops=f"choice,{CHOSEN}", **SAMPLING)
     assert "No step is over yet" in session.text.split(") diff")[1][:200]
-    again = diffed(tmp_path, other, "n", stops="choice,update", **SAMPLING)
+    again = diffed(tmp_path, other, "n", stops=f"choice,{CHOSEN}", **SAMPLING)
     text = again.text.split(") diff")[1]
     assert "They differ: another draw" in text
     assert "the first differing token: step 1" in text
@@ -164,9 +165,9 @@ def test_another_draw_is_found_as_soon_as_it_is_made(tmp_path: Path) -> None:
 
 def test_a_shorter_recording_and_a_forced_token(tmp_path: Path) -> None:
     short = record(tmp_path / "short.trace", **{**GREEDY, "max_new_tokens": 2})
-    session = diffed(tmp_path, short, "n", "n", stops="update", **GREEDY)
+    session = diffed(tmp_path, short, "n", "n", stops=CHOSEN, **GREEDY)
     assert "run A has 3 steps and run B 2" in " ".join(session.text.split())
-    forced = diffed(tmp_path, short, "force w60", "n", "n", stops="update", steps="1-3", **GREEDY)
+    forced = diffed(tmp_path, short, "force w60", "n", "n", stops=CHOSEN, steps="1-3", **GREEDY)
     assert "a step was changed by the user" in forced.text
 
 
@@ -176,7 +177,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     torn.write_bytes(two.read_bytes()[:5000])
     record(llama, kind="llama", **GREEDY)
     lines = [f"diff {path}" for path in (torn, two, llama)]
-    session = stepped(tmp_path, *lines, "c", stops="update", **GREEDY)
+    session = stepped(tmp_path, *lines, "c", stops=CHOSEN, **GREEDY)
     for line, words in zip(lines, ("torn.trace", "2 runs", "different models"), strict=True):
         answer = session.text.split(f") {line}\n")[1].split("\n(")[0]
         assert answer.count("✗") == 1
