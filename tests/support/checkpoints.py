@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from tests.support.models import EOS, VOCAB, tiny_model
-from tracer.library.release import installed_release
+from tracer.library.release import RELEASES, installed_release
 
 TEMPLATE = (
     "{% for message in messages %}<s> {{ message['role'] }} {{ message['content'] }} </s> {% endfor %}"
@@ -34,7 +34,7 @@ def tiny_tokenizer(*, chat_template: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-TINY = "qwen2" if installed_release().settings_filled else "llama"
+TINY = "llama" if installed_release() is RELEASES[-1] else "qwen2"
 """The architecture of a checkpoint: since 5.0 the tokenizer of every Qwen2 is replaced by Qwen's own."""
 
 

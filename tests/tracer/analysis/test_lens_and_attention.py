@@ -62,6 +62,7 @@ def test_slots_of_a_cache_of_fixed_size_stand_for_no_position(run: MemoryRun) ->
     assert read_attention(both, 1).context == (*run.header.prompt[0].token_ids, None, None, None)
 
 
+@pytest.mark.reference_only("newer ones give this model a cache that grows")
 def test_a_model_with_a_static_cache() -> None:
     found = real_run(tiny_model("gemma2"), batch(), save=("attention",), do_sample=False)
     context = read_attention(found, 2).context
