@@ -52,7 +52,11 @@ def test_configurations(configuration: dict[str, Any]) -> None:
     rules = configuration["rules"]
     assert not any(rule["include"] for rule in rules)
     assert all(importlib.util.find_spec(rule["module"]) for rule in rules if "module" in rule)
-    assert {rule["path"] for rule in rules if "path" in rule} == {"**/hooks/**", "**/<string>"}
+    assert {rule["path"] for rule in rules if "path" in rule} == {
+        "**/hooks/**",
+        "**/<string>",
+        "**/configuration_utils.py",
+    }
     assert (ROOT / "hooks").is_dir()
     if configuration["request"] == "attach":
         assert configuration["connect"] == {"host": "localhost", "port": address.DEFAULT_PORT}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hooks.loop.anchors import find_anchors
-from tests.support.checkpoints import tiny_checkpoint
+from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
@@ -36,7 +36,7 @@ class Stops:
     """The places of the stops in the installed library."""
 
     def __init__(self) -> None:
-        anchors = find_anchors(tiny_model(), installed_release().sample, do_sample=True)
+        anchors = find_anchors(tiny_model(TINY), installed_release().sample, do_sample=True)
         self.lines = {anchor.stop: anchor.line for anchor in anchors}
         self.files = {anchor.stop: Path(anchor.path) for anchor in anchors}
         # The prefill may call the model at a line of its own.
@@ -424,7 +424,7 @@ def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
     # The random model's settings are greedy: no warper, and another statement chooses.
     greedy = {
         anchor.stop: anchor.line
-        for anchor in find_anchors(tiny_model(), installed_release().sample, do_sample=False)
+        for anchor in find_anchors(tiny_model(TINY), installed_release().sample, do_sample=False)
     }
     options = ("--port", "0", "--max-new-tokens", "3", "--out", path)
     with AttachedCommand(checkpoint, *options, module="examples.main") as running:
