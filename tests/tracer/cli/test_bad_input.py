@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGenera
 
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import Ended, call_main, trace_generate
+from tracer.library.release import installed_release
 
 PROMPT = ("--prompt", "w10")
 
@@ -168,7 +169,11 @@ def test_wrong_transformers_version(
     fake.mkdir()
     write(fake / "METADATA", "Metadata-Version: 2.1\nName: transformers\nVersion: 4.45.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    one_line(4, ["4.44.2", "4.45.0"], *PROMPT, "--model", "x/y")
+    installed_release.cache_clear()
+    try:
+        one_line(4, ["4.44.2", "4.45.0"], *PROMPT, "--model", "x/y")
+    finally:
+        installed_release.cache_clear()
 
 
 def test_traces(one_line: OneLine, tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.tracer.tracefile.samples import header
-from tracer.errors import UnsupportedError
 from tracer.library import release
-from tracer.library.release import ANY, REFERENCE, RELEASES, installed_release, release_of
+from tracer.library.release import REFERENCE, RELEASES, release_of
 from tracer.schema.run import STOPS, RunHeader
 
 
@@ -30,22 +29,6 @@ def test_a_loop_has_every_stop_once_and_warpers_only_in_a_list_of_their_own(fami
     # The walkthrough's order in 4.44, and the arguments right behind the forward pass since 4.45.
     assert (stops.index("update") < stops.index("next-logits")) == (family is not RELEASES[0])
     assert RELEASES[0].sample.stops == STOPS
-
-
-def test_an_unknown_release_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.library.release.metadata.version", lambda _name: "6.1.0")
-    monkeypatch.delenv(ANY, raising=False)
-    installed_release.cache_clear()
-    try:
-        with pytest.raises(UnsupportedError) as refused:
-            installed_release()
-        assert "\n" not in str(refused.value)
-        for family in RELEASES:
-            assert family.versions[-1] in str(refused.value)
-        monkeypatch.setenv(ANY, "1")
-        assert installed_release() is RELEASES[-1]
-    finally:
-        installed_release.cache_clear()
 
 
 @given(st.lists(st.sampled_from(STOPS), max_size=14))
