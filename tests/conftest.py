@@ -6,13 +6,18 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tracer.library.release import REFERENCE
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
 
 # The same examples every time, so that a change is judged by itself;
 # HYPOTHESIS_PROFILE=random looks for more.
@@ -30,6 +35,15 @@ os.environ["COLUMNS"] = "100"
 # A job in the background of a shell ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Playwright]:
+    """What drives Chromium: one in a process, where a second one would be refused."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright
 
 from hooks.loop.anchors import find_anchors
 from tests.support.browser import chromium
@@ -47,11 +47,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EditorServer]:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = chromium(playwright)
-        yield browser.new_page()
-        browser.close()
+def page(driver: Playwright) -> Iterator[Page]:
+    browser = chromium(driver)
+    yield browser.new_page()
+    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright
 
 from tests.support.browser import chromium
 
@@ -33,12 +33,11 @@ class Opened:
 
 
 @pytest.fixture(scope="session")
-def window() -> Iterator[Page]:
+def window(driver: Playwright) -> Iterator[Page]:
     """A window of Chromium for all tests; a new one is a new process, which takes longer than a test does."""
-    with sync_playwright() as playwright:
-        started = chromium(playwright)
-        yield started.new_context(bypass_csp=False).new_page()
-        started.close()
+    started = chromium(driver)
+    yield started.new_context(bypass_csp=False).new_page()
+    started.close()
 
 
 @pytest.fixture
