@@ -49,7 +49,7 @@ def require_statements(loop: Loop) -> None:
         if statement.function == FORWARD:
             continue
         function = getattr(GenerationMixin, statement.function, None)
-        if function is None or (_source(function)[0] and _anchor(function, statement) is None):
+        if function is None or (_anchor(function, statement) is None and _source(function)[0]):
             raise UnsupportedError(
                 f"{statement.function} of this transformers has no line {statement.start!r}: it was changed, "
                 "and cannot be traced. Install one of the releases as it was published."
@@ -82,6 +82,7 @@ def _anchor(function: Callable[..., Any], statement: Statement) -> Anchor | None
     return None
 
 
+@functools.cache
 def _source(function: Callable[..., Any]) -> tuple[list[str], int, Path]:
     """Source lines of a function, the number of the first, and the file; parsing it takes milliseconds."""
     function = inspect.unwrap(function)  # the file would be a decorator's
