@@ -18,6 +18,8 @@ class Late(Exception):  # noqa: N818 - what a program calls its timeout
     """A timeout of the program's own."""
 
 
+# It may come up in a callback of a weak reference, where Python itself prints and drops it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_timeout_of_another_thread_ends_the_generation(tmp_path: Path) -> None:
     model, inputs = tiny_model(num_hidden_layers=4), batch()
     save = ["logits", "kv", "hidden", "attention", "lens"]
