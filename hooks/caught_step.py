@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 import torch
@@ -18,6 +18,7 @@ from hooks.tensors import to_host, to_host_all
 from tracer.schema.changes import ChangedOutput, Intervention
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import ScoreColumns
+from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
 from tracer.schema.run import NotSeen, StopName
 from tracer.schema.step import ForwardResult
@@ -26,7 +27,7 @@ from tracer.schema.tensors import TensorInfo
 Array = npt.NDArray[Any]
 
 _SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "cache_slots")
-_GROUPS = ("arguments", "fired", "saved")
+_GROUPS = ("arguments", "fired", "loop", "saved")
 
 
 @dataclass
@@ -43,6 +44,7 @@ class StepTensors:
         next_position: ``cache_position`` of the next step.
         cache_norms: of the new cache slots, ``[2 · layers, batch, KV heads, new slots]``, keys first.
         cache_slots: the new cache slots where they are stored, with the head dimension behind.
+        loop: what only the loop of this run has, by names that its own file gives.
         saved: other tensors that the trace stores, by name.
     """
 
@@ -55,11 +57,19 @@ class StepTensors:
     next_position: torch.Tensor | None = None
     cache_norms: torch.Tensor | None = None
     cache_slots: torch.Tensor | None = None
+    loop: dict[str, torch.Tensor] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def copy(self) -> StepTensors:
         """The same tensors without those that the trace stores; later additions to either stay its own."""
-        return replace(self, arguments={**self.arguments}, fired={**self.fired}, cache_slots=None, saved={})
+        return replace(
+            self,
+            arguments={**self.arguments},
+            fired={**self.fired},
+            loop={**self.loop},
+            cache_slots=None,
+            saved={},
+        )
 
     def to_host(self, others: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
         """Bring all tensors to the host; on a GPU this waits for the device once.
@@ -92,6 +102,33 @@ class StepTensors:
             yield from getattr(self, group).values()
 
 
+@dataclass(frozen=True)
+class LoopRecord:
+    """The records of what only one decoding loop does.
+
+    Attributes:
+        contrast: of DoLa decoding.
+        checks: checks of it, each with its violations.
+    """
+
+    contrast: LayerContrast | None = None
+    checks: tuple[tuple[Check, tuple[Violation, ...]], ...] = ()
+
+
+NOTHING_ELSE = LoopRecord()
+
+
+class CaughtLoop(Protocol):
+    """What was caught of a step beyond what every loop does; its tensors are ``step.tensors.loop``."""
+
+    def describe(self, step: CaughtStep) -> LoopRecord:
+        """Make the records; runs on the thread that writes.
+
+        Args:
+            step: the step, on the host.
+        """
+
+
 @dataclass
 class CaughtStep:
     """One step as the hooks saw it: plain values, and private copies of tensors.
@@ -117,6 +154,7 @@ class CaughtStep:
         forward_seconds: how long it took.
         extra_forwards: forward passes that a processor made.
         prefill_chunks: forward passes before this one that read the prompt in parts.
+        loop: what only the loop of this run has; None where there is nothing.
         calls: its module calls.
         rng: RNG states around the draw.
         ids_after: spec of ``input_ids`` after the step.
@@ -155,6 +193,7 @@ class CaughtStep:
     forward_seconds: float = 0.0
     extra_forwards: int = 0
     prefill_chunks: int = 0
+    loop: CaughtLoop | None = None
     calls: ReducedCalls | None = None
     rng: RngStates | None = None
     ids_after: TensorInfo | None = None

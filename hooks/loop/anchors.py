@@ -31,7 +31,9 @@ def find_anchors(model: PreTrainedModel, loop: Loop, *, do_sample: bool) -> tupl
         do_sample: which of the two choice statements runs.
     """
     found = (
-        _anchor(_function(model, each), each) for each in loop.statements if each.runs(do_sample=do_sample)
+        _anchor(_function(model, each, loop), each, each.function or loop.method)
+        for each in loop.statements
+        if each.runs(do_sample=do_sample)
     )
     return tuple(anchor for anchor in found if anchor is not None)
 
@@ -46,31 +48,32 @@ def require_statements(loop: Loop) -> None:
         UnsupportedError: a method or a statement of it is not there.
     """
     for statement in loop.statements:
-        if statement.function == FORWARD:
+        name = statement.function or loop.method
+        if name == FORWARD:
             continue
-        function = getattr(GenerationMixin, statement.function, None)
-        if function is None or (_anchor(function, statement) is None and _source(function)[0]):
+        function = getattr(GenerationMixin, name, None)
+        if function is None or (_anchor(function, statement, name) is None and _source(function)[0]):
             raise UnsupportedError(
-                f"{statement.function} of this transformers has no line {statement.start!r}: it was changed, "
+                f"{name} of this transformers has no line {statement.start!r}: it was changed, "
                 "and cannot be traced. Install one of the releases as it was published."
             )
 
 
-def _function(model: PreTrainedModel, statement: Statement) -> Callable[..., Any]:
+def _function(model: PreTrainedModel, statement: Statement, loop: Loop) -> Callable[..., Any]:
     owner = untouched_class(type(model)) if statement.function == FORWARD else GenerationMixin
-    function: Callable[..., Any] = getattr(owner, statement.function)
+    function: Callable[..., Any] = getattr(owner, statement.function or loop.method)
     return function
 
 
 @functools.cache
-def _anchor(function: Callable[..., Any], statement: Statement) -> Anchor | None:
+def _anchor(function: Callable[..., Any], statement: Statement, name: str) -> Anchor | None:
     lines, first, path = _source(function)
     for index, line in enumerate(lines):
         if line.strip().startswith(statement.start):
             low = max(0, index - EXCERPT_LINES)
             return Anchor(
                 stop=statement.stop,
-                function=statement.function,
+                function=name,
                 phase=statement.phase,
                 file=_short_path(path, function),
                 path=str(path),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hooks.decoding.loop_watch import LoopWatch
+from hooks.decoding.loops import loop_watch
 from hooks.faults import is_ours, remember_handlers, surely
 from hooks.known_models import known_model
 from hooks.kv_cache.watch import cached_positions
@@ -34,6 +37,7 @@ from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
 from hooks.user_modes import unseen_by_modes
 from tracer.clock import utc_now
+from tracer.library.loop import Loop
 from tracer.library.release import installed_release
 from tracer.processes import process_rank
 from tracer.schema.run import CaptureSettings, NotSeen, RunHeader
@@ -45,7 +49,7 @@ STALLED_SECONDS = 5.0
 class GenerationWatch:
     """Catches every ``generate()`` of a model that belongs to one trace.
 
-    The real ``GenerationMixin._sample`` runs, unmodified: its arguments are replaced by stand-ins that record
+    The real loop of ``GenerationMixin`` runs, unmodified: its arguments are replaced by stand-ins that record
     what passes through, and the model's own methods are watched. Classes are never touched, and nothing is
     put on the model before the context is entered. Runs in several threads are caught each by itself.
 
@@ -81,8 +85,8 @@ class GenerationWatch:
         prompt_texts: tuple[str, ...] = (),
         course: Course | None = None,
     ) -> None:
-        self._loop = installed_release().sample
-        require_statements(self._loop)
+        for loop in installed_release().loops:
+            require_statements(loop)
         found = generating_model(model)
         self._given: object = model
         self._to_watch: PreTrainedModel | None = found
@@ -131,7 +135,7 @@ class GenerationWatch:
         if self.generations and not self.runs:
             found.append(
                 f"generate() was called, but nothing was recorded: {self._class_name} did not come "
-                "to a decoding loop of transformers (_sample) in it."
+                "to a decoding loop of transformers in it."
             )
         return tuple(found)
 
@@ -170,10 +174,11 @@ class GenerationWatch:
         return next((run.capture for run in runs_in_progress() if run in self._in_progress), None)
 
     @unseen_by_modes
-    def begin_run(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun | None:
-        """A run begins: its header is recorded, and stand-ins replace arguments of ``_sample``.
+    def begin_run(self, loop: Loop, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun | None:
+        """A run begins: its header is recorded, and stand-ins replace arguments of its loop.
 
         Args:
+            loop: the loop that it is in.
             input_ids: ``[batch, length]`` of the prompt.
             kwargs: the other arguments; changed in place.
 
@@ -184,14 +189,14 @@ class GenerationWatch:
             return None
         self.runs += 1
         try:
-            return self._begin(input_ids, kwargs)
+            return self._begin(loop, input_ids, kwargs)
         except Exception as fault:
             if not is_ours(fault):
                 raise
             self._lost(fault)
             return None
 
-    def _begin(self, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun:
+    def _begin(self, loop: Loop, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> TracedRun:
         assert self.installation is not None
         assert self._sink is not None
         if self._known_modules is not self.installation.modules:
@@ -204,16 +209,17 @@ class GenerationWatch:
         warpers = kwargs.get("logits_warper") if sampling else None
         described = describe_processors(processors, warpers)
         probes = self._selection.probes(self.installation.model)
+        watch = loop_watch(loop, self.installation.model, kwargs)
         modules = ModuleWatch(
             self.installation.modules,
             statistics=self._capture.level != "shapes",
             save=self._selection.modules,
-            observers=self._observers(probes),
+            observers=self._observers([*probes, watch]),
         )
-        header = self._header(input_ids, kwargs, described)
+        header = self._header(loop, input_ids, kwargs, described)
         sink = self._sink.begin(header, self._decoder_index())
         try:
-            return self._started(sink, header, input_ids, kwargs, modules, probes)
+            return self._started(sink, header, input_ids, kwargs, modules, watch, probes)
         except BaseException as error:
             # The header is in the trace: without an end record the run would look as if it still went on.
             sink.end(failed_at_start(input_ids, error))
@@ -226,6 +232,7 @@ class GenerationWatch:
         input_ids: torch.Tensor,
         kwargs: dict[str, Any],
         modules: ModuleWatch,
+        watch: LoopWatch,
         probes: tuple[Probe, ...],
     ) -> TracedRun:
         """Put the stand-ins into the arguments, and note the run as one in progress."""
@@ -247,6 +254,7 @@ class GenerationWatch:
                 synced=bool(kwargs.get("synced_gpus")),
                 model=self._known,
             ),
+            loop=watch,
             probes=probes,
             processors=[*processors, *(warpers or ())],
             course=self._course,
@@ -301,15 +309,17 @@ class GenerationWatch:
         assert self.installation is not None
         return {id(module): index for index, module in enumerate(self.installation.modules.modules)}
 
-    def _observers(self, probes: tuple[Probe, ...]) -> dict[int, Observer]:
+    def _observers(self, watches: Sequence[Probe | LoopWatch]) -> dict[int, Observer]:
         indexes = self._module_indices()
-        return {
-            indexes[id(module)]: observer
-            for probe in probes
-            for module, observer in probe.observers().items()
-        }
+        found: dict[int, list[Observer]] = {}
+        for watch in watches:
+            for module, observer in watch.observers().items():
+                found.setdefault(indexes[id(module)], []).append(observer)
+        return {index: _all_of(observers) for index, observers in found.items()}
 
-    def _header(self, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any) -> RunHeader:
+    def _header(
+        self, loop: Loop, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any
+    ) -> RunHeader:
         assert self.installation is not None
         config, process = kwargs["generation_config"], process_rank()
         images = model_info.image_id(self.installation.model.config)
@@ -331,8 +341,9 @@ class GenerationWatch:
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,
-            anchors=find_anchors(self.installation.model, self._loop, do_sample=bool(config.do_sample)),
-            stops=self._loop.stops,
+            anchors=find_anchors(self.installation.model, loop, do_sample=bool(config.do_sample)),
+            loop=loop.method,
+            stops=loop.stops,
             capture=self._capture,
             versions=model_info.versions(),
             started_at=utc_now(),
@@ -350,3 +361,15 @@ class GenerationWatch:
         assert self.installation is not None
         model = self.installation.model
         return next(i for i, module in enumerate(model.modules()) if module is model.base_model)
+
+
+def _all_of(observers: Sequence[Observer]) -> Observer:
+    """One observer that calls several, as two watches may have to see the same module."""
+    if len(observers) == 1:
+        return observers[0]
+
+    def observe(output: Any) -> None:
+        for observer in observers:
+            observer(output)
+
+    return observe

@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,11 +22,10 @@ from hooks.modules.compiled_code import is_compiled
 from hooks.modules.model_modules import ModelModules
 from hooks.patches import Inherited, add_layer, reduced_without_layers, remove_layer
 from tracer.library.decoding_modes import untraced
+from tracer.library.loop import Loop
 from tracer.library.release import installed_release
 
 Arguments = dict[str, Any]
-
-_SAMPLE_PARAMETERS = tuple(inspect.signature(GenerationMixin._sample).parameters)[1:]
 
 
 class Installation:
@@ -36,7 +35,7 @@ class Installation:
     modules too. What a layer does depends on the context: without an open trace there, nothing.
 
     Args:
-        model: the model whose ``_sample`` runs.
+        model: the model that generates.
 
     Attributes:
         model: the model.
@@ -56,7 +55,7 @@ class Installation:
     def _open(self) -> None:
         """Put the layers on the model."""
         release = installed_release()
-        loops: dict[str, Handler] = {release.sample.method: self._sample}
+        loops: dict[str, Handler] = {loop.method: partial(self._loop, loop) for loop in release.loops}
         for method, mode in release.untraced.items():
             if hasattr(self.model, method):
                 loops[method] = _refuser(self, mode)
@@ -113,28 +112,30 @@ class Installation:
         finally:
             self._class_loops.over(search)
 
-    def _sample(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    def _loop(self, loop: Loop, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if self._class_loops is None:
-            return self._traced_sample(inner, args, kwargs)
+            return self._traced_loop(loop, inner, args, kwargs)
         try:
             self._class_loops.found()
-            return self._traced_sample(inner, args, kwargs)
+            return self._traced_loop(loop, inner, args, kwargs)
         finally:
             self._class_loops.left()
 
-    def _traced_sample(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    def _traced_loop(
+        self, loop: Loop, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
+    ) -> Any:
         traces = self.traces()
         if not traces:
             with _InRun(()):  # a processor that generates on its own inside a traced run
                 return inner(*args, **kwargs)
-        kwargs = {**dict(zip(_SAMPLE_PARAMETERS, args, strict=False)), **kwargs}
+        kwargs = {**dict(zip(_parameters(loop), args, strict=False)), **kwargs}
         input_ids = kwargs.pop("input_ids")
         runs: list[TracedRun] = []
         error: BaseException | None = None
         try:
             self._refresh()
             for trace in traces:
-                run = trace.begin_run(input_ids, kwargs)
+                run = trace.begin_run(loop, input_ids, kwargs)
                 if run is not None:
                     runs.append(run)
             return self._run(runs, inner, input_ids, kwargs)
@@ -246,7 +247,7 @@ def acquire(model: PreTrainedModel, user: object) -> Installation:
     """The layers of a model, put on it if this is the first trace of it.
 
     Args:
-        model: the model whose ``_sample`` runs.
+        model: the model that generates.
         user: the trace; :func:`release` takes it, also where this was interrupted.
     """
     with _lock:
@@ -330,6 +331,12 @@ def runs_in_progress() -> tuple[TracedRun, ...]:
     """The runs in progress in this context, one for each open trace of the model."""
     found = _runs.get()
     return () if found is None else tuple(run for run in found.runs if not run.ended)
+
+
+@cache
+def _parameters(loop: Loop) -> tuple[str, ...]:
+    """The parameters of a loop behind ``self``."""
+    return tuple(inspect.signature(getattr(GenerationMixin, loop.method)).parameters)[1:]
 
 
 def _refuser(installation: Installation, mode: str) -> Handler:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hooks.caught_step import CaughtStep
+from hooks.decoding.loop_watch import LoopWatch
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.watch import signature_in
 from hooks.loop.forward_result import forward_result
@@ -58,7 +59,11 @@ class OpenStep:
 
 
 def peek(
-    step: OpenStep, local: Mapping[str, Any], modules: ModuleWatch, reading: CacheReading | None
+    step: OpenStep,
+    local: Mapping[str, Any],
+    modules: ModuleWatch,
+    reading: CacheReading | None,
+    loop: LoopWatch,
 ) -> CaughtStep:
     """The step as far as it has come; a copy, and the step goes on as if nobody had asked.
 
@@ -69,13 +74,14 @@ def peek(
             the longer ``input_ids``.
         modules: the module watch of the run.
         reading: what was read of its KV cache.
+        loop: the watch of the run's loop.
 
     Returns:
         The step on the host, with as many score stages as there are, and no token chosen where none is.
     """
     caught = step.caught.copy()
     caught.calls = modules.peek(step.calls)
-    _add_locals(caught, step, local)
+    _add_locals(caught, step, local, loop)
     caught.rng = step.rng_states()
     tensors = caught.tensors
     if tensors.scores is not None:
@@ -99,15 +105,16 @@ def peek_saved(step: OpenStep) -> dict[str, SavedValues]:
     return dict(saved_tensors(caught))
 
 
-def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any]) -> None:
+def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], loop: LoopWatch) -> None:
     logits, outputs, ids = local.get("logits"), local.get("outputs"), local.get("input_ids")
     if caught.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
         caught.forward = forward_result(logits)
     _add_cache(caught, step, outputs)
     if step.scores is not None:
         caught.tensors.scores = step.scores.stages
-    elif step.forwarded and outputs is not None and hasattr(outputs, "logits"):
-        caught.tensors.scores = outputs.logits[None, :, -1, :].detach().float()
+    elif step.forwarded and (first := loop.first_scores(local)) is not None:
+        caught.tensors.scores = first.detach().float()[None]
+    loop.put(caught)
     if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
         caught.ids_after = info_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])

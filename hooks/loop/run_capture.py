@@ -1,4 +1,4 @@
-"""Catch the steps of one ``_sample`` call, in the order in which they happen."""
+"""Catch the steps of one decoding loop, in the order in which they happen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hooks.caught_step import CaughtStep
+from hooks.decoding.loop_watch import LoopWatch
 from hooks.faults import is_ours
 from hooks.known_models import ANY_MODEL, KnownModel
 from hooks.kv_cache.proof import CacheReading
@@ -90,6 +91,7 @@ class RunCapture:
         prompt: ``[batch, length]`` the ids that the run begins with.
         deliver: called with each finished step; returns whether the run shall end there.
         options: what to capture.
+        loop: sees what only this run's loop does.
         probes: optional captures of the forward pass.
         processors: the processors and warpers themselves, in order, whose settings a user may change.
         course: what the run is told to choose, if it is told anything.
@@ -108,6 +110,7 @@ class RunCapture:
         deliver: Callable[[CaughtStep], bool],
         options: CaptureOptions,
         *,
+        loop: LoopWatch,
         probes: Sequence[Probe] = (),
         processors: Sequence[Any] = (),
         course: Course | None = None,
@@ -119,6 +122,7 @@ class RunCapture:
         self._prompt = prompt
         self._deliver = deliver
         self._options = options
+        self._loop = loop
         self._probes = probes
         self._cache = CacheWatch(options.model, statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
@@ -237,6 +241,8 @@ class RunCapture:
         with self.guard("layers"):
             caught = step.caught
             self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=_batch(caught))
+        with self.guard("next-logits"):
+            self._loop.begin()
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.begin()
@@ -256,6 +262,8 @@ class RunCapture:
                 probe.end()
         with self.guard("forward-result"):
             step.caught.forward = forward_result(outputs.logits)
+        with self.guard("next-logits"):
+            self._loop.forwarded(outputs)
 
     def on_changed_by_hook(self, index: int, before: torch.Tensor | None) -> None:
         """A forward hook has changed the output of a module (by index).
@@ -384,7 +392,9 @@ class RunCapture:
         Args:
             local: locals of a library frame that stands still (see :func:`hooks.loop.open_step.peek`).
         """
-        return None if self._open is None else peek(self._open, local, self._modules, self._cache.reading)
+        if self._open is None:
+            return None
+        return peek(self._open, local, self._modules, self._cache.reading, self._loop)
 
     @unseen_by_modes
     def peek_saved(self) -> dict[str, SavedValues]:
@@ -469,6 +479,8 @@ class RunCapture:
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
         caught.tensors.scores = _whole(step)
+        with self.guard("next-logits"):
+            self._loop.put(caught)
         if caught.failure is not None:
             _leave_undecided(caught)
         for probe in self._probes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hooks.caught_step import Array, CaughtStep, as_array
+from hooks.caught_step import NOTHING_ELSE, Array, CaughtStep, LoopRecord, as_array
 from hooks.kv_cache.positions import check_positions
 from hooks.modules.nonfinite import NonFinite, masked_calls, parents_of
 from hooks.modules.records import CallDescriber, StepCalls
@@ -70,9 +70,13 @@ class StepBuilder:
         """
         scores = self._scores(caught)
         calls = self._calls.describe(caught.calls) if caught.calls else None
+        loop = NOTHING_ELSE if caught.loop is None else caught.loop.describe(caught)
         self._check(caught, calls)
+        for check, violations in loop.checks:
+            caught.checks.append(check)
+            caught.violations += violations
         step = Step(
-            head=self._head(caught, calls),
+            head=self._head(caught, calls, loop),
             scores=scores,
             modules=calls.columns if calls else None,
             cache=_cache_columns(as_array(caught.tensors.cache_norms)),
@@ -106,7 +110,7 @@ class StepBuilder:
             changed_by_hook=caught.changed_by_hook,
             seconds=caught.seconds,
         )
-        return self._head(bare, None)
+        return self._head(bare, None, NOTHING_ELSE)
 
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
         if caught.summary is not None:
@@ -174,7 +178,7 @@ class StepBuilder:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return (names[0] or "the model itself") + others
 
-    def _head(self, caught: CaughtStep, calls: StepCalls | None) -> StepHead:
+    def _head(self, caught: CaughtStep, calls: StepCalls | None, loop: LoopRecord) -> StepHead:
         done = self._done(caught)
         return StepHead(
             run=self._run,
@@ -193,6 +197,7 @@ class StepBuilder:
             layout=calls.layout_number if calls else None,
             extra_forwards=caught.extra_forwards,
             prefill_chunks=caught.prefill_chunks,
+            contrast=loop.contrast,
             draw=self._draws.record(caught.rng) if caught.rng else None,
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from reports.recorded_run import Run
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.calls import CallShape
 from tracer.schema.columns import NO_TOKEN, ModuleColumns, ScoreColumns
 from tracer.schema.run import RunHeader, TokenText
@@ -108,7 +109,7 @@ def _candidates(step: Step, _header: RunHeader, tokens: Mapping[int, TokenText])
 
 def _stages(step: Step, header: RunHeader, _tokens: Mapping[int, TokenText]) -> Iterator[Row]:
     scores, head = step.scores, step.head
-    names = ["raw logits", *(each.class_name for each in header.processors)]
+    names = [FIRST_SCORES[header.loop].many, *(each.class_name for each in header.processors)]
     for row in range(step.rows) if scores is not None else ():
         assert scores is not None
         for stage in range(len(scores.kept)):

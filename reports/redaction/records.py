@@ -21,6 +21,7 @@ from reports.redaction.shapes import LEFT_OUT, Keep
 from tracer.schema.base import Record
 from tracer.schema.cache import CacheState
 from tracer.schema.changes import Intervention
+from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure
 from tracer.schema.fork import ForkOrigin
 from tracer.schema.run import (
@@ -75,6 +76,9 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
 
 _NOTHING: Mapping[str, Keep] = MappingProxyType({})
 
+_HOLD_TOKENS = (NamedTensor, LayerContrast)
+"""Records without texts that hold token ids."""
+
 _TOKEN_TENSORS = frozenset({"input_ids", "decoder_input_ids", "labels"})
 _PLACE_TENSORS = frozenset({"attention_mask", "position_ids", "cache_position", "token_type_ids"})
 
@@ -98,6 +102,7 @@ class Redactor:
             NamedTensor: lambda tensor: {"values": self._values(tensor)},
             Intervention: self._intervention,
             ForkOrigin: self._fork,
+            LayerContrast: self._contrast,
         }
 
     def record(self, record: R) -> R:
@@ -148,6 +153,15 @@ class Redactor:
         token = None if fork.token is None else self._aliases.of_row((fork.token,))[0]
         return {"token": token, "banned": self._aliases.of_row(fork.banned)}
 
+    def _contrast(self, contrast: LayerContrast) -> dict[str, Any]:
+        """Tokens by their numbers."""
+        return {"tokens": tuple(tuple(map(self._numbered, row)) for row in contrast.tokens)}
+
+    def _numbered(self, record: R) -> R:
+        """A record of one token with the token's number."""
+        token = self._aliases.of_row((record.token,))[0]  # type: ignore[attr-defined]
+        return record.model_copy(update={"token": token})
+
     def _values(self, tensor: NamedTensor) -> IntValues | None:
         """Values of masks and positions as they are, token ids by their numbers, nothing of other tensors."""
         if tensor.values is None or tensor.name in _PLACE_TENSORS:
@@ -172,7 +186,7 @@ def _left_out(_name: str, _text: str) -> str:
 
 @lru_cache(maxsize=128)
 def _text_fields(kind: type[Record]) -> tuple[str, ...]:
-    """Fields that may hold a free text, themselves or in a record inside them."""
+    """Fields that may hold a free text or token ids, themselves or in a record inside them."""
     return tuple(name for name, field in kind.model_fields.items() if _may_hold_text(field.annotation))
 
 
@@ -180,5 +194,5 @@ def _may_hold_text(annotation: Any) -> bool:
     if get_origin(annotation) is Literal:
         return False
     if isinstance(annotation, type) and issubclass(annotation, Record):
-        return bool(_text_fields(annotation)) or annotation is NamedTensor
+        return bool(_text_fields(annotation)) or annotation in _HOLD_TOKENS
     return annotation is str or any(_may_hold_text(part) for part in get_args(annotation))

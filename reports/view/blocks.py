@@ -234,6 +234,7 @@ class CandidateList:
     Attributes:
         row: row of the batch.
         title: what they are.
+        first: what the scores before the first processor are called: ``raw logit``.
         rows: the recorded ones.
         total: how many there are in all.
         vocabulary: number of tokens.
@@ -242,6 +243,7 @@ class CandidateList:
 
     row: int
     title: str
+    first: str
     rows: tuple[CandidateRow, ...]
     total: int
     vocabulary: int
@@ -352,6 +354,49 @@ class CriterionTable:
 
     rows: tuple[CriterionRow, ...]
     batch: int
+
+
+@dataclass(frozen=True)
+class FigureColumn:
+    """A column of a table of figures.
+
+    Attributes:
+        heading: what is in it.
+        text: it holds words rather than figures, and is aligned to the left.
+        rank: where space is short the column with the highest rank is left out first; 0 always stays.
+    """
+
+    heading: str
+    text: bool = False
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A row of a table of figures.
+
+    Attributes:
+        cells: one a column.
+        taken: it is what the library took.
+    """
+
+    cells: tuple[str | TokenView, ...]
+    taken: bool = False
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """Figures of one decoding loop, which no other block knows.
+
+    Attributes:
+        title: what they are.
+        columns: the columns.
+        rows: the rows.
+    """
+
+    title: str
+    columns: tuple[FigureColumn, ...]
+    rows: tuple[FigureRow, ...]
 
 
 @dataclass(frozen=True)

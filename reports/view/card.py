@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reports.view.blocks import (
     CacheTable,
     CandidateList,
     ChoiceTable,
     CriterionTable,
+    FigureTable,
     LayerTable,
     Note,
     OtherRows,
@@ -30,6 +31,7 @@ Block = (
     | ChoiceTable
     | CacheTable
     | CriterionTable
+    | FigureTable
     | OtherRows
 )
 
@@ -40,7 +42,7 @@ class StopCard:
 
     Attributes:
         stop: its name.
-        number: its number, 1 to 11.
+        number: its number, from 1.
         title: its title.
         anchor: the library's source line, None where there is none; its ``path`` alone is unchecked text.
         blocks: what is shown, in order.
@@ -74,6 +76,7 @@ class BlockRenderers(Generic[Output]):
     choice: Callable[[ChoiceTable], Output]
     cache: Callable[[CacheTable], Output]
     criteria: Callable[[CriterionTable], Output]
+    figures: Callable[[FigureTable], Output]
     other_rows: Callable[[OtherRows], Output]
 
 
@@ -84,24 +87,20 @@ def render_block(block: Block, renderers: BlockRenderers[Output]) -> Output:
         block: the block.
         renderers: those of one output.
     """
-    match block:
-        case Note():
-            return renderers.note(block)
-        case VariableTable():
-            return renderers.variables(block)
-        case TokenStrip():
-            return renderers.tokens(block)
-        case LayerTable():
-            return renderers.layers(block)
-        case StageTable():
-            return renderers.stages(block)
-        case CandidateList():
-            return renderers.candidates(block)
-        case ChoiceTable():
-            return renderers.choice(block)
-        case CacheTable():
-            return renderers.cache(block)
-        case CriterionTable():
-            return renderers.criteria(block)
-        case _:
-            return renderers.other_rows(block)
+    render: Callable[[Any], Output] = getattr(renderers, _RENDERER[type(block)])
+    return render(block)
+
+
+_RENDERER: dict[type[Block], str] = {
+    Note: "note",
+    VariableTable: "variables",
+    TokenStrip: "tokens",
+    LayerTable: "layers",
+    StageTable: "stages",
+    CandidateList: "candidates",
+    ChoiceTable: "choice",
+    CacheTable: "cache",
+    CriterionTable: "criteria",
+    FigureTable: "figures",
+    OtherRows: "other_rows",
+}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer.analysis.scores.summary import summarise
-from tracer.library.loop import SAMPLE_5
+from tracer.library.loops.sample import SAMPLE_5
 from tracer.schema.cache import CacheGroup, CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.checks import Check

@@ -8,6 +8,12 @@ from tracer.schema.run import StopName
 
 LOOP = installed_release().sample
 
+FIRST_FUNCTION = LOOP.statements[0].function or LOOP.method
+"""The function that holds its first stop: the loop, or the prefill's own."""
+
+HALTS: tuple[StopName, ...] = tuple(stop for stop in LOOP.stops if stop not in ("run-header", "layers"))
+"""Its stops that have a source line."""
+
 WALKTHROUGH = default_stops(LOOP)
 """Where a person halts, in order."""
 

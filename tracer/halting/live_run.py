@@ -22,7 +22,7 @@ from reports.view.tokens import unfinished
 from tracer.errors import UsageError
 from tracer.halting.live_records import LiveRecords
 from tracer.halting.run_in_progress import Present
-from tracer.schema.columns import NO_TOKEN
+from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import RunEnd, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile import SavedTensor
@@ -340,17 +340,24 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
     known: set[StopName] = {"model-call"}
     if step.head.forward is not None:
         known |= {"layers", "forward-result"}
+        if header.loop != "_sample":
+            known.add("next-logits")  # the processors begin with other scores
     if step.scores is not None:
-        known.add("next-logits")
-        passed = len(step.scores.scores) - 1
-        in_first_list = sum(1 for each in header.processors if each.list_name == "logits_processor")
-        if passed >= in_first_list:
-            known.add("processors")
-        if passed >= len(header.processors):
-            known |= {"warpers", "softmax"}
-        if (step.scores.chosen != NO_TOKEN).all():
-            known |= {"choice", "append"}
+        known |= _known_by_scores(step.scores, header)
     if step.head.update is not None:
         known.add("update")
     # Logits are there before the update, and where that comes first their card waits for its turn.
     return set(takewhile(known.__contains__, header.stops[1:]))
+
+
+def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:
+    """Stops of a step in progress that its scores are enough for."""
+    known: set[StopName] = {"next-logits", "contrast"}
+    passed = len(scores.scores) - 1
+    if passed >= sum(1 for each in header.processors if each.list_name == "logits_processor"):
+        known.add("processors")
+    if passed >= len(header.processors):
+        known |= {"warpers", "softmax"}
+    if (scores.chosen != NO_TOKEN).all():
+        known |= {"choice", "append"}
+    return known

@@ -10,10 +10,10 @@ from tracer.errors import UsageError
 from tracer.library.loop import Loop
 from tracer.library.release import installed_release
 from tracer.nearest_word import suggestion
-from tracer.schema.run import STOPS, StopName
+from tracer.schema.run import ALL_STOPS, StopName
 
-HALTS: tuple[StopName, ...] = tuple(stop for stop in STOPS if stop not in ("run-header", "layers"))
-"""The stops that have a source line to halt at, in order."""
+HALTS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in ("run-header", "layers"))
+"""The stops of all loops that have a source line to halt at, in order."""
 
 DEFAULT_STOPS: tuple[StopName, ...] = ("model-call", "forward-result", "warpers", "choice", "update")
 """Where a person who steps through ``generate()`` by hand halts."""
@@ -154,23 +154,29 @@ def plan_stops(
     else:
         wanted = StepNumbers(tuple((number, number) for number in steps))
     texts = [breaks] if isinstance(breaks, str) else breaks
-    loop = installed_release().sample
+    loops = installed_release().loops
     return StopPlan(
-        default_stops(loop) if stops is None else _stops_of(loop, stops),
+        default_stops(loops[0]) if stops is None else _stops_of(loops, stops),
         wanted,
         tuple(parse_condition(text) for text in texts),
     )
 
 
-def _stops_of(loop: Loop, names: str | Iterable[str]) -> tuple[StopName, ...]:
-    stops = parse_stops(names)
-    missing = [stop for stop in stops if stop not in loop.stops]
-    if missing and len(stops) < len(HALTS):
+def _known_stops(loops: Iterable[Loop]) -> tuple[StopName, ...]:
+    """The stops with a source line that any of some loops has."""
+    there = {stop for loop in loops for stop in loop.stops}
+    return tuple(stop for stop in HALTS if stop in there)
+
+
+def _stops_of(loops: Iterable[Loop], names: str | Iterable[str]) -> tuple[StopName, ...]:
+    stops, known = parse_stops(names), _known_stops(loops)
+    missing = [stop for stop in stops if stop not in known]
+    if missing and stops != HALTS:
         raise UsageError(
-            f"Stop {missing[0]!r}: the installed transformers has no such place, since its processors and "
-            "warpers are one list; halt at processors or softmax."
+            f"Stop {missing[0]!r}: no loop that is traced with the installed transformers has such a place; "
+            f"they have {', '.join(known)}."
         )
-    return tuple(stop for stop in loop.stops if stop in stops)
+    return tuple(stop for stop in stops if stop in known)
 
 
 def parse_stops(names: str | Iterable[str]) -> tuple[StopName, ...]:

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from tracer.errors import UnsupportedError
+from tracer.library.release import installed_release
 
-UNTRACED: Mapping[str, str] = MappingProxyType(
+_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "beam_search": "beam search (num_beams > 1)",
         "beam_sample": "beam sampling (num_beams > 1 with do_sample)",
@@ -19,7 +20,7 @@ UNTRACED: Mapping[str, str] = MappingProxyType(
         "dola_generation": "DoLa decoding (dola_layers)",
     }
 )
-"""Modes that are not traced, by the library's names for them, and how a message calls them."""
+"""Modes beside greedy decoding and sampling, by the library's names, and how a message calls them."""
 
 _MARKED = {
     "dola_generation": ("dola_layers",),
@@ -33,7 +34,7 @@ _OFF = (None, False)
 
 
 def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
-    """Refuse settings that lead to an untraced mode; needs no transformers.
+    """Refuse settings that lead to an untraced mode; transformers is not imported for it.
 
     Args:
         settings: generation settings by their names in ``GenerationConfig``; what is missing has its default.
@@ -43,7 +44,7 @@ def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
         UnsupportedError: naming the mode.
     """
     mode = decoding_mode(settings)
-    if mode in UNTRACED:
+    if installed_release().loop_of(mode) is None:
         raise untraced(mode, of)
 
 
@@ -55,8 +56,11 @@ def untraced(mode: str, of: str = "") -> UnsupportedError:
         of: where the settings are from.
     """
     place = f", which {of} sets," if of else ""
+    release = installed_release()
+    *first, last = (loop.title for loop in release.loops)
+    traced = f"{', '.join(first)} and {last}" if first else last
     return UnsupportedError(
-        f"{UNTRACED[mode]}{place} is not traced yet; greedy decoding and sampling are. "
+        f"{_NAMES[mode]}{place} is not traced with transformers {release.name}; {traced} are. "
         "Change the generation settings or generate outside of the trace."
     )
 

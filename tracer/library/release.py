@@ -10,7 +10,9 @@ from importlib import metadata
 from types import MappingProxyType
 
 from tracer.errors import UnsupportedError
-from tracer.library.loop import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5, Loop
+from tracer.library.loop import Loop
+from tracer.library.loops.dola import DOLA_4_44
+from tracer.library.loops.sample import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5
 
 REFERENCE = "4.44.2"
 """The release that the package requires by default."""
@@ -26,8 +28,7 @@ class Release:
     Attributes:
         name: what messages call it.
         versions: the releases, oldest first.
-        sample: the loop of greedy decoding and sampling.
-        untraced: methods that decode otherwise, with the library's name of their mode.
+        loops: the decoding loops that are traced, that of greedy decoding and sampling first.
         on_class: ``generate()`` looks the loop up on the model's class, where an attribute of the instance is
             not seen.
         float32_scores: scores are turned into float32 before the first processor; else they have the dtype of
@@ -38,12 +39,30 @@ class Release:
 
     name: str
     versions: tuple[str, ...]
-    sample: Loop
-    untraced: Mapping[str, str]
+    loops: tuple[Loop, ...]
     on_class: bool = False
     float32_scores: bool = False
     absent_settings: frozenset[str] = frozenset()
     caches: tuple[str, ...] = ()
+
+    @property
+    def sample(self) -> Loop:
+        """The loop of greedy decoding and sampling."""
+        return self.loops[0]
+
+    @property
+    def untraced(self) -> Mapping[str, str]:
+        """Methods of loops that are not traced, with the library's name of their mode."""
+        traced = {loop.method for loop in self.loops}
+        return {method: mode for method, mode in _OTHER_LOOPS.items() if method not in traced}
+
+    def loop_of(self, mode: str) -> Loop | None:
+        """The loop that a decoding mode runs; None if it is not traced.
+
+        Args:
+            mode: the library's name of the mode.
+        """
+        return next((loop for loop in self.loops if mode in loop.modes), None)
 
 
 _OTHER_LOOPS = MappingProxyType(
@@ -96,16 +115,14 @@ RELEASES: tuple[Release, ...] = (
     Release(
         "4.44",
         ("4.44.2",),
-        SAMPLE_4_44,
-        _OTHER_LOOPS,
+        (SAMPLE_4_44, DOLA_4_44),
         absent_settings=_SINCE_4_57 | _SINCE_5,
         caches=("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized"),
     ),
     Release(
         "4.57",
         ("4.57.1", "4.57.2", "4.57.3", "4.57.4", "4.57.5", "4.57.6"),
-        SAMPLE_4_57,
-        _OTHER_LOOPS,
+        (SAMPLE_4_57,),
         on_class=True,
         float32_scores=True,
         absent_settings=_GONE_IN_4_57 | _SINCE_5,
@@ -130,8 +147,7 @@ RELEASES: tuple[Release, ...] = (
             "5.23.0",
             "5.24.0",
         ),
-        SAMPLE_5,
-        _OTHER_LOOPS,
+        (SAMPLE_5,),
         on_class=True,
         float32_scores=True,
         absent_settings=_GONE_IN_4_57 | {"return_legacy_cache"},

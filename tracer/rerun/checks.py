@@ -50,8 +50,7 @@ def checking_pipeline(
         _require_same("stopping criteria", recorded, criteria[: len(criteria) - extra_criteria])
         return sample(*args, **kwargs)
 
-    release = installed_release()
-    with _seeing(model, release.sample.method, checked, on_class=release.on_class):
+    with _seeing(model, run.header.loop, checked, on_class=installed_release().on_class):
         yield
 
 

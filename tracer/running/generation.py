@@ -34,6 +34,7 @@ from tracer.running.failed_step import place_of_failure
 from tracer.running.ordered_forks import with_forks
 from tracer.running.request import GenerationRequest, check_request, require_traced_with
 from tracer.running.result import GenerationResult
+from tracer.schema.run import LOOPS
 from tracer.session import trace
 from tracer.tracefile import Listener
 
@@ -241,7 +242,7 @@ def _is_about_settings(error: Exception) -> bool:
     An error of the model itself has nothing to do with settings, whatever its class.
     """
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    in_loop = any(code.co_name == "_sample" and code.co_filename.endswith(_LOOP) for code in frames)
+    in_loop = any(code.co_name in LOOPS and code.co_filename.endswith(_LOOP) for code in frames)
     refused = isinstance(error, ValueError | TypeError) and any(
         code.co_filename.endswith(_SETTINGS) for code in frames
     )

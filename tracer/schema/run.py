@@ -10,12 +10,19 @@ from pydantic import field_validator
 from tracer.schema.base import Record, short_repr
 from tracer.schema.fork import ForkOrigin
 
+LoopName = Literal["_sample", "_dola_decoding", "_beam_search"]
+"""The methods of ``GenerationMixin`` that are traced: the decoding loops."""
+
+LOOPS: tuple[LoopName, ...] = get_args(LoopName)
+"""All of them."""
+
 StopName = Literal[
     "run-header",
     "model-call",
     "layers",
     "forward-result",
     "next-logits",
+    "contrast",
     "processors",
     "warpers",
     "softmax",
@@ -25,8 +32,13 @@ StopName = Literal[
     "stopping",
 ]
 
-STOPS: tuple[StopName, ...] = get_args(StopName)
-"""All stops, in the order of transformers 4.44; a run's header has those of its loop, in their order."""
+ALL_STOPS: tuple[StopName, ...] = get_args(StopName)
+"""The stops of all loops, in an order that agrees with that of each loop of transformers 4.44."""
+
+_OF_OTHER_LOOPS: frozenset[StopName] = frozenset({"contrast"})
+
+STOPS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in _OF_OTHER_LOOPS)
+"""The stops of ``_sample`` in transformers 4.44; a run's header has those of its loop, in their order."""
 
 Phase = Literal["prefill", "decode"]
 """Phase of a run: its first step, which reads the prompt, or a later one."""
@@ -272,7 +284,7 @@ class WeightsFingerprint(Record):
 
 
 class RunHeader(Record):
-    """Everything known when a traced ``generate()`` enters ``_sample``.
+    """Everything known when a traced ``generate()`` enters its decoding loop.
 
     Attributes:
         model: metadata of the model.
@@ -288,7 +300,8 @@ class RunHeader(Record):
         criteria: stopping criteria in order.
         modules: all registered modules in ``named_modules()`` order; other records refer to their index.
         anchors: source anchors of the stops.
-        stops: the stops of the run's loop in order, the run header first; a stop's place is its number.
+        loop: the decoding loop that the run is in.
+        stops: the stops of that loop in order, the run header first; a stop's place is its number.
         capture: what is recorded.
         versions: package name to version, Python's included.
         started_at: UTC, ISO 8601.
@@ -320,12 +333,13 @@ class RunHeader(Record):
     not_seen: tuple[NotSeen, ...] = ()
     weights: WeightsFingerprint | None = None
     fork: ForkOrigin | None = None
+    loop: LoopName = "_sample"
     stops: tuple[StopName, ...] = STOPS
 
     @field_validator("stops")
     @classmethod
     def _is_an_order(cls, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:
-        """Each stop once, and all but those that not every loop has."""
+        """Each stop once, and all that every loop has."""
         if len({*stops}) < len(stops) or stops[:1] != STOPS[:1] or {*STOPS} - {*stops} - {"warpers"}:
             raise ValueError("not the stops of a loop")
         return stops

@@ -15,6 +15,7 @@ from tracer.schema.changes import ChangedOutput, Intervention
 from tracer.schema.checks import Check, Violation
 from tracer.schema.choice import Candidate, Choice, named_token
 from tracer.schema.columns import NO_TOKEN, CacheColumns, ModuleColumns, ScoreColumns
+from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
 from tracer.schema.run import NotSeen, Phase
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
@@ -127,6 +128,7 @@ class StepHead(Record):
         extra_forwards: forward calls inside the step beyond the first (e.g. by a guidance processor).
         prefill_chunks: forward passes that read the prompt in parts before the one that is recorded, which
             read the last part.
+        contrast: the contrast of two layers that the scores began with, in DoLa decoding.
         draw: RNG state, when sampling.
         checks: checks made.
         violations: checks that did not hold.
@@ -159,6 +161,7 @@ class StepHead(Record):
     layout: int | None
     extra_forwards: int = 0
     prefill_chunks: int = 0
+    contrast: LayerContrast | None = None
     draw: Draw | None = None
     checks: tuple[Check, ...] = ()
     violations: tuple[Violation, ...] = ()

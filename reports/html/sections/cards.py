@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reports.html.pack import Json
-from reports.view.blocks import CacheTable, CriterionTable, OtherRows, Variable, VariableTable
+from reports.view.blocks import CacheTable, CriterionTable, FigureTable, OtherRows, Variable, VariableTable
 from reports.view.card import BlockRenderers, StopCard, render_block
 from reports.view.figures import byte_size, shape
 from reports.view.text import plain
@@ -66,6 +66,21 @@ def _criteria(table: CriterionTable) -> Json:
     return {"kind": "criteria", "batch": table.batch, "fired": [list(row.fired) for row in table.rows]}
 
 
+def _figures(table: FigureTable) -> Json:
+    return {
+        "kind": "figures",
+        "title": table.title,
+        "columns": [column.heading for column in table.columns],
+        "rows": [
+            {
+                "taken": row.taken,
+                "cells": [cell if isinstance(cell, str) else {"token": cell.id} for cell in row.cells],
+            }
+            for row in table.rows
+        ],
+    }
+
+
 def _other_rows(table: OtherRows) -> Json:
     return {
         "kind": "others",
@@ -90,5 +105,6 @@ _RENDERERS = BlockRenderers[Json](
     choice=lambda _: {"kind": "choice"},
     cache=_cache,
     criteria=_criteria,
+    figures=_figures,
     other_rows=_other_rows,
 )

@@ -19,6 +19,7 @@ from tracer.analysis.processors.edits import Banning
 from tracer.analysis.processors.parsing import parse_processor, settings_of
 from tracer.analysis.processors.processor import Opaque
 from tracer.analysis.processors.roles import roles
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.run import Anchor, ProcessorInfo, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 
@@ -45,6 +46,7 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
         "number": run.number,
         "fork": fork_entry(header, tokens),
         "sampling": header.do_sample,
+        "first": {"one": FIRST_SCORES[header.loop].one, "many": FIRST_SCORES[header.loop].many},
         "cap": header.capture.candidates,
         "vocabulary": header.model.vocab_size,
         "capture": " ".join((header.capture.level, *map(plain, header.capture.save))),

@@ -11,7 +11,13 @@ from reports.terminal import theme
 from reports.terminal.page import INDENT, Page, PageRenderable
 from reports.terminal.stops.cache_and_criteria import draw_cache, draw_criteria
 from reports.terminal.stops.layers import draw_layers
-from reports.terminal.stops.scores import draw_candidates, draw_choice, draw_other_rows, draw_stages
+from reports.terminal.stops.scores import (
+    draw_candidates,
+    draw_choice,
+    draw_figures,
+    draw_other_rows,
+    draw_stages,
+)
 from reports.terminal.stops.source import draw_source
 from reports.terminal.stops.variables import draw_strip, draw_variables
 from reports.view import figures
@@ -112,5 +118,6 @@ def _block_renderers(page: Page) -> BlockRenderers[None]:
         choice=partial(draw_choice, page),
         cache=partial(draw_cache, page),
         criteria=partial(draw_criteria, page),
+        figures=partial(draw_figures, page),
         other_rows=partial(draw_other_rows, page),
     )

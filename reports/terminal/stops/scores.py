@@ -15,6 +15,8 @@ from reports.view.blocks import (
     CandidateRow,
     ChoiceRow,
     ChoiceTable,
+    FigureRow,
+    FigureTable,
     OtherRows,
     Stage,
     StageTable,
@@ -39,7 +41,7 @@ def draw_candidates(page: Page, found: CandidateList, max_listed: int = _MAX_LIS
     """
     page.gap()
     rows = found.rows[:max_listed]
-    columns = _logit_columns(rows)
+    columns = _logit_columns(rows, found.first)
     if all(row.probability is None for row in found.rows):
         page.wrapped(_raw_title(found))
         page.columns(columns)
@@ -63,12 +65,12 @@ def _candidates_title(found: CandidateList) -> Text:
     ).append(f"  (entropy {bits(found.entropy)})", theme.QUIET)
 
 
-def _logit_columns(rows: Sequence[CandidateRow]) -> list[Column]:
+def _logit_columns(rows: Sequence[CandidateRow], first: str) -> list[Column]:
     return [
         Column([Text(str(row.rank)) for row in rows], "rank", "right"),
         Column([Text.styled(str(row.token.id), theme.QUIET) for row in rows], "id", "right"),
         Column([token_text(row.token) for row in rows], "token"),
-        Column([Text(score(row.raw)) for row in rows], "raw logit", "right"),
+        Column([Text(score(row.raw)) for row in rows], first, "right"),
     ]
 
 
@@ -254,3 +256,33 @@ def draw_other_rows(page: Page, table: OtherRows) -> None:
             for heading, cell in zip(table.columns, cells, strict=True)
         ]
         page.flow(parts, INDENT + 2, " · ")
+
+
+def draw_figures(page: Page, table: FigureTable) -> None:
+    """A table of figures; what the library took stands out.
+
+    Args:
+        page: where to draw.
+        table: the table.
+    """
+    page.gap()
+    page.wrapped(Text.styled(table.title, theme.TITLE))
+    page.columns(
+        [
+            Column(
+                [_figure(row, place) for row in table.rows],
+                column.heading,
+                "left" if column.text else "right",
+                rank=column.rank,
+            )
+            for place, column in enumerate(table.columns)
+        ]
+    )
+
+
+def _figure(row: FigureRow, place: int) -> Text:
+    cell = row.cells[place]
+    text = Text(cell) if isinstance(cell, str) else token_with_id(cell, 20)
+    if row.taken:
+        text.stylize(theme.CHOSEN)
+    return text

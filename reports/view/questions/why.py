@@ -13,6 +13,7 @@ from reports.view.tokens import TokenView, token_view
 from tracer.analysis.draw import NearMisses
 from tracer.analysis.processors.processor import Cutoff
 from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, WhyReport
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import TokenText
 
@@ -28,7 +29,7 @@ class WhyStage:
 
     Attributes:
         number: the processor's number; None for the raw logits.
-        name: the processor's class, or ``raw logits``.
+        name: the processor's class, or what the scores before the first one are called.
         settings: its settings as ``name=value``.
         score: the token's score after it, in words where there is no number.
         rank: its place, empty once removed.
@@ -151,7 +152,7 @@ def why_view(
         token=token,
         verdict=_verdict(report),
         chosen=_chosen(report, tokens),
-        stages=tuple(_stage(stage) for stage in report.stages),
+        stages=tuple(_stage(stage, FIRST_SCORES[report.loop].many) for stage in report.stages),
         goals=tuple(_goal(report, goal) for goal in GOALS if report.changes_for(goal)),
         draw=() if draw is None else _places(draw, tokens),
         draw_note=draw_note,
@@ -195,7 +196,7 @@ def _removal(report: WhyReport) -> str:
     if stage is None:
         return "It was removed; the recording does not say by which processor."
     if not stage.stage:
-        return "The model itself gave it a logit of -inf."
+        return FIRST_SCORES[report.loop].ruled_out
     name = plain(stage.class_name)
     if stage.cut is None:
         return f"{name} removed it, as one of the tokens of which {figures.count(stage.kept)} were left."
@@ -245,10 +246,10 @@ def _size(margin: float) -> str:
     return figures.statistic(abs(margin))
 
 
-def _stage(stage: TokenStage) -> WhyStage:
+def _stage(stage: TokenStage, first: str) -> WhyStage:
     return WhyStage(
         number=stage.stage or None,
-        name=plain(stage.class_name) if stage.stage else "raw logits",
+        name=plain(stage.class_name) if stage.stage else first,
         settings=settings_text(stage.settings),
         score=_score(stage),
         rank=_rank(stage.rank),

@@ -15,7 +15,14 @@ from reports.view.run.named_value import NamedValue
 from reports.view.run.release import release_notes
 from reports.view.text import plain, plain_lines
 from reports.view.tokens import TokenView, sequence_views
-from tracer.schema.run import ModelInfo, PromptRow, RunHeader, TokenText, WeightsFingerprint
+from tracer.schema.run import (
+    LoopName,
+    ModelInfo,
+    PromptRow,
+    RunHeader,
+    TokenText,
+    WeightsFingerprint,
+)
 
 
 @dataclass(frozen=True)
@@ -163,13 +170,23 @@ def _sharing(model: ModelInfo) -> str:
     return f"{plural(shared, 'query head')} share one KV head; only KV heads are cached"
 
 
+_DRAWN = "sampling", "each token is drawn at random, as its probability says"
+_GREEDY = "greedy", "the token with the highest score is taken"
+
+_LOOPS: Mapping[LoopName, tuple[str, str]] = {
+    "_dola_decoding": ("DoLa", "the last layer's prediction is contrasted with that of an earlier one"),
+}
+"""Loops beside that of greedy decoding and sampling, and what they do."""
+
+
 def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
     cache = header.generation_config.get("use_cache", "True")
     yield NamedValue("KV cache", "off" if cache == "False" else "on", SETTINGS["use_cache"])
-    if header.do_sample:
-        yield NamedValue("decoding", "sampling", "each token is drawn at random, as its probability says")
-    else:
-        yield NamedValue("decoding", "greedy", "the token with the highest score is taken")
+    way, meaning = _DRAWN if header.do_sample else _GREEDY
+    if header.loop in _LOOPS:
+        name, what = _LOOPS[header.loop]
+        way, meaning = f"{name}, {way}", f"{what}; {meaning}"
+    yield NamedValue("decoding", way, meaning)
     if header.seed is not None:
         yield NamedValue("seed", str(header.seed), "of the random number generators")
     elif header.do_sample:

@@ -9,7 +9,7 @@ from reports.view.stops.context import Context
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
 
 _RAW_LOGITS = 10
-"""How many of the highest raw logits are listed."""
+"""How many of the highest scores before any processor are listed."""
 
 
 def candidate_list(context: Context, scores: ScoreColumns) -> CandidateList:
@@ -23,6 +23,7 @@ def candidate_list(context: Context, scores: ScoreColumns) -> CandidateList:
     return CandidateList(
         row=row,
         title="candidates",
+        first=context.first_scores.one,
         rows=candidate_rows(context, scores, row),
         total=int(scores.candidates[row]),
         vocabulary=context.step.head.vocab_size,
@@ -53,7 +54,7 @@ def candidate_rows(context: Context, scores: ScoreColumns, row: int) -> tuple[Ca
 
 
 def raw_list(context: Context, scores: ScoreColumns) -> CandidateList:
-    """The highest raw logits.
+    """The highest scores before any processor.
 
     Args:
         context: step and row.
@@ -63,7 +64,8 @@ def raw_list(context: Context, scores: ScoreColumns) -> CandidateList:
     raw = scores.scores[0, row]
     return CandidateList(
         row=row,
-        title="highest raw logits",
+        title=f"highest {context.first_scores.many}",
+        first=context.first_scores.one,
         rows=tuple(
             CandidateRow(rank, context.token(int(scores.tokens[row, index])), float(raw[index]))
             for rank, index in enumerate(highest(scores, 0, row, _RAW_LOGITS), 1)

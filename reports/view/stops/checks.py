@@ -34,6 +34,7 @@ STOP_OF_CHECK: Mapping[CheckName, StopName] = {
     "modules": "layers",
     "finite": "layers",
     "cache": "update",
+    "contrast": "contrast",
 }
 """The stop at which a check is shown."""
 
@@ -45,6 +46,7 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
     "modules": ("every module is called or listed as not called", "modules"),
     "finite": ("no NaN and no infinite value", "module calls"),
     "cache": ("old slots are unchanged, exactly the new tokens' slots were added", "layers"),
+    "contrast": ("the scores are the contrast of the two layers, computed again", "rows"),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reports.view.tokens import TokenView, sequence_views
+from tracer.library.first_scores import FIRST_SCORES, FirstScores
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -47,6 +48,11 @@ class Context:
     def sequence(self, ids: Iterable[int]) -> tuple[TokenView, ...]:
         """Tokens that follow one another."""
         return sequence_views(ids, self.texts)
+
+    @property
+    def first_scores(self) -> FirstScores:
+        """What the scores that the processors begin with are called."""
+        return FIRST_SCORES[self.header.loop]
 
     @property
     def other_rows(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from reports.view.blocks import Note, OtherRows, TokenStrip, Variable, VariableTable
 from reports.view.card import Block
@@ -16,8 +16,16 @@ from reports.view.stops.context import Context
 from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
 from tracer.schema.columns import NO_TOKEN
+from tracer.schema.run import LoopName
 from tracer.schema.step import ForwardResult
 from tracer.schema.tensors import NamedTensor
+
+LAST_LOGITS: Mapping[LoopName, str] = {
+    "_sample": "next_token_logits",
+    "_dola_decoding": "final_logits",
+    "_beam_search": "next_token_logits",
+}
+"""What a loop calls the logits of the last position."""
 
 
 def model_call(context: Context) -> Iterator[Block]:
@@ -99,18 +107,31 @@ def next_logits(context: Context) -> Iterator[Block]:
         yield VariableTable(
             (
                 Variable(
-                    "next_token_logits", result.next_logits, meaning="[rows, vocabulary]: one score a token"
+                    LAST_LOGITS[context.header.loop],
+                    result.next_logits,
+                    meaning="[rows, vocabulary]: one score a token",
                 ),
             )
         )
+    if context.header.loop == "_sample":
+        yield from first_scores(context)
+
+
+def first_scores(context: Context) -> Iterator[Block]:
+    """The scores that the processors begin with."""
     scores = context.step.scores
     if scores is None:
         yield NOT_RECORDED
         return
     yield raw_list(context, scores)
-    if context.other_rows:
+    yield from other_first_scores(context)
+
+
+def other_first_scores(context: Context) -> Iterator[OtherRows]:
+    """The best of these scores in the rows that are not shown in full."""
+    if context.other_rows and context.step.scores is not None:
         yield OtherRows(
-            ("highest raw logit", "token", "entropy"),
+            (f"highest {context.first_scores.one}", "token", "entropy"),
             tuple((row, _raw_figures(context, row)) for row in context.other_rows),
         )
 

@@ -19,8 +19,9 @@ GREEDY = "the run is greedy (do_sample=False)"
 
 def processors(context: Context) -> Iterator[Block]:
     """Stop 5: each logits processor."""
+    first = context.first_scores.many
     yield from _list(
-        context, "logits_processor", "No logits processor in this run: the scores stay the raw logits."
+        context, "logits_processor", f"No logits processor in this run: the scores stay the {first}."
     )
 
 
@@ -95,7 +96,7 @@ def _nothing_left(scores: ScoreColumns, row: int) -> Iterator[Note]:
     if scores.candidates[row] or scores.finished[row]:
         return
     if not scores.kept[0, row]:
-        yield Note("No raw logit of this row is a number above -inf: the model gave NaN or -inf.", "error")
+        yield Note("No logit of this row is a number above -inf: the model gave NaN or -inf.", "error")
     elif not scores.kept[-1, row]:
         yield Note("Every score is -inf: the processors left nothing to choose from.", "error")
     else:

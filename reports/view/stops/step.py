@@ -11,6 +11,7 @@ from reports.view.figures import plural
 from reports.view.stops.changed_variables import mark_changes
 from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.context import Context
+from reports.view.stops.contrast import contrast
 from reports.view.stops.forward import forward_result, layers, model_call, next_logits
 from reports.view.stops.scores import choice, processors, softmax, warpers
 from reports.view.stops.step_end import append, stopping, update
@@ -23,6 +24,7 @@ _STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
     "layers": ("layers", layers),
     "forward-result": ("forward result", forward_result),
     "next-logits": ("next-token logits", next_logits),
+    "contrast": ("contrast of layers", contrast),
     "processors": ("logits processors", processors),
     "warpers": ("logits warpers", warpers),
     "softmax": ("softmax", softmax),
@@ -44,7 +46,7 @@ class StepView:
         new_tokens: tokens of each row that the model reads in this step.
         row: the row that is shown in full.
         rows: rows of the batch.
-        cards: one card a stop, 1 to 11.
+        cards: one card a stop.
         alerts: everything that needs attention; each is also on its card.
         seconds: duration on the host.
     """

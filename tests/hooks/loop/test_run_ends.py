@@ -87,8 +87,8 @@ def test_a_run_whose_steps_were_not_seen_is_not_whole(
     prepare = type(model).prepare_inputs_for_generation
     begin = generation_watch.GenerationWatch.begin_run
 
-    def replacing(watch: Any, input_ids: torch.Tensor, kwargs: dict[str, Any]) -> Any:
-        run = begin(watch, input_ids, kwargs)
+    def replacing(watch: Any, *arguments: Any) -> Any:
+        run = begin(watch, *arguments)
         monkeypatch.setattr(RunCapture, "on_prepared", lambda *_: None)
         return run
 

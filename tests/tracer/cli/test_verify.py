@@ -65,7 +65,7 @@ def test_a_sound_file(tmp_path: Path, call: Any) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "✓ run 1: 4 steps, 8 saved tensors of 240 B; complete" in done.stdout
     assert "✓ run 2:" in done.stdout
-    assert "trace format 3" in done.stdout
+    assert "trace format 4" in done.stdout
     assert (tmp_path / "run.trace").read_bytes() == before
 
 

@@ -19,7 +19,7 @@ from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
-from tests.support.walkthrough import LOOP, ONLY_SAMPLING, WALKTHROUGH
+from tests.support.walkthrough import FIRST_FUNCTION, ONLY_SAMPLING, WALKTHROUGH
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.tracer.debugger.command import ROOT, AttachedCommand
 from tracer import open_trace
@@ -157,7 +157,7 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
             client.go_on(halted)
     functions = {"forward-result": "forward"}
     decode = [(stop, functions.get(stop, "_sample")) for stop in WALKTHROUGH]
-    assert seen == [("model-call", LOOP.statements[0].function), *decode[1:], *decode]
+    assert seen == [("model-call", FIRST_FUNCTION), *decode[1:], *decode]
     prompt = shapes[1, "model-call"]
     assert prompt != "torch.Size([1, 1])"
     assert {shape for (step, _), shape in shapes.items() if step == 1} == {prompt}

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.support.models import SAMPLING
+from tests.support.walkthrough import HALTS
 from tests.tracer.debugger.client import DebugClient, Halted
 from tests.tracer.replay.recordings import Recorded, recorded
 from tests.tracer.replay.serving import Served, served
 from tests.tracer.tracefile.samples import write_trace
-from tracer.halting.stops import HALTS
 from tracer.schema.run import StopName
 
 STEPS = 4

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.models import GREEDY, SAMPLING
+from tests.support.walkthrough import HALTS
 from tests.tracer.replay.recordings import recorded
 from tests.tracer.tracefile.samples import write_trace
 from tracer.errors import UsageError
-from tracer.halting.stops import HALTS
 from tracer.replay.timeline import Position, Timeline
 from tracer.tracefile import TraceFile
 

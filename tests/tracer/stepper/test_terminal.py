@@ -15,7 +15,7 @@ from hooks.loop.anchors import find_anchors
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment
 from tests.support.models import tiny_model
-from tests.support.walkthrough import LOOP, SCORES
+from tests.support.walkthrough import FIRST_FUNCTION, LOOP, SCORES
 from tests.tracer.stepper.terminal import Typed
 from tracer import open_trace
 from tracer.tracefile import check_file
@@ -66,7 +66,7 @@ def test_every_command_and_ctrl_d_in_a_terminal(typed: Callable[..., Typed], tmp
     say("p 1/0", "ZeroDivisionError", "(model-call 1)")
     say("h", "exit code 130", "(model-call 1)")
     say("l", str(find_anchors(tiny_model(), LOOP, do_sample=True)[0].line), "(model-call 1)")
-    say("w", LOOP.statements[0].function, "(model-call 1)")
+    say("w", FIRST_FUNCTION, "(model-call 1)")
     say("kv", "before step 1", "(model-call 1)")
     say("b step == 3", "halts where step == 3", "(model-call 1)")
     say("", "before 3 forward result", "(forward-result 1)")

@@ -10,6 +10,7 @@ from tracer.analysis.diff.report import LogitDistance, NumberDifference, RowPair
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.processors.softmax import log_softmax
 from tracer.analysis.runs import RecordedRun, chosen_token, saved_logits
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.arrays import F32
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import StopName
@@ -39,7 +40,12 @@ def compare_scores(
     columns = step_a.scores, step_b.scores
     names = [info.class_name for info in a.header.processors]
     yield from _differences(
-        step_a.number, "next-logits", "raw logit", both or _common(*columns, pair, 0), pair, allowed
+        step_a.number,
+        "next-logits",
+        FIRST_SCORES[a.header.loop].one,
+        both or _common(*columns, pair, 0),
+        pair,
+        allowed,
     )
     shared = min(columns[0].scores.shape[0], columns[1].scores.shape[0], len(names) + 1)
     for stage in range(1, shared):

@@ -23,6 +23,7 @@ from tracer.analysis.why.report import NEEDS_LOGITS, Rank, TokenStage, Verdict, 
 from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.arrays import F32, I64
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunHeader, TokenText
@@ -142,6 +143,7 @@ class _Answer:
             remover=remover,
             changes=changes,
             notes=self._notes(stages),
+            loop=self._header.loop,
         )
 
     def _text(self, token: int) -> str | None:
@@ -257,7 +259,7 @@ class _Answer:
         if stages[0].score is None:
             notes.append(f"Without saved logits: {NEEDS_LOGITS}.")
         elif stages[0].score == -np.inf:
-            notes.append("Its raw logit is -inf: the model itself ruled it out.")
+            notes.append(FIRST_SCORES[self._header.loop].ruled_out)
         if self._step.head.interventions:
             done = ", ".join(f"{each.kind} {each.detail}" for each in self._step.head.interventions)
             notes.append(f"The user changed this step ({done}); the choice is not the model's own.")

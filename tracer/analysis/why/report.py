@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tracer.analysis.processors.processor import Cutoff
+from tracer.schema.run import LoopName
 
 Verdict = Literal[
     "chosen", "lost the draw", "not the highest score", "removed", "padding", "undecided", "unknown"
@@ -115,6 +116,7 @@ class WhyReport:
         remover: stage that removed it first; None if none did or if it is not known.
         changes: per goal and setting the smallest change; empty where the goal is reached already.
         notes: what a reader must know about the answer, in full sentences.
+        loop: the decoding loop of the run.
     """
 
     step: int
@@ -131,6 +133,7 @@ class WhyReport:
     remover: int | None
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    loop: LoopName = "_sample"
 
     @property
     def removed_by(self) -> TokenStage | None:

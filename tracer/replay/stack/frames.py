@@ -53,7 +53,7 @@ def frames_at(position: Position, header: RunHeader, sources: Sources) -> tuple[
 def _loop_frame(stop: StopName, phase: Phase, header: RunHeader, sources: Sources) -> Frame:
     """The frame of the loop, or of a function of its own in which it does a part."""
     anchor = header.anchor(stop, phase)
-    return _frame("sample", (anchor and anchor.function) or "_sample", stop, anchor, sources)
+    return _frame("sample", (anchor and anchor.function) or header.loop, stop, anchor, sources)
 
 
 def _frame(kind: FrameKind, name: str, stop: StopName, anchor: Anchor | None, sources: Sources) -> Frame:

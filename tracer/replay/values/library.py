@@ -44,7 +44,7 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "model_inputs": (None, partial(_model_inputs, moment)),
         "model_kwargs": (None, partial(_model_kwargs, moment)),
         "outputs": ("forward-result", partial(_outputs, moment)),
-        "next_token_logits": ("next-logits", partial(scores_value, moment, 0)),
+        "next_token_logits": (_first_scores_since(moment.header), partial(scores_value, moment, 0)),
         "next_token_scores": ("processors", partial(_scores, moment)),
         "probs": ("softmax", partial(probabilities_value, moment)),
         "next_tokens": ("choice", partial(_next_tokens, moment)),
@@ -57,6 +57,11 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         makes["cur_len"] = None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")
         makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
     return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
+
+
+def _first_scores_since(header: RunHeader) -> StopName:
+    """The stop at which the scores that the processors begin with are assigned."""
+    return "contrast" if "contrast" in header.stops else "next-logits"
 
 
 def later_variables(moment: Moment) -> dict[str, Make]:

@@ -9,6 +9,7 @@ from reports.view.stops.checks import stop_notes
 from reports.view.text import visible
 from tracer.analysis.runs import whole_scores
 from tracer.errors import UsageError
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.replay.moment import Moment
 from tracer.replay.values.cache import cache_value, layer_value
 from tracer.replay.values.elements import Whole
@@ -59,7 +60,10 @@ def _candidate(moment: Moment, row: int, place: int) -> Value:
     token = int(scores.tokens[row, place])
     probability = number(scores.probabilities[row, place])
     mark = " ← chosen" if token == scores.chosen[row] else ""
-    names = ("raw logit", *(f"after {each.class_name}" for each in moment.header.processors))
+    names = (
+        FIRST_SCORES[moment.header.loop].one,
+        *(f"after {each.class_name}" for each in moment.header.processors),
+    )
     parts: dict[str, Make] = {
         "token": partial(Value, str(token), "int"),
         "probability": partial(Value, probability, "float"),

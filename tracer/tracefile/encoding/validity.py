@@ -154,6 +154,7 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _check_cache(head.cache_before)
     _check_cache(head.cache_after)
     _check_rows(head.unfinished, rows)
+    _check_contrast(head, rows)
     if head.draw is not None:
         _check_draw(head.draw)
     _check_faults(head, header)
@@ -208,6 +209,21 @@ def _check_faults(head: StepHead, header: RunHeader) -> None:
         _check_optional(violation.row, rows)
         _check_optional(violation.module, modules)
         _check_optional(violation.layer, MAX_LAYERS)
+
+
+def _check_contrast(head: StepHead, rows: int) -> None:
+    """Check the layers and tokens of a contrast."""
+    contrast = head.contrast
+    if contrast is None:
+        return
+    layers = [each.layer for each in contrast.layers]
+    known = contrast.taken in layers and len({*layers}) == len(layers)
+    _require(known and 0 <= min(layers) <= max(layers) < MAX_LAYERS, "the step contrasts impossible layers")
+    _require(len(contrast.kept) == len(contrast.tokens) == rows, "the contrast and the step differ in rows")
+    counts = (*contrast.kept, *map(len, contrast.tokens))
+    ids = (each.token for row in contrast.tokens for each in row)
+    _require(all(0 <= each <= head.vocab_size for each in counts), "the contrast has an impossible count")
+    _require(all(0 <= each < head.vocab_size for each in ids), "the contrast names an unknown token")
 
 
 def _check_draw(draw: Draw) -> None:

@@ -92,5 +92,6 @@ VERSIONS: Final[dict[int, Queries]] = {
     1: Queries(upgrade_head=head_of_version_1),
     2: Queries(),
     3: Queries(),
+    4: Queries(),
 }
 """Every version of :data:`tracer.tracefile.format.HISTORY`."""

@@ -12,7 +12,7 @@ const FEW = 14;
 export const pipeline = {
   id: "pipeline",
   mount(main, state) {
-    const { element, body } = section("pipeline", "Logits pipeline", "From raw logits to the choice. A bar is a token's odds against the best token of the stage; in the last column, its probability. A click on a token keeps following it through the steps.");
+    const { element, body } = section("pipeline", "Logits pipeline", "From the first scores to the choice. A bar is a token's odds against the best token of the stage; in the last column, its probability. A click on a token keeps following it through the steps.");
     main.append(element);
     let all = false;
     const place = h("div", {});
@@ -64,7 +64,7 @@ function stageHead(state, scores, stage) {
   const processor = state.run.processors[stage - 1];
   const lost = scores.removed[stage];
   return h("th", { scope: "col", class: "stage" },
-    h("span", { class: "name", title: processor?.meaning ?? "", text: processor ? shortName(processor.name) : "raw logits" }),
+    h("span", { class: "name", title: processor?.meaning ?? "", text: processor ? shortName(processor.name) : state.run.first.many }),
     h("span", { class: "setting", text: processor?.value ?? "" }),
     h("span", { class: "figure", text: `${count(scores.kept[stage])} kept` }),
     h("span", { class: lost ? "figure lost" : "figure", text: !stage ? "" : lost ? `−${count(lost)}, ${percent(scores.massRemoved[stage])} of the mass` : scores.changed[stage] ? `${count(scores.changed[stage])} changed` : "no change" }),

@@ -28,7 +28,7 @@ function gone(state, scores, stage) {
     hidden > 0 ? h("span", { class: "label", text: `and ${count(hidden)} more` }) : null);
 }
 
-/** The tokens with the highest raw logits, or the candidates with their probabilities. */
+/** The tokens with the highest scores before any processor, or the candidates with their probabilities. */
 export function candidateTable(state, step, final) {
   const { scores } = step;
   const stage = final ? scores.stages - 1 : 0;
@@ -38,9 +38,9 @@ export function candidateTable(state, step, final) {
   const rows = order.map((column, index) => h("tr", { class: scores.tokens[column] === scores.chosen ? "current" : null },
     h("td", { text: index + 1 }), h("td", {}, tokenButton(state, scores.tokens[column])), h("td", { text: scores.tokens[column] }), h("td", { text: score(scores.scores[0][column]) }),
     final ? [h("td", { text: score(scores.scores[stage][column]) }), h("td", { text: probability(scores.probabilities[column]) }), h("td", { class: "bar-cell" }, bar(scores.probabilities[column]))] : null));
-  const columns = ["rank", "token", "id", "raw logit", ...(final ? ["score", "probability", ""] : [])];
+  const columns = ["rank", "token", "id", state.run.first.one, ...(final ? ["score", "probability", ""] : [])];
   return h("div", {}, h("p", { class: "note fact", text: `${plural(total, final ? "candidate" : "token")} of ${count(state.run.vocabulary ?? total)}, entropy ${bits(scores.entropy[stage])}` }),
-    table(final ? "Candidates" : "Highest raw logits", columns, rows),
+    table(final ? "Candidates" : `Highest ${state.run.first.many}`, columns, rows),
     total > order.length ? h("p", { class: "note explain", text: `${count(total - order.length)} more are not listed.` }) : null);
 }
 

@@ -5,7 +5,7 @@ import { count, plural, probability, score } from "../lib/format.js";
 import { coloured } from "../lib/python.js";
 import { banner } from "../lib/banner.js";
 import { candidateTable, stageCards } from "./scores.js";
-import { tokenText } from "../lib/tokens.js";
+import { tokenButton, tokenText } from "../lib/tokens.js";
 
 const [HEAD, TAIL, FEWEST] = [48, 12, 12];
 
@@ -79,8 +79,10 @@ const DRAW = {
   criteria: (state, step, { batch, fired }) => table("Stopping criteria", ["criterion", "settings", "answer"], state.run.criteria.map((criterion, index) => [
     criterion.name, criterion.value, answer(fired[index] ?? [], batch)])),
   stages: (state, step) => stageCards(state, step, state.at.stop === "warpers" ? "logits_warper" : "logits_processor"),
-  candidates: (state, step) => candidateTable(state, step, state.at.stop === "softmax"),
+  candidates: (state, step, block) => candidateTable(state, step, block.title === "candidates"),
   choice: (state, step) => choice(state, step),
+  figures: (state, step, { title, columns, rows }) => h("div", {}, h("h4", { text: title }), table(title, columns, rows.map(({ taken, cells }) =>
+    h("tr", { class: taken ? "current" : null }, cells.map((cell) => h("td", {}, cell.token === undefined ? cell : tokenButton(state, cell.token))))))),
   others: (state, step, { columns, rows }) => table("Other rows", ["row", ...columns], rows),
 };
 

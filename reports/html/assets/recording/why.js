@@ -36,9 +36,9 @@ export function fate(state, step, id) {
   if (column === undefined) {
     const stage = scores.removedTokens.findIndex((ids) => ids.includes(id));
     if (stage > 0) return `Removed by ${nameOf(state, stage)}; its scores were not recorded.`;
-    return `Not among the ${scores.tokens.length} recorded tokens of this step: its raw logit is at most ${score(lowest(scores, state.run.cap))}.`;
+    return `Not among the ${scores.tokens.length} recorded tokens of this step: its ${state.run.first.one} is at most ${score(lowest(scores, state.run.cap))}.`;
   }
-  const rank = `raw logit ${score(scores.scores[0][column])}, rank ${count(rankOf(scores, 0, column))}`;
+  const rank = `${state.run.first.one} ${score(scores.scores[0][column])}, rank ${count(rankOf(scores, 0, column))}`;
   const stage = scores.remover(column);
   if (stage) return `Removed by ${nameOf(state, stage)} at score ${score(scores.scores[stage - 1][column])}, with ${plural(scores.kept[stage], "token")} left (${rank}).`;
   const chance = `probability ${probability(scores.probabilities[column])}, rank ${count(rankOf(scores, scores.stages - 1, column))} of ${count(scores.candidates)}`;

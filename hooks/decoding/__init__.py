@@ -1,0 +1,1 @@
+"""What a decoding loop does beside a forward pass, processors, a choice and an append."""

@@ -1,0 +1,1 @@
+"""The decoding loops that are traced, a file each."""
