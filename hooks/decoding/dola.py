@@ -6,6 +6,7 @@ forward pass; what these calls return is all that is seen. The contrast is then 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,16 +41,18 @@ class DolaWatch:
     """
 
     def __init__(self, model: PreTrainedModel, dola_layers: str | list[int]) -> None:
-        self._head: Any = model.get_output_embeddings()
-        self._layers = candidate_layers(
-            dola_layers, model.config.num_hidden_layers, tied=bool(model.config.tie_word_embeddings)
-        )
+        head, layers = model.get_output_embeddings(), model.config.num_hidden_layers
+        self._heads = [module for module in model.modules() if module is head]
+        self._layers = [
+            layer if layer >= 0 else layers + 1 + layer
+            for layer in candidate_layers(dola_layers, layers, tied=bool(model.config.tie_word_embeddings))
+        ]
         self._last: torch.Tensor | None = None
         self._early: list[torch.Tensor] = []
 
     def observers(self) -> Mapping[nn.Module, Observer]:
-        """The head, which is called for each layer."""
-        return {self._head: self._observe}
+        """The head, which is called for each layer; none where it is no module of the model."""
+        return dict.fromkeys(self._heads, self._observe)
 
     def begin(self) -> None:
         """The forward pass of a step starts."""
@@ -75,12 +78,13 @@ class DolaWatch:
 
     @property
     def _complete(self) -> bool:
-        return len(self._early) == len(self._layers)
+        return bool(self._layers) and len(self._early) == len(self._layers)
 
     def _observe(self, output: Any) -> None:
         try:
             found = tensors_in(output)
-            if self._last is not None and found and found[0].dim() == 2:
+            # Whatever a processor calls later is for no candidate layer.
+            if self._last is not None and not self._complete and found and found[0].dim() == 2:
                 self._early.append(found[0].detach())
         except Exception as error:
             if not is_ours(error):
@@ -95,15 +99,21 @@ def candidate_layers(dola_layers: str | list[int], layers: int, *, tied: bool) -
         dola_layers: ``low``, ``high`` or numbers of layers.
         layers: number of decoder layers.
         tied: whether the head shares the weights of the embeddings, whose prediction would be the token read.
+
+    Returns:
+        Their numbers as the library has them, a negative one counted from the end; none where it refuses the
+        setting.
     """
-    if not isinstance(dola_layers, str):
+    if isinstance(dola_layers, list) and all(isinstance(layer, int) for layer in dola_layers):
         return [layer for layer in dola_layers if layer < layers]
-    deep = layers > 40
     if dola_layers == "high":
-        return [*range(layers - 20 if deep else layers // 2, layers, 2)]
-    start = _START.get(layers, 2) if tied else 0
-    middle = layers // 2
-    return [start] if start == middle else [*range(start, 20 if deep else middle, 2)]
+        return [*range(layers - 20 if layers > 40 else layers // 2, layers, 2)]
+    return _low(layers, tied=tied) if dola_layers == "low" else []
+
+
+def _low(layers: int, *, tied: bool) -> list[int]:
+    start, middle = _START.get(layers, 2) if tied else 0, layers // 2
+    return [start] if start == middle else [*range(start, 20 if layers > 40 else middle, 2)]
 
 
 _START = {0: 0, 1: 0, 2: 1}
@@ -115,7 +125,7 @@ class CaughtContrast:
     """The contrast of a step as it was caught.
 
     Attributes:
-        layers: the candidate layers, in the order of their logits.
+        layers: the candidate layers, in the order of their logits; one may be there twice.
     """
 
     layers: tuple[int, ...]
@@ -130,13 +140,16 @@ class CaughtContrast:
         divergences = _divergences(last, early) if len(self.layers) > 1 else None
         place = 0 if divergences is None else int(torch.stack(divergences).argmax())
         own, base = last.log_softmax(dim=-1), early[place].log_softmax(dim=-1)
-        limit = own.max(dim=-1, keepdim=True).values + torch.tensor(_RELATIVE_TOP).log().item()
-        kept = own >= limit
+        limit = own.max(dim=-1, keepdim=True).values + math.log(_RELATIVE_TOP)
+        kept = ~(own < limit)  # which NaN is not
         contrast = torch.where(kept, own - base, -torch.inf)
         record = LayerContrast(
             layers=tuple(
-                EarlyLayer(layer=layer, divergence=None if divergences is None else float(divergences[index]))
-                for index, layer in enumerate(self.layers)
+                EarlyLayer(
+                    layer=layer,
+                    divergence=None if divergences is None else float(divergences[self.layers.index(layer)]),
+                )
+                for layer in dict.fromkeys(self.layers)
             ),
             taken=self.layers[place],
             kept=tuple(kept.sum(dim=-1).tolist()),

@@ -479,8 +479,7 @@ class RunCapture:
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
         caught.tensors.scores = _whole(step)
-        with self.guard("next-logits"):
-            self._loop.put(caught)
+        _finish_loop(self._loop, caught)
         if caught.failure is not None:
             _leave_undecided(caught)
         for probe in self._probes:
@@ -521,6 +520,16 @@ def _batch(caught: CaughtStep) -> BatchLayout | None:
     if not caught.model.rows_first:
         return None
     return BatchLayout(caught.rows, caught.fed, known=caught.model.ordinary)
+
+
+def _finish_loop(loop: LoopWatch, caught: CaughtStep) -> None:
+    """A fault of it costs the step nothing else."""
+    try:
+        loop.put(caught)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        caught.errors.append(_capture_error("next-logits", error))
 
 
 def _finish_probe(probe: Probe, caught: CaughtStep) -> None:

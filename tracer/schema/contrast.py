@@ -37,7 +37,7 @@ class LayerContrast(Record):
     """The contrast of a step.
 
     Attributes:
-        layers: the layers that could be taken, lowest first.
+        layers: the layers that could be taken, in the order of the setting.
         taken: the one whose prediction diverged most from the last layer's.
         kept: for each row, how many tokens are left: those that the last layer gives at least a tenth of the
             probability of its best one.
