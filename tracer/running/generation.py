@@ -237,13 +237,13 @@ def _explained(error: Exception) -> TraceGenerateError:
 
 
 def _is_about_settings(error: Exception) -> bool:
-    """Whether an error is of ``generate()`` before its loop, or of a processor or criterion in it.
+    """Whether an error is of ``generate()`` itself, before its loop or in it, or of a processor or criterion.
 
     An error of the model itself has nothing to do with settings, whatever its class.
     """
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    in_loop = any(code.co_name in LOOPS and code.co_filename.endswith(_LOOP) for code in frames)
-    refused = isinstance(error, ValueError | TypeError) and any(
-        code.co_filename.endswith(_SETTINGS) for code in frames
+    loops = [code for code in frames if code.co_name in LOOPS and code.co_filename.endswith(_LOOP)]
+    refused = isinstance(error, ValueError | TypeError) and (
+        frames[-1] in loops or any(code.co_filename.endswith(_SETTINGS) for code in frames)
     )
-    return refused or not in_loop
+    return refused or not loops

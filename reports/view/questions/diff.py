@@ -24,6 +24,7 @@ HEADLINES: dict[Reason, str] = {
     "identical": "The same, to the last bit",
     "rounding": "The same, apart from rounding",
     "prompt": "They differ: other prompts",
+    "loop": "They differ: other decoding loops",
     "intervention": "They differ: a step was changed by the user",
     "settings": "They differ: other generation settings",
     "draw": "They differ: another draw",

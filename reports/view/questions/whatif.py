@@ -148,7 +148,9 @@ def _row(each: WhatIfStep, tokens: Mapping[int, TokenText]) -> WhatIfRow:
             figures.count(each.recorded_kept),
             f"{'' if each.complete else '≥ '}{figures.count(each.kept)}",
         ),
-        entropy=_both(f"{each.recorded_entropy:.4f}", f"{'' if each.exact else '~'}{each.entropy:.4f}"),
+        entropy=_both(
+            _entropy(each.recorded_entropy), f"{'' if each.exact else '~'}{_entropy(each.entropy)}"
+        ),
         probability=figures.probability(each.probability),
         estimate=not each.exact,
     )
@@ -160,6 +162,11 @@ def _outcome(each: WhatIfStep) -> str:
     if each.token is None:
         return "not known"
     return "same" if each.certain else "same (estimate)"
+
+
+def _entropy(value: float) -> str:
+    # Of a single candidate it is -0.0.
+    return f"{round(value, 4) + 0.0:.4f}"
 
 
 def _both(before: str, after: str) -> str:
@@ -231,7 +238,7 @@ def _grid_row(report: WhatIfReport, names: Sequence[str], tokens: Mapping[int, T
     return GridRow(
         values=tuple(_value(report.settings.changes[name]) for name in names),
         candidates=f"{report.mean_kept:,.1f}",
-        entropy=f"{report.mean_entropy:.4f}",
+        entropy=_entropy(report.mean_entropy),
         first=where,
         exact=report.exact,
     )

@@ -193,10 +193,10 @@ def _verdict(report: WhyReport) -> str:
 
 def _removal(report: WhyReport) -> str:
     stage = report.removed_by
+    if report.stages[0].score == -math.inf:
+        return FIRST_SCORES[report.loop].ruled_out
     if stage is None:
         return "It was removed; the recording does not say by which processor."
-    if not stage.stage:
-        return FIRST_SCORES[report.loop].ruled_out
     name = plain(stage.class_name)
     if stage.cut is None:
         return f"{name} removed it, as one of the tokens of which {figures.count(stage.kept)} were left."
@@ -214,6 +214,8 @@ def _chosen(report: WhyReport, tokens: Mapping[int, TokenText]) -> str:
 def _fate(cut: Cutoff, *, gone: bool, exact: bool) -> str:
     """On which side of the cutoff a token lies, and by how much."""
     about = "" if exact else "about "
+    if cut.measure == "score" and cut.limit == -math.inf:
+        return "no token that was left scores below its line"
     if cut.measure == "score":
         side = "below" if cut.margin < 0 else "above"
         words = f"its score is {about}{_size(cut.margin)} {side} the line of {figures.score(cut.limit)}"

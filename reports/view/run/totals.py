@@ -19,6 +19,7 @@ _CHECKS: dict[CheckName, str] = {
     "positions": "positions and mask",
     "modules": "module calls",
     "finite": "finite values",
+    "contrast": "contrast of layers",
 }
 
 

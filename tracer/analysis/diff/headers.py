@@ -106,6 +106,7 @@ def header_differences(
 
 def _compared(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair]) -> Iterator[HeaderDifference]:
     ours, theirs = a.header, b.header
+    yield HeaderDifference("loop", "decoding loop", ours.loop, theirs.loop)
     for pair in pairs:
         if not pair.same_prompt:
             yield HeaderDifference(

@@ -80,7 +80,7 @@ class Evidence:
 
 def find_reason(evidence: Evidence) -> Explained:
     """The reason why two runs differ, or in which sense they do not, and a sentence about it."""
-    for explained in (_by_prompt, _by_intervention, _by_number, _by_token, _by_length):
+    for explained in (_by_prompt, _by_loop, _by_intervention, _by_number, _by_token, _by_length):
         found = explained(evidence)
         if found is not None:
             return found
@@ -95,6 +95,20 @@ def _by_prompt(evidence: Evidence) -> Explained | None:
     if evidence.pairs and all(pair.same_prompt for pair in evidence.pairs):
         return None
     return "prompt", "The runs do not start from the same prompt."
+
+
+def _by_loop(evidence: Evidence) -> Explained | None:
+    """The runs ran other loops, or the same one on other layers."""
+    loops = evidence.of("loop")
+    if loops:
+        return (
+            "loop",
+            f"The decoding loops differ ({loops[0].a} / {loops[0].b}): their scores are not compared.",
+        )
+    layers = [each for each in evidence.of("settings") if each.name == "dola_layers"]
+    if not layers or not evidence.first_step:
+        return None
+    return "settings", f"Other layers are contrasted with the last one ({_listed(layers)})."
 
 
 def _by_intervention(evidence: Evidence) -> Explained | None:

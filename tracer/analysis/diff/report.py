@@ -11,6 +11,7 @@ Reason = Literal[
     "identical",
     "rounding",
     "prompt",
+    "loop",
     "intervention",
     "settings",
     "draw",
@@ -25,6 +26,7 @@ Reason = Literal[
 
 ``identical``: every recorded number is the same to the last bit. ``rounding``: the same tokens, and numbers
 no farther apart than their dtypes explain. ``prompt``: they do not start from the same tokens.
+``loop``: they run other decoding loops, whose scores are not the same quantity.
 ``intervention``: the user changed a step. ``settings``: other processors, or greedy against sampling.
 ``draw``: other random numbers. ``cache``, ``padding``, ``numerics``: the same computation in another order or
 precision (cache on or off; other padding; other dtype, attention, device, batch or library). ``weights``:
@@ -33,6 +35,7 @@ another model. ``length``: one stopped earlier. ``unknown``: the recordings do n
 
 HeaderAspect = Literal[
     "prompt",
+    "loop",
     "settings",
     "processors",
     "seed",

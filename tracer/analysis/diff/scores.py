@@ -41,7 +41,7 @@ def compare_scores(
     names = [info.class_name for info in a.header.processors]
     yield from _differences(
         step_a.number,
-        "next-logits",
+        "contrast" if "contrast" in a.header.stops else "next-logits",
         FIRST_SCORES[a.header.loop].one,
         both or _common(*columns, pair, 0),
         pair,

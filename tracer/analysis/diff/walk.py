@@ -96,6 +96,7 @@ class _Walk:
         tolerance: float | None,
     ) -> None:
         self._a, self._b = a, b
+        self._same_loop = a.header.loop == b.header.loop
         self._active = [pair for pair in pairs if pair.same_prompt]
         self._whole_batch = same_batch(a.header, b.header, pairs)
         # Settings of the choice and seeds do not affect the forward pass.
@@ -150,10 +151,10 @@ class _Walk:
             self._row(a, b, pair)
 
     def _row(self, a: Step, b: Step, pair: RowPair) -> None:
-        if self.beyond is None:
+        if self.beyond is None and self._same_loop:
             for found in compare_scores(self._a, self._b, a, b, pair, self._tolerance):
                 self._note(found, a)
-        distance = logit_distance(self._a, self._b, a, b, pair)
+        distance = logit_distance(self._a, self._b, a, b, pair) if self._same_loop else None
         if distance is not None:
             self.logits.append(distance)
         token = token_difference(a, b, pair)
@@ -187,6 +188,6 @@ def _notes(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair], walk: _Walk
     if left_out:
         rows = "1 row" if left_out == 1 else f"{left_out} rows"
         notes.append(f"Left out: {rows} without a counterpart with the same prompt.")
-    if not walk.logits:
+    if not walk.logits and a.header.loop == b.header.loop:
         notes.append("Divergences of the logits need `--save logits` in both runs.")
     return tuple(notes)

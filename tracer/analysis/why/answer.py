@@ -142,7 +142,7 @@ class _Answer:
             stages=stages,
             remover=remover,
             changes=changes,
-            notes=self._notes(stages),
+            notes=self._notes(stages, verdict),
             loop=self._header.loop,
         )
 
@@ -254,11 +254,11 @@ class _Answer:
         final = self._known.rows[-1]
         return float(softmax(final.scores)[self._token]) if final.complete else None
 
-    def _notes(self, stages: Sequence[TokenStage]) -> tuple[str, ...]:
+    def _notes(self, stages: Sequence[TokenStage], verdict: Verdict) -> tuple[str, ...]:
         notes = list(self._known.notes)
         if stages[0].score is None:
             notes.append(f"Without saved logits: {NEEDS_LOGITS}.")
-        elif stages[0].score == -np.inf:
+        elif stages[0].score == -np.inf and verdict != "removed":
             notes.append(FIRST_SCORES[self._header.loop].ruled_out)
         if self._step.head.interventions:
             done = ", ".join(f"{each.kind} {each.detail}" for each in self._step.head.interventions)
