@@ -15,7 +15,7 @@ from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import given_cache, returned_cache
 from tracer.replay.values.elements import Absent, Elements, Runs, Whole
-from tracer.replay.values.scores import logits_value, probabilities_value, scores_value
+from tracer.replay.values.scores import last_logits_value, logits_value, probabilities_value, scores_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
@@ -44,6 +44,7 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "model_inputs": (None, partial(_model_inputs, moment)),
         "model_kwargs": (None, partial(_model_kwargs, moment)),
         "outputs": ("forward-result", partial(_outputs, moment)),
+        **_of_dola(moment),
         "next_token_logits": (_first_scores_since(moment.header), partial(scores_value, moment, 0)),
         "next_token_scores": ("processors", partial(_scores, moment)),
         "probs": ("softmax", partial(probabilities_value, moment)),
@@ -54,9 +55,22 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "stopping_criteria": (None, partial(_criteria, moment)),
     }
     if "warpers" in moment.header.stops:
-        makes["cur_len"] = None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")
+        if moment.header.loop == "_sample":
+            makes["cur_len"] = None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")
         makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
     return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
+
+
+def _of_dola(moment: Moment) -> dict[str, tuple[StopName | None, Make]]:
+    """What ``_dola_decoding`` alone has."""
+    if moment.header.loop != "_dola_decoding":
+        return {}
+    missing = "not recorded: of the candidate layers the recording has the divergences, and the one taken"
+    return {
+        "dola_layers": (None, lambda: Value(moment.header.generation_config.get("dola_layers", ""), "")),
+        "final_logits": ("next-logits", partial(last_logits_value, moment)),
+        "candidate_premature_logits": ("next-logits", lambda: Value(missing)),
+    }
 
 
 def _first_scores_since(header: RunHeader) -> StopName:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from tracer.analysis.processors.softmax import softmax
 from tracer.analysis.runs import LOGITS
+from tracer.library.first_scores import FIRST_SCORES
 from tracer.replay.moment import Moment
 from tracer.replay.values.elements import Absent, Elements, OfTokens, Whole
 from tracer.replay.values.statistics import output_statistics
@@ -26,7 +27,7 @@ def logits_value(moment: Moment) -> Value:
     result = moment.step.head.forward
     if result is None:
         return Value("not recorded: the result of the forward pass was not seen")
-    info, elements = result.logits, scores_elements(moment, 0)
+    info, elements = result.logits, _logits(moment)
     statistics = output_statistics(moment.step, moment.header, info, of_model=True)
     if len(info.shape) != 3:
         return tensor(info, Absent("only the last position is in the recording"), statistics=statistics)
@@ -35,6 +36,26 @@ def logits_value(moment: Moment) -> Value:
         why = "only the last position was saved" if last else ""
         return tensor(info, Whole(lambda: elements.read()[:, None], last, why), statistics=statistics)
     return tensor(info, _LastPosition(elements, last), statistics=statistics)
+
+
+def _logits(moment: Moment) -> Elements:
+    """The logits of the last position, where the processors begin with them."""
+    loop = moment.header.loop
+    if loop == "_sample":
+        return scores_elements(moment, 0)
+    return Absent(f"the recording has the {FIRST_SCORES[loop].many} that {loop} makes of them")
+
+
+def last_logits_value(moment: Moment) -> Value:
+    """``final_logits`` of DoLa decoding: the last position of ``outputs.logits``.
+
+    Args:
+        moment: the moment.
+    """
+    result = moment.step.head.forward
+    if result is None:
+        return Value("not recorded: the result of the forward pass was not seen")
+    return tensor(result.next_logits, _logits(moment))
 
 
 def scores_value(moment: Moment, stage: int) -> Value:
