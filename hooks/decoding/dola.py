@@ -49,6 +49,8 @@ class DolaWatch:
         ]
         self._last: torch.Tensor | None = None
         self._early: list[torch.Tensor] = []
+        self._first: torch.Tensor | None = None
+        self._first_before: torch.Tensor | None = None
 
     def observers(self) -> Mapping[nn.Module, Observer]:
         """The head, which is called for each layer; none where it is no module of the model."""
@@ -57,6 +59,7 @@ class DolaWatch:
     def begin(self) -> None:
         """The forward pass of a step starts."""
         self._last, self._early = None, []
+        self._first_before, self._first = self._first, None
 
     def forwarded(self, outputs: Any) -> None:
         """It is over; its own call of the head is not one for a candidate layer."""
@@ -65,15 +68,18 @@ class DolaWatch:
     def first_scores(self, local: Mapping[str, Any]) -> torch.Tensor | None:
         """The contrast, once it is computed."""
         found = local.get("next_token_logits")
-        # Of the step before it is still there while this step's forward pass has not begun.
-        return found if isinstance(found, torch.Tensor) and self._complete else None
+        if not isinstance(found, torch.Tensor) or not self._complete:
+            return None
+        # Until this step assigns it, that of the step before is still there.
+        before = self._first_before
+        return None if before is not None and _same(found.float(), before) else found
 
     def put(self, step: CaughtStep) -> None:
         """Put the logits into the step."""
         if self._last is not None and self._complete:
             step.tensors.loop = {"last": self._last, "early": torch.stack(self._early)}
             if step.tensors.scores is not None:
-                step.tensors.loop["first"] = clone(step.tensors.scores[0])
+                self._first = step.tensors.loop["first"] = clone(step.tensors.scores[0])
             step.loop = CaughtContrast(tuple(self._layers))
 
     @property
@@ -180,6 +186,11 @@ class CaughtContrast:
             Violation(check="contrast", message="the scores are not the contrast of the two layers", row=row)
             for row in wrong
         )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of a shape have the same values, NaN among them."""
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _divergences(last: torch.Tensor, early: torch.Tensor) -> list[torch.Tensor]:

@@ -114,7 +114,8 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], lo
         caught.tensors.scores = step.scores.stages
     elif step.forwarded and (first := loop.first_scores(local)) is not None:
         caught.tensors.scores = first.detach().float()[None]
-    loop.put(caught)
+    if caught.tensors.scores is not None:
+        loop.put(caught)
     if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
         caught.ids_after = info_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])

@@ -340,8 +340,9 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
     known: set[StopName] = {"model-call"}
     if step.head.forward is not None:
         known |= {"layers", "forward-result"}
-        if header.loop != "_sample":
-            known.add("next-logits")  # the processors begin with other scores
+        # Where the processors begin with other scores, the logits are there when the model has returned them.
+        if header.loop != "_sample" and step.head.forward_seconds:
+            known.add("next-logits")
     if step.scores is not None:
         known |= _known_by_scores(step.scores, header)
     if step.head.update is not None:
