@@ -54,6 +54,7 @@ class LensProbe:
         _require_layers(model, self._layers, self._beside)
         self._hidden: list[torch.Tensor | None] = [None] * len(self._layers)
         self._called: list[nn.Module] = []
+        self._forwarded = False
         self._projection: Projection | None = None
         self._fault: str | None = None
         self._failed = False
@@ -73,10 +74,11 @@ class LensProbe:
 
     def begin(self) -> None:
         """The forward pass starts."""
-        self._hidden, self._called = [None] * len(self._hidden), []
+        self._hidden, self._called, self._forwarded = [None] * len(self._hidden), [], False
 
     def end(self) -> None:
-        """The forward pass is over."""
+        """The forward pass is over; a loop may call the head again."""
+        self._forwarded = True
 
     def finish(self, step: CaughtStep) -> None:
         """Project the hidden states, and rank the chosen tokens among their predictions."""
@@ -105,7 +107,8 @@ class LensProbe:
         chosen, scores = step.tensors.chosen, step.tensors.scores
         if chosen is None or scores is None:
             return
-        reason = self._mismatch(hidden[-1], scores[0].to(hidden.device).float(), called)
+        logits = step.tensors.loop.get("last", scores[0])
+        reason = self._mismatch(hidden[-1], logits.to(hidden.device).float(), called)
         if reason is not None:
             step.miss("lens", "layers", reason)
         elif self._projection is not None:
@@ -135,7 +138,7 @@ class LensProbe:
 
     def _note_called(self, module: nn.Module, _output: Any) -> None:
         """A module outside of the layers returned; once behind the last layer, it may lead to the logits."""
-        if self._projection is None and self._hidden[-1] is not None:
+        if self._projection is None and not self._forwarded and self._hidden[-1] is not None:
             self._called.append(module)
 
     def _project(

@@ -39,7 +39,8 @@ class RerunPlan:
         cut_short: the run ended before its own criteria ended it, so that the repetition needs a limit.
         expected: ``[batch, prompt length + steps]`` the recorded ids.
         logits_at: step by the number of its forward pass, for the steps whose raw logits were saved; the
-            two differ where a processor ran forward passes of its own.
+            two differ where a processor ran forward passes of its own. Empty where the loop makes other
+            scores of them, which are what was saved.
     """
 
     model: ModelInfo
@@ -184,6 +185,8 @@ def _refuse_foreign_inputs(head: StepHead) -> None:
 
 
 def _forwards_with_logits(run: RecordedRun, heads: list[StepHead]) -> dict[int, int]:
+    if run.header.loop != "_sample":
+        return {}  # what was saved is not what the model returned
     before = itertools.accumulate((1 + head.extra_forwards for head in heads), initial=1)
     return {
         forward: head.step

@@ -11,7 +11,7 @@ import pytest
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import Ended, call_main
 from tracer import open_trace
-from tracer.tracefile import check_file
+from tracer.tracefile import TraceFile, check_file
 
 pytestmark = pytest.mark.reference_only
 
@@ -112,6 +112,26 @@ def test_questions_are_answered(run: Any, call: Any) -> None:
     ):
         done = call(*arguments)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+
+def test_saved_scores_are_the_contrast_and_the_lens_sees_the_logits(run: Any, call: Any) -> None:
+    saved = ("--capture", "tensors", "--save", "logits", "--lens")
+    _, out = run("--quiet", *DOLA, *saved)
+    with TraceFile(out) as file:
+        run_of_it = file.run()
+        for step in run_of_it.steps:
+            logits = run_of_it.tensor(step.number, "logits")
+            contrast = step.head.contrast
+            assert contrast is not None
+            for row, tokens in enumerate(contrast.tokens):
+                assert logits[row, tokens[0].token] == logits[row].max()
+            assert (logits > -float("inf")).sum(axis=-1).tolist() == [*contrast.kept]
+            assert step.head.uncaptured == ()
+    done = call("lens", out, "--step", "2")
+    assert done.returncode == 0, done.stderr
+    done = call("verify", out, "--rerun")
+    assert done.returncode == 0, done.stderr
+    assert "gave the same 8 ids, bit for bit" in done.stdout
 
 
 def test_forks_repeat_the_run(run: Any, call: Any) -> None:
