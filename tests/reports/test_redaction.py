@@ -36,6 +36,7 @@ from tests.reports.html.samples import make_trace
 from tests.support.command import call_main
 from tests.support.models import tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
+from tests.support.synthetic_dola import dola_header, dola_steps
 from tracer.schema.base import Record
 from tracer.schema.calls import CallShape
 from tracer.schema.changes import Intervention
@@ -149,11 +150,11 @@ def far(ids: Any) -> Any:
 
 
 def secret_run(secret: str, only: str | None = None) -> SecretRun:
-    header = synthetic_header(rows=2, layers=2)
+    header = dola_header(rows=2, layers=2)
     faults = CheckpointFaults(missing=("",), unexpected=("",), mismatched=("",), generation_config="")
     checkpoint = {"adapters": (AdapterInfo(name="", kind="", base=""),), "checkpoint_faults": faults}
     header = header.model_copy(update={"model": header.model.model_copy(update=checkpoint)})
-    steps = StepList(secret_step(step, secret, only) for step in synthetic_steps(header, 3))
+    steps = StepList(secret_step(step, secret, only) for step in dola_steps(header, 3))
     ended = synthetic_end(header, 3).model_copy(
         update={"status": RunStatus.FAILED, "texts": ("", ""), "error": "", "ended_by": ""}
     )
@@ -197,6 +198,11 @@ def secret_step(step: Step, secret: str, only: str | None) -> Step:
         for tensor in inputs.tensors
     )
     own = tensors[0].model_copy(update={"name": "my_ids"})
+    contrast = step.head.contrast
+    assert contrast is not None
+    best = tuple(
+        tuple(each.model_copy(update={"token": each.token + FAR}) for each in row) for row in contrast.tokens
+    )
     head = step.head.model_copy(
         update={
             "inputs": inputs.model_copy(update={"tensors": (*tensors, own)}),
@@ -208,6 +214,7 @@ def secret_step(step: Step, secret: str, only: str | None) -> Step:
                 Intervention(kind="set", detail="", setting="own", value=12 + FAR),
             ),
             "failure": Failure(stop="layers", message=""),
+            "contrast": contrast.model_copy(update={"tokens": best}),
             "uncaptured": (Uncaptured(capture="kv", stop="update", reason=""),),
         }
     )

@@ -15,8 +15,9 @@ from tracer.schema.contrast import ContrastedToken, EarlyLayer, LayerContrast
 def contrast(context: Context) -> Iterator[Block]:
     """The candidate layers, the one taken, and what the contrast makes of the best tokens."""
     yield Note(
-        "DoLa takes the layer whose prediction differs most from the last one's, and subtracts its "
-        "log-probabilities from the last layer's: what only later layers know counts more."
+        "The model's head is called once more for each candidate layer. DoLa takes the layer whose "
+        "prediction differs most from the last one's, and subtracts its log-probabilities from the last "
+        "layer's: what only later layers know counts more."
     )
     found = context.step.head.contrast
     if found is None:
@@ -62,6 +63,7 @@ def _tokens(context: Context, found: LayerContrast) -> FigureTable:
             FigureColumn("last layer"),
             FigureColumn(f"layer {found.taken}"),
             FigureColumn("contrast"),
+            FigureColumn("", text=True),
         ),
         tuple(
             _token(context, each, taken=chosen is not None and chosen.token == each.token)
@@ -72,4 +74,5 @@ def _tokens(context: Context, found: LayerContrast) -> FigureTable:
 
 def _token(context: Context, token: ContrastedToken, *, taken: bool) -> FigureRow:
     figures = token.last, token.early, token.last - token.early
-    return FigureRow((context.token(token.token), *map(score, figures)), taken)
+    mark = "chosen" if taken else ""
+    return FigureRow((context.token(token.token), *map(score, figures), mark), taken)
