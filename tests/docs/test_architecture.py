@@ -13,6 +13,7 @@ import pytest
 
 from tests.docs.papers import ROOT, first_column, section, text_of
 from tests.docs.test_paths import committed
+from tracer.schema.run import LOOPS
 
 ARCHITECTURE, GLOSSARY = "docs/architecture.md", "docs/glossary.md"
 
@@ -77,3 +78,18 @@ def test_glossary_is_in_order_and_names_a_file_for_each_term() -> None:
     assert len(terms) > 60
     for part in parts:
         assert re.search(r"`[\w./-]+/[\w.-]+`|`pyproject\.toml`", part), part
+
+
+def test_adding_a_loop_names_every_file_that_names_one() -> None:
+    said = section(ARCHITECTURE, "A decoding loop")
+    added = {f'"{loop}"' for loop in LOOPS if loop != "_sample"}
+    naming = {
+        path.relative_to(ROOT)
+        for folder in ("tracer", "hooks", "reports")
+        for path in (ROOT / folder).rglob("*.py")
+        if any(name in path.read_text(encoding="utf-8") for name in added)
+    }
+    assert len(naming) > 5
+    assert [
+        str(path) for path in naming if path.as_posix() not in said and f"`{path.parent}`" not in said
+    ] == []

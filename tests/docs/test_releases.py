@@ -6,6 +6,7 @@ import re
 from importlib import metadata
 
 from tests.docs.papers import MANUAL, README, blocks, first_column, section, text_of
+from tracer.library.decoding_modes import _NAMES
 from tracer.library.release import ANY, REFERENCE, RELEASES
 
 KEEP = "Use another release of transformers"
@@ -45,6 +46,21 @@ def test_the_list_for_pip_is_that_of_the_package() -> None:
 def test_the_variable_is_in_the_manual() -> None:
     assert ANY in section(MANUAL, KEEP)
     assert f"`{ANY}=1`" in first_column(section(MANUAL, "Environment"))
+
+
+def test_the_table_of_decoding_modes_is_that_of_the_releases() -> None:
+    names = {"greedy_search": "greedy decoding", "sample": "sampling", **_NAMES}
+    expected = {
+        name.replace("`", ""): [
+            "refused" if release.loop_of(mode) is None else "traced" for release in RELEASES
+        ]
+        for mode, name in names.items()
+    }
+    lines = [line for line in section(MANUAL, "Decoding modes").splitlines() if line.startswith("| ")]
+    heading, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert heading == ["mode", *(release.name for release in RELEASES)]
+    assert {mode.replace("`", ""): cells for mode, *cells in rows} == expected
+    assert len(rows) == len(expected)
 
 
 def _parts(requirement: str) -> tuple[str, frozenset[str]]:
