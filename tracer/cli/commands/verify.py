@@ -184,7 +184,9 @@ def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
             progress=progress,
         )
     _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
-    if not result.logits:
+    if run.header.loop != "_sample":
+        _line(f"  {run.header.loop} makes other scores of the model's logits, so only ids were compared")
+    elif not result.logits:
         _line("  its logits were not saved (--capture tensors --save logits), so only ids were compared")
     for note in result.notes:
         _line(f"  {plain(note)}")
