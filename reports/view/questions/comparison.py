@@ -9,7 +9,7 @@ from reports.view.figures import count, duration, plural
 from reports.view.questions.comparison_headers import HeaderGroup, header_groups
 from reports.view.questions.comparison_modules import ModuleStepView, module_step_view
 from reports.view.questions.diff import DiffView, both_texts, diff_view, rows_text
-from reports.view.run.header import HeaderView, header_view
+from reports.view.run.header import HeaderView, decoding, header_view
 from reports.view.run.summary import SummaryView, summary
 from reports.view.text import plain
 from tracer.analysis.diff.course import Course, courses
@@ -114,7 +114,7 @@ def _figures(run: RecordedRun, header: HeaderView, end: SummaryView) -> tuple[st
     found = (
         plural(end.steps, "step") if end.status == "complete" else f"{count(end.steps)} steps, {end.status}",
         None if end.seconds is None else duration(end.seconds),
-        "sampling" if run.header.do_sample else "greedy",
+        decoding(run.header).value,
         plain(run.header.model.dtype),
         header.started_at,
     )

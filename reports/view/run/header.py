@@ -179,14 +179,23 @@ _LOOPS: Mapping[LoopName, tuple[str, str]] = {
 """Loops beside that of greedy decoding and sampling, and what they do."""
 
 
-def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
-    cache = header.generation_config.get("use_cache", "True")
-    yield NamedValue("KV cache", "off" if cache == "False" else "on", SETTINGS["use_cache"])
+def decoding(header: RunHeader) -> NamedValue:
+    """How a run chose its tokens.
+
+    Args:
+        header: its header.
+    """
     way, meaning = _DRAWN if header.do_sample else _GREEDY
     if header.loop in _LOOPS:
         name, what = _LOOPS[header.loop]
         way, meaning = f"{name}, {way}", f"{what}; {meaning}"
-    yield NamedValue("decoding", way, meaning)
+    return NamedValue("decoding", way, meaning)
+
+
+def _run_metadata(header: RunHeader) -> Iterator[NamedValue]:
+    cache = header.generation_config.get("use_cache", "True")
+    yield NamedValue("KV cache", "off" if cache == "False" else "on", SETTINGS["use_cache"])
+    yield decoding(header)
     if header.seed is not None:
         yield NamedValue("seed", str(header.seed), "of the random number generators")
     elif header.do_sample:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
-from tests.reports.html.samples import make_trace, page_of
+from tests.reports.html.samples import comparison_of, make_trace, page_of
+from tests.support.synthetic import synthetic_header
 from tests.support.synthetic_dola import LAYERS, TAKEN, dola_header, dola_steps
 
 pytestmark = pytest.mark.browser
@@ -62,3 +63,12 @@ def test_scores_are_called_what_they_are(page: Path, opened: Opened) -> None:
     text = shown.locator("body").inner_text()
     assert "contrast" in shown.locator(".pane").inner_text()
     assert "raw logit" not in text
+
+
+def test_a_plain_run_beside_one_of_dola(page: Path, tmp_path: Path, opened: Opened) -> None:
+    plain = make_trace(tmp_path / "plain.trace", header=synthetic_header(rows=2, layers=3), count=4)
+    opened.page.goto(comparison_of(plain, page.with_suffix(".trace")).as_uri())
+    text = opened.page.locator("body").inner_text()
+    assert opened.page.locator("h1").inner_text() == "They differ: other decoding loops"
+    assert "DoLa, sampling" in text
+    assert opened.page.evaluate(WIDE) <= 0
