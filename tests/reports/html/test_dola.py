@@ -58,6 +58,11 @@ def test_it_fits_and_can_be_read(page: Path, opened: Opened, width: int, scheme:
     assert serious_barriers(shown) == []
 
 
+def test_the_header_names_the_mode(page: Path, opened: Opened) -> None:
+    shown = opened.open(page)
+    assert "DoLa, sampling" in shown.locator(".figures").first.inner_text()
+
+
 def test_scores_are_called_what_they_are(page: Path, opened: Opened) -> None:
     shown = opened.open(page, "#run=1&step=2&stop=softmax")
     text = shown.locator("body").inner_text()

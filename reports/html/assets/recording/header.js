@@ -21,7 +21,7 @@ export const header = {
 function content(state, run, row) {
   const figures = [
     run.class, plural(run.steps.length, "step"), run.seconds === null ? null : duration(run.seconds),
-    run.sampling ? "sampling" : "greedy", metadata(run, "dtype"), metadata(run, "devices"), seed(run),
+    metadata(run, "decoding"), metadata(run, "dtype"), metadata(run, "devices"), seed(run),
   ];
   return [
     h("p", { class: "source", text: state.recording.source }),
