@@ -15,6 +15,8 @@ from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
+from tracer.schema.assisted import AssistedStep
+from tracer.schema.beams import BeamStep
 from tracer.schema.changes import ChangedOutput, Intervention
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import ScoreColumns
@@ -108,10 +110,14 @@ class LoopRecord:
 
     Attributes:
         contrast: of DoLa decoding.
+        beams: of beam search.
+        assisted: of assisted decoding.
         checks: checks of it, each with its violations.
     """
 
     contrast: LayerContrast | None = None
+    beams: BeamStep | None = None
+    assisted: AssistedStep | None = None
     checks: tuple[tuple[Check, tuple[Violation, ...]], ...] = ()
 
 
@@ -155,6 +161,10 @@ class CaughtStep:
         extra_forwards: forward passes that a processor made.
         prefill_chunks: forward passes before this one that read the prompt in parts.
         loop: what only the loop of this run has; None where there is nothing.
+        logits: ``[batch, vocab]`` the model's own at the last position, where something asks for them and the
+            processors begin with other scores; until the step is over.
+        parents: for each row after the step, the row before it that it continues; empty where rows stay.
+            Scores are those of the row that is continued.
         calls: its module calls.
         rng: RNG states around the draw.
         ids_after: spec of ``input_ids`` after the step.
@@ -194,6 +204,8 @@ class CaughtStep:
     extra_forwards: int = 0
     prefill_chunks: int = 0
     loop: CaughtLoop | None = None
+    logits: torch.Tensor | None = None
+    parents: tuple[int, ...] = ()
     calls: ReducedCalls | None = None
     rng: RngStates | None = None
     ids_after: TensorInfo | None = None

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep, LoopRecord
+from hooks.decoding.loop_watch import OnePosition
 from hooks.faults import is_ours
 from hooks.modules.module_watch import Observer
 from hooks.tensors import clone, tensors_in
@@ -32,7 +33,7 @@ _ROUNDINGS = 16
 """Roundings by which a repeated contrast may differ from the library's own."""
 
 
-class DolaWatch:
+class DolaWatch(OnePosition):
     """Collects the logits of the last layer and of the candidate layers in each step.
 
     Args:
@@ -77,10 +78,14 @@ class DolaWatch:
     def put(self, step: CaughtStep) -> None:
         """Put the logits into the step."""
         if self._last is not None and self._complete:
+            step.logits = self._last
             step.tensors.loop = {"last": self._last, "early": torch.stack(self._early)}
             if step.tensors.scores is not None:
                 self._first = step.tensors.loop["first"] = clone(step.tensors.scores[0])
             step.loop = CaughtContrast(tuple(self._layers))
+
+    def ending(self) -> None:
+        """Nothing beside the sequences."""
 
     @property
     def _complete(self) -> bool:

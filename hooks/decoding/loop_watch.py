@@ -11,6 +11,35 @@ from torch import nn
 
 from hooks.caught_step import CaughtStep
 from hooks.modules.module_watch import Observer
+from hooks.scores.stages import ScoreStages
+from tracer.schema.beams import BeamEnd
+
+
+class ScoreObserver(Protocol):
+    """Receives scores and the answers of stopping criteria; must never raise."""
+
+    def on_scores(self, stage: int, scores: torch.Tensor) -> None:
+        """Scores ``[batch, vocab]`` before the first processor (stage 0) or after the stage-th."""
+
+    def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
+        """The last warper has run; the choice is next.
+
+        Returns:
+            The scores to choose from: the same, unless the user changes this choice.
+        """
+
+    def on_appended(self, input_ids: torch.Tensor) -> None:
+        """``input_ids`` ``[batch, length]`` with the chosen tokens, before the stopping criteria."""
+
+    def on_criterion(self, index: int, done: Any) -> None:
+        """The answer of one stopping criterion."""
+
+    def on_stopping_done(self, done: torch.Tensor) -> torch.Tensor:
+        """The criteria's common answer: ``[batch]`` booleans. The step is over.
+
+        Returns:
+            The answer for the loop: the same, or yes for every row where the user ends the run here.
+        """
 
 
 class LoopWatch(Protocol):
@@ -39,14 +68,60 @@ class LoopWatch(Protocol):
             ``[batch, vocab]``; None where they are not computed yet.
         """
 
+    def observer(self, capture: ScoreObserver) -> ScoreObserver:
+        """What the lists of processors and criteria report to.
+
+        Args:
+            capture: what they report to in ``_sample``.
+        """
+
+    def scores(self) -> ScoreStages | None:
+        """The scores of the step, where its processors run for several positions; None elsewhere."""
+
+    def kept(self, fed: int) -> int:
+        """How many of the positions that were fed the cache keeps.
+
+        Args:
+            fed: positions that went into the model.
+        """
+
+    def decided_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The sequences without what is only proposed.
+
+        Args:
+            input_ids: ``[batch, length]`` that inputs are prepared from.
+        """
+
     def put(self, step: CaughtStep) -> None:
         """Put what was seen into the step, which is over or stands still."""
+
+    def ending(self) -> BeamEnd | None:
+        """What the loop has in the end beside its sequences."""
 
 
 _NOTHING: Mapping[nn.Module, Observer] = MappingProxyType({})
 
 
-class PlainLoop:
+class OnePosition:
+    """What loops share that choose one token of each row at a time."""
+
+    def observer(self, capture: ScoreObserver) -> ScoreObserver:
+        """The capture itself."""
+        return capture
+
+    def scores(self) -> None:
+        """They are the capture's own."""
+
+    def kept(self, fed: int) -> int:
+        """All of them."""
+        return fed
+
+    def decided_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """All of them."""
+        return input_ids
+
+
+class PlainLoop(OnePosition):
     """The watch of ``_sample``: its processors begin with the model's own logits."""
 
     def observers(self) -> Mapping[nn.Module, Observer]:
@@ -66,3 +141,6 @@ class PlainLoop:
 
     def put(self, step: CaughtStep) -> None:
         """There is nothing to put."""
+
+    def ending(self) -> None:
+        """Nothing."""

@@ -6,20 +6,53 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
+from hooks.decoding.assisted import AssistedWatch
+from hooks.decoding.beam_search import BeamWatch, require_own_scorer
 from hooks.decoding.dola import DolaWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
 from tracer.library.loop import Loop
 
 
-def loop_watch(loop: Loop, model: PreTrainedModel, arguments: Mapping[str, Any]) -> LoopWatch:
+def require_watchable(loop: Loop, arguments: Mapping[str, Any]) -> None:
+    """Refuse a run that its loop's watch could not follow, before anything of it is recorded.
+
+    Args:
+        loop: the loop.
+        arguments: the loop's own arguments.
+
+    Raises:
+        UnsupportedError: naming what cannot be followed.
+    """
+    if loop.method == "_beam_search":
+        require_own_scorer(arguments)
+
+
+def is_speculative(arguments: Mapping[str, Any]) -> bool:
+    """Whether proposals have probabilities that those of the model are compared with.
+
+    Args:
+        arguments: the loop's own arguments.
+    """
+    return isinstance(arguments.get("candidate_generator"), AssistedCandidateGenerator)
+
+
+def loop_watch(
+    loop: Loop, model: PreTrainedModel, arguments: dict[str, Any], *, keep_logits: bool
+) -> LoopWatch:
     """A watch for one run of a loop.
 
     Args:
         loop: the loop.
         model: the model that generates.
-        arguments: the loop's own arguments.
+        arguments: the loop's own arguments; stand-ins may replace some of them.
+        keep_logits: whether something asks for the model's own logits.
     """
     if loop.method == "_dola_decoding":
         return DolaWatch(model, arguments["dola_layers"])
+    if loop.method == "_beam_search":
+        return BeamWatch(arguments, keep_logits=keep_logits)
+    if loop.method == "_assisted_decoding":
+        return AssistedWatch(arguments, keep_logits=keep_logits)
     return PlainLoop()

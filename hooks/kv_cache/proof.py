@@ -8,7 +8,7 @@ unnoticed. What a step computes over the slots in use is compared in a later ste
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +142,24 @@ class CacheProof:
             # A copy: what came from a GPU shares its memory with all results of the step.
             read = _Baseline(reading.length, layers, both[1].numpy().copy())
             self._last.update(dict.fromkeys(layers, read))
+
+    def reorder(self, parents: Sequence[int]) -> None:
+        """Compare each row from now on with what was read of the row that it continues.
+
+        Args:
+            parents: that row, for each row. A cache of another number of rows says nothing about them, and is
+                not compared with what was read before.
+        """
+        made: dict[int, _Baseline | None] = {}
+        for layer, known in [*self._last.items()]:
+            if id(known) not in made:
+                fits = known.sums.shape[2] == len(parents)
+                made[id(known)] = replace(known, sums=known.sums[:, :, [*parents]]) if fits else None
+            baseline = made[id(known)]
+            if baseline is None:
+                del self._last[layer]
+            else:
+                self._last[layer] = baseline
 
     def _turn(self, view: CacheView) -> list[int]:
         """The layers whose turn it is: as many as the budget allows, at least one."""

@@ -137,6 +137,15 @@ class CacheWatch:
         """
         self._proof.set_baseline(reading, sums)
 
+    def reorder(self, parents: Sequence[int]) -> None:
+        """The rows of the cache were exchanged: each has the slots of the row that it continues.
+
+        Args:
+            parents: that row, for each row; nothing where none was exchanged.
+        """
+        if parents:
+            self._proof.reorder(parents)
+
 
 def cached_positions(arguments: Mapping[str, Any], model: KnownModel) -> int:
     """Positions that the cache holds before a run; 0 where it does not say.

@@ -20,7 +20,9 @@ EXCERPT_LINES = 6
 """Source lines recorded before and after an anchor."""
 
 
-def find_anchors(model: PreTrainedModel, loop: Loop, *, do_sample: bool) -> tuple[Anchor, ...]:
+def find_anchors(
+    model: PreTrainedModel, loop: Loop, *, do_sample: bool, speculative: bool = False
+) -> tuple[Anchor, ...]:
     """Anchors of all stops that the installed source has.
 
     A model whose ``forward`` reads differently has no anchor for its result; the stop is still recorded.
@@ -28,12 +30,13 @@ def find_anchors(model: PreTrainedModel, loop: Loop, *, do_sample: bool) -> tupl
     Args:
         model: the traced model; its class's ``forward`` holds the ``forward-result`` stop.
         loop: its loop.
-        do_sample: which of the two choice statements runs.
+        do_sample: whether tokens are drawn, which decides on the statement of the choice.
+        speculative: whether they are by comparing probabilities with a draft model's.
     """
     found = (
         _anchor(_function(model, each, loop), each, each.function or loop.method)
         for each in loop.statements
-        if each.runs(do_sample=do_sample)
+        if each.runs(do_sample=do_sample, speculative=speculative)
     )
     return tuple(anchor for anchor in found if anchor is not None)
 

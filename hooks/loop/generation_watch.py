@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hooks.decoding.loop_watch import LoopWatch
-from hooks.decoding.loops import loop_watch
+from hooks.decoding.loops import is_speculative, loop_watch
 from hooks.faults import is_ours, remember_handlers, surely
 from hooks.known_models import known_model
 from hooks.kv_cache.watch import cached_positions
@@ -209,7 +209,8 @@ class GenerationWatch:
         warpers = kwargs.get("logits_warper") if sampling else None
         described = describe_processors(processors, warpers)
         probes = self._selection.probes(self.installation.model)
-        watch = loop_watch(loop, self.installation.model, kwargs)
+        keep_logits = any(probe.capture == "lens" for probe in probes)
+        watch = loop_watch(loop, self.installation.model, kwargs, keep_logits=keep_logits)
         modules = ModuleWatch(
             self.installation.modules,
             statistics=self._capture.level != "shapes",
@@ -259,8 +260,9 @@ class GenerationWatch:
             processors=[*processors, *(warpers or ())],
             course=self._course,
         )
-        watched = watch_processors(processors, warpers, capture)
-        criteria = watch_criteria(kwargs["stopping_criteria"], capture)
+        observer = watch.observer(capture)
+        watched = watch_processors(processors, warpers, observer)
+        criteria = watch_criteria(kwargs["stopping_criteria"], observer)
         kwargs["logits_processor"], kwargs["stopping_criteria"] = watched[0], criteria
         if warpers is not None:
             kwargs["logits_warper"] = watched[1]
@@ -341,7 +343,12 @@ class GenerationWatch:
             processors=processors,
             criteria=describe_criteria(kwargs["stopping_criteria"]),
             modules=self.installation.modules.infos,
-            anchors=find_anchors(self.installation.model, loop, do_sample=bool(config.do_sample)),
+            anchors=find_anchors(
+                self.installation.model,
+                loop,
+                do_sample=bool(config.do_sample),
+                speculative=is_speculative(kwargs),
+            ),
             loop=loop.method,
             stops=loop.stops,
             capture=self._capture,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationMixin, PreTrainedModel
 
+from hooks.decoding.loops import require_watchable
 from hooks.faults import surely
 from hooks.loop import open_traces
 from hooks.loop.class_loops import ClassLoops
@@ -129,6 +130,7 @@ class Installation:
             with _InRun(()):  # a processor that generates on its own inside a traced run
                 return inner(*args, **kwargs)
         kwargs = {**dict(zip(_parameters(loop), args, strict=False)), **kwargs}
+        require_watchable(loop, kwargs)
         input_ids = kwargs.pop("input_ids")
         runs: list[TracedRun] = []
         error: BaseException | None = None

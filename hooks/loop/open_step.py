@@ -110,15 +110,24 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], lo
     if caught.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
         caught.forward = forward_result(logits)
     _add_cache(caught, step, outputs)
-    if step.scores is not None:
-        caught.tensors.scores = step.scores.stages
+    scores = step.scores or loop.scores()
+    if scores is not None:
+        caught.tensors.scores = scores.stages
     elif step.forwarded and (first := loop.first_scores(local)) is not None:
         caught.tensors.scores = first.detach().float()[None]
-    if caught.tensors.scores is not None:
-        loop.put(caught)
+    _add_decided(caught, loop)
     if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
         caught.ids_after = info_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])
+
+
+def _add_decided(caught: CaughtStep, loop: LoopWatch) -> None:
+    """What only this loop does, as far as it has come; scores go with the rows that continue theirs."""
+    if caught.tensors.scores is None:
+        return
+    loop.put(caught)
+    if caught.parents:
+        caught.tensors.scores = caught.tensors.scores[:, [*caught.parents]]
 
 
 def _add_cache(caught: CaughtStep, step: OpenStep, outputs: object) -> None:

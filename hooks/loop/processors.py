@@ -8,43 +8,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
+from hooks.decoding.loop_watch import ScoreObserver
 from hooks.faults import is_ours
 from hooks.loop.stand_ins import list_like, stand_in
 from hooks.printing import printed
 from tracer.schema.run import CriterionInfo, ProcessorInfo
 from tracer.schema.setting_text import setting_text
-
-
-class ScoreObserver(Protocol):
-    """Receives scores and the answers of stopping criteria; must never raise."""
-
-    def on_scores(self, stage: int, scores: torch.Tensor) -> None:
-        """Scores ``[batch, vocab]`` before the first processor (stage 0) or after the stage-th."""
-
-    def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
-        """The last warper has run; the choice is next.
-
-        Returns:
-            The scores to choose from: the same, unless the user changes this choice.
-        """
-
-    def on_appended(self, input_ids: torch.Tensor) -> None:
-        """``input_ids`` ``[batch, length]`` with the chosen tokens, before the stopping criteria."""
-
-    def on_criterion(self, index: int, done: Any) -> None:
-        """The answer of one stopping criterion."""
-
-    def on_stopping_done(self, done: torch.Tensor) -> torch.Tensor:
-        """The criteria's common answer: ``[batch]`` booleans. The step is over.
-
-        Returns:
-            The answer for the loop: the same, or yes for every row where the user ends the run here.
-        """
 
 
 def watch_processors(

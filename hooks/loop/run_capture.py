@@ -100,6 +100,7 @@ class RunCapture:
         steps: steps delivered so far.
         input_ids: ``[batch, length]`` as last seen, on the model's device.
         interventions: what the user changes in this run.
+        loop: sees what only this run's loop does.
         clock: the run's clock; whoever halts the run lets it stand still.
     """
 
@@ -122,7 +123,7 @@ class RunCapture:
         self._prompt = prompt
         self._deliver = deliver
         self._options = options
-        self._loop = loop
+        self.loop = loop
         self._probes = probes
         self._cache = CacheWatch(options.model, statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
@@ -169,9 +170,9 @@ class RunCapture:
         if chunks:
             self._open = None
         self.close_step()
-        if not self.steps:
+        if not self.steps and input_ids.shape[1] < self._prompt.shape[1]:
             input_ids = self._prompt  # a part of it may be all that is prepared
-        self.input_ids = input_ids
+        self.input_ids = self.loop.decided_ids(input_ids)
         caught = self._caught(input_ids, inputs, began)
         caught.prefill_chunks = chunks
         self._open = OpenStep(caught, began)
@@ -218,7 +219,7 @@ class RunCapture:
             started=began - self._began,
             inputs=tensors,
             others=others,
-            ids_before=info_of(input_ids),
+            ids_before=info_of(self.loop.decided_ids(input_ids)),
             sequence_length=input_ids.shape[1],
             fed=fed.shape[1] if fed is not None and fed.dim() > 1 else 0,
             stages=self._options.stages,
@@ -242,7 +243,7 @@ class RunCapture:
             caught = step.caught
             self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=_batch(caught))
         with self.guard("next-logits"):
-            self._loop.begin()
+            self.loop.begin()
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.begin()
@@ -263,7 +264,7 @@ class RunCapture:
         with self.guard("forward-result"):
             step.caught.forward = forward_result(outputs.logits)
         with self.guard("next-logits"):
-            self._loop.forwarded(outputs)
+            self.loop.forwarded(outputs)
 
     def on_changed_by_hook(self, index: int, before: torch.Tensor | None) -> None:
         """A forward hook has changed the output of a module (by index).
@@ -373,8 +374,8 @@ class RunCapture:
             self._note_cache(step.caught, model_kwargs)
 
     def _note_cache(self, caught: CaughtStep, model_kwargs: Mapping[str, Any]) -> None:
-        before = caught.cache_before
-        caught.cache_after = self._cache.update(model_kwargs, caught.fed, caught.sequence_length)
+        before, kept = caught.cache_before, self.loop.kept(caught.fed)
+        caught.cache_after = self._cache.update(model_kwargs, kept, caught.sequence_length)
         slots = self._cache.new_slots(before)
         if isinstance(slots, torch.Tensor):
             caught.tensors.cache_slots = slots
@@ -383,7 +384,7 @@ class RunCapture:
         caught.tensors.cache_norms = self._cache.norms(before, slots, caught.rows)
         if self._cache.unsaved is not None:
             caught.miss("kv", "update", self._cache.unsaved)
-        self._cache.read(before, caught.fed)
+        self._cache.read(before, kept)
 
     @unseen_by_modes
     def peek(self, local: Mapping[str, Any]) -> CaughtStep | None:
@@ -394,7 +395,7 @@ class RunCapture:
         """
         if self._open is None:
             return None
-        return peek(self._open, local, self._modules, self._cache.reading, self._loop)
+        return peek(self._open, local, self._modules, self._cache.reading, self.loop)
 
     @unseen_by_modes
     def peek_saved(self) -> dict[str, SavedValues]:
@@ -469,8 +470,20 @@ class RunCapture:
         self.steps = caught.number
         return self._deliver(caught)
 
+    def _take_decided(self, step: OpenStep) -> None:
+        """The scores, and what only this loop does; scores go with the rows that continue theirs."""
+        caught = step.caught
+        step.scores = step.scores or self.loop.scores()
+        caught.tensors.scores = _whole(step)
+        _finish_loop(self.loop, caught)
+        if self._options.save_logits and step.scores is not None and "logits" not in caught.tensors.saved:
+            caught.tensors.saved["logits"] = clone(step.scores.stages[0])
+        if step.scores is not None and caught.parents:
+            step.scores.follow(caught.parents)
+            caught.tensors.scores = _whole(step)
+
     def _finish(self, step: OpenStep, reading: CacheReading | None) -> None:
-        caught, scores = step.caught, step.scores
+        caught = step.caught
         queued = None
         caught.not_seen = self._modules.newly_not_seen()
         if step.calls is not None:
@@ -478,16 +491,17 @@ class RunCapture:
             caught.tensors.saved.update(step.calls.saved)
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
-        caught.tensors.scores = _whole(step)
-        _finish_loop(self._loop, caught)
+        self._take_decided(step)
         if caught.failure is not None:
             _leave_undecided(caught)
         for probe in self._probes:
             _finish_probe(probe, caught)
+        caught.logits = None
         sums = bring_to_host(caught, queued, reading)
         if reading is not None:
             self._cache.set_baseline(reading, sums)
-        chosen = caught.tensors.chosen
+        self._cache.reorder(caught.parents)
+        scores, chosen = step.scores, caught.tensors.chosen
         if scores is not None and scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from hooks.scores.random_state import DrawRecorder
 from hooks.tensors import named, to_host
 from hooks.token_texts import TokenTexts
 from tracer.analysis.scores.summary import summarise
+from tracer.schema.assisted import AssistedStep
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import CacheColumns, ScoreColumns
 from tracer.schema.faults import CaptureError, Uncaptured
@@ -198,6 +199,8 @@ class StepBuilder:
             extra_forwards=caught.extra_forwards,
             prefill_chunks=caught.prefill_chunks,
             contrast=loop.contrast,
+            beams=loop.beams,
+            assisted=loop.assisted,
             draw=self._draws.record(caught.rng) if caught.rng else None,
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),
@@ -305,11 +308,30 @@ def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:
     fed = step.head.inputs.tensor("input_ids")
     if fed is not None and fed.values is not None:
         ids.update(fed.values.decode().tolist())
+    ids.update(_of_loop(step.head))
     if scores is not None:
         ids.update(
             scores.tokens.ravel().tolist(), scores.removed_tokens.ravel().tolist(), scores.chosen.tolist()
         )
     return ids
+
+
+def _of_loop(head: StepHead) -> Iterator[int]:
+    """Ids that only one decoding loop mentions."""
+    if head.contrast is not None:
+        yield from (each.token for row in head.contrast.tokens for each in row)
+    if head.beams is not None:
+        yield from (each.token for row in head.beams.rows for each in row.continuations)
+    if head.assisted is not None:
+        yield from _of_proposals(head.assisted)
+
+
+def _of_proposals(assisted: AssistedStep) -> Iterator[int]:
+    yield from assisted.appended
+    for each in assisted.proposals:
+        yield each.token
+        if each.choice is not None:
+            yield each.choice
 
 
 def _predicted_by_layers(caught: CaughtStep) -> set[int]:

@@ -178,6 +178,7 @@ class TracedRun:
             seconds=self.capture.clock.now() - self._began,
             halted_seconds=self.capture.clock.halted,
             sequences=tuple(map(tuple, self._ids().tolist())),
+            beams=self.capture.loop.ending(),
         )
 
     def _ids(self) -> torch.Tensor:

@@ -98,6 +98,8 @@ class LensProbe:
             missing = hidden_states.index(None)
             step.miss("lens", "layers", f"the output of layer {missing} was not seen")
             return
+        if step.parents:
+            states = [state[[*step.parents]] for state in states]
         with torch.no_grad():
             # Layers may live on several devices; the last one's is where norm and head are.
             self._finish(step, torch.stack([state.to(states[-1].device) for state in states]), called)
@@ -107,7 +109,8 @@ class LensProbe:
         chosen, scores = step.tensors.chosen, step.tensors.scores
         if chosen is None or scores is None:
             return
-        logits = step.tensors.loop.get("last", scores[0])
+        # Rows of the scores are those that continue them, which may be others.
+        logits = scores[0] if step.logits is None else step.logits[[*step.parents] or slice(None)]
         reason = self._mismatch(hidden[-1], logits.to(hidden.device).float(), called)
         if reason is not None:
             step.miss("lens", "layers", reason)

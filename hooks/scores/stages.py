@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -41,6 +43,14 @@ class ScoreStages:
         if not compiled.put(self._all, stage, scores):
             self._all[stage].copy_(detached(scores))
         self.count = stage + 1
+
+    def follow(self, parents: Sequence[int]) -> None:
+        """Give each row the scores of the row that it continues.
+
+        Args:
+            parents: that row, for each row.
+        """
+        self._all = self._all[:, [*parents]]
 
     @property
     def complete(self) -> bool:

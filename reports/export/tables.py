@@ -174,6 +174,26 @@ def _cache(step: Step, _header: RunHeader, _tokens: Mapping[int, TokenText]) -> 
         yield step.head.run, step.number, row, layer, head, first + slot, keys, values
 
 
+def _continuations(step: Step, _header: RunHeader, tokens: Mapping[int, TokenText]) -> Iterator[Row]:
+    head, beams = step.head, step.head.beams
+    for batch_row, row in enumerate(beams.rows) if beams is not None else ():
+        for place, each in enumerate(row.continuations, 1):
+            yield (
+                head.run,
+                head.step,
+                batch_row,
+                place,
+                each.parent,
+                each.token,
+                _text(tokens, each.token),
+                each.before,
+                each.log_probability,
+                each.score,
+                each.fate,
+                each.row,
+            )
+
+
 TABLES: dict[str, Table] = {
     "choices": Table(
         "the chosen token of each step and row, and its figures",
@@ -226,6 +246,24 @@ TABLES: dict[str, Table] = {
             "entropy": "float",
         },
         _stages,
+    ),
+    "beams": Table(
+        "the continuations that a beam search decided about",
+        {
+            "run": "int",
+            "step": "int",
+            "batch_row": "int",
+            "place": "int",
+            "parent": "int",
+            "token": "int",
+            "text": "text",
+            "before": "float",
+            "log_probability": "float",
+            "score": "float",
+            "fate": "text",
+            "row": "int",
+        },
+        _continuations,
     ),
     "modules": Table(
         "shape and statistics of each module call",

@@ -18,10 +18,12 @@ from reports.redaction import shapes
 from reports.redaction.aliases import Aliases
 from reports.redaction.public_source import is_public_file, is_public_source
 from reports.redaction.shapes import LEFT_OUT, Keep
+from tracer.schema.assisted import AssistedStep, Proposal
 from tracer.schema.base import Record
+from tracer.schema.beams import Continuation, Hypothesis
 from tracer.schema.cache import CacheState
 from tracer.schema.changes import Intervention
-from tracer.schema.contrast import LayerContrast
+from tracer.schema.contrast import ContrastedToken, LayerContrast
 from tracer.schema.faults import CaptureError, Failure
 from tracer.schema.fork import ForkOrigin
 from tracer.schema.run import (
@@ -58,6 +60,7 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
     CheckpointFaults: {"missing": shapes.module_path, "unexpected": shapes.module_path},
     ProcessorInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
     CriterionInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
+    AssistedStep: {"proposer": shapes.code_name},
     CaptureSettings: {"save": shapes.capture},
     RunHeader: {
         "generation_config": shapes.setting,
@@ -76,7 +79,7 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
 
 _NOTHING: Mapping[str, Keep] = MappingProxyType({})
 
-_HOLD_TOKENS = (NamedTensor, LayerContrast)
+_HOLD_TOKENS = (NamedTensor, LayerContrast, Continuation, Hypothesis, AssistedStep)
 """Records without texts that hold token ids."""
 
 _TOKEN_TENSORS = frozenset({"input_ids", "decoder_input_ids", "labels"})
@@ -103,6 +106,9 @@ class Redactor:
             Intervention: self._intervention,
             ForkOrigin: self._fork,
             LayerContrast: self._contrast,
+            AssistedStep: self._assisted,
+            Continuation: self._token,
+            Hypothesis: self._token,
         }
 
     def record(self, record: R) -> R:
@@ -155,12 +161,28 @@ class Redactor:
 
     def _contrast(self, contrast: LayerContrast) -> dict[str, Any]:
         """Tokens by their numbers."""
-        return {"tokens": tuple(tuple(map(self._numbered, row)) for row in contrast.tokens)}
+        return {
+            "tokens": tuple(
+                tuple(each.model_copy(update=self._token(each)) for each in row) for row in contrast.tokens
+            )
+        }
 
-    def _numbered(self, record: R) -> R:
-        """A record of one token with the token's number."""
-        token = self._aliases.of_row((record.token,))[0]  # type: ignore[attr-defined]
-        return record.model_copy(update={"token": token})
+    def _assisted(self, assisted: AssistedStep) -> dict[str, Any]:
+        """Tokens by their numbers."""
+        return {
+            "appended": self._aliases.of_row(assisted.appended),
+            "matched": self._aliases.of_row(assisted.matched),
+            "proposals": tuple(map(self._proposal, assisted.proposals)),
+        }
+
+    def _proposal(self, proposal: Proposal) -> Proposal:
+        token, choice = self._aliases.of_row((proposal.token, proposal.choice or 0))
+        known = {"token": token, "choice": None if proposal.choice is None else choice}
+        return proposal.model_copy(update=known)
+
+    def _token(self, record: ContrastedToken | Continuation | Hypothesis) -> dict[str, Any]:
+        """One token by its number."""
+        return {"token": None if record.token is None else self._aliases.of_row((record.token,))[0]}
 
     def _values(self, tensor: NamedTensor) -> IntValues | None:
         """Values of masks and positions as they are, token ids by their numbers, nothing of other tensors."""

@@ -8,6 +8,7 @@ from rich.text import Text
 from reports.terminal import theme
 from reports.terminal.page import Page, PageRenderable
 from reports.terminal.stops.card import draw_note, draw_rule
+from reports.terminal.stops.scores import draw_figures
 from reports.view.figures import duration, plural
 from reports.view.run.summary import Answer, SummaryView
 
@@ -23,7 +24,10 @@ def render_summary(view: SummaryView) -> RenderableType:
         page.blank()
         draw_rule(page, "Answer" if view.answers else "End")
         for answer in view.answers:
-            _draw_answer(page, answer, batch=len(view.answers))
+            _draw_answer(page, answer, len(view.answers), "sequence" if view.tables else "row")
+        for table in view.tables:
+            page.blank()
+            draw_figures(page, table)
         page.blank()
         sign, style = theme.LEVELS[view.level]
         page.wrapped(Text.styled(f"{sign}{_figures(view)}", style), 0, hanging=2)
@@ -35,9 +39,9 @@ def render_summary(view: SummaryView) -> RenderableType:
     return PageRenderable(draw)
 
 
-def _draw_answer(page: Page, answer: Answer, batch: int) -> None:
+def _draw_answer(page: Page, answer: Answer, batch: int, name: str) -> None:
     if batch > 1:
-        page.line(Text.styled(f"row {answer.row}", theme.LABEL))
+        page.line(Text.styled(f"{name} {answer.row}", theme.LABEL))
     text = answer.text if answer.text is not None else ", ".join(map(str, answer.token_ids))
     for line in text.split("\n"):
         page.wrapped(Text(line), 0)

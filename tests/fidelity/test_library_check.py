@@ -103,7 +103,7 @@ def test_what_a_model_keeps_of_every_call_is_its_own(findings: Findings) -> None
 
 def test_a_refused_mode_is_counted_and_runs_untraced(findings: Findings) -> None:
     model, inputs = tiny_model(), batch()
-    result = generate(model, inputs, num_beams=2, do_sample=True)
+    result = generate(model, inputs, num_beams=2, num_beam_groups=2, diversity_penalty=0.5)
     torch.manual_seed(1)
     alone = GenerationMixin.generate.__wrapped__(
         model,
@@ -111,13 +111,14 @@ def test_a_refused_mode_is_counted_and_runs_untraced(findings: Findings) -> None
         max_new_tokens=6,
         pad_token_id=0,
         num_beams=2,
-        do_sample=True,
+        num_beam_groups=2,
+        diversity_penalty=0.5,
         output_logits=True,
         return_dict_in_generate=True,
     )
     assert torch.equal(result.sequences, alone.sequences)
     tally = findings.classes["Qwen2ForCausalLM"]
-    assert dict(tally.refused) == {"beam search (num_beams > 1)": 1}
+    assert dict(tally.refused) == {"group beam search (num_beam_groups > 1)": 1}
     assert (tally.traced, findings.examples) == (0, {})
     assert findings.exit_code == 2, "nothing was traced, which is not to pass for success"
 

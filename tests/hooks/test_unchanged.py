@@ -177,9 +177,7 @@ def test_streamer_of_the_user_gets_every_token() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"num_beams": 2}, "beam search"),
         ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive search"),
-        ({"prompt_lookup_num_tokens": 2}, "assisted decoding"),
         ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, "group beam search"),
     ],
 )

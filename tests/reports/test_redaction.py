@@ -37,7 +37,9 @@ from tests.support.command import call_main
 from tests.support.models import tiny_model
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps, synthetic_tokens
 from tests.support.synthetic_dola import dola_header, dola_steps
+from tracer.schema.assisted import AssistedStep, Proposal
 from tracer.schema.base import Record
+from tracer.schema.beams import BeamRow, BeamStep, Continuation, Hypothesis
 from tracer.schema.calls import CallShape
 from tracer.schema.changes import Intervention
 from tracer.schema.checks import Violation
@@ -188,6 +190,39 @@ def secret_run(secret: str, only: str | None = None) -> SecretRun:
     )
 
 
+BEAMS = BeamStep(
+    beams=2,
+    rows=(
+        BeamRow(
+            continuations=(
+                Continuation(
+                    parent=0, token=16 + FAR, before=0.0, log_probability=-1.0, score=-1.0, fate="cut"
+                ),
+            ),
+            ended=(Hypothesis(number=0, step=1, row=0, token=17 + FAR, total=-1.0, length=1, value=-1.0),),
+            pushed_out=(),
+            kept=1,
+            worst=-1.0,
+            attainable=None,
+            done=False,
+        ),
+    ),
+    parents=(0, 1),
+    before=(0.0, 0.0),
+    scores=(-1.0, -2.0),
+)
+ASSISTED = AssistedStep(
+    proposer="",
+    proposals=(Proposal(token=18 + FAR, accepted=False, draft=0.5, target=0.5, draw=None, choice=19 + FAR),),
+    appended=(19 + FAR,),
+    own=True,
+    seconds=0.0,
+    forwards=1,
+    matched=(18 + FAR,),
+    matched_at=0,
+)
+
+
 def secret_step(step: Step, secret: str, only: str | None) -> Step:
     assert step.scores is not None
     inputs = step.head.inputs
@@ -216,6 +251,8 @@ def secret_step(step: Step, secret: str, only: str | None) -> Step:
             "failure": Failure(stop="layers", message=""),
             "contrast": contrast.model_copy(update={"tokens": best}),
             "uncaptured": (Uncaptured(capture="kv", stop="update", reason=""),),
+            "beams": BEAMS,
+            "assisted": ASSISTED,
         }
     )
     scores = replace(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tracer.analysis.runs import RecordedRun, check_row
+from tracer.schema.lineage import Parents, lineage
 from tracer.schema.run import RunEnd, RunHeader
 from tracer.schema.step import Step
 
@@ -64,28 +66,41 @@ class RowPath:
 
     Attributes:
         header: of the run.
-        chosen: what it chose in each step.
         stopped_by: classes of the criteria that ended it.
     """
 
     def __init__(self, header: RunHeader, row: int) -> None:
         self.header = header
-        self.chosen: list[Chosen] = []
         self.stopped_by: tuple[str, ...] = ()
         self._row = row
+        self._moving = header.rows_move
+        self._parents: list[Parents] = []
+        self._rows: list[tuple[tuple[Chosen, ...], ...]] = []
+
+    @property
+    def chosen(self) -> list[Chosen]:
+        """What it chose in each step; rows may have moved on the way."""
+        rows = lineage(self._parents, self._row)[1:]
+        found = (each[row if self._moving else 0] for each, row in zip(self._rows, rows, strict=True))
+        return [*itertools.chain.from_iterable(found)]
 
     def add(self, step: Step) -> None:
         """Add a step; steps come in order."""
-        self.chosen.append(self._chosen(step))
+        rows = range(step.rows) if self._moving else (self._row,)
+        self._rows.append(tuple(self._chosen(step, row) for row in rows))
+        self._parents.append(step.parents)
         if not self.stopped_by:
             fired = (each.index for each in step.head.criteria if self._row in each.fired)
             self.stopped_by = tuple(map(self._criterion, fired))
 
-    def _chosen(self, step: Step) -> Chosen:
-        choice = step.choice(self._row)
+    @staticmethod
+    def _chosen(step: Step, row: int) -> tuple[Chosen, ...]:
+        choice, assisted = step.choice(row), step.head.assisted
         if choice is None:
-            return _UNKNOWN if step.scores is None and step.head.failure is None else _NOTHING
-        return _NOTHING if choice.padding else Chosen(choice.token, choice.probability)
+            return (_UNKNOWN if step.scores is None and step.head.failure is None else _NOTHING,)
+        accepted = () if assisted is None else assisted.proposals[: len(assisted.appended) - 1]
+        own = _NOTHING if choice.padding else Chosen(choice.token, choice.probability)
+        return (*(Chosen(each.token, each.target) for each in accepted), own)
 
     def _criterion(self, index: int) -> str:
         criteria = self.header.criteria

@@ -25,6 +25,7 @@ from tracer.analysis.runs import (
     check_row,
     chosen_token,
     history_of,
+    require_choice_by_row,
     saved_logits,
     scores_device,
     scores_dtype,
@@ -222,6 +223,7 @@ def near_misses(
         UnsupportedError: the draw cannot be repeated on this machine.
     """
     check_row(run.header, row)
+    require_choice_by_row(run.header, "The repeated draw")
     step = step_of(run, number)
     chosen = chosen_token(step, row)
     if not run.header.do_sample or chosen is None or step.head.draw is None:
@@ -276,7 +278,8 @@ def final_row_of(run: RecordedRun, step: Step, row: int) -> ScoreRow:
 
 def context_of(run: RecordedRun, step: Step, row: int) -> Context:
     """What the processors of a step had besides the scores."""
-    return Context(history_of(run, step.number, row), scores_device(step.head).startswith("cuda"), row)
+    history = history_of(run, step.number, step.parent(row))
+    return Context(history, scores_device(step.head).startswith("cuda"), row)
 
 
 def _processed(run: RecordedRun, step: Step, row: int, replayer: Replayer | None) -> ScoreRow:

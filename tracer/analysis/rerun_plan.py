@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tracer.analysis.runs import LOGITS, RecordedRun, chosen_token
+from tracer.analysis.runs import LOGITS, RecordedRun, chosen_token, require_choice_by_row
 from tracer.errors import UsageError
 from tracer.schema.run import ModelInfo, RunEnd, RunHeader, RunStatus
 from tracer.schema.setting_text import parse_config_value
@@ -95,6 +95,7 @@ def plan_prefix(run: RecordedRun, steps: int) -> RerunPlan:
 
 def _plan(run: RecordedRun, heads: list[StepHead], steps: int) -> RerunPlan:
     header = run.header
+    require_choice_by_row(header, "Repeating a run")
     _refuse_foreign_inputs(heads[0])
     prompt = np.array([row.token_ids for row in header.prompt], dtype=np.int64)
     if not prompt.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,7 +14,8 @@ from tracer.library.release import assumed_release
 from tracer.schema.arrays import F32, I64
 from tracer.schema.columns import ScoreColumns
 from tracer.schema.faults import ProbedCapture
-from tracer.schema.run import RunEnd, RunHeader, TokenText
+from tracer.schema.lineage import lineage
+from tracer.schema.run import LoopName, RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step, StepHead, uncaptured_reason
 
 LOGITS = "logits"
@@ -128,14 +130,51 @@ def history_of(run: RecordedRun, number: int, row: int) -> I64:
     Raises:
         UsageError: a step before it was not recorded, so that its token is unknown.
     """
+    if run.header.rows_move:
+        return _history_of_beam(run, number, row)
     prompt = run.header.prompt[row].token_ids
     length = len(prompt) + number - 1
+    if run.header.loop == "_assisted_decoding":
+        length = step_of(run, number).head.ids_before.shape[1]
     if run.end is not None and len(run.end.sequences) > row and len(run.end.sequences[row]) >= length:
         return np.array(run.end.sequences[row][:length], dtype=np.int64)
-    chosen = [chosen_token(step_of(run, before), row) for before in range(1, number)]
-    if None in chosen:
-        raise UsageError(f"the token of row {row} in step {chosen.index(None) + 1} was not recorded")
-    return np.array([*prompt, *(token for token in chosen if token is not None)], dtype=np.int64)
+    found = [step_of(run, before).appended(row) for before in range(1, number)]
+    if () in found:
+        raise UsageError(f"the token of row {row} in step {found.index(()) + 1} was not recorded")
+    return np.array([*prompt, *itertools.chain.from_iterable(found)], dtype=np.int64)
+
+
+def _history_of_beam(run: RecordedRun, number: int, row: int) -> I64:
+    """The same of a run whose rows move from step to step."""
+    steps = [step_of(run, before) for before in range(1, number)]
+    rows = lineage([step.parents for step in steps], row)
+    tokens = [chosen_token(step, at) for step, at in zip(steps, rows[1:], strict=True)]
+    if None in tokens:
+        raise UsageError(f"the token of row {row} in step {tokens.index(None) + 1} was not recorded")
+    prompt = run.header.prompt[rows[0]].token_ids
+    return np.array([*prompt, *(token for token in tokens if token is not None)], dtype=np.int64)
+
+
+def require_choice_by_row(header: RunHeader, what: str) -> None:
+    """Refuse a question about choices that each row makes by itself, for a run in which none does.
+
+    Args:
+        header: the run's header.
+        what: what is asked for, as the beginning of a sentence.
+
+    Raises:
+        UsageError: the run is a beam search, or assisted.
+    """
+    reason = _OTHERWISE.get(header.loop)
+    if reason is not None:
+        raise UsageError(f"{what} is not there for {reason}.")
+
+
+_OTHERWISE: Mapping[LoopName, str] = {
+    "_beam_search": "beam search: which token goes on depends on all beams of a row",
+    "_assisted_decoding": "assisted decoding: a step chooses several tokens",
+}
+"""Loops that do not choose a token of each row by itself, and how."""
 
 
 def leading_positions(run: RecordedRun) -> int:
@@ -150,7 +189,9 @@ def chosen_token(step: Step, row: int) -> int | None:
 
 
 def saved_logits(run: RecordedRun, number: int) -> F32 | None:
-    """Raw logits ``[batch, vocabulary]`` of a step as float32; None if they were not saved.
+    """The scores ``[batch, vocabulary]`` that a step's processors began with; None if they were not saved.
+
+    As float32, and by the rows of the step's scores.
 
     Args:
         run: the run.
@@ -167,7 +208,8 @@ def saved_logits(run: RecordedRun, number: int) -> F32 | None:
         raise UnfitTensorsError(
             f"the saved logits of step {number} have shape {list(logits.shape)}, not {[rows, vocabulary]}"
         )
-    return logits.astype(np.float32, copy=False)
+    parents = step_of(run, number).parents
+    return (logits[[*parents]] if parents else logits).astype(np.float32, copy=False)
 
 
 def scores_dtype(header: RunHeader, head: StepHead) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracer.analysis.rerun_plan import RerunPlan, plan_prefix
-from tracer.analysis.runs import RecordedRun, check_row, step_of
+from tracer.analysis.rerun_plan import RerunPlan, generation_settings, plan_prefix
+from tracer.analysis.runs import RecordedRun, check_row, require_choice_by_row, step_of
 from tracer.errors import UsageError
-from tracer.library.decoding_modes import require_traced_mode
+from tracer.library.decoding_modes import require_same_loop, require_traced_mode
 from tracer.loading.generation_settings import checked_settings
 from tracer.schema.setting_text import setting_text
 
@@ -111,10 +111,13 @@ def check_fork(run: RecordedRun, fork: Fork) -> None:
     Raises:
         UsageError: there is no such step, row, token or setting.
     """
+    require_choice_by_row(run.header, "A fork")
     step_of(run, fork.step)
     check_row(run.header, fork.row)
     _check_tokens(run, fork)
-    require_traced_mode(checked_settings(fork.settings))
+    settings = checked_settings(fork.settings)
+    require_traced_mode(settings)
+    require_same_loop(run.header.loop, {**generation_settings(run.header), **settings})
 
 
 def _settings(recorded: Mapping[str, Any], fork: Fork) -> dict[str, Any]:

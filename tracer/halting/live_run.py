@@ -19,6 +19,7 @@ from hooks.loop.traced_run import OpenRunSink, RunSink
 from reports.view import StopCard
 from reports.view.stops.step import stop_card
 from reports.view.tokens import unfinished
+from tracer.analysis.runs import require_choice_by_row
 from tracer.errors import UsageError
 from tracer.halting.live_records import LiveRecords
 from tracer.halting.run_in_progress import Present
@@ -222,6 +223,7 @@ class LiveRun:
             no such step.
         """
         assert self.header is not None
+        require_choice_by_row(self.header, "What a step is about to choose")
         now = self._caught(local)
         if scores is None:
             scores = local.get("next_token_scores")
@@ -332,7 +334,9 @@ class LiveRun:
     def _split_before(self, step: Step) -> tuple[bytes, ...]:
         """Bytes of a character that what comes before a step's choice leaves unfinished, a row each."""
         length = step.head.inputs.sequence_length
-        return tuple(unfinished(self.history(row, length), self.tokens) for row in range(step.rows))
+        return tuple(
+            unfinished(self.history(step.parent(row), length), self.tokens) for row in range(step.rows)
+        )
 
 
 def _known(step: Step, header: RunHeader) -> set[StopName]:
@@ -346,19 +350,19 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
     if step.scores is not None:
         known |= _known_by_scores(step.scores, header)
     if step.head.update is not None:
-        known.add("update")
+        known |= {"update", "reorder"}
     # Logits are there before the update, and where that comes first their card waits for its turn.
     return set(takewhile(known.__contains__, header.stops[1:]))
 
 
 def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:
     """Stops of a step in progress that its scores are enough for."""
-    known: set[StopName] = {"next-logits", "contrast"}
+    known: set[StopName] = {"next-logits", "contrast", "log-softmax"}
     passed = len(scores.scores) - 1
     if passed >= sum(1 for each in header.processors if each.list_name == "logits_processor"):
         known.add("processors")
     if passed >= len(header.processors):
-        known |= {"warpers", "softmax"}
+        known |= {"warpers", "beam-scores", "softmax"}
     if (scores.chosen != NO_TOKEN).all():
-        known |= {"choice", "append"}
+        known |= {"choice", "beams", "append"}
     return known

@@ -12,7 +12,10 @@ from tracer.library.release import installed_release
 from tracer.nearest_word import suggestion
 from tracer.schema.run import ALL_STOPS, StopName
 
-HALTS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in ("run-header", "layers"))
+_NO_HALTS = ("run-header", "candidates", "layers")
+"""Stops without a line of their own, or before the step has begun."""
+
+HALTS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in _NO_HALTS)
 """The stops of all loops that have a source line to halt at, in order."""
 
 DEFAULT_STOPS: tuple[StopName, ...] = ("model-call", "forward-result", "warpers", "choice", "update")

@@ -8,6 +8,7 @@ from typing import Any
 
 from tracer.errors import UnsupportedError
 from tracer.library.release import installed_release
+from tracer.schema.run import LoopName
 
 _NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -22,9 +23,15 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Modes beside greedy decoding and sampling, by the library's names, and how a message calls them."""
 
+IN_PARTS = (
+    "Beam search with low_memory=True, which makes each forward pass in parts, is not traced. "
+    "Leave low_memory out, or generate outside of the trace."
+)
+"""Why a beam search with little memory is refused."""
+
 _MARKED = {
     "dola_generation": ("dola_layers",),
-    "assisted_generation": ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp"),
+    "assisted_generation": ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp"),
     "constrained_beam_search": ("constraints", "force_words_ids"),
 }
 """Modes that the mere presence of a setting leads to, the strongest first."""
@@ -46,6 +53,27 @@ def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
     mode = decoding_mode(settings)
     if installed_release().loop_of(mode) is None:
         raise untraced(mode, of)
+    if mode in ("beam_search", "beam_sample") and settings.get("low_memory"):
+        raise UnsupportedError(IN_PARTS)
+
+
+def require_same_loop(method: LoopName, settings: Mapping[str, Any]) -> None:
+    """Refuse a fork whose settings lead to another decoding loop than its run's.
+
+    Args:
+        method: the loop of the run.
+        settings: generation settings of the fork.
+
+    Raises:
+        UnsupportedError: naming the other mode.
+    """
+    mode = decoding_mode(settings)
+    loop = installed_release().loop_of(mode)
+    if loop is None or loop.method != method:
+        raise UnsupportedError(
+            f"{_NAMES.get(mode, mode)}: a fork stays in the decoding loop of its run, {method}. "
+            "Leave the setting out, or generate anew."
+        )
 
 
 def untraced(mode: str, of: str = "") -> UnsupportedError:

@@ -35,6 +35,7 @@ FIRST_SCORES: Mapping[LoopName, FirstScores] = MappingProxyType(
             "The contrast left it out: the last layer gives it less than a tenth of the probability of its "
             "best token.",
         ),
+        "_assisted_decoding": FirstScores("raw logit", "raw logits", _BY_MODEL),
         "_beam_search": FirstScores("log-probability", "log-probabilities", _BY_MODEL),
     }
 )

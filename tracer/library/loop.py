@@ -10,8 +10,9 @@ from tracer.schema.run import LoopName, Phase, StopName
 FORWARD = "forward"
 """As the function of a statement: the ``forward`` of the traced model's own class."""
 
-Choice = Literal["sampling", "greedy"]
-"""How a loop chooses, where a statement belongs to one way only."""
+Choice = Literal["sampling", "greedy", "speculative"]
+"""How a loop chooses, where a statement belongs to one way only: speculative sampling compares probabilities
+with those of a draft model."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Statement:
     choice: Choice | None = None
     phase: Phase | None = None
 
-    def runs(self, *, do_sample: bool) -> bool:
+    def runs(self, *, do_sample: bool, speculative: bool = False) -> bool:
         """Whether a run comes to it.
 
         Args:
             do_sample: whether the run draws its tokens.
+            speculative: whether it does so by comparing probabilities with a draft model's.
         """
-        return self.choice in (None, "sampling" if do_sample else "greedy")
+        drawn: Choice = "speculative" if speculative else "sampling"
+        return self.choice in (None, drawn if do_sample else "greedy")
 
 
 @dataclass(frozen=True)

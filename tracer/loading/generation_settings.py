@@ -215,7 +215,8 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = rules() if settings else {}
     checked = {name: _checked(known, name, value) for name, value in settings.items()}
     sequences = checked.get("num_return_sequences")
-    if sequences is not None and sequences > 1 and checked.get("do_sample") is False:
+    one_answer = checked.get("do_sample") is False and checked.get("num_beams") in (None, 1)
+    if sequences is not None and sequences > 1 and one_answer:
         raise UsageError(
             f"num_return_sequences is {sequences}; greedy decoding has one answer only.",
             command_line=f"--gen num_return_sequences={sequences}: greedy decoding has one answer only.",

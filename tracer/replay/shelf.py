@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tracer.analysis.runs import history_of
 from tracer.errors import UsageError
 from tracer.schema.arrays import I64
+from tracer.schema.lineage import Parents, lineage
 from tracer.schema.step import Step
 from tracer.tracefile import TraceCache, TraceRun
 
@@ -32,7 +33,8 @@ class Shelf:
         self.run = run
         self._steps: OrderedDict[Hashable, Step] = OrderedDict()
         self._arrays: OrderedDict[Hashable, npt.NDArray[Any]] = OrderedDict()
-        self._tokens: dict[int, tuple[int, ...]] = {}
+        self._tokens: dict[int, tuple[tuple[int, ...], ...]] = {}
+        self._parents: dict[int, Parents] = {}
         self._cache: TraceCache | None = None
 
     def step(self, number: int) -> Step:
@@ -63,18 +65,32 @@ class Shelf:
         Raises:
             UsageError: a step before it was not recorded.
         """
-        if self.run.complete:
+        if self.run.complete and not self.run.header.rows_move:
             return self.array((step, row), lambda: history_of(self.run, step, row))
         # Without the end record they are put together from the steps, each of which is read for it once.
-        prompt = self.run.header.prompt[row].token_ids
-        return np.array([*prompt, *(self._chosen(number)[row] for number in range(1, step))], dtype=np.int64)
+        rows = lineage([self.parents(number) for number in range(1, step)], row)
+        tokens = [token for number in range(1, step) for token in self._appended(number)[rows[number]]]
+        return np.array([*self.run.header.prompt[rows[0]].token_ids, *tokens], dtype=np.int64)
 
-    def _chosen(self, number: int) -> tuple[int, ...]:
+    def parents(self, number: int) -> Parents:
+        """For each row after a step, the row before it that it continues; empty where rows stay.
+
+        Args:
+            number: number of the step.
+        """
+        if not self.run.header.rows_move:
+            return ()
+        if number not in self._parents:
+            self._parents[number] = self.step(number).parents
+        return self._parents[number]
+
+    def _appended(self, number: int) -> tuple[tuple[int, ...], ...]:
+        """The tokens that a step appended to each row."""
         if number not in self._tokens:
             step = self.step(number) if number in self.run.steps.numbers else None
             if step is None or step.scores is None:
                 raise UsageError(f"the tokens of step {number} were not recorded")
-            self._tokens[number] = tuple(step.scores.chosen.tolist())
+            self._tokens[number] = tuple(step.appended(row) for row in range(step.rows))
         return self._tokens[number]
 
     def cache_at(self, step: int) -> TraceCache:

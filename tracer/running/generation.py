@@ -7,6 +7,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -78,6 +79,9 @@ def generate_traced(
     check_settings(request.settings)
     stop_handler = make_stop_handler() if make_stop_handler is not None else None
     loaded = load_model(request.model, progress, partial(require_traced_with, request))
+    assistant = None
+    if request.assistant is not None:
+        assistant = load_model(replace(request.model, name=request.assistant, revision=None), progress).model
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     inputs = prepare_inputs(request.prompt, loaded.tokenizer, limit)
     if on_prepared is not None:
@@ -97,7 +101,7 @@ def generate_traced(
     )
     try:
         with quiet_library():
-            result = _generate(request, loaded, inputs, onlookers)
+            result = _generate(request, loaded, assistant, inputs, onlookers)
             return result if desk is None else with_forks(result, loaded, desk, onlookers)
     except GenerationError as error:
         where = place_of_failure(request.path)
@@ -106,7 +110,11 @@ def generate_traced(
 
 
 def _generate(
-    request: GenerationRequest, loaded: LoadedModel, inputs: PreparedInputs, onlookers: Onlookers
+    request: GenerationRequest,
+    loaded: LoadedModel,
+    assistant: Any | None,
+    inputs: PreparedInputs,
+    onlookers: Onlookers,
 ) -> GenerationResult:
     seed = secrets.randbelow(1 << 31) if request.seed is None else request.seed
     token_ids: tuple[tuple[int, ...], ...] = ()
@@ -132,7 +140,7 @@ def _generate(
     )
     # One that is left for a fork has been recorded up to there.
     with suppress(LeftRun), block as session:
-        token_ids = _generated_ids(request, loaded, inputs, seed)
+        token_ids = _generated_ids(request, loaded, assistant, inputs, seed)
     return GenerationResult(
         path=request.path,
         texts=tuple(loaded.tokenizer.batch_decode(token_ids, skip_special_tokens=True)),
@@ -147,7 +155,11 @@ def _generate(
 
 
 def _generated_ids(
-    request: GenerationRequest, loaded: LoadedModel, inputs: PreparedInputs, seed: int
+    request: GenerationRequest,
+    loaded: LoadedModel,
+    assistant: Any | None,
+    inputs: PreparedInputs,
+    seed: int,
 ) -> tuple[tuple[int, ...], ...]:
     """Seed all generators and call ``generate()``; returns the new ids of each row."""
     import torch
@@ -155,6 +167,8 @@ def _generated_ids(
     model = generating_model(loaded.model)
     tensors = {name: tensor.to(model.device) for name, tensor in _accepted(model, inputs).items()}
     arguments = generation_arguments(checked_settings(request.settings))
+    if assistant is not None:
+        arguments["assistant_model"] = assistant
     if _needs_tokenizer(model, arguments):
         arguments["tokenizer"] = loaded.tokenizer
     torch.manual_seed(seed)

@@ -33,6 +33,7 @@ class GenerationRequest:
         path: the trace file to create.
         max_new_tokens: tokens to generate at most.
         settings: generation settings by their names in ``GenerationConfig``; they override the model's own.
+        assistant: hub id or checkpoint folder of a model that proposes tokens; None for none.
         seed: of all generators; None for a new one, which the trace names.
         capture: capture level.
         save: tensors to store.
@@ -49,6 +50,7 @@ class GenerationRequest:
     path: Path
     max_new_tokens: int = 128
     settings: Mapping[str, Any] = field(default_factory=dict)
+    assistant: str | None = None
     seed: int | None = None
     capture: Level = "stats"
     save: tuple[str, ...] = ()
@@ -81,6 +83,9 @@ def check_request(request: GenerationRequest) -> None:
     check_spec(request.model)
     if request.model.name is not None:
         _check_model(request, request.model.name)
+    if request.assistant is not None:
+        require_traced_mode({"assistant_model": request.assistant})
+        find_source(request.assistant)
     _check_path(request)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tracer.schema.base import Record
 
-CheckName = Literal["cache", "positions", "modules", "finite", "contrast"]
+CheckName = Literal["cache", "positions", "modules", "finite", "contrast", "beams", "assisted"]
 
 
 CheckResult = Literal["held", "failed", "not made"]

@@ -8,9 +8,10 @@ from typing import Literal, get_args
 from pydantic import field_validator
 
 from tracer.schema.base import Record, short_repr
+from tracer.schema.beams import BeamEnd
 from tracer.schema.fork import ForkOrigin
 
-LoopName = Literal["_sample", "_dola_decoding", "_beam_search"]
+LoopName = Literal["_sample", "_dola_decoding", "_beam_search", "_assisted_decoding"]
 """The methods of ``GenerationMixin`` that are traced: the decoding loops."""
 
 LOOPS: tuple[LoopName, ...] = get_args(LoopName)
@@ -18,24 +19,33 @@ LOOPS: tuple[LoopName, ...] = get_args(LoopName)
 
 StopName = Literal[
     "run-header",
+    "candidates",
     "model-call",
     "layers",
     "forward-result",
     "next-logits",
     "contrast",
+    "log-softmax",
     "processors",
     "warpers",
+    "beam-scores",
     "softmax",
     "choice",
+    "beams",
     "append",
+    "crop",
+    "strategy",
     "update",
+    "reorder",
     "stopping",
 ]
 
 ALL_STOPS: tuple[StopName, ...] = get_args(StopName)
 """The stops of all loops, in an order that agrees with that of each loop of transformers 4.44."""
 
-_OF_OTHER_LOOPS: frozenset[StopName] = frozenset({"contrast"})
+_OF_OTHER_LOOPS: frozenset[StopName] = frozenset(
+    {"candidates", "contrast", "log-softmax", "beam-scores", "beams", "crop", "strategy", "reorder"}
+)
 
 STOPS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in _OF_OTHER_LOOPS)
 """The stops of ``_sample`` in transformers 4.44; a run's header has those of its loop, in their order."""
@@ -345,6 +355,11 @@ class RunHeader(Record):
         return stops
 
     @property
+    def rows_move(self) -> bool:
+        """Whether a row of a step may continue another row of the step before, as beams do."""
+        return self.loop == "_beam_search"
+
+    @property
     def one_list(self) -> bool:
         """Whether the loop takes its warpers in the list of the processors."""
         return "warpers" not in self.stops
@@ -402,13 +417,15 @@ class RunEnd(Record):
         steps: steps that were recorded.
         seconds: wall time inside ``_sample``, halts left out.
         halted_seconds: seconds for which the user had halted the run.
-        sequences: all token ids per row, prompt included, as far as they were generated.
+        sequences: all token ids per row, prompt included, as far as they were generated; of a beam search,
+            the sequences that it returns.
         texts: generated text per row, special tokens left out; empty without a tokenizer.
         queue_peak_bytes: largest number of bytes that waited for the writer at once.
         queue_waits: number of times the generation waited for the writer.
         queue_wait_seconds: seconds that it waited in total.
         tensors_stopped_at: step from which tensors were skipped for ``--max-trace-size``.
         ended_by: the user's condition that ended the run, and why it held.
+        beams: the hypotheses of a beam search; None for any other run, and where it did not come to its end.
     """
 
     status: RunStatus
@@ -423,6 +440,7 @@ class RunEnd(Record):
     tensors_stopped_at: int | None = None
     halted_seconds: float = 0.0
     ended_by: str | None = None
+    beams: BeamEnd | None = None
 
     def __repr__(self) -> str:
         return f"<end of a run: {self.status.value}, {self.steps} steps, {self.seconds:.2f} s>"

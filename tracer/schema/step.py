@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from tracer.schema.assisted import AssistedStep
 from tracer.schema.base import Record
+from tracer.schema.beams import BeamStep
 from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.changes import ChangedOutput, Intervention
@@ -17,6 +19,7 @@ from tracer.schema.choice import Candidate, Choice, named_token
 from tracer.schema.columns import NO_TOKEN, CacheColumns, ModuleColumns, ScoreColumns
 from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
+from tracer.schema.lineage import Parents
 from tracer.schema.run import NotSeen, Phase
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
@@ -27,7 +30,7 @@ class ModelInputs(Record):
     Attributes:
         tensors: every tensor argument in the order of ``model_inputs``.
         others: every other argument as short text (``use_cache: True``).
-        sequence_length: positions of each row before this step.
+        sequence_length: positions of each row before this step, tokens that are only proposed included.
         new_start: the first of the row's positions that the model has not seen yet;
             ``new_start … sequence_length - 1`` are new.
         leading: positions before the row's first token id: they were given as embeddings, or were in the KV
@@ -129,6 +132,9 @@ class StepHead(Record):
         prefill_chunks: forward passes that read the prompt in parts before the one that is recorded, which
             read the last part.
         contrast: the contrast of two layers that the scores began with, in DoLa decoding.
+        beams: the continuations that a beam search decided about.
+        assisted: the tokens that were proposed in assisted decoding, whose step may append several; the
+            scores are those of the last one.
         draw: RNG state, when sampling.
         checks: checks made.
         violations: checks that did not hold.
@@ -162,6 +168,8 @@ class StepHead(Record):
     extra_forwards: int = 0
     prefill_chunks: int = 0
     contrast: LayerContrast | None = None
+    beams: BeamStep | None = None
+    assisted: AssistedStep | None = None
     draw: Draw | None = None
     checks: tuple[Check, ...] = ()
     violations: tuple[Violation, ...] = ()
@@ -255,6 +263,33 @@ class Step:
             if scores.probabilities[row, t] > 0
         ]
         return tuple(sorted(found, key=lambda candidate: -candidate.probability))
+
+    @property
+    def parents(self) -> Parents:
+        """For each row after the step, the row before it that it continues; empty where rows stay.
+
+        The scores of a row are those of the row that it continues, from which its token was chosen.
+        """
+        return () if self.head.beams is None else self.head.beams.parents
+
+    def parent(self, row: int) -> int:
+        """The row before the step that a row after it continues.
+
+        Args:
+            row: the row after it.
+        """
+        return self.parents[row] if self.parents else row
+
+    def appended(self, row: int = 0) -> tuple[int, ...]:
+        """The tokens that the step appends to a row, in order; none where its choice was not recorded.
+
+        Args:
+            row: row of the batch.
+        """
+        if self.head.assisted is not None:
+            return self.head.assisted.appended
+        choice = self.choice(row)
+        return () if choice is None else (choice.token,)
 
     def choice(self, row: int = 0) -> Choice | None:
         """The token chosen for a row; None if it was not recorded, or none was chosen.

@@ -66,7 +66,8 @@ def _criteria(table: CriterionTable) -> Json:
     return {"kind": "criteria", "batch": table.batch, "fired": [list(row.fired) for row in table.rows]}
 
 
-def _figures(table: FigureTable) -> Json:
+def figures_json(table: FigureTable) -> Json:
+    """A table of figures as JSON."""
     return {
         "kind": "figures",
         "title": table.title,
@@ -105,6 +106,6 @@ _RENDERERS = BlockRenderers[Json](
     choice=lambda _: {"kind": "choice"},
     cache=_cache,
     criteria=_criteria,
-    figures=_figures,
+    figures=figures_json,
     other_rows=_other_rows,
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from reports.html.pack import Json
 from reports.html.sections.branches import fork_entry
+from reports.html.sections.cards import figures_json
 from reports.html.sections.steps import CHUNK
 from reports.recorded_run import Run
 from reports.view.blocks import Note
@@ -15,12 +17,14 @@ from reports.view.run.summary import summary
 from reports.view.run.totals import RunTotals
 from reports.view.stops.step import safe_anchor, stop_title
 from reports.view.text import plain
+from tracer.analysis.beams import kept
 from tracer.analysis.processors.edits import Banning
 from tracer.analysis.processors.parsing import parse_processor, settings_of
 from tracer.analysis.processors.processor import Opaque
 from tracer.analysis.processors.roles import roles
 from tracer.library.first_scores import FIRST_SCORES
-from tracer.schema.run import Anchor, ProcessorInfo, RunHeader, TokenText
+from tracer.schema.beams import BeamOutcome, Hypothesis
+from tracer.schema.run import Anchor, ProcessorInfo, RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 
 
@@ -46,6 +50,8 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
         "number": run.number,
         "fork": fork_entry(header, tokens),
         "sampling": header.do_sample,
+        "beams": _beams(header, run.end),
+        "appended": totals.appended or None,
         "first": {"one": FIRST_SCORES[header.loop].one, "many": FIRST_SCORES[header.loop].many},
         "cap": header.capture.candidates,
         "vocabulary": header.model.vocab_size,
@@ -56,12 +62,40 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
             for stop in header.stops[1:]
         ],
         **_header_entry(header, header_view(header, tokens)),
-        "answers": [answer.text for answer in view.answers],
+        "answers": _answers(run.end, [answer.text for answer in view.answers]),
+        "tables": list(map(figures_json, view.tables)),
         "status": view.status,
         "seconds": view.seconds,
         "banners": list(_banners(view.notes, run.stamps, totals)),
         "chunk": CHUNK,
         "leading": totals.leading,
+    }
+
+
+def _answers(end: RunEnd | None, texts: Sequence[str | None]) -> list[str | None]:
+    """The answer of each row; of a beam search that is the best sequence of its batch row."""
+    if end is None or end.beams is None:
+        return list(texts)
+    firsts = itertools.accumulate((len(row.returned) for row in end.beams.rows[:-1]), initial=0)
+    found = [texts[first] if first < len(texts) else None for first in firsts]
+    return [text for text in found for _ in range(end.beams.beams)]
+
+
+def _beams(header: RunHeader, end: RunEnd | None) -> Json | None:
+    """The beams of each row of the batch, and the hypotheses that it kept; None for any other run."""
+    count = header.generation_config.get("num_beams", "")
+    if not header.rows_move or not count.isdecimal():
+        return None
+    outcomes = () if end is None or end.beams is None else end.beams.rows
+    return {"count": int(count), "rows": [[_hypothesis(row, each) for each in kept(row)] for row in outcomes]}
+
+
+def _hypothesis(row: BeamOutcome, hypothesis: Hypothesis) -> Json:
+    return {
+        "step": hypothesis.step,
+        "row": hypothesis.row,
+        "open": hypothesis.token is None,
+        "returned": hypothesis.number in row.returned,
     }
 
 

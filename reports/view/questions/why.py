@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reports.view import figures
 from reports.view.glossary import settings_text
+from reports.view.stops.beams import CONTINUATION_ENDED
 from reports.view.text import plain
 from reports.view.tokens import TokenView, token_view
 from tracer.analysis.draw import NearMisses
 from tracer.analysis.processors.processor import Cutoff
-from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, WhyReport
+from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, Verdict, WhyReport
 from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import TokenText
@@ -174,21 +175,50 @@ def _named(token: TokenView) -> str:
 
 
 def _verdict(report: WhyReport) -> str:
-    share = None if report.probability is None else figures.probability(report.probability)
-    if report.verdict == "chosen":
-        return f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
-    if report.verdict == "lost the draw":
-        chance = f"with probability {share}" if share else "too"
-        return f"It could have been drawn {chance}; the draw took another."
-    if report.verdict == "not the highest score":
-        return "It was left at the end; greedy decoding takes the highest score, which is another's."
-    if report.verdict == "removed":
-        return _removal(report)
-    if report.verdict == "undecided":
-        return f"It may still be chosen{f', with probability {share}' if share else ''}."
-    if report.verdict == "padding":
-        return "The row had ended before this step, which only filled it up."
-    return "The recording does not say."
+    told = _TOLD.get(report.verdict)
+    if told is not None:
+        return told(report)
+    return _FIXED.get(report.verdict, "The recording does not say.")
+
+
+_FIXED: Mapping[Verdict, str] = {
+    "not the highest score": (
+        "It was left at the end; greedy decoding takes the highest score, which is another's."
+    ),
+    "padding": "The row had ended before this step, which only filled it up.",
+}
+
+
+def _chance(report: WhyReport) -> str:
+    return "" if report.probability is None else figures.probability(report.probability)
+
+
+def _was_chosen(report: WhyReport) -> str:
+    return f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
+
+
+def _lost(report: WhyReport) -> str:
+    chance = _chance(report)
+    how = f"with probability {chance}" if chance else "too"
+    return f"It could have been drawn {how}; the draw took another."
+
+
+def _undecided(report: WhyReport) -> str:
+    chance = _chance(report)
+    return f"It may still be chosen{f', with probability {chance}' if chance else ''}."
+
+
+def _not_continued(report: WhyReport) -> str:
+    """What became of a token in a beam search."""
+    found = report.continuation
+    if found is None:
+        return "With it the beam was not among the best continuations."
+    if found.row is not None:
+        return f"The beam goes on with it too, as row {found.row}."
+    if found.fate != "cut":
+        return f"With it the beam {CONTINUATION_ENDED[found.fate]}."
+    missed = "" if report.last is None else f", by {figures.score(report.last - found.score)}"
+    return f"With it the beam is worth {figures.score(found.score)}: it missed the cut{missed}."
 
 
 def _removal(report: WhyReport) -> str:
@@ -201,6 +231,15 @@ def _removal(report: WhyReport) -> str:
     if stage.cut is None:
         return f"{name} removed it, as one of the tokens of which {figures.count(stage.kept)} were left."
     return f"{name} removed it: {_fate(stage.cut, gone=True, exact=stage.cut_exact)}."
+
+
+_TOLD: Mapping[Verdict, Callable[[WhyReport], str]] = {
+    "chosen": _was_chosen,
+    "lost the draw": _lost,
+    "not continued": _not_continued,
+    "removed": _removal,
+    "undecided": _undecided,
+}
 
 
 def _chosen(report: WhyReport, tokens: Mapping[int, TokenText]) -> str:

@@ -174,6 +174,11 @@ _DRAWN = "sampling", "each token is drawn at random, as its probability says"
 _GREEDY = "greedy", "the token with the highest score is taken"
 
 _LOOPS: Mapping[LoopName, tuple[str, str]] = {
+    "_assisted_decoding": (
+        "assisted",
+        "something cheaper proposes tokens, which the model may accept",
+    ),
+    "_beam_search": ("beam search", "several sequences of each row are followed at once"),
     "_dola_decoding": ("DoLa", "the last layer's prediction is contrasted with that of an earlier one"),
 }
 """Loops beside that of greedy decoding and sampling, and what they do."""

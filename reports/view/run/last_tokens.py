@@ -28,19 +28,21 @@ class LastTokens:
             step: the step; of one that does not follow the last one added, only its own inputs are known.
             tokens: the token texts that are known.
         """
-        if step.number == self._next:
-            return tuple(unfinished(row, tokens) for row in self._rows)
-        return tuple(unfinished(_inputs(step, row), tokens) for row in range(step.rows))
+        follows = step.number == self._next
+        rows = self._rows if follows else [_inputs(step, row) for row in range(step.rows)]
+        return tuple(unfinished(rows[step.parent(row)], tokens) for row in range(step.rows))
 
     def add(self, step: Step) -> None:
         """Remember what a step chose."""
         if step.number != self._next:
             self._rows = [_inputs(step, row) for row in range(step.rows)]
         self._next = step.number + 1
-        for row, ids in enumerate(self._rows):
+        before = [*self._rows]
+        for row in range(len(before)):
             choice = step.choice(row) if row < step.rows else None
             # Without a record of the choice nothing is known of what the next token follows.
-            self._rows[row] = [*ids, choice.token][-ENOUGH:] if choice is not None else []
+            kept = before[step.parent(row)] if choice is not None else []
+            self._rows[row] = [*kept, *step.appended(row)][-ENOUGH:] if choice is not None else []
 
 
 def _inputs(step: Step, row: int) -> list[int]:

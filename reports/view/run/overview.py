@@ -25,6 +25,7 @@ class Overview:
         raw_entropy: ``[N, B]`` of the raw logits, in bits.
         candidates: ``[N, B]`` tokens that could have been chosen, 0 where not recorded.
         finished: ``[N, B]`` 1 where the row had ended before.
+        parents: ``[N, B]`` the row before the step that each row continues.
         seconds: ``[N]`` duration of the step on the host.
         forward_seconds: ``[N]`` of which in the forward pass.
         slots: ``[N]`` cache slots in use after the step.
@@ -40,6 +41,7 @@ class Overview:
     raw_entropy: F32
     candidates: I32
     finished: npt.NDArray[np.uint8]
+    parents: I32
     seconds: F32
     forward_seconds: F32
     slots: I32
@@ -62,6 +64,7 @@ class OverviewBuilder:
     def add(self, step: Step) -> None:
         """Collect a step."""
         head, scores = step.head, step.scores
+        parents = np.array([step.parent(row) for row in range(self._rows)], dtype=np.int32)
         failed = head.failure is not None or any(check.failed for check in head.checks)
         troubled = bool(failed or head.violations or head.errors)
         trouble = 2 if troubled else 1 if head.interventions else 0
@@ -78,7 +81,9 @@ class OverviewBuilder:
         if scores is None:
             unknown = np.full(self._rows, np.nan)
             nothing = np.zeros(self._rows, dtype=np.int32)
-            self._per_row.append((nothing + NO_TOKEN, unknown, nothing, unknown, unknown, nothing, nothing))
+            self._per_row.append(
+                (nothing + NO_TOKEN, unknown, nothing, unknown, unknown, nothing, nothing, parents)
+            )
             return
         self._per_row.append(
             (
@@ -89,6 +94,7 @@ class OverviewBuilder:
                 scores.entropy[0],
                 scores.candidates,
                 scores.finished,
+                parents,
             )
         )
 
@@ -100,7 +106,7 @@ class OverviewBuilder:
             np.stack([found[index] for found in self._per_row])
             if count
             else np.empty((0, self._rows), dtype=np.int32)
-            for index in range(7)
+            for index in range(8)
         ]
         return Overview(
             steps=step[0].astype(np.int32),
@@ -111,6 +117,7 @@ class OverviewBuilder:
             raw_entropy=row[4].astype(np.float32),
             candidates=row[5].astype(np.int32),
             finished=row[6].astype(np.uint8),
+            parents=row[7].astype(np.int32),
             seconds=step[1].astype(np.float32),
             forward_seconds=step[2].astype(np.float32),
             slots=step[3].astype(np.int32),

@@ -26,6 +26,8 @@ class RowLine:
         candidates: tokens with probability > 0.
         entropy: of the distribution chosen from, in bits.
         padding: the row had ended before.
+        parent: the row that it continues; itself where rows stay.
+        accepted: proposals that the step appended before the token.
     """
 
     row: int
@@ -37,6 +39,8 @@ class RowLine:
     candidates: int
     entropy: float
     padding: bool
+    parent: int
+    accepted: tuple[TokenView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def _row(step: Step, tokens: Mapping[int, TokenText], row: int, before: bytes) -
     second = next((item for item in step.candidates_of(row) if item.token != choice.token), None)
     return RowLine(
         row=row,
-        token=sequence_views((choice.token,), tokens, before)[0],
+        token=sequence_views(step.appended(row), tokens, before)[-1],
         probability=choice.probability,
         rank=choice.rank,
         runner_up=token_view(second.token, tokens) if second else None,
@@ -97,4 +101,6 @@ def _row(step: Step, tokens: Mapping[int, TokenText], row: int, before: bytes) -
         candidates=int(scores.candidates[row]),
         entropy=float(scores.entropy[-1, row]),
         padding=choice.padding,
+        parent=step.parent(row),
+        accepted=sequence_views(step.appended(row)[:-1], tokens, before),
     )

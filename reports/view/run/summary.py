@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.view.blocks import Level, Note
+from reports.view.blocks import FigureTable, Level, Note
 from reports.view.figures import count, duration, plural
+from reports.view.run.hypotheses import hypothesis_notes, hypothesis_tables
 from reports.view.run.release import release_notes
 from reports.view.run.verification import stamp_notes
 from reports.view.text import plain, plain_lines
@@ -42,6 +43,7 @@ class SummaryView:
         seconds: duration without halts, None when the run has no end.
         path: where the trace is, None when there is none.
         notes: what went wrong, and caveats.
+        tables: what the decoding loop has in the end beside the answers.
     """
 
     run: int
@@ -52,6 +54,7 @@ class SummaryView:
     seconds: float | None
     path: str | None
     notes: tuple[Note, ...]
+    tables: tuple[FigureTable, ...] = ()
 
     @property
     def level(self) -> Level:
@@ -96,23 +99,32 @@ def summary(
         stamps: results of verifications.
     """
     taken = end.steps if end is not None else steps or 0
-    rows = len(header.prompt) if header is not None else max(1, len(end.sequences) if end else 1)
+    beams = None if end is None else end.beams
     return SummaryView(
         run=run,
         status=end.status.value if end is not None else "incomplete",
         answers=_answers(end, header),
         steps=taken,
-        generated=generated if generated is not None else taken * rows,
+        generated=taken * _rows(end, header) if generated is None else generated,
         seconds=end.seconds if end is not None else None,
         path=plain(path) if path is not None else None,
         notes=(
             *_trouble(end, violations, errors),
             *(release_notes(header) if header is not None else ()),
             *_remarks(end, interventions),
+            *hypothesis_notes(beams),
             *gaps,
             *stamp_notes(stamps),
         ),
+        tables=hypothesis_tables(beams),
     )
+
+
+def _rows(end: RunEnd | None, header: RunHeader | None) -> int:
+    """Rows of the batch, as far as that is known."""
+    if header is not None:
+        return len(header.prompt)
+    return max(1, len(end.sequences)) if end is not None else 1
 
 
 def _answers(end: RunEnd | None, header: RunHeader | None) -> tuple[Answer, ...]:
@@ -134,7 +146,8 @@ def _generated_ids(
 ) -> tuple[int, ...]:
     if row >= len(sequences):
         return ()
-    prompt = len(header.prompt[row].token_ids) if header is not None and row < len(header.prompt) else 0
+    # All rows of a batch have prompts of one length.
+    prompt = len(header.prompt[0].token_ids) if header is not None else 0
     return sequences[row][prompt:]
 
 

@@ -10,6 +10,7 @@ from reports.view.blocks import Note
 from reports.view.figures import count, plural
 from reports.view.stops.checks import uncaptured_note
 from reports.view.text import plain
+from tracer.schema.assisted import AssistedStep
 from tracer.schema.checks import CheckName
 from tracer.schema.faults import Uncaptured
 from tracer.schema.step import Step
@@ -20,6 +21,8 @@ _CHECKS: dict[CheckName, str] = {
     "modules": "module calls",
     "finite": "finite values",
     "contrast": "contrast of layers",
+    "beams": "beams",
+    "assisted": "accepted proposals",
 }
 
 
@@ -38,6 +41,10 @@ class RunTotals:
         leading: positions of each row before its first token id.
         not_made: per kind of check and reason, the steps in which it was not.
         uncaptured: captures that could not be had, each reason once.
+        appended: in assisted decoding the tokens that each step appended.
+        proposed: in assisted decoding how many tokens were proposed.
+        accepted: how many of them were accepted.
+        drafts: forward passes of the draft model.
     """
 
     steps: int = 0
@@ -50,6 +57,10 @@ class RunTotals:
     made: Counter[CheckName] = field(default_factory=Counter)
     not_made: Counter[tuple[CheckName, str]] = field(default_factory=Counter)
     uncaptured: list[Uncaptured] = field(default_factory=list)
+    appended: list[tuple[int, ...]] = field(default_factory=list)
+    proposed: int = 0
+    accepted: int = 0
+    drafts: int = 0
     _settings: frozenset[str] = frozenset()
 
     def add(self, step: Step) -> None:
@@ -62,12 +73,34 @@ class RunTotals:
         self.interventions += self._new_changes(step)
         self.generated += _generated(step)
         self.uncaptured += head.uncaptured
+        if head.assisted is not None:
+            self._add_proposals(head.assisted)
         for check in head.checks:
             if check.result == "not made":
                 self.not_made[check.name, check.reason or ""] += 1
                 continue
             self.made[check.name] += 1
             self.passed[check.name] += check.held
+
+    def _add_proposals(self, assisted: AssistedStep) -> None:
+        self.appended.append(assisted.appended)
+        self.proposed += len(assisted.proposals)
+        self.accepted += assisted.accepted
+        self.drafts += assisted.forwards
+
+    def assistance(self) -> Iterator[Note]:
+        """How many proposals were accepted, and what that saved; nothing for a run without them."""
+        if not self.appended:
+            return
+        tokens = sum(map(len, self.appended))
+        share = f" ({self.accepted / self.proposed:.0%})" if self.proposed else ""
+        drafts = f" and {plural(self.drafts, 'pass', 'passes')} of the draft model" if self.drafts else ""
+        yield Note(
+            f"Assisted: {count(self.accepted)} of {plural(self.proposed, 'proposal')} accepted{share}; "
+            f"{plural(self.steps, 'forward pass', 'forward passes')} of the model{drafts} for "
+            f"{plural(tokens, 'token')}, {count(tokens - self.steps)} of the model's saved.",
+            "fact",
+        )
 
     def _new_changes(self, step: Step) -> int:
         """Changes made in a step: the record of every later one repeats a setting that stays changed."""
@@ -84,7 +117,8 @@ class RunTotals:
         yield from self.gaps()
 
     def gaps(self) -> Iterator[Note]:
-        """Which checks were not made and which captures could not be had, with the reasons."""
+        """What else there is to say: proposals, checks not made, captures that could not be had."""
+        yield from self.assistance()
         yield from map(uncaptured_note, self.uncaptured)
         for (name, why), steps in self.not_made.items():
             yield Note(f"Not checked in {plural(steps, 'step')}: {_CHECKS[name]}: {plain(why)}.", "fact")
@@ -109,4 +143,6 @@ def _generated(step: Step) -> int:
     """Tokens that a step generated; none where it failed before the choice."""
     if step.head.failure is not None and step.choice() is None:
         return 0
+    if step.head.assisted is not None:
+        return len(step.head.assisted.appended)
     return step.rows - (0 if step.scores is None else int(step.scores.finished.sum()))

@@ -35,6 +35,8 @@ STOP_OF_CHECK: Mapping[CheckName, StopName] = {
     "finite": "layers",
     "cache": "update",
     "contrast": "contrast",
+    "beams": "beams",
+    "assisted": "choice",
 }
 """The stop at which a check is shown."""
 
@@ -46,6 +48,8 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
     "modules": ("every module is called or listed as not called", "modules"),
     "finite": ("no NaN and no infinite value", "module calls"),
     "cache": ("old slots are unchanged, exactly the new tokens' slots were added", "layers"),
+    "beams": ("beams and hypotheses are those that the scores lead to", "batch rows"),
+    "assisted": ("the proposals accepted are those that have to be, computed again", "proposals"),
     "contrast": ("the scores are the contrast of the two layers, computed again", "rows"),
 }
 

@@ -22,6 +22,7 @@ from tracer.schema.tensors import NamedTensor
 
 LAST_LOGITS: Mapping[LoopName, str] = {
     "_sample": "next_token_logits",
+    "_assisted_decoding": "new_logits",
     "_dola_decoding": "final_logits",
     "_beam_search": "next_token_logits",
 }
@@ -113,7 +114,7 @@ def next_logits(context: Context) -> Iterator[Block]:
                 ),
             )
         )
-    if context.header.loop == "_sample":
+    if context.header.loop in ("_sample", "_assisted_decoding"):
         yield from first_scores(context)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from reports.view.blocks import ChoiceRow, ChoiceTable, Note, OtherRows
 from reports.view.card import Block
 from reports.view.figures import bits, count, plural, probability
+from reports.view.stops.assisted import acceptance
+from reports.view.stops.beams import continuations
 from reports.view.stops.candidates import candidate_list, candidate_rows
 from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
 from reports.view.stops.stages import ListName, stage_table
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
+from tracer.schema.run import LoopName
 from tracer.schema.step import Draw
 
 GREEDY = "the run is greedy (do_sample=False)"
@@ -41,7 +44,15 @@ def softmax(context: Context) -> Iterator[Block]:
     if scores is None:
         yield NOT_RECORDED
         return
-    if context.header.do_sample:
+    if context.header.rows_move:
+        if not context.header.do_sample:
+            yield Note(f"Skipped: {GREEDY}, and the best continuations are taken by their score.")
+            return
+        yield Note(
+            "Softmax over all continuations of all beams of a batch row; the candidates below are those of "
+            "this row alone, before the score of its beam is added."
+        )
+    elif context.header.do_sample:
         yield Note(
             "Softmax turns the scores that are left into probabilities: exp(score), divided by their sum."
         )
@@ -59,7 +70,12 @@ def softmax(context: Context) -> Iterator[Block]:
 
 
 def choice(context: Context) -> Iterator[Block]:
-    """Stop 8: the chosen token of every row and, when sampling, the draw."""
+    """What a step decides: the token of every row, or what its loop chooses among."""
+    yield from _CHOICES.get(context.header.loop, _choice_by_row)(context)
+
+
+def _choice_by_row(context: Context) -> Iterator[Block]:
+    """The chosen token of every row and, when sampling, the draw."""
     scores = context.step.scores
     if scores is None:
         yield NOT_RECORDED
@@ -180,3 +196,10 @@ def _draw_note(draw: Draw, step: int) -> Note:
     if step == 1:
         return Note(f"the draw: {origin}, the run's first", "fact")
     return Note(f"the draw: {origin}; other random numbers were drawn since step {step - 1}", "fact")
+
+
+_CHOICES: Mapping[LoopName, Callable[[Context], Iterator[Block]]] = {
+    "_assisted_decoding": acceptance,
+    "_beam_search": continuations,
+}
+"""What decides in loops that do not choose a token of each row by itself."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from reports.view.blocks import Note
 from reports.view.card import Block, StopCard
 from reports.view.figures import plural
+from reports.view.stops.assisted import candidates, crop, strategy
+from reports.view.stops.beams import beam_scores, beams, log_softmax, of_parent, reorder
 from reports.view.stops.changed_variables import mark_changes
 from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.context import Context
@@ -20,17 +22,24 @@ from tracer.schema.run import Anchor, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
 
 _STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
+    "candidates": ("candidates", candidates),
     "model-call": ("prepare inputs", model_call),
     "layers": ("layers", layers),
     "forward-result": ("forward result", forward_result),
     "next-logits": ("next-token logits", next_logits),
     "contrast": ("contrast of layers", contrast),
+    "log-softmax": ("log-probabilities", log_softmax),
     "processors": ("logits processors", processors),
     "warpers": ("logits warpers", warpers),
+    "beam-scores": ("scores of the beams", beam_scores),
     "softmax": ("softmax", softmax),
     "choice": ("choice", choice),
+    "beams": ("beams", beams),
     "append": ("append", append),
+    "crop": ("crop the cache", crop),
+    "strategy": ("next candidates", strategy),
     "update": ("update kwargs", update),
+    "reorder": ("reorder the cache", reorder),
     "stopping": ("stopping", stopping),
 }
 
@@ -165,6 +174,17 @@ def safe_anchor(anchor: Anchor | None) -> Anchor | None:
     )
 
 
+_OF_PARENT: frozenset[StopName] = frozenset({"log-softmax", "processors", "warpers", "softmax"})
+"""Stops whose figures are those of the row that a row continues."""
+
+
+def _skipped(header: RunHeader) -> tuple[StopName, ...]:
+    """Stops that a run passes by."""
+    if header.do_sample:
+        return ()
+    return ("warpers",) if not header.rows_move else ("warpers", "softmax")
+
+
 def _card(context: Context, stop: StopName) -> StopCard:
     title, build = _STOPS[stop]
     header, failure = context.header, context.step.head.failure
@@ -172,12 +192,14 @@ def _card(context: Context, stop: StopName) -> StopCard:
     if failure is not None and header.number(failure.stop) < header.number(stop):
         blocks = (Note(f"Not reached: the run failed at {stop_title(failure.stop)}.", "fact"),)
     else:
-        blocks = (*build(context), *stop_notes(context.step, stop, header))
+        note = of_parent(context) if stop in _OF_PARENT else None
+        own = (*build(context), *stop_notes(context.step, stop, header))
+        blocks = own if note is None else (note, *own)
     return StopCard(
         stop=stop,
         number=header.number(stop),
         title=title,
         anchor=safe_anchor(header.anchor(stop, context.step.head.phase)),
         blocks=blocks,
-        skipped=stop == "warpers" and not header.do_sample,
+        skipped=stop in _skipped(header),
     )

@@ -19,15 +19,23 @@ from tracer.schema.step import Criterion
 def append(context: Context) -> Iterator[Block]:
     """Stop 9: ``input_ids`` before and after."""
     head = context.step.head
-    yield Note("The chosen token of each row becomes the last column of input_ids.")
-    last = _last_input(context)
+    if context.step.parents:
+        yield Note(
+            "Each row becomes the row that it continues, with its token as the last column of input_ids."
+        )
+    elif head.assisted is not None:
+        yield Note("What was accepted, and the token behind it, become the last columns of input_ids.")
+    else:
+        yield Note("The chosen token of each row becomes the last column of input_ids.")
+    last = _last_input(context, context.row)
     before = Variable("input_ids before", head.ids_before, last and f"{context.place}…, {last}")
     if head.ids_after is None:
         yield VariableTable((before,))
         yield Note("The append was not seen.", "warning")
         return
     choice = context.step.choice(context.row) if context.step.scores is not None else None
-    ids = [part for part in ("…", last, str(choice.token) if choice else None) if part]
+    last = _last_input(context, context.step.parent(context.row))
+    ids = [part for part in ("…", last, *map(str, context.step.appended(context.row))) if part]
     after = Variable(
         "input_ids after", head.ids_after, f"{context.place}{', '.join(ids)}" if choice else None
     )
@@ -81,11 +89,11 @@ def stopping(context: Context) -> Iterator[Block]:
     yield _outlook(context)
 
 
-def _last_input(context: Context) -> str | None:
+def _last_input(context: Context, row: int) -> str | None:
     ids = context.step.head.inputs.tensor("input_ids")
     if ids is None or ids.values is None or ids.values.omitted:
         return None
-    values = row_values(ids, context.row, context.step.rows)
+    values = row_values(ids, row, context.step.rows)
     return str(int(values[-1])) if values is not None and values.size else None
 
 

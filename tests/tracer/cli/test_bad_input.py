@@ -87,7 +87,7 @@ def test_options(one_line: OneLine) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "named"),
-    [("num_beams=4", "beam search"), ("prompt_lookup_num_tokens=3", "assisted")],
+    [("constraints=[3]", "constrained"), ("force_words_ids=[[3]]", "constrained")],
 )
 def test_untraced_modes_are_refused_before_loading(one_line: OneLine, setting: str, named: str) -> None:
     one_line(4, [named], *PROMPT, "--model", "./none", "--gen", setting)

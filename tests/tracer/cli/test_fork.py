@@ -98,7 +98,7 @@ def test_fewer_candidates_than_forks_are_said(
         (("--at", "3", "--token", "4", "--top", "2"), 2, "choose one"),
         (("--at", "3", "--row", "4"), 2, "row"),
         (("--at", "3", "--run", "4"), 2, "run 4"),
-        (("--at", "3", "--gen", "num_beams=3"), 4, "beam search"),
+        (("--at", "3", "--gen", "num_beams=3"), 4, "decoding loop of its run"),
         (("--at", "3", "--gen", "max_new_tokens=2"), 2, "use --max-new-tokens"),
         (("--at", "3", "--temperature", "-1"), 2, "temperature"),
         (("--at", "3", "--force"), 2, "--out"),

@@ -108,7 +108,8 @@ def test_a_warning_names_the_line_of_the_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"num_beams": 2}, {"no_such_argument": 1}, {"top_k": -1, "do_sample": True}]
+    "settings",
+    [{"num_beams": 4, "num_beam_groups": 2}, {"no_such_argument": 1}, {"top_k": -1, "do_sample": True}],
 )
 def test_what_generate_refuses_leaves_no_file_and_an_old_one_as_it_was(
     settings: dict[str, Any], tmp_path: Path

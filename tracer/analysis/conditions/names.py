@@ -115,6 +115,28 @@ NAMES: dict[str, Name] = {
         "the largest probability that one of them removed",
         _of_scores(lambda s, r: float(s.mass_removed[:, r].max())),
     ),
+    "beam_score": Name(
+        "number",
+        "in a beam search the sum of the row's log-probabilities",
+        lambda row: row.beams and row.beams.scores[row.index],
+    ),
+    "beam_switched": Name(
+        "truth",
+        "in a beam search the row continues another one",
+        lambda row: row.beams and row.step.parent(row.index) != row.index,
+    ),
+    "proposed": Name(
+        "number",
+        "in assisted decoding how many tokens were proposed",
+        lambda row: row.step.head.assisted and len(row.step.head.assisted.proposals),
+        per_row=False,
+    ),
+    "accepted": Name(
+        "number",
+        "in assisted decoding how many of them were accepted",
+        lambda row: row.step.head.assisted and row.step.head.assisted.accepted,
+        per_row=False,
+    ),
     "ended": Name("truth", "the row had ended before this step", lambda row: row.ended),
     "ends": Name("truth", "the row ends in this step", lambda row: row.ends),
     "row": Name("number", "row of the batch, from 0", lambda row: row.index),

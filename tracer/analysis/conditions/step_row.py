@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from tracer.schema.beams import BeamStep
 from tracer.schema.checks import Violation
 from tracer.schema.choice import Choice
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
@@ -103,6 +104,11 @@ class StepRow:
         """The scores; None where they were not recorded or the row had ended before the step."""
         scores = self.step.scores
         return None if scores is None or scores.finished[self.index] else scores
+
+    @property
+    def beams(self) -> BeamStep | None:
+        """What a beam search decided; None like :attr:`scores`, and in any other run."""
+        return None if self.scores is None else self.step.head.beams
 
     @property
     def choice(self) -> Choice | None:

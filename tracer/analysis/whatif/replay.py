@@ -18,7 +18,14 @@ from tracer.analysis.processors.parsing import describe, parse_processors
 from tracer.analysis.processors.processor import Opaque, PlacedProcessor, ScoreRow, final_row
 from tracer.analysis.processors.settings import KNOBS, Settings, change_processors
 from tracer.analysis.processors.softmax import entropy_nats, softmax
-from tracer.analysis.runs import RecordedRun, saved_logits, scores_device, scores_dtype, whole_scores
+from tracer.analysis.runs import (
+    RecordedRun,
+    require_choice_by_row,
+    saved_logits,
+    scores_device,
+    scores_dtype,
+    whole_scores,
+)
 from tracer.analysis.whatif.report import FirstDifference, WhatIfReport, WhatIfStep
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UnsupportedError, UsageError
@@ -90,6 +97,7 @@ class _Replay:
     """Replays a run step by step; rows that diverged in an earlier step have no token any more."""
 
     def __init__(self, run: RecordedRun, settings: Settings, replayer: Replayer | None) -> None:
+        require_choice_by_row(run.header, "What-if")
         self._run = run
         self._replayer = replayer
         self._states = DrawStates(run, replayer) if replayer else None

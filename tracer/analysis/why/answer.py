@@ -25,6 +25,7 @@ from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
 from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.arrays import F32, I64
+from tracer.schema.beams import Continuation
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
@@ -81,14 +82,15 @@ def why_in_run(
 ) -> WhyReport:
     """Follow a token through a step of a run, with everything that the run recorded (see :func:`why`)."""
     check_row(run.header, row)
+    step = step_of(run, number)
     return why(
         run.header,
-        step_of(run, number),
+        step,
         token,
         row,
         tokens=run.tokens,
         logits=saved_logits(run, number),
-        history=history_of(run, number, row),
+        history=history_of(run, number, step.parent(row)),
         replayer=replayer,
         search=search,
     )
@@ -144,7 +146,24 @@ class _Answer:
             changes=changes,
             notes=self._notes(stages, verdict),
             loop=self._header.loop,
+            continuation=self._continuation(),
+            last=self._last(),
         )
+
+    def _rivals(self) -> tuple[Continuation, ...]:
+        """The continuations of a beam search that the row's were compared with."""
+        beams = self._step.head.beams
+        return () if beams is None else beams.rows[self._row // beams.beams].continuations
+
+    def _continuation(self) -> Continuation | None:
+        """The row with this token, if it is among them."""
+        parent = self._step.parent(self._row)
+        same = (each for each in self._rivals() if (each.parent, each.token) == (parent, self._token))
+        return next(same, None)
+
+    def _last(self) -> float | None:
+        """Score of the last of them that goes on."""
+        return min((each.score for each in self._rivals() if each.row is not None), default=None)
 
     def _text(self, token: int) -> str | None:
         found = self._tokens.get(token)
@@ -238,12 +257,14 @@ class _Answer:
         if self._token == chosen:
             return "chosen"
         final = stages[-1].score
-        if final is None:
+        if final is None and not self._rivals():
             return "unknown"
         if final == -np.inf:
             return "removed"
         if chosen == NO_TOKEN:
             return "undecided"
+        if self._header.rows_move:
+            return "not continued"
         return "lost the draw" if self._header.do_sample else "not the highest score"
 
     def _probability(self, stages: Sequence[TokenStage]) -> float | None:

@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tracer.analysis.processors.processor import Cutoff
+from tracer.schema.beams import Continuation
 from tracer.schema.run import LoopName
 
 Verdict = Literal[
-    "chosen", "lost the draw", "not the highest score", "removed", "padding", "undecided", "unknown"
+    "chosen",
+    "lost the draw",
+    "not the highest score",
+    "not continued",
+    "removed",
+    "padding",
+    "undecided",
+    "unknown",
 ]
 Source = Literal["saved logits", "recorded scores", "bounds"]
 Goal = Literal["kept", "greedy"]
@@ -105,7 +113,8 @@ class WhyReport:
         row: row of the batch.
         token: the token in question.
         text: its text; None if the recording has none.
-        verdict: what became of it. ``undecided`` in a step that goes on and has not chosen; ``unknown`` where
+        verdict: what became of it; ``not continued`` in a beam search. ``undecided``
+            in a step that goes on and has not chosen; ``unknown`` where
             the recording does not say.
         source: what the answer is based on. ``bounds``: the token was not recorded and logits were not saved.
         chosen: the token that was appended; ``NO_TOKEN`` while undecided.
@@ -117,6 +126,9 @@ class WhyReport:
         changes: per goal and setting the smallest change; empty where the goal is reached already.
         notes: what a reader must know about the answer, in full sentences.
         loop: the decoding loop of the run.
+        continuation: what became of the row and the token as a continuation of a beam search; None where it
+            was not among the best.
+        last: score of the last continuation that goes on.
     """
 
     step: int
@@ -134,6 +146,8 @@ class WhyReport:
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = field(default=())
     loop: LoopName = "_sample"
+    continuation: Continuation | None = None
+    last: float | None = None
 
     @property
     def removed_by(self) -> TokenStage | None:

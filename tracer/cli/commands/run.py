@@ -79,6 +79,32 @@ class CaptureOptions:
 
 
 @dataclass(frozen=True)
+class AssistanceOptions:
+    """What proposes tokens in assisted decoding."""
+
+    assistant_model: str | None
+    prompt_lookup: int | None
+
+    def added_to(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Generation settings with those of prompt lookup.
+
+        Args:
+            settings: the others.
+
+        Raises:
+            UsageError: it is asked for twice, or both ways.
+        """
+        name = "prompt_lookup_num_tokens"
+        if self.prompt_lookup is None:
+            return settings
+        if self.assistant_model is not None:
+            raise UsageError("--assistant-model and --prompt-lookup exclude each other.")
+        if name in settings:
+            raise UsageError(f"{name} is given twice, by --prompt-lookup and by --gen; choose one.")
+        return {**settings, name: self.prompt_lookup}
+
+
+@dataclass(frozen=True)
 class BreakOptions:
     """Conditions, and what happens where one holds."""
 
@@ -220,6 +246,23 @@ _output_options = option_group(
 )
 
 
+_assistance_options = option_group(
+    "assistance",
+    AssistanceOptions,
+    click.option(
+        "--assistant-model",
+        metavar="ID|FOLDER",
+        help="Assisted decoding: a smaller model with the same tokenizer, which proposes tokens.",
+    ),
+    click.option(
+        "--prompt-lookup",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Assisted decoding: propose the N tokens that followed the last ones further up in the text.",
+    ),
+)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """All options of the command."""
@@ -228,6 +271,7 @@ class RunOptions:
     model: ModelSpec
     max_new_tokens: int
     generation: GenerationOptions
+    assistance: AssistanceOptions
     capture: CaptureOptions
     conditions: BreakOptions
     stops: StopOptions
@@ -251,7 +295,8 @@ class RunOptions:
             prompt=prompt,
             path=self.output.trace_file(),
             max_new_tokens=self.max_new_tokens,
-            settings=generation.settings,
+            settings=self.assistance.added_to(generation.settings),
+            assistant=self.assistance.assistant_model,
             seed=generation.seed,
             capture=capture.capture,
             save=(*capture.save, *(("lens",) if capture.lens else ())),
@@ -269,6 +314,7 @@ class RunOptions:
 @model_options
 @max_new_tokens_option(128)
 @generation_options
+@_assistance_options
 @_capture_options
 @_break_options
 @stop_options

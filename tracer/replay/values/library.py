@@ -241,7 +241,10 @@ def _input_ids(moment: Moment) -> Value:
     def read_appended() -> npt.NDArray[np.int64]:
         scores = moment.step.scores
         assert scores is not None
-        return np.concatenate([read(), scores.chosen[:, None].astype(np.int64)], axis=1)
+        before = read()
+        kept = before[[*moment.step.parents]] if moment.step.parents else before
+        tokens = [moment.step.appended(row) for row in range(moment.rows)]
+        return np.concatenate([kept, np.array(tokens, dtype=np.int64)], axis=1)
 
     if appended and moment.step.scores is None:
         return tensor(info, Absent("the token of this step was not recorded"))

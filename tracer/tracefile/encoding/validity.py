@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from tracer.schema.beams import BeamEnd, Hypothesis
 from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
@@ -42,6 +43,7 @@ MAX_FAULTS = 4096
 """Most violations of a step beyond one for each module and row, and most of its capture errors."""
 
 MAX_CHECKS = 64
+MAX_CONTINUATIONS = 1 << 16
 MAX_SECONDS = 1e10
 INT32 = 1 << 31
 INT64 = 1 << 63
@@ -95,9 +97,30 @@ def check_end(end: RunEnd, header: RunHeader) -> None:
     _check_seconds((end.seconds, end.queue_wait_seconds, end.halted_seconds), "the end record")
     for count in (end.queue_peak_bytes, end.queue_waits, end.tensors_stopped_at or 0):
         _require(0 <= count < INT64, "the end record has an impossible count")
-    _require(len(end.sequences) in (0, rows), "the end record and the header's prompt differ in rows")
-    _require(len(end.texts) in (0, rows), "the end record's texts and the header's prompt differ in rows")
+    returned = (0, rows) if end.beams is None else (0, sum(len(row.returned) for row in end.beams.rows))
+    _require(len(end.sequences) in returned, "the end record and the header's prompt differ in rows")
+    _require(len(end.texts) in returned, "the end record's texts and the header's prompt differ in rows")
     _check_sequences(end.sequences, "the end record")
+    if end.beams is not None:
+        _check_outcomes(end.beams, rows)
+
+
+def _check_outcomes(beams: BeamEnd, rows: int) -> None:
+    """Check the hypotheses of a beam search."""
+    _require(beams.beams * len(beams.rows) == rows, "the hypotheses and the header's prompt differ in rows")
+    for row in beams.rows:
+        count = len(row.hypotheses)
+        numbers = (*row.kept, *row.returned)
+        known = all(0 <= number < count for number in numbers) and len({*row.returned}) == len(row.returned)
+        _require(known, "the end record names an unknown hypothesis")
+        _check_hypotheses(row.hypotheses, rows)
+
+
+def _check_hypotheses(hypotheses: Sequence[Hypothesis], rows: int) -> None:
+    for each in hypotheses:
+        known = 0 <= each.row < rows and 0 <= each.step <= MAX_STEPS and 0 <= each.number < INT32
+        _require(known and 0 <= each.length < INT32, "a hypothesis is impossible")
+        _require(each.token is None or 0 <= each.token < INT32, "a hypothesis ends with an impossible token")
 
 
 def check_step(step: Step, header: RunHeader) -> None:
@@ -155,6 +178,8 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _check_cache(head.cache_after)
     _check_rows(head.unfinished, rows)
     _check_contrast(head, rows)
+    _check_beams(head, rows)
+    _check_assisted(head, rows)
     if head.draw is not None:
         _check_draw(head.draw)
     _check_faults(head, header)
@@ -224,6 +249,39 @@ def _check_contrast(head: StepHead, rows: int) -> None:
     ids = (each.token for row in contrast.tokens for each in row)
     _require(all(0 <= each <= head.vocab_size for each in counts), "the contrast has an impossible count")
     _require(all(0 <= each < head.vocab_size for each in ids), "the contrast names an unknown token")
+
+
+def _check_beams(head: StepHead, rows: int) -> None:
+    """Check the continuations and beams of a step."""
+    beams = head.beams
+    if beams is None:
+        return
+    fits = beams.beams * len(beams.rows) == rows == len(beams.parents)
+    fits = fits and len(beams.before) == len(beams.scores) == rows
+    _require(fits, "the beams and the step differ in rows")
+    for parent in beams.parents:
+        _check_optional(parent, rows)
+    for row in beams.rows:
+        _require(len(row.continuations) <= MAX_CONTINUATIONS, "the step has impossibly many continuations")
+        for each in row.continuations:
+            _check_optional(each.parent, rows)
+            _check_optional(each.row, rows)
+            _require(0 <= each.token < head.vocab_size, "a continuation has an unknown token")
+        _check_hypotheses(row.ended, rows)
+
+
+def _check_assisted(head: StepHead, rows: int) -> None:
+    """Check the proposals of a step."""
+    assisted = head.assisted
+    if assisted is None:
+        return
+    counts = (len(assisted.proposals), len(assisted.appended), len(assisted.matched), assisted.forwards)
+    _require(rows == 1, "an assisted step has several rows")
+    _require(max(counts) <= MAX_CONTINUATIONS, "the step has impossibly many proposals")
+    ids = (*(each.token for each in assisted.proposals), *assisted.appended, *assisted.matched)
+    _require(all(0 <= token < INT32 for token in ids), "a proposal is an impossible token")
+    _require(bool(assisted.appended), "an assisted step appends nothing")
+    _check_seconds((assisted.seconds,), "the proposals")
 
 
 def _check_draw(draw: Draw) -> None:

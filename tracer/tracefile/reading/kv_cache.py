@@ -24,6 +24,8 @@ class TraceCache:
         step: number of the step.
         layers: number of layers.
         length: slots in use.
+
+    Where rows move from step to step, ``_rows`` has for each step the row in which each row of the cache was.
     """
 
     step: int
@@ -31,6 +33,7 @@ class TraceCache:
     length: int
     _read: Callable[[int, str], SavedTensor]
     _steps: Sequence[int]
+    _rows: Sequence[Sequence[int]] = ()
 
     def key(self, layer: int) -> npt.NDArray[Any]:
         """Keys of a layer, ``[batch, KV heads, slots, head dim]``; bfloat16 is widened to float32.
@@ -68,13 +71,19 @@ class TraceCache:
             np.frombuffer(piece.raw, dtype=np.uint8).reshape(*piece.shape[:-1], piece.shape[-1] * width)
             for piece in pieces
         ]
-        whole = np.concatenate(arrays, axis=-2)
+        whole = np.concatenate(self._by_row(arrays), axis=-2)
         if whole.shape[-2] != self.length:
             raise UsageError(
                 f"The saved slots of layer {layer} are {whole.shape[-2]}; the cache had {self.length}."
             )
         shape = (*whole.shape[:-1], whole.shape[-1] // width)
         return SavedTensor(dtype, shape, whole.tobytes())
+
+    def _by_row(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> Sequence[npt.NDArray[np.uint8]]:
+        """The slots of each step by the rows of the cache."""
+        if not self._rows:
+            return arrays
+        return [array[[*rows]] for array, rows in zip(arrays, self._rows, strict=True)]
 
     def _pieces(self, layer: int, part: Part) -> list[SavedTensor]:
         """The slots of each step."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tracer.errors import UsageError
 from tracer.schema.base import short_repr
+from tracer.schema.lineage import lineage
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.stamp import Stamp
 from tracer.schema.step import uncaptured_reason
@@ -146,8 +147,21 @@ class TraceRun:
             raise UsageError("The run began with a filled KV cache, whose slots a trace does not hold.")
         after = self.steps.number(step).head.cache_after
         return TraceCache(
-            step, after.layers, after.length, lambda number, name: self.saved_tensor(number, name), numbers
+            step,
+            after.layers,
+            after.length,
+            lambda number, name: self.saved_tensor(number, name),
+            numbers,
+            self._rows_at(step),
         )
+
+    def _rows_at(self, step: int) -> tuple[tuple[int, ...], ...]:
+        """For each step up to one, where each row of that one's forward pass was; empty if all stay."""
+        if not self.header.rows_move:
+            return ()
+        parents = [self.steps.number(number).parents for number in range(1, step)]
+        paths = [lineage(parents, row) for row in range(len(self.header.prompt))]
+        return tuple(zip(*paths, strict=True))
 
     def saved_tensor(self, step: int, name: str) -> SavedTensor:
         """A saved tensor as it was stored (see :meth:`tensor`)."""

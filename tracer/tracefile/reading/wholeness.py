@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tracer.schema.beams import Hypothesis
+from tracer.schema.lineage import Parents, lineage
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 from tracer.schema.step import Step
 
@@ -21,12 +25,14 @@ class Wholeness:
         self._sequences = end.sequences if end is not None else ()
         self._unfinished = end is None or end.status is not RunStatus.COMPLETE
         self._steps = 0
+        self._tokens = 0
         self._last = 0
         self._without_scores: list[int] = []
         self._other_choices = 0
         self._first_choice = ""
         self._errors = 0
         self._first_error = ""
+        self._beams = _Hypotheses(header) if header.rows_move else None
 
     def add(self, step: Step) -> None:
         """The next step."""
@@ -34,8 +40,11 @@ class Wholeness:
         self._last = step.number
         if step.scores is None:
             self._without_scores.append(step.number)
+        elif self._beams is not None:
+            self._beams.add(step)
         else:
-            self._compare_choices(step.number, step.scores.chosen.tolist())
+            self._compare_choices(step, step.scores.chosen.tolist())
+        self._tokens += max(1, len(step.appended()))
         errors = step.head.errors
         if errors and not self._errors:
             self._first_error = f"in step {step.number}: {errors[0].message}"
@@ -65,24 +74,68 @@ class Wholeness:
         steps = max(self._end.steps, self._last)
         if not self._sequences:
             return ["its end record has no ids"] if steps else self._without_steps(steps)
+        if self._beams is not None:
+            return [*self._beams.against(self._end), *self._without_steps(steps)]
         tokens = len(self._sequences[0]) - self._length
         if any(
             ids[: self._length] != prompt for ids, prompt in zip(self._sequences, self._prompt, strict=True)
         ):
             return ["its ids do not begin with its prompt"]
         # One that was cut short may have appended a token in a step that it did not end, or begun one.
-        if abs(tokens - steps) > (1 if self._unfinished else 0):
+        appended = steps - self._steps + self._tokens
+        if abs(tokens - appended) > (1 if self._unfinished else 0):
             return [f"{steps} steps for {tokens} generated tokens"]
         return self._without_steps(steps)
 
     def _without_steps(self, steps: int) -> list[str]:
         return [] if steps or self._unfinished else ["it ended without a step"]
 
-    def _compare_choices(self, number: int, chosen: list[int]) -> None:
+    def _compare_choices(self, step: Step, chosen: list[int]) -> None:
         """Compare the tokens of a step with the ids at its place; it has none where the run was cut short."""
+        number = step.number
         place = self._length + number - 1
+        if step.head.assisted is not None:
+            place = step.head.ids_before.shape[1] + len(step.appended()) - 1
         for row, (token, ids) in enumerate(zip(chosen, self._sequences, strict=False)):
             if place < len(ids) and ids[place] != token:
                 if not self._other_choices:
                     self._first_choice = f"in step {number}, row {row}: token {token}, not {ids[place]}"
                 self._other_choices += 1
+
+
+class _Hypotheses:
+    """The sequences of a beam search, put together from its steps.
+
+    Args:
+        header: the run's header.
+    """
+
+    def __init__(self, header: RunHeader) -> None:
+        self._prompt = tuple(row.token_ids for row in header.prompt)
+        self._parents: list[Parents] = []
+        self._chosen: list[list[int]] = []
+
+    def add(self, step: Step) -> None:
+        """The next step."""
+        assert step.scores is not None
+        self._parents.append(step.parents)
+        self._chosen.append(step.scores.chosen.tolist())
+
+    def against(self, end: RunEnd) -> list[str]:
+        """What of the sequences returned is not what the steps lead to."""
+        if end.beams is None:
+            return [] if end.status is not RunStatus.COMPLETE else ["its end record has no hypotheses"]
+        found = [row.hypotheses[number] for row in end.beams.rows for number in row.returned]
+        if any(each.step > len(self._chosen) for each in found):
+            return ["a hypothesis ended in a step that is not there"]
+        same = [self._is(ids, each) for ids, each in zip(end.sequences, found, strict=True)]
+        return [] if all(same) else [f"sequence {same.index(False)} is not that of its hypothesis"]
+
+    def _is(self, ids: Sequence[int], hypothesis: Hypothesis) -> bool:
+        """Whether ids are those of a hypothesis, behind which a row is filled up."""
+        steps = hypothesis.step if hypothesis.token is None else hypothesis.step - 1
+        rows = lineage(self._parents[:steps], hypothesis.row)
+        tokens = [chosen[row] for chosen, row in zip(self._chosen, rows[1:], strict=False)]
+        whole = (*self._prompt[rows[0]], *tokens)
+        # Behind them the library puts the first id that may end a sequence, whichever one did.
+        return whole == tuple(ids[: len(whole)])

@@ -2,6 +2,7 @@
 
 import { banner } from "../lib/banner.js";
 import { h, passage } from "../lib/dom.js";
+import { figureTable } from "./figures.js";
 import { duration, plural } from "../lib/format.js";
 
 const REDACTED = { text: "Texts, token ids and absolute paths are left out of this report; tokens are numbered as they appear.", level: "warning" };
@@ -37,6 +38,7 @@ function content(state, run, row) {
       values("Stopping criteria", run.criteria),
       values("Versions", [...run.versions, { name: "recorded", value: run.started }, { name: "capture", value: run.capture }]),
       h("div", { class: "tree" }, h("h3", { text: "Modules" }), h("pre", { tabindex: "0", "aria-label": "Module tree", text: run.tree })))),
+    run.tables.length ? h("details", { class: "hypotheses" }, h("summary", { text: "Hypotheses" }), run.tables.map((each) => figureTable(state, each))) : null,
   ];
 }
 

@@ -2,6 +2,7 @@
 
 import { attention } from "./attention.js";
 import { bar } from "./bar.js";
+import { beams } from "./beams.js";
 import { branches } from "./branches.js";
 import { cache } from "./cache.js";
 import { header } from "./header.js";
@@ -15,7 +16,7 @@ import { State } from "./state.js";
 import { moveStop, stops } from "./stops.js";
 import { whatif } from "./whatif.js";
 
-const VIEWS = [stops, pipeline, whatif, cache, layers, lens, attention, overview];
+const VIEWS = [stops, beams, pipeline, whatif, cache, layers, lens, attention, overview];
 
 const KEYS = {
   ArrowLeft: (state) => state.moveBy(-1),

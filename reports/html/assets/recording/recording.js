@@ -42,11 +42,24 @@ export class Run {
     return new Step(metadata[index], arrays, index, row, place);
   }
 
-  /** Ids of a row up to a step by position, the prompt and its padding included. */
+  /** Ids of a row up to a step by position, the prompt and its padding included; rows may have moved on the way. */
   history(place, row) {
-    const ids = [...Array(this.leading).fill(NO_TOKEN), ...this.prompts[row].ids];
-    for (let i = 0; i < place; i++) ids.push(this.figure("chosen", i, row));
-    return ids;
+    const rows = place ? this.path(place - 1, row).slice(0, place) : [];
+    const first = place ? this.figure("parents", 0, rows[0]) : row;
+    return [...Array(this.leading).fill(NO_TOKEN), ...this.prompts[first].ids, ...rows.flatMap((at, step) => this.appended?.[step] ?? [this.figure("chosen", step, at)])];
+  }
+
+  /** The rows, one after each step, of the sequence that is in a row after the step at a place; null once nothing continues it. */
+  path(place, row) {
+    const rows = Array(this.steps.length).fill(null);
+    for (let step = place, at = row; step >= 0; at = this.figure("parents", step, at), step--) rows[step] = at;
+    for (let step = place + 1, at = row; step < this.steps.length; step++) {
+      const before = at;
+      at = Array.from({ length: this.rows }, (_, each) => each).find((each) => this.figure("parents", step, each) === before);
+      if (at === undefined) break;
+      rows[step] = at;
+    }
+    return rows;
   }
 
   /** A section of the run's data; null where the run has none of this name. */

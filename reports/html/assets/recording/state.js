@@ -23,6 +23,14 @@ export class State extends PageState {
     return this.run.places;
   }
 
+  /** Go some steps forward or back along the sequence of the row, which may be in other rows there. */
+  moveBy(distance) {
+    const place = Math.min(Math.max(this.place + distance, 0), this.steps.length - 1);
+    if (!this.steps.length) return;
+    const row = this.run.beams ? this.run.path(this.place, this.at.row)[place] : this.at.row;
+    this.go({ step: this.steps[place], row: row ?? this.at.row });
+  }
+
   /** Whether a step of a run is still to be shown: the reader may have gone on while its data was opened. */
   shows(run, step) {
     return this.run === run && this.at.step === step.number && this.at.row === step.row;

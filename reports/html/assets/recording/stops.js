@@ -4,8 +4,9 @@ import { h, section, table } from "../lib/dom.js";
 import { count, plural, probability, score } from "../lib/format.js";
 import { coloured } from "../lib/python.js";
 import { banner } from "../lib/banner.js";
+import { figureTable } from "./figures.js";
 import { candidateTable, stageCards } from "./scores.js";
-import { tokenButton, tokenText } from "../lib/tokens.js";
+import { tokenText } from "../lib/tokens.js";
 
 const [HEAD, TAIL, FEWEST] = [48, 12, 12];
 
@@ -81,8 +82,7 @@ const DRAW = {
   stages: (state, step) => stageCards(state, step, state.at.stop === "warpers" ? "logits_warper" : "logits_processor"),
   candidates: (state, step, block) => candidateTable(state, step, block.title === "candidates"),
   choice: (state, step) => choice(state, step),
-  figures: (state, step, { title, columns, rows }) => h("div", {}, h("h4", { text: title }), table(title, columns, rows.map(({ taken, cells }) =>
-    h("tr", { class: taken ? "current" : null }, cells.map((cell) => h("td", {}, cell.token === undefined ? cell : tokenButton(state, cell.token))))))),
+  figures: (state, step, block) => figureTable(state, block),
   others: (state, step, { columns, rows }) => table("Other rows", ["row", ...columns], rows),
 };
 

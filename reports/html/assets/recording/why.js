@@ -43,6 +43,7 @@ export function fate(state, step, id) {
   if (stage) return `Removed by ${nameOf(state, stage)} at score ${score(scores.scores[stage - 1][column])}, with ${plural(scores.kept[stage], "token")} left (${rank}).`;
   const chance = `probability ${probability(scores.probabilities[column])}, rank ${count(rankOf(scores, scores.stages - 1, column))} of ${count(scores.candidates)}`;
   if (id === scores.chosen) return `Chosen: ${chance} (${rank}).`;
+  if (state.run.beams) return `Not what this row goes on with: ${chance} (${rank}). The continuations at choice say which were cut, and by how much.`;
   return state.run.sampling ? `It could have been drawn: ${chance} (${rank}).` : `Not the highest score: ${chance} (${rank}).`;
 }
 

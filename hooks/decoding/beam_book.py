@@ -1,0 +1,234 @@
+"""The books of a beam search: continuations and hypotheses by the rules of ``BeamSearchScorer``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tracer.schema.beams import BeamOutcome, BeamRow, Continuation, EarlyStopping, Fate, Hypothesis
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings of a scorer.
+
+    Attributes:
+        beams: beams of each row.
+        length_penalty: exponent of the length.
+        early_stopping: True, False or ``never``.
+        max_length: longest sequence.
+    """
+
+    beams: int
+    length_penalty: float
+    early_stopping: bool | str
+    max_length: int | None
+
+    @property
+    def setting(self) -> EarlyStopping:
+        """The setting ``early_stopping`` as text."""
+        return "never" if isinstance(self.early_stopping, str) else "True" if self.early_stopping else "False"
+
+    def value(self, total: float, length: int) -> float:
+        """The value by which hypotheses are compared.
+
+        Args:
+            total: sum of the log-probabilities.
+            length: number of tokens that were generated.
+        """
+        return total / float(length**self.length_penalty)
+
+    def attainable(self, total: float, length: int, prompt: int) -> float | None:
+        """The best value that a beam is taken to come to; None where that is not asked.
+
+        Args:
+            total: the best sum of a beam.
+            length: number of tokens that were generated.
+            prompt: length of the prompt.
+        """
+        if self.early_stopping is True:
+            return None
+        longest = self.early_stopping is not False and self.length_penalty > 0
+        return self.value(total, (self.max_length or 0) - prompt if longest else length)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a scorer is given in a step.
+
+    Attributes:
+        length: tokens of each sequence before the step.
+        prompt: length of the prompt.
+        scores: ``[batch, continuations]`` best first.
+        tokens: the same shape.
+        beams: the same shape: which beam of the row each continues, from 0.
+        eos: ids that end a sequence.
+        pad: id that fills up a row that is done.
+    """
+
+    length: int
+    prompt: int
+    scores: list[list[float]]
+    tokens: list[list[int]]
+    beams: list[list[int]]
+    eos: frozenset[int]
+    pad: int
+
+    @staticmethod
+    def read(arguments: Mapping[str, Any]) -> Given:
+        """The arguments of ``process``.
+
+        Args:
+            arguments: by name.
+        """
+        return Given(
+            length=arguments["input_ids"].shape[1],
+            prompt=arguments.get("decoder_prompt_len") or 0,
+            scores=arguments["next_scores"].tolist(),
+            tokens=arguments["next_tokens"].tolist(),
+            beams=arguments["next_indices"].tolist(),
+            eos=_ids(arguments.get("eos_token_id")),
+            pad=next(iter(_ids(arguments.get("pad_token_id"))), 0),
+        )
+
+
+def _ids(found: Any) -> frozenset[int]:
+    if found is None:
+        return frozenset()
+    return frozenset(torch.as_tensor(found).flatten().tolist())
+
+
+class Book:
+    """The hypotheses of one row of the batch.
+
+    Attributes:
+        done: whether it takes no further hypothesis.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._all: list[Hypothesis] = []
+        self._kept: list[Hypothesis] = []
+        self._worst = 1e9
+
+    @property
+    def values(self) -> list[float]:
+        """Values of the hypotheses kept, in the order in which they ended."""
+        return [each.value for each in self._kept]
+
+    def step(self, rules: Rules, step: int, row: int, given: Given, running: list[float]) -> BeamRow:
+        """Decide about the continuations of a step.
+
+        Args:
+            rules: the scorer's settings.
+            step: number of the step.
+            row: row of the batch.
+            given: what the scorer is given.
+            running: score of each row before the step.
+        """
+        if self.done:
+            return self._row((), (), (), None)
+        known, before = len(self._all), [*self._kept]
+        found = tuple(self._continuations(rules, step, row, given, running))
+        attainable = None
+        if len(self._kept) >= rules.beams:
+            length = given.length + 1 - given.prompt
+            attainable = rules.attainable(max(given.scores[row]), length, given.prompt)
+            self.done = attainable is None or self._worst >= attainable
+        ended = tuple(each for each in self._all[known:] if each in self._kept)
+        gone = tuple(each.number for each in before if each not in self._kept)
+        return self._row(found, ended, gone, attainable)
+
+    def _row(
+        self,
+        found: tuple[Continuation, ...],
+        ended: tuple[Hypothesis, ...],
+        gone: tuple[int, ...],
+        attainable: float | None,
+    ) -> BeamRow:
+        return BeamRow(
+            continuations=found,
+            ended=ended,
+            pushed_out=gone,
+            kept=len(self._kept),
+            worst=min(self.values, default=None),
+            attainable=attainable,
+            done=self.done,
+        )
+
+    def _continuations(
+        self, rules: Rules, step: int, row: int, given: Given, running: list[float]
+    ) -> list[Continuation]:
+        found: list[Continuation] = []
+        full = 0
+        for rank, (score, token, beam) in enumerate(
+            zip(given.scores[row], given.tokens[row], given.beams[row], strict=True)
+        ):
+            parent, goes_on = row * rules.beams + beam, None
+            fate: Fate
+            if full == rules.beams:
+                fate = "cut"
+            elif token not in given.eos:
+                fate, goes_on, full = "beam", row * rules.beams + full, full + 1
+            elif rank >= rules.beams:
+                fate = "too late"
+            else:
+                length = given.length + 1 - given.prompt
+                fate = "hypothesis" if self.add(rules, step, parent, token, score, length) else "rejected"
+            found.append(
+                Continuation(
+                    parent=parent,
+                    token=token,
+                    before=running[parent],
+                    log_probability=None,
+                    score=score,
+                    fate=fate,
+                    row=goes_on,
+                )
+            )
+        return found
+
+    def add(self, rules: Rules, step: int, row: int, token: int | None, total: float, length: int) -> bool:
+        """A sequence ends.
+
+        Args:
+            rules: the scorer's settings.
+            step: the step in which it ends.
+            row: row that it is (see :class:`Hypothesis`).
+            token: the token that ends it, if one does.
+            total: sum of its log-probabilities.
+            length: number of tokens that the length penalty counts.
+
+        Returns:
+            Whether it is kept.
+        """
+        value = rules.value(total, length)
+        if len(self._kept) >= rules.beams and not value > self._worst:
+            return False
+        new = Hypothesis(
+            number=len(self._all), step=step, row=row, token=token, total=total, length=length, value=value
+        )
+        self._all.append(new)
+        self._kept.append(new)
+        if len(self._kept) > rules.beams:
+            self._kept.remove(min(self._kept, key=lambda each: each.value))
+            self._worst = min(self.values)
+        else:
+            self._worst = min(value, self._worst)
+        return True
+
+    def outcome(self, returned: int) -> BeamOutcome:
+        """What the row has in the end.
+
+        Args:
+            returned: how many hypotheses ``generate()`` returns.
+        """
+        best = sorted(self._kept, key=lambda each: each.value)[::-1][:returned]
+        return BeamOutcome(
+            hypotheses=tuple(self._all),
+            kept=tuple(each.number for each in self._kept),
+            returned=tuple(each.number for each in best),
+        )

@@ -1,0 +1,71 @@
+"""The end of a beam search: which hypothesis won, by how much, and at which length penalty another would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tracer.schema.beams import BeamOutcome, Hypothesis
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A length penalty from which on another hypothesis is the best of those kept.
+
+    Attributes:
+        penalty: the exponent at which both are worth the same.
+        above: whether it wins above the exponent; else below.
+        winner: number of the hypothesis that wins there.
+    """
+
+    penalty: float
+    above: bool
+    winner: int
+
+
+def margin(outcome: BeamOutcome) -> float | None:
+    """By how much the best hypothesis is worth more than the second; None where there is no second.
+
+    Args:
+        outcome: what a row has in the end.
+    """
+    values = sorted((each.value for each in kept(outcome)), reverse=True)
+    return values[0] - values[1] if len(values) > 1 else None
+
+
+def kept(outcome: BeamOutcome) -> tuple[Hypothesis, ...]:
+    """The hypotheses that were kept to the end.
+
+    Args:
+        outcome: what a row has in the end.
+    """
+    return tuple(outcome.hypotheses[number] for number in outcome.kept)
+
+
+def turns(outcome: BeamOutcome, penalty: float) -> tuple[Turn, ...]:
+    """The nearest length penalties below and above at which another of the kept hypotheses would win.
+
+    With sums ``s`` below 0 and lengths ``l``, ``s1 / l1**p = s2 / l2**p`` at
+    ``p = log(s1 / s2) / log(l1 / l2)``. Another penalty could also have kept others.
+
+    Args:
+        outcome: what a row has in the end.
+        penalty: the exponent of the run.
+    """
+    hypotheses = kept(outcome)
+    if not hypotheses:
+        return ()
+    best = max(hypotheses, key=lambda each: each.value)
+    found = [*_crossings(best, hypotheses)]
+    below = [each for each in found if each[0] < penalty]
+    above = [each for each in found if each[0] > penalty]
+    nearest = [*sorted(below)[-1:], *sorted(above)[:1]]
+    return tuple(Turn(at, at > penalty, winner) for at, winner in nearest)
+
+
+def _crossings(best: Hypothesis, hypotheses: Sequence[Hypothesis]) -> Iterator[tuple[float, int]]:
+    for other in hypotheses:
+        comparable = other.length != best.length and min(best.length, other.length) > 0
+        if comparable and best.total < 0 and other.total < 0:
+            yield math.log(best.total / other.total) / math.log(best.length / other.length), other.number
