@@ -51,6 +51,8 @@ def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
         header: the run's header.
     """
     skipped = () if header.do_sample else _ONLY_WHEN_SAMPLING
+    if header.loop == "_assisted_decoding" and header.anchor("softmax") is None:
+        skipped = (*skipped, "softmax")  # speculative sampling does it inside of its choice
     return tuple(stop for stop in header.stops if stop in HALTS and stop not in skipped)
 
 

@@ -37,8 +37,12 @@ RUNS = {
     "without a cache": (2, ("logits",), {"do_sample": False, "use_cache": False}),
     "DoLa": (2, EVERYTHING, {**SAMPLING, **DOLA}),
     "DoLa, greedy": (1, (), {**GREEDY, **DOLA}),
+    "beam search": (2, EVERYTHING, {**GREEDY, "num_beams": 3}),
+    "beam sampling": (1, (), {**SAMPLING, "num_beams": 2}),
+    "assisted": (1, EVERYTHING, {**GREEDY, "prompt_lookup_num_tokens": 2}),
+    "assisted, sampling": (1, (), {**SAMPLING, "prompt_lookup_num_tokens": 2}),
 }
-ONLY_HERE = ("DoLa", "DoLa, greedy")
+ONLY_HERE = ("DoLa", "DoLa, greedy", "beam search", "beam sampling", "assisted", "assisted, sampling")
 """Those of loops that the required release alone has."""
 
 COMPARED = {
@@ -51,6 +55,13 @@ COMPARED = {
     "probs",
     "next_tokens",
     "unfinished_sequences",
+    "beam_scores",
+    "next_token_scores_processed",
+    "next_indices",
+    "beam_next_tokens",
+    "beam_idx",
+    "candidate_input_ids",
+    "valid_tokens",
 }
 
 
@@ -141,7 +152,7 @@ def test_every_variable_of_every_stop_is_the_frames_own(run: Recorded) -> None:
             there = set(local_variables(moment, "sample"))
             # A name that the frame has from the step before is not assigned in this one yet.
             assert there >= COMPARED & set(frame) or position.step > 1, position
-    assert compared >= COMPARED - (set() if moment.header.do_sample else {"probs"})
+    assert compared >= COMPARED & {name for frame in run.frames.values() for name in frame}
 
 
 def test_what_was_saved_is_there_to_the_last_element() -> None:

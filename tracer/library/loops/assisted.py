@@ -15,7 +15,7 @@ ASSISTED_4_44 = Loop(
         Statement("next-logits", "new_logits = outputs.logits[:, -candidate_length - 1 :]"),
         Statement("processors", "new_logits[:, i, :] = logits_processor("),
         Statement("warpers", "new_logits[:, i, :] = logits_warper("),
-        Statement("softmax", "probs = new_logits.softmax(dim=-1)"),
+        Statement("softmax", "probs = new_logits.softmax(dim=-1)", choice="sampling"),
         Statement("choice", "selected_tokens = torch.multinomial(", choice="sampling"),
         Statement("choice", "valid_tokens, n_matches = _speculative_sampling(", choice="speculative"),
         Statement("choice", "selected_tokens = new_logits.argmax(dim=-1)", choice="greedy"),

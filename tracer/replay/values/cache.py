@@ -17,6 +17,7 @@ from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Listed, Make, Value, sequence
 from tracer.schema.arrays import F32
 from tracer.schema.cache import CacheGroup, CacheState
+from tracer.schema.lineage import Parents
 from tracer.tracefile.reading.kv_cache import Part
 
 
@@ -45,11 +46,17 @@ def returned_cache(moment: Moment) -> Value:
     Args:
         moment: a moment behind the forward pass.
     """
-    return _value(moment, moment.step.head.cache_after, moment.position.step)
+    assisted = moment.step.head.assisted
+    rejected = 0 if assisted is None else len(assisted.proposals) - assisted.accepted
+    if rejected and not moment.passed("crop"):
+        return Value(f"not recorded: it has the slots of {rejected} rejected proposals until it is cropped")
+    parents = moment.step.parents if moment.passed("reorder") else ()
+    return _value(moment, moment.step.head.cache_after, moment.position.step, parents)
 
 
 def _cache_before(moment: Moment) -> Value:
-    return _value(moment, moment.step.head.cache_before, moment.position.step - 1)
+    step = moment.position.step - 1
+    return _value(moment, moment.step.head.cache_before, step, moment.shelf.parents(step) if step else ())
 
 
 def layer_value(moment: Moment, layer: int) -> Value:
@@ -72,11 +79,11 @@ def layer_value(moment: Moment, layer: int) -> Value:
     )
 
 
-def _value(moment: Moment, state: CacheState, step: int) -> Value:
+def _value(moment: Moment, state: CacheState, step: int, rows: Parents) -> Value:
     if state.kind == "none":
         return Value("None", "NoneType")
     text = f"{state.kind}: {state.layers} layers, {state.length} slots"
-    part = partial(_pair, moment, state, step)
+    part = partial(_pair, moment, state, step, rows)
     parts: dict[str, Make] = {
         "key_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(0)),
         "value_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(1)),
@@ -86,13 +93,14 @@ def _value(moment: Moment, state: CacheState, step: int) -> Value:
     )
 
 
-def _pair(moment: Moment, state: CacheState, step: int, layer: int) -> Listed:
+def _pair(moment: Moment, state: CacheState, step: int, rows: Parents, layer: int) -> Listed:
     first = min((group.first for group in state.groups), default=0)
     group = _group(state, first + layer)
     if group is None:
         return sequence([])
-    key = tensor(group.key, _elements(moment, step, first + layer, "key", group.key.shape[-2]))
-    value = tensor(group.value, _elements(moment, step, first + layer, "value", group.value.shape[-2]))
+    slots = partial(_elements, moment, step, first + layer, rows=rows)
+    key = tensor(group.key, slots("key", group.key.shape[-2]))
+    value = tensor(group.value, slots("value", group.value.shape[-2]))
     return sequence([key, value])
 
 
@@ -100,8 +108,8 @@ def _group(state: CacheState, layer: int) -> CacheGroup | None:
     return next((group for group in state.groups if group.first <= layer <= group.last), None)
 
 
-def _elements(moment: Moment, step: int, layer: int, part: Part, slots: int) -> Elements:
-    """The slots of all steps so far, where each of them was saved."""
+def _elements(moment: Moment, step: int, layer: int, part: Part, slots: int, *, rows: Parents) -> Elements:
+    """The slots of all steps so far, where each of them was saved; rows may have been exchanged since."""
     shelf, name = moment.shelf, f"kv/{layer}/{part}"
     try:
         cache = shelf.cache_at(step)
@@ -111,9 +119,14 @@ def _elements(moment: Moment, step: int, layer: int, part: Part, slots: int) -> 
         return Absent("this cache drops slots, so their places are not known")
     unused = f"the slots behind the {cache.length} in use are not recorded" if slots > cache.length else ""
     prompt = shelf.run.tensor_layout(1, name)[1][-2]
-    if prompt + step - 1 == cache.length:
+    if prompt + step - 1 == cache.length and not moment.header.rows_move:
         return _Used(_Slots(lambda number: shelf.tensor(number, name), prompt), cache.length, unused)
-    whole = Whole(lambda: shelf.array((step, layer, part), lambda: cache.saved(layer, part).array()))
+
+    def read() -> npt.NDArray[Any]:
+        found = cache.saved(layer, part).array()
+        return found[[*rows]] if rows else found
+
+    whole = Whole(lambda: shelf.array((step, layer, part, rows), read))
     return _Used(whole, cache.length, unused)
 
 

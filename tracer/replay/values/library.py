@@ -15,12 +15,12 @@ from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import given_cache, returned_cache
 from tracer.replay.values.elements import Absent, Elements, Runs, Whole
-from tracer.replay.values.scores import last_logits_value, logits_value, probabilities_value, scores_value
+from tracer.replay.values.loops import Since, integers, loop_variables
+from tracer.replay.values.scores import logits_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
-from tracer.schema.columns import NO_TOKEN
-from tracer.schema.run import ListName, RunHeader, StopName
+from tracer.schema.run import ListName, RunHeader
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 FrameKind = Literal["sample", "forward"]
@@ -39,43 +39,24 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
     """
     if frame == "forward":
         return _forward_variables(moment)
-    makes: dict[str, tuple[StopName | None, Make]] = {
+    makes: dict[str, Since] = {
         "input_ids": (None, partial(_input_ids, moment)),
         "model_inputs": (None, partial(_model_inputs, moment)),
         "model_kwargs": (None, partial(_model_kwargs, moment)),
         "outputs": ("forward-result", partial(_outputs, moment)),
-        **_of_dola(moment),
-        "next_token_logits": (_first_scores_since(moment.header), partial(scores_value, moment, 0)),
-        "next_token_scores": ("processors", partial(_scores, moment)),
-        "probs": ("softmax", partial(probabilities_value, moment)),
-        "next_tokens": ("choice", partial(_next_tokens, moment)),
         "unfinished_sequences": (None, partial(_unfinished, moment)),
         "do_sample": (None, lambda: Value(str(moment.header.do_sample), "bool")),
         "logits_processor": (None, partial(_processors, moment, "logits_processor")),
         "stopping_criteria": (None, partial(_criteria, moment)),
+        **loop_variables(moment),
     }
+    if moment.header.rows_move:
+        del makes["unfinished_sequences"]  # a beam search has none
+        if moment.passed("update"):
+            del makes["outputs"]  # as the loop does
     if "warpers" in moment.header.stops:
-        if moment.header.loop == "_sample":
-            makes["cur_len"] = None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")
         makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
     return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
-
-
-def _of_dola(moment: Moment) -> dict[str, tuple[StopName | None, Make]]:
-    """What ``_dola_decoding`` alone has."""
-    if moment.header.loop != "_dola_decoding":
-        return {}
-    missing = "not recorded: of the candidate layers the recording has the divergences, and the one taken"
-    return {
-        "dola_layers": (None, lambda: Value(moment.header.generation_config.get("dola_layers", ""), "")),
-        "final_logits": ("next-logits", partial(last_logits_value, moment)),
-        "candidate_premature_logits": ("next-logits", lambda: Value(missing)),
-    }
-
-
-def _first_scores_since(header: RunHeader) -> StopName:
-    """The stop at which the scores that the processors begin with are assigned."""
-    return "contrast" if "contrast" in header.stops else "next-logits"
 
 
 def later_variables(moment: Moment) -> dict[str, Make]:
@@ -202,31 +183,11 @@ def _saved_hidden(moment: Moment, info: TensorInfo) -> Elements:
     return Absent("not saved; the outputs of layers that were are under Modules, saved tensors")
 
 
-def _scores(moment: Moment) -> Value:
-    """The scores after the first list of processors, and after the warpers once they have run."""
-    processors = moment.header.processors
-    first = sum(1 for each in processors if each.list_name == "logits_processor")
-    return scores_value(moment, len(processors) if moment.passed("warpers") else first)
-
-
-def _next_tokens(moment: Moment) -> Value:
-    scores = moment.step.scores
-    if scores is None or (scores.chosen == NO_TOKEN).any():
-        return Value("not recorded: the choice of this step was not")
-    return _integers(scores.chosen, scores_device(moment.step.head))
-
-
 def _unfinished(moment: Moment) -> Value:
     scores = moment.step.scores
     if scores is None:
         return Value("not recorded: the scores of this step were not")
-    return _integers(~scores.finished, scores_device(moment.step.head))
-
-
-def _integers(values: npt.NDArray[np.generic], device: str) -> Value:
-    info = TensorInfo(shape=values.shape, dtype="int64", device=device)
-    whole = values.astype(np.int64)
-    return tensor(info, Whole(lambda: whole))
+    return integers(~scores.finished, moment)
 
 
 def _input_ids(moment: Moment) -> Value:

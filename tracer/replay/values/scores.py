@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +15,9 @@ from tracer.replay.values.elements import Absent, Elements, OfTokens, Whole
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Value
+from tracer.schema.arrays import F32, I32
 from tracer.schema.columns import NO_TOKEN
+from tracer.schema.lineage import Parents
 
 _SAVE = "record with --capture tensors --save logits"
 
@@ -43,6 +47,8 @@ def _logits(moment: Moment) -> Elements:
     loop = moment.header.loop
     if loop == "_sample":
         return scores_elements(moment, 0)
+    if loop == "_assisted_decoding":
+        return Absent("of several positions the recording has one: that of the last token appended")
     return Absent(f"the recording has the {FIRST_SCORES[loop].many} that {loop} makes of them")
 
 
@@ -114,9 +120,23 @@ def scores_elements(moment: Moment, stage: int) -> Elements:
     others = tuple(
         np.float32(-np.inf) if _all_others_removed(moment, stage, row) else None for row in range(moment.rows)
     )
+    if step.parents:
+        return _before_the_choice(step.parents, scores.tokens, scores.scores[stage], others)
     return OfTokens(
         scores.tokens, scores.scores[stage], others, "" if None not in others else _missing("scores")
     )
+
+
+def _before_the_choice(
+    parents: Parents, tokens: I32, scores: F32, others: Sequence[np.float32 | None]
+) -> Elements:
+    """Scores by the rows before the choice, of which those that no row continues are not recorded."""
+    rows = [parents.index(row) if row in parents else None for row in range(len(parents))]
+    places = [row or 0 for row in rows]
+    known = np.array([row is not None for row in rows])
+    found = tuple(None if row is None else others[row] for row in rows)
+    missing = "" if None not in found else "no row goes on from some of the rows, or " + _missing("scores")
+    return OfTokens(np.where(known[:, None], tokens[places], NO_TOKEN), scores[places], found, missing)
 
 
 class _LastPosition:

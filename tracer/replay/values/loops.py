@@ -1,0 +1,195 @@
+"""The variables that only one decoding loop has, by its own names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.analysis.runs import scores_device
+from tracer.replay.moment import Moment
+from tracer.replay.values.elements import Absent, Whole
+from tracer.replay.values.scores import last_logits_value, probabilities_value, scores_value
+from tracer.replay.values.tensor import tensor
+from tracer.replay.values.value import Make, Value
+from tracer.schema.beams import BeamStep
+from tracer.schema.columns import NO_TOKEN
+from tracer.schema.run import LoopName, StopName
+from tracer.schema.tensors import TensorInfo
+
+Since = tuple[StopName | None, Make]
+"""The stop behind which a variable is assigned, None for one that always is; and what makes its value."""
+
+
+def loop_variables(moment: Moment) -> dict[str, Since]:
+    """What a loop has beside what all loops have.
+
+    Args:
+        moment: the moment.
+    """
+    return _OF_LOOP[moment.header.loop](moment)
+
+
+def processed_scores(moment: Moment) -> Value:
+    """The scores after the first list of processors, and after the warpers once they have run.
+
+    Args:
+        moment: the moment.
+    """
+    processors = moment.header.processors
+    first = sum(1 for each in processors if each.list_name == "logits_processor")
+    return scores_value(moment, len(processors) if moment.passed("warpers") else first)
+
+
+def chosen_tokens(moment: Moment) -> Value:
+    """The token of each row.
+
+    Args:
+        moment: the moment.
+    """
+    scores = moment.step.scores
+    if scores is None or (scores.chosen == NO_TOKEN).any():
+        return Value("not recorded: the choice of this step was not")
+    return integers(scores.chosen, moment)
+
+
+def integers(values: npt.NDArray[np.generic], moment: Moment) -> Value:
+    """A tensor of whole numbers, all of them known.
+
+    Args:
+        values: the numbers.
+        moment: the moment.
+    """
+    info = TensorInfo(shape=values.shape, dtype="int64", device=scores_device(moment.step.head))
+    whole = values.astype(np.int64)
+    return tensor(info, Whole(lambda: whole))
+
+
+def _of_sample(moment: Moment) -> dict[str, Since]:
+    found: dict[str, Since] = {
+        "next_token_logits": ("next-logits", partial(scores_value, moment, 0)),
+        **_one_token(moment),
+    }
+    if "warpers" in moment.header.stops:
+        found["cur_len"] = None, lambda: Value(str(moment.step.head.ids_before.shape[-1]), "int")
+    return found
+
+
+def _of_dola(moment: Moment) -> dict[str, Since]:
+    missing = "not recorded: of the candidate layers the recording has the divergences, and the one taken"
+    return {
+        "dola_layers": (None, lambda: Value(moment.header.generation_config.get("dola_layers", ""), "")),
+        "final_logits": ("next-logits", partial(last_logits_value, moment)),
+        "candidate_premature_logits": ("next-logits", lambda: Value(missing)),
+        "next_token_logits": ("contrast", partial(scores_value, moment, 0)),
+        **_one_token(moment),
+    }
+
+
+def _one_token(moment: Moment) -> dict[str, Since]:
+    """What loops have that choose a token of each row by itself."""
+    return {
+        "next_token_scores": ("processors", partial(processed_scores, moment)),
+        "probs": ("softmax", partial(probabilities_value, moment)),
+        "next_tokens": ("choice", partial(chosen_tokens, moment)),
+    }
+
+
+def _of_beams(moment: Moment) -> dict[str, Since]:
+    found: dict[str, Since] = {
+        "num_beams": (None, lambda: Value(moment.header.generation_config.get("num_beams", ""), "int")),
+        "next_token_logits": ("next-logits", partial(last_logits_value, moment)),
+        "next_token_scores": ("log-softmax", partial(_scores_of_continuations, moment)),
+        "next_token_scores_processed": ("processors", partial(processed_scores, moment)),
+    }
+    beams = moment.step.head.beams
+    if beams is None:
+        return found
+    found["probs"] = "softmax", partial(_of_all_continuations, moment, beams)
+    running = beams.scores if moment.passed("beams") else beams.before
+    found["beam_scores"] = None, partial(_floats, np.array(running), moment)
+    found["next_tokens"] = "choice", partial(_of_continuations, moment, beams, "token")
+    found["beam_next_tokens"] = "beams", partial(chosen_tokens, moment)
+    found["beam_idx"] = "beams", partial(integers, np.array(beams.parents), moment)
+    if all(row.continuations for row in beams.rows):
+        parents = [[each.parent % beams.beams for each in row.continuations] for row in beams.rows]
+        found["next_indices"] = "choice", partial(integers, np.array(parents), moment)
+    return found
+
+
+def _scores_of_continuations(moment: Moment) -> Value:
+    """``next_token_scores``: of tokens, of all continuations, then of the best ones."""
+    beams = moment.step.head.beams
+    if not moment.passed("beam-scores") or beams is None:
+        return scores_value(moment, 0)
+    if moment.passed("choice"):
+        return _of_continuations(moment, beams, "score")
+    return _of_all_continuations(moment, beams)
+
+
+def _of_all_continuations(moment: Moment, beams: BeamStep) -> Value:
+    """A figure of every token of every beam, of which the recording has the best ones."""
+    info = _float_info((len(beams.rows), beams.beams * moment.step.head.vocab_size), moment)
+    return tensor(info, Absent("the recording has the continuations that the choice takes"))
+
+
+def _of_continuations(moment: Moment, beams: BeamStep, name: Literal["token", "score"]) -> Value:
+    """A figure of the continuations that the choice takes, by batch row."""
+    figures = [[getattr(each, name) for each in row.continuations] for row in beams.rows]
+    if not all(figures):
+        return Value("not recorded: a row of the batch was done before, and nothing is known of its beams")
+    if name == "token":
+        return integers(np.array(figures), moment)
+    return _floats(np.array(figures), moment)
+
+
+def _floats(values: npt.NDArray[np.float64], moment: Moment) -> Value:
+    whole = values.astype(np.float32)
+    return tensor(_float_info(values.shape, moment), Whole(lambda: whole))
+
+
+def _float_info(shape: tuple[int, ...], moment: Moment) -> TensorInfo:
+    return TensorInfo(shape=shape, dtype="float32", device=scores_device(moment.step.head))
+
+
+def _of_assisted(moment: Moment) -> dict[str, Since]:
+    assisted, head = moment.step.head.assisted, moment.step.head
+    found: dict[str, Since] = {"cur_len": (None, lambda: Value(str(head.ids_before.shape[-1]), "int"))}
+    if assisted is None:
+        return found
+    proposed = [each.token for each in assisted.proposals]
+
+    def candidates() -> Value:
+        history = moment.shelf.history(moment.position.step, 0)
+        return integers(np.concatenate([history, np.array(proposed, dtype=np.int64)])[None], moment)
+
+    places = len(proposed) + 1
+    result = head.forward
+    if result is not None:
+        info = result.logits.model_copy(update={"shape": (1, places, head.vocab_size)})
+        absent = Absent("of several positions the recording has one: that of the last token appended")
+        for name, stop in _POSITIONS.items():
+            found[name] = stop, partial(tensor, info, absent)
+    found["candidate_input_ids"] = None, candidates
+    found["candidate_length"] = None, lambda: Value(str(len(proposed)), "int")
+    found["valid_tokens"] = "choice", partial(integers, np.array([assisted.appended]), moment)
+    found["n_matches"] = "choice", partial(integers, np.array(len(assisted.appended) - 1), moment)
+    return found
+
+
+_POSITIONS: Mapping[str, StopName] = {
+    "new_logits": "next-logits",
+    "next_token_logits": "next-logits",
+    "probs": "softmax",
+}
+"""Tensors of assisted decoding with a place for each position."""
+
+_OF_LOOP: Mapping[LoopName, Callable[[Moment], dict[str, Since]]] = {
+    "_sample": _of_sample,
+    "_dola_decoding": _of_dola,
+    "_beam_search": _of_beams,
+    "_assisted_decoding": _of_assisted,
+}
