@@ -25,6 +25,7 @@ class Statement:
         function: the method of ``GenerationMixin`` that holds it, or :data:`FORWARD`; None: the loop.
         choice: the way of choosing that it belongs to; None for both.
         phase: the phase of a run that it belongs to; None for both.
+        everywhere: whether every release of the family has it; the others have another one of that stop.
     """
 
     stop: StopName
@@ -32,6 +33,7 @@ class Statement:
     function: str | None = None
     choice: Choice | None = None
     phase: Phase | None = None
+    everywhere: bool = True
 
     def runs(self, *, do_sample: bool, speculative: bool = False) -> bool:
         """Whether a run comes to it.
