@@ -107,11 +107,12 @@ class Installation:
     def _search_loop(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if self._class_loops is None:
             return inner(*args, **kwargs)
-        search = self._class_loops.search()
+        search = object()
         try:
+            self._class_loops.search(search)
             return inner(*args, **kwargs)
         finally:
-            self._class_loops.over(search)
+            surely(partial(self._class_loops.over, search))
 
     def _loop(self, loop: Loop, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if self._class_loops is None:
@@ -120,7 +121,7 @@ class Installation:
             self._class_loops.found()
             return self._traced_loop(loop, inner, args, kwargs)
         finally:
-            self._class_loops.left()
+            surely(self._class_loops.left)
 
     def _traced_loop(
         self, loop: Loop, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
