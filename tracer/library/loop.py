@@ -10,6 +10,9 @@ from tracer.schema.run import LoopName, Phase, StopName
 FORWARD = "forward"
 """As the function of a statement: the ``forward`` of the traced model's own class."""
 
+PREFILL = "_prefill"
+"""The method that some loops call for the first forward pass."""
+
 Choice = Literal["sampling", "greedy", "speculative"]
 """How a loop chooses, where a statement belongs to one way only: speculative sampling compares probabilities
 with those of a draft model."""

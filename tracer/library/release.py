@@ -37,6 +37,8 @@ class Release:
             the logits.
         absent_settings: names of generation settings that other families have.
         caches: values of the setting ``cache_implementation``.
+        layered_caches: a cache is a list of layers, each with its keys and values; else it has a list of all
+            keys and one of all values.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Release:
     float32_scores: bool = False
     absent_settings: frozenset[str] = frozenset()
     caches: tuple[str, ...] = ()
+    layered_caches: bool = False
 
     @property
     def sample(self) -> Loop:
@@ -127,6 +130,7 @@ RELEASES: tuple[Release, ...] = (
         (SAMPLE_4_57, ASSISTED_4_57),
         on_class=True,
         float32_scores=True,
+        layered_caches=True,
         absent_settings=_GONE_IN_4_57 | _SINCE_5,
         caches=(*_STATIC_CACHES, "dynamic", "dynamic_full", "offloaded", "quantized"),
     ),
@@ -152,6 +156,7 @@ RELEASES: tuple[Release, ...] = (
         (SAMPLE_5, ASSISTED_5),
         on_class=True,
         float32_scores=True,
+        layered_caches=True,
         absent_settings=_GONE_IN_4_57 | {"return_legacy_cache"},
         caches=(*_STATIC_CACHES, "dynamic", "offloaded", "quantized"),
     ),
