@@ -89,8 +89,11 @@ def test_what_is_compiled_stays_so_and_is_named(
 
 def test_a_halted_run_passes_the_compiled_forward_by(tmp_path: Path) -> None:
     torch._dynamo.reset()
+    counters.clear()
     expected = generate(architecture("qwen2"), batch(), **GREEDY, **compiling()).sequences
+    untraced = graphs()
     torch._dynamo.reset()
+    counters.clear()
     model, seen = architecture("qwen2"), list[tuple[int, str | None]]()
     with trace(
         model,
@@ -100,6 +103,7 @@ def test_a_halted_run_passes_the_compiled_forward_by(tmp_path: Path) -> None:
         on_stop=lambda halt: seen.append((halt.step, halt.stop)),
     ):
         assert torch.equal(generate(model, batch(), **GREEDY, **compiling()).sequences, expected)
+    assert graphs() == untraced
     passed = [stop for stop in HALTS if stop not in ONLY_SAMPLING]
     assert [stop for step, stop in seen if step == 1] == passed
     assert [stop for step, stop in seen if step == 2] == [stop for stop in passed if stop != "forward-result"]

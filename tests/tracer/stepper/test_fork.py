@@ -40,7 +40,7 @@ IMPOSSIBLE = {
     "fork token=w60 ban=w60": "token 60 is to be forced and banned at once",
     "fork tempreture=1": "tempreture: no such generation setting. Did you mean temperature?",
     "fork temperature=-1": "temperature=-1: it must be a number above 0",
-    "fork num_beams=3": "beam sampling",
+    "fork num_beams=3": "num_beams > 1",
     "fork seed=-1": "fork seed=-1: it must be a whole number",
     "fork max_new_tokens=0": "a fork generates one token at least",
     "fork row=3 token=w60": "row 3 does not exist",
