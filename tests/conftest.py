@@ -71,7 +71,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the slow tests unless asked for, and what says nothing about the installed transformers."""
     if metadata.version("transformers") != REFERENCE:
-        left = [item for item in items if item.get_closest_marker("reference_only")]
+        left = [
+            item
+            for item in items
+            if item.get_closest_marker("reference_only") or item.get_closest_marker("no_transformers")
+        ]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
     if config.getoption("--slow"):

@@ -153,7 +153,7 @@ def trace(
     does for a listener that failed.
 
     Args:
-        model: a decoder-only ``*ForCausalLM`` of transformers 4.44.2, on any device.
+        model: a decoder-only ``*ForCausalLM`` of transformers, on any device.
         tokenizer: its tokenizer, so that reports show text and not only ids.
         path: the trace file to create; by default ``run.trace``, and in one of several processes that work
             together ``run.rank0.trace`` and so on.

@@ -26,6 +26,7 @@ from hooks.printing import printed, printed_error
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info
+from tracer.library.release import installed_release
 from tracer.schema.assisted import AssistedStep, Proposal
 from tracer.schema.checks import Check, Violation
 from tracer.schema.faults import CaptureError
@@ -42,6 +43,7 @@ class AssistedWatch:
     def __init__(self, arguments: dict[str, Any], *, keep_logits: bool) -> None:
         self._keep_logits = keep_logits
         self._sampling = bool(arguments["generation_config"].do_sample)
+        self._ensemble = getattr(arguments["generation_config"], "assistant_ensemble_weight", None)
         self._processors = len(arguments["logits_processor"])
         warpers = arguments.get("logits_warper") if self._sampling else None
         self._count = 1 + self._processors + len(warpers or LogitsProcessorList())
@@ -61,7 +63,8 @@ class AssistedWatch:
         found = self._round
         found.checking = False
         logits = clone(outputs.logits[:, -found.count - 1 :, :])
-        found.dtype = logits.dtype
+        # Newer releases decide in float32, whatever the model computes in.
+        found.dtype = torch.float32 if installed_release().float32_scores else logits.dtype
         found.state = generator_state(logits.device) if self._sampling else None
         found.stages = []
         for place in range(logits.shape[1]):
@@ -123,14 +126,13 @@ class AssistedWatch:
             proposer=found.proposer,
             tokens=found.tokens,
             appended=found.appended,
-            matches=found.matches,
-            done=found.done,
             seconds=found.seconds,
             sampling=self._sampling,
             matched=found.matched,
             matched_at=found.matched_at,
             next_length=found.next_length,
             dtype=found.dtype,
+            ensemble=self._ensemble is not None,
         )
 
     def ending(self) -> None:
@@ -154,10 +156,6 @@ class AssistedWatch:
     def checking(self) -> bool:
         """Whether the criteria are asked about the proposals, and not about the step."""
         return self._round.checking
-
-    def note_check(self, done: Any) -> None:
-        """What the criteria say of the proposals."""
-        self._round.done = bool(done.all()) if isinstance(done, torch.Tensor) else bool(done)
 
     def proposed(self, input_ids: torch.Tensor, found: Any, generator: Any, seconds: float) -> None:
         """Tokens were proposed.
@@ -184,17 +182,15 @@ class AssistedWatch:
             matched_at=at,
         )
 
-    def decided(self, input_ids: torch.Tensor, matches: Any, generator: Any) -> None:
+    def decided(self, input_ids: torch.Tensor, generator: Any) -> None:
         """The model has accepted some of them.
 
         Args:
             input_ids: the sequence after the step.
-            matches: how many of the proposals matched, as the loop counts them.
             generator: what proposed them, its strategy updated.
         """
         found = self._round
         found.appended = tuple(input_ids[0, found.length :].tolist())
-        found.matches = int(matches)
         length = getattr(generator, "num_assistant_tokens", None)
         found.next_length = float(length) if isinstance(length, int | float) else None
 
@@ -214,13 +210,11 @@ class Round:
         draft: ``[1, proposals, vocab]`` logits of the draft model.
         seconds: time that it took to propose them.
         checking: the criteria are asked about the proposals.
-        done: what they said.
         stages: scores of each position.
         processed: place of the position whose processors run.
         warped: how many positions all lists have run for.
         state: RNG state before anything is drawn.
         appended: the tokens that the step appends.
-        matches: how many proposals matched, as the loop counts them.
         matched: what prompt lookup found further up.
         matched_at: where.
         next_length: how many tokens are to be proposed next.
@@ -233,13 +227,11 @@ class Round:
     draft: torch.Tensor | None = None
     seconds: float = 0.0
     checking: bool = False
-    done: bool = False
     stages: list[ScoreStages] = field(default_factory=list)
     processed: int = -1
     warped: int = 0
     state: torch.Tensor | None = None
     appended: tuple[int, ...] = ()
-    matches: int = 0
     matched: tuple[int, ...] = ()
     matched_at: int | None = None
     next_length: float | None = None
@@ -279,10 +271,7 @@ class _Positions:
 
     def on_stopping_done(self, done: Any) -> Any:
         """The answer of all criteria."""
-        if self._watch.checking:
-            self._watch.note_check(done)
-            return done
-        return self._capture.on_stopping_done(done)
+        return done if self._watch.checking else self._capture.on_stopping_done(done)
 
 
 class _Watched:
@@ -297,10 +286,10 @@ class _Watched:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._generator, name, value)
 
-    def get_candidates(self, input_ids: torch.Tensor) -> Any:
+    def get_candidates(self, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """As the generator's own."""
         began = time.perf_counter()
-        found = self._generator.get_candidates(input_ids)
+        found = self._generator.get_candidates(input_ids, *args, **kwargs)
         seconds = time.perf_counter() - began
         self._guarded(lambda: self._watch.proposed(input_ids, found, self._generator, seconds))
         return found
@@ -308,7 +297,7 @@ class _Watched:
     def update_candidate_strategy(self, input_ids: torch.Tensor, scores: Any, num_matches: Any) -> Any:
         """As the generator's own."""
         result = self._generator.update_candidate_strategy(input_ids, scores, num_matches)
-        self._guarded(lambda: self._watch.decided(input_ids, num_matches, self._generator))
+        self._guarded(lambda: self._watch.decided(input_ids, self._generator))
         return result
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -339,14 +328,13 @@ class CaughtProposals:
     proposer: str
     tokens: tuple[int, ...]
     appended: tuple[int, ...]
-    matches: int
-    done: bool
     seconds: float
     sampling: bool
     matched: tuple[int, ...]
     matched_at: int | None
     next_length: float | None
     dtype: torch.dtype
+    ensemble: bool
 
     def describe(self, step: CaughtStep) -> LoopRecord:
         """Repeat the decision, and compare it with the tokens that were appended.
@@ -357,8 +345,8 @@ class CaughtProposals:
         final = step.tensors.loop["final"].to(self.dtype)
         draft, state = step.tensors.loop.get("draft"), step.tensors.loop.get("state")
         target = final.softmax(dim=-1)[0]
-        # Where proposals that all match end the text, nothing of the model's own follows.
-        own = not (self.done and self.appended == self.tokens)
+        # Where proposals that match end the text, nothing of the model's own follows.
+        own = self.appended != self.tokens[: len(self.appended)]
         accepted = len(self.appended) - own
         draws, choices = self._repeated(final, state, speculative=draft is not None)
         chances = None if draft is None else draft.softmax(dim=-1)[0]
@@ -393,6 +381,8 @@ class CaughtProposals:
         speculative: bool,
     ) -> tuple[list[float] | None, list[int] | None]:
         """The random numbers of the acceptance test, or what the model chose at each position."""
+        if self.ensemble:
+            return None, None
         if not self.sampling:
             return None, final[0].argmax(dim=-1).tolist()
         generator = _generator(state)
@@ -414,8 +404,14 @@ class CaughtProposals:
         expected = self._expected(record, draws, choices)
         if expected is None:
             reason = f"the draw on {step.ids_before.device} cannot be repeated here"
+            if self.ensemble:
+                reason = "proposals are compared with both models together (assistant_ensemble_weight)"
             return Check.not_made("assisted", reason, total=total), ()
-        held = record.accepted == expected and self._continues(record, choices)
+        # A text that a proposal ends needs no more of them.
+        ended = step.tensors.done is not None and bool(step.tensors.done.all())
+        cut = ended and not record.own and record.accepted < expected
+        enough = record.accepted == expected or cut
+        held = enough and self._continues(record, choices)
         check = Check.made("assisted", holds=held, checked=total, total=total)
         message = f"{record.accepted} of {total} proposals were accepted, expected {expected}"
         return check, () if held else (Violation(check="assisted", message=message),)
@@ -440,7 +436,7 @@ class CaughtProposals:
         accepted = self.tokens[: record.accepted]
         behind = self.appended[record.accepted :]
         if not record.own:
-            return self.appended == accepted
+            return True
         return self.appended[: record.accepted] == accepted and (
             choices is None or behind == (choices[record.accepted],)
         )

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
-from transformers import BeamSearchScorer
 
 from hooks.caught_step import CaughtStep, LoopRecord
 from hooks.decoding.beam_book import Book, Given, Rules
@@ -212,7 +212,8 @@ def require_own_scorer(arguments: Mapping[str, Any]) -> None:
         UnsupportedError: the scorer is somebody's own, or each forward pass is made in parts.
     """
     scorer = arguments["beam_scorer"]
-    if type(scorer) is not BeamSearchScorer:
+    # Newer releases have none, nor a beam search that is traced.
+    if type(scorer) is not getattr(transformers, "BeamSearchScorer", None):
         raise UnsupportedError(
             f"Beam search with a scorer of one's own ({type(scorer).__name__}) is not traced; only the "
             "library's is. Generate outside of the trace."

@@ -12,6 +12,8 @@ from hooks.decoding.assisted import AssistedWatch
 from hooks.decoding.beam_search import BeamWatch, require_own_scorer
 from hooks.decoding.dola import DolaWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
+from tracer.errors import UnsupportedError
+from tracer.library.decoding_modes import OWN_LAYERS
 from tracer.library.loop import Loop
 
 
@@ -27,6 +29,8 @@ def require_watchable(loop: Loop, arguments: Mapping[str, Any]) -> None:
     """
     if loop.method == "_beam_search":
         require_own_scorer(arguments)
+    if getattr(arguments.get("candidate_generator"), "requires_model_outputs", False):
+        raise UnsupportedError(OWN_LAYERS)
 
 
 def is_speculative(arguments: Mapping[str, Any]) -> bool:

@@ -52,7 +52,7 @@ def require_statements(loop: Loop) -> None:
     """
     for statement in loop.statements:
         name = statement.function or loop.method
-        if name == FORWARD:
+        if name == FORWARD or not statement.everywhere:
             continue
         function = getattr(GenerationMixin, name, None)
         if function is None or (_anchor(function, statement, name) is None and _source(function)[0]):

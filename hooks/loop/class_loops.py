@@ -52,14 +52,16 @@ class ClassLoops:
                 release_class(made)
             self._made.clear()
 
-    def search(self) -> object:
-        """A ``generate()`` of this thread begins; :meth:`over` takes what this returns."""
-        token = object()
+    def search(self, token: object) -> None:
+        """A ``generate()`` of this thread begins.
+
+        Args:
+            token: stands for it; :meth:`over` takes it, also where this was interrupted.
+        """
         with self._lock:
             self._searches.append(token)
             self._tokens.append(token)
             self.show()
-        return token
 
     def found(self) -> None:
         """A loop begins in this thread: unless another one still looks for its own, the class is put back."""
@@ -79,7 +81,7 @@ class ClassLoops:
         """The ``generate()`` is over, whether it came to a loop or not; safe to call twice.
 
         Args:
-            token: what :meth:`search` returned.
+            token: what :meth:`search` was called with.
         """
         with self._lock:
             self._forget(token)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, generation
 
 from hooks.decoding.loop_watch import LoopWatch
 from hooks.decoding.loops import is_speculative, loop_watch
@@ -253,6 +253,7 @@ class GenerationWatch:
                 save_logits=self._selection.logits,
                 save_kv=self._selection.kv,
                 synced=bool(kwargs.get("synced_gpus")),
+                deferred=header.loop == "_sample" and hasattr(generation.utils, "DeferredStopCheck"),
                 model=self._known,
             ),
             loop=watch,

@@ -19,7 +19,7 @@ from hooks.loop.class_loops import ClassLoops
 from hooks.loop.traced_run import TracedRun
 from hooks.method_layer import Handler, MethodLayer
 from hooks.modules import tape
-from hooks.modules.compiled_code import is_compiled
+from hooks.modules.compiled_code import is_compiled, is_compiled_function
 from hooks.modules.model_modules import ModelModules
 from hooks.patches import Inherited, add_layer, reduced_without_layers, remove_layer
 from tracer.library.decoding_modes import untraced
@@ -107,11 +107,12 @@ class Installation:
     def _search_loop(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if self._class_loops is None:
             return inner(*args, **kwargs)
-        search = self._class_loops.search()
+        search = object()
         try:
+            self._class_loops.search(search)
             return inner(*args, **kwargs)
         finally:
-            self._class_loops.over(search)
+            surely(partial(self._class_loops.over, search))
 
     def _loop(self, loop: Loop, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if self._class_loops is None:
@@ -120,7 +121,7 @@ class Installation:
             self._class_loops.found()
             return self._traced_loop(loop, inner, args, kwargs)
         finally:
-            self._class_loops.left()
+            surely(self._class_loops.left)
 
     def _traced_loop(
         self, loop: Loop, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
@@ -183,7 +184,7 @@ class Installation:
 
     def _prepare(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if is_compiled(self.model):
-            self._leave_forward()
+            self._leave_graph(lambda: self.modules.unwatch_compiled(self.model))
         runs = runs_in_progress()
         began = [run.capture.clock.now() for run in runs]
         inputs = inner(*args, **kwargs)
@@ -192,14 +193,26 @@ class Installation:
             run.capture.on_prepared(input_ids, kwargs.get("attention_mask"), inputs, when)
         return inputs
 
-    def _leave_forward(self) -> None:
+    def _leave_graph(self, unwatch: Callable[[], object]) -> None:
         """The model was compiled while a run is in progress: nothing of ours may be inside its graph."""
         with self._lock:
             layers = [each for each in self._run_layers if each[0] == "forward"]
             if layers:
                 self._run_layers = [each for each in self._run_layers if each[0] != "forward"]
                 self._remove(layers)
-                self.modules.unwatch_compiled(self.model)
+                unwatch()
+
+    def _get_compiled_call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+        """The library compiles the model's call by itself, for the decode steps of a cache of fixed size."""
+        call = inner(*args, **kwargs)
+        return partial(self._call_compiled, call) if is_compiled_function(call) else call
+
+    def _call_compiled(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Nothing of ours may be inside the graph: the forward pass is seen from outside."""
+        self._leave_graph(self.modules.unwatch_all)
+        for run in runs_in_progress():
+            run.leave_probes()
+        return _forward(call, args, kwargs)
 
     def _changed_by_hook(self, index: int, before: torch.Tensor | None) -> None:
         for run in runs_in_progress():
@@ -218,6 +231,8 @@ class Installation:
                 }
                 if is_compiled(self.model):
                     del handlers["forward"]  # it runs inside the graph
+                if hasattr(self.model, "get_compiled_call"):
+                    handlers["get_compiled_call"] = self._get_compiled_call
                 self._add(handlers, self._run_layers)
             elif self._replaced("prepare_inputs_for_generation"):
                 self._add({"prepare_inputs_for_generation": self._prepare}, self._run_layers)

@@ -53,6 +53,7 @@ class CaptureOptions:
         save_kv: whether to store the new cache slots.
         synced: whether the loop goes on with forward passes of no consequence when all rows have ended, until
             the other processes have too (``synced_gpus``).
+        deferred: whether the loop may ask one step late for its end, and undo what it does meanwhile.
         model: what is known of the model.
     """
 
@@ -63,6 +64,7 @@ class CaptureOptions:
     save_logits: bool = False
     save_kv: bool = False
     synced: bool = False
+    deferred: bool = False
     model: KnownModel = ANY_MODEL
 
 
@@ -128,6 +130,7 @@ class RunCapture:
         self._cache = CacheWatch(options.model, statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
         self._stopped = False
+        self._unfinished = {*range(len(prompt))}
         self._leading = 0
         self._closing = threading.Lock()
         self.clock = RunClock()
@@ -165,7 +168,9 @@ class RunCapture:
             began: the run's clock when the call was made.
         """
         chunks = self._chunks_before()
-        if self._stopped or (self._open is not None and self._open.forwarded and not chunks):
+        if self._stopped or self._undone:
+            return
+        if self._open is not None and self._open.forwarded and not chunks:
             return  # a processor prepares a forward pass of its own
         if chunks:
             self._open = None
@@ -178,6 +183,11 @@ class RunCapture:
         self._open = OpenStep(caught, began)
         with self.guard("model-call"):
             self._note_inputs(caught, mask, inputs)
+
+    @property
+    def _undone(self) -> bool:
+        """Whether the loop will undo what it does now: all rows have ended."""
+        return self._options.deferred and not self._unfinished
 
     def _note_inputs(self, caught: CaughtStep, mask: torch.Tensor | None, inputs: Mapping[str, Any]) -> None:
         if caught.number == 1:
@@ -352,7 +362,8 @@ class RunCapture:
     @unseen_by_modes
     def on_appended(self, input_ids: torch.Tensor) -> None:
         """The chosen tokens were appended."""
-        self.input_ids = input_ids
+        if not self._undone:
+            self.input_ids = input_ids
         if self._open is not None:
             with self.guard("append"):
                 self._open.caught.ids_after = info_of(input_ids)
@@ -423,7 +434,10 @@ class RunCapture:
         if self._open is not None:
             with self.guard("stopping"):
                 self._open.caught.tensors.done = clone(done)
-        return torch.ones_like(done) if self.close_step() else done
+        if not self.close_step():
+            return done
+        self._unfinished.clear()
+        return torch.ones_like(done)
 
     @unseen_by_modes
     def stop(self, *, complete: bool, failure: Failure | None = None) -> None:
@@ -501,9 +515,14 @@ class RunCapture:
         if reading is not None:
             self._cache.set_baseline(reading, sums)
         self._cache.reorder(caught.parents)
+        self._note_ended(caught.tensors.done)
         scores, chosen = step.scores, caught.tensors.chosen
         if scores is not None and scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
+
+    def _note_ended(self, done: torch.Tensor | None) -> None:
+        if self._options.deferred and done is not None:
+            self._unfinished -= {row for row, over in enumerate(done.tolist()) if over}
 
 
 def _whole(step: OpenStep) -> torch.Tensor | None:

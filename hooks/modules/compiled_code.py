@@ -12,6 +12,9 @@ from torch import nn
 from hooks.patches import below_layers
 from tracer.schema.run import NotSeenReason
 
+OF_LIBRARY = "_compiled_call"
+"""What the library itself has made of a model's call, for decode steps alone: other calls do without it."""
+
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether the module's own ``forward`` runs inside a compiled graph: ``module.compile()``.
@@ -56,13 +59,13 @@ def _reason_inside(module: nn.Module, classes: dict[type, bool]) -> NotSeenReaso
         return "scripted"
     kind = type(module)
     if kind not in classes:
-        classes[kind] = any(_is_compiled_function(value) for value in _methods_of(kind))
+        classes[kind] = any(is_compiled_function(value) for value in _methods_of(kind))
     if is_compiled(module) or classes[kind]:
         return "compiled"
     attributes = vars(module)
-    if _is_compiled_function(below_layers(attributes, "forward")):
+    if is_compiled_function(below_layers(attributes, "forward")):
         return "compiled"
-    return "compiled" if any(_is_compiled_method(value, module) for value in attributes.values()) else None
+    return "compiled" if any(_is_compiled_method(each, module) for each in attributes.items()) else None
 
 
 def _methods_of(kind: type) -> Iterator[Any]:
@@ -72,7 +75,12 @@ def _methods_of(kind: type) -> Iterator[Any]:
         yield from vars(each).values()
 
 
-def _is_compiled_function(function: Any) -> bool:
+def is_compiled_function(function: Any) -> bool:
+    """Whether a function or method is what ``torch.compile`` made of another.
+
+    Args:
+        function: the function.
+    """
     # torch.compile leaves the original at its result, in this attribute since torch 2.0.
     if isinstance(function, MethodType):
         function = function.__func__
@@ -81,7 +89,8 @@ def _is_compiled_function(function: Any) -> bool:
     return hasattr(function, "_torchdynamo_orig_callable")
 
 
-def _is_compiled_method(value: Any, module: nn.Module) -> bool:
-    if not _is_compiled_function(value):
+def _is_compiled_method(attribute: tuple[str, Any], module: nn.Module) -> bool:
+    name, value = attribute
+    if name == OF_LIBRARY or not is_compiled_function(value):
         return False
     return getattr(value._torchdynamo_orig_callable, "__self__", None) is module

@@ -145,6 +145,13 @@ class ModelModules:
                 self._unseen[index] = self._compiled_in_runs[index] = "compiled"
         return True
 
+    def unwatch_all(self) -> None:
+        """The model runs as one compiled graph from now on: nothing is watched before the next run."""
+        with self._lock:
+            for index in [*self._watched]:
+                self._unwatch(index)
+                self._unseen[index] = "compiled"
+
     def _install(self) -> None:
         for index, module in enumerate(self.modules):
             if index not in self._unseen:

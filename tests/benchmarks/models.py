@@ -11,6 +11,22 @@ from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from tracer.loading.model_spec import ModelSpec
 from tracer.loading.models import load_model
 
+_WALKTHROUGH: dict[str, Any] = {
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_k": 20,
+    "top_p": 0.8,
+    "repetition_penalty": 1.05,
+}
+
+MODES: dict[str, dict[str, Any]] = {
+    "sample": _WALKTHROUGH,
+    "beams": {**_WALKTHROUGH, "num_beams": 4},
+    "assisted": {**_WALKTHROUGH, "prompt_lookup_num_tokens": 3},
+    "dola": {**_WALKTHROUGH, "dola_layers": "high"},
+}
+"""Settings by decoding mode: those of the walkthrough, and what leads to the mode."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -19,10 +35,12 @@ class Subject:
     Attributes:
         name: for the report.
         model: on its device, in eval mode.
+        mode: a key of :data:`MODES`.
     """
 
     name: str
     model: PreTrainedModel
+    mode: str = "sample"
 
     def __post_init__(self) -> None:
         self.model.generation_config.eos_token_id = None
@@ -34,15 +52,11 @@ class Subject:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     def generate(self, inputs: dict[str, torch.Tensor], new_tokens: int) -> Any:
-        """Draw exactly ``new_tokens`` tokens a row with the walkthrough's settings."""
+        """Draw exactly ``new_tokens`` tokens a row."""
         torch.manual_seed(0)
         output = self.model.generate(
             **inputs,
-            do_sample=True,
-            temperature=0.7,
-            top_k=20,
-            top_p=0.8,
-            repetition_penalty=1.05,
+            **MODES[self.mode],
             max_new_tokens=new_tokens,
             pad_token_id=2,
         )

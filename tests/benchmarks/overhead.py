@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from hooks.modules.tape import PlainTape, parts
-from tests.benchmarks.models import Subject, cuda_subject, demo_subject
+from tests.benchmarks.models import MODES, Subject, cuda_subject, demo_subject
 from tests.benchmarks.neighbours import StepCost, step_cost
 from tests.benchmarks.parts import Parts, measure_parts
 from tracer import open_trace, trace
@@ -249,6 +249,7 @@ def _written_a_second(subject: Subject, inputs: dict[str, Any], new: int, folder
 def run(arguments: argparse.Namespace) -> Report:
     """Run what was asked for."""
     subject = cuda_subject() if arguments.device == "cuda" else demo_subject()
+    subject = replace(subject, mode=arguments.mode, name=f"{subject.name}, mode {arguments.mode}")
     report = Report(_machine(subject, arguments.device), time.strftime("%Y-%m-%d"))
     chosen = {
         name: settings for name, settings in LEVELS.items() if arguments.level in (None, name.split()[0])
@@ -324,6 +325,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--parts", type=int, default=0, help="also measure parts of the cost closely, in so many pairs"
+    )
+    parser.add_argument(
+        "--mode", choices=tuple(MODES), default="sample", help="decoding mode (default sample)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--level", choices=("shapes", "stats", "tensors"), help="only this capture level")

@@ -1,4 +1,5 @@
-"""Make the traces in ``tests/releases/traces``: a greedy and a sampled run of one small model.
+"""Make the traces in ``tests/releases/traces``: a greedy and a sampled run of one small model, and under the
+required release a run of the demo model.
 
 Run it once with the Python of each release, from the root of the repository::
 
@@ -17,8 +18,10 @@ from pathlib import Path
 
 import torch
 
+from tests.support.demo import demo_model
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
 from tracer import trace
+from tracer.library.release import REFERENCE
 
 TRACES = Path(__file__).with_name("traces")
 
@@ -35,17 +38,33 @@ def main() -> None:
             for settings in (GREEDY, SAMPLING):
                 generate(model, batch(3), **settings, max_new_tokens=4)
         packed.write_bytes(lzma.compress(path.read_bytes(), preset=9))
+        if metadata.version("transformers") == REFERENCE:
+            record_demo(path)
+            (TRACES / "demo.trace.xz").write_bytes(lzma.compress(path.read_bytes(), preset=9))
 
 
-def unpacked(version: str, folder: Path) -> Path:
-    """The trace of a release, unpacked.
+def record_demo(path: Path) -> None:
+    """Record a run of the demo model.
 
     Args:
-        version: version of transformers.
+        path: the trace to make.
+    """
+    model = demo_model()
+    # Its own settings are for sampling.
+    greedy = {**GREEDY, "temperature": None, "top_k": None, "top_p": None}
+    with trace(model, path=path, capture="shapes", candidates=8, name="demo", seed=1, force=True):
+        generate(model, batch(), **greedy, max_new_tokens=3)
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    """A trace, unpacked.
+
+    Args:
+        name: version of transformers, or ``demo``.
         folder: where to.
     """
-    path = folder / f"{version}.trace"
-    path.write_bytes(lzma.decompress((TRACES / f"{version}.trace.xz").read_bytes()))
+    path = folder / f"{name}.trace"
+    path.write_bytes(lzma.decompress((TRACES / f"{name}.trace.xz").read_bytes()))
     return path
 
 

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from hooks.known_models import known_model
 from hooks.loop.model_arguments import takes_attention_mask
-from tests.releases.architectures import INSTALLED, architecture
+from tests.releases.architectures import ARCHITECTURES, INSTALLED, architecture
 from tests.support.models import GREEDY, SAMPLING, batch, collected, generate
+from tracer.library.release import RELEASES, installed_release
 
 
 def _inputs(model: PreTrainedModel, rows: int = 1) -> dict[str, torch.Tensor]:
@@ -19,8 +20,13 @@ def _inputs(model: PreTrainedModel, rows: int = 1) -> dict[str, torch.Tensor]:
     return inputs if takes_attention_mask(model) else {"input_ids": inputs["input_ids"]}
 
 
-def _class_state(model: PreTrainedModel) -> tuple[type, dict[str, Any]]:
-    return type(model), dict(vars(type(model)))
+def _class_state(model: PreTrainedModel) -> list[tuple[type, dict[str, Any]]]:
+    return [(kind, dict(vars(kind))) for kind in type(model).__mro__]
+
+
+def test_every_architecture_is_there_since_its_release() -> None:
+    later = {"gemma3", "qwen3", "qwen3_moe", "qwen3_next", "gpt_oss"}
+    assert {*ARCHITECTURES} - {*INSTALLED} == (later if installed_release() is RELEASES[0] else set())
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLING], ids=["greedy", "sampling"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from hooks.loop.class_loops import ClassLoops
 from tests.releases.architectures import architecture
 from tests.support.models import GREEDY, batch, collected, generate
 from tracer import open_trace, trace
@@ -68,3 +69,28 @@ def test_several_threads_find_their_loops(tmp_path: Path) -> None:
     assert all(torch.equal(each, expected) for each in found)
     with open_trace(path) as recording:
         assert len(recording.runs) == len(found) == 6
+
+
+@on_class
+def test_an_interrupted_beginning_leaves_later_loops_with_the_programs_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = architecture("qwen2")
+    kind, seen = type(model), list[type]()
+
+    def look(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        seen.append(type(model))
+        return scores
+
+    with collected(model) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(ClassLoops, "show", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                generate(model, batch(), **GREEDY)
+        generate(model, batch(), **GREEDY, logits_processor=[look])
+    assert seen == [kind] * 6
+    assert len(run.steps) == 6
+
+
+def _interrupt(_: object) -> None:
+    raise KeyboardInterrupt

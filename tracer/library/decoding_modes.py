@@ -29,6 +29,12 @@ IN_PARTS = (
 )
 """Why a beam search with little memory is refused."""
 
+OWN_LAYERS = (
+    "Assisted decoding by layers of the model's own (use_mtp) is not traced; a draft model and prompt lookup "
+    "are. Change the generation settings or generate outside of the trace."
+)
+"""Why proposals by the model's own layers are refused."""
+
 _MARKED = {
     "dola_generation": ("dola_layers",),
     "assisted_generation": ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp"),
@@ -55,6 +61,8 @@ def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
         raise untraced(mode, of)
     if mode in ("beam_search", "beam_sample") and settings.get("low_memory"):
         raise UnsupportedError(IN_PARTS)
+    if settings.get("use_mtp"):
+        raise UnsupportedError(OWN_LAYERS)
 
 
 def require_same_loop(method: LoopName, settings: Mapping[str, Any]) -> None:

@@ -10,6 +10,9 @@ from tracer.schema.run import LoopName, Phase, StopName
 FORWARD = "forward"
 """As the function of a statement: the ``forward`` of the traced model's own class."""
 
+PREFILL = "_prefill"
+"""The method that some loops call for the first forward pass."""
+
 Choice = Literal["sampling", "greedy", "speculative"]
 """How a loop chooses, where a statement belongs to one way only: speculative sampling compares probabilities
 with those of a draft model."""
@@ -25,6 +28,7 @@ class Statement:
         function: the method of ``GenerationMixin`` that holds it, or :data:`FORWARD`; None: the loop.
         choice: the way of choosing that it belongs to; None for both.
         phase: the phase of a run that it belongs to; None for both.
+        everywhere: whether every release of the family has it; the others have another one of that stop.
     """
 
     stop: StopName
@@ -32,6 +36,7 @@ class Statement:
     function: str | None = None
     choice: Choice | None = None
     phase: Phase | None = None
+    everywhere: bool = True
 
     def runs(self, *, do_sample: bool, speculative: bool = False) -> bool:
         """Whether a run comes to it.

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from tracer.errors import UnsupportedError
 from tracer.library.loop import Loop
-from tracer.library.loops.assisted import ASSISTED_4_44
+from tracer.library.loops.assisted import ASSISTED_4_44, ASSISTED_4_57, ASSISTED_5
 from tracer.library.loops.beam_search import BEAM_SEARCH_4_44
 from tracer.library.loops.dola import DOLA_4_44
 from tracer.library.loops.sample import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5
@@ -37,6 +37,8 @@ class Release:
             the logits.
         absent_settings: names of generation settings that other families have.
         caches: values of the setting ``cache_implementation``.
+        layered_caches: a cache is a list of layers, each with its keys and values; else it has a list of all
+            keys and one of all values.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Release:
     float32_scores: bool = False
     absent_settings: frozenset[str] = frozenset()
     caches: tuple[str, ...] = ()
+    layered_caches: bool = False
 
     @property
     def sample(self) -> Loop:
@@ -124,9 +127,10 @@ RELEASES: tuple[Release, ...] = (
     Release(
         "4.57",
         ("4.57.1", "4.57.2", "4.57.3", "4.57.4", "4.57.5", "4.57.6"),
-        (SAMPLE_4_57,),
+        (SAMPLE_4_57, ASSISTED_4_57),
         on_class=True,
         float32_scores=True,
+        layered_caches=True,
         absent_settings=_GONE_IN_4_57 | _SINCE_5,
         caches=(*_STATIC_CACHES, "dynamic", "dynamic_full", "offloaded", "quantized"),
     ),
@@ -149,9 +153,10 @@ RELEASES: tuple[Release, ...] = (
             "5.23.0",
             "5.24.0",
         ),
-        (SAMPLE_5,),
+        (SAMPLE_5, ASSISTED_5),
         on_class=True,
         float32_scores=True,
+        layered_caches=True,
         absent_settings=_GONE_IN_4_57 | {"return_legacy_cache"},
         caches=(*_STATIC_CACHES, "dynamic", "offloaded", "quantized"),
     ),

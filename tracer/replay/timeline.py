@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tracer.errors import UsageError
 from tracer.halting.stops import HALTS
-from tracer.schema.run import RunHeader, RunStatus, StopName
+from tracer.schema.run import Phase, RunHeader, RunStatus, StopName
 from tracer.schema.step import Step
 from tracer.tracefile import TraceRun
 
@@ -27,6 +27,11 @@ class Position:
 
     step: int
     stop: StopName
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the run that its step belongs to."""
+        return "prefill" if self.step == 1 else "decode"
 
 
 def reached(step: Step, header: RunHeader, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:

@@ -240,3 +240,19 @@ def test_attention_and_lens_go_with_the_beams() -> None:
         chosen = torch.tensor([step.choice(row).token for row in range(step.rows)])  # type: ignore[union-attr]
         own = probabilities.gather(1, chosen[:, None])[:, 0]
         assert torch.allclose(saved["lens/probability"][-1], own, atol=1e-5)
+
+
+def test_two_searches_part_where_their_beams_do(tmp_path: Path) -> None:
+    """Rows of the same number may be other beams: their scores are not compared then."""
+    model, inputs = tiny_model(), batch()
+    for name, penalty in (("a", 1.0), ("b", 1.3)):
+        with trace(model, path=tmp_path / name):
+            search(model, inputs, num_beams=3, repetition_penalty=penalty, max_new_tokens=12)
+    with open_trace(tmp_path / "a") as first, open_trace(tmp_path / "b") as second:
+        assert first.diff(first).same
+        found = first.diff(second)
+        assert found.reason == "settings"
+        for step in zip(first.steps, second.steps, strict=True):
+            if step[0].parents != step[1].parents:
+                assert found.steps <= step[0].number
+                break

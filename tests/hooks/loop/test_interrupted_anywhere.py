@@ -119,6 +119,7 @@ def test_at_any_line(part: int, ringing: None, tmp_path: Path) -> None:
             *open_traces.current(),
             *installation.runs_in_progress(),
             *_writers(),
+            type(model),
         }
 
     before = left()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
+from tracer.library.release import REFERENCE
 from tracer.tracefile import check_file
 
 NEW: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
@@ -23,13 +25,27 @@ KINDS: dict[str, Any] = {
 }
 
 
+def untraced_tokens(wrapper: Any, inputs: dict[str, torch.Tensor]) -> Any:
+    """What an adapter model gives without a trace; skips the test where this peft does not work there.
+
+    Newer releases call the model's cache otherwise: some kinds of adapters fail then, and some are ignored
+    with a warning.
+    """
+    try:
+        return wrapper.generate(**inputs, **NEW)
+    except (KeyError, FutureWarning) as error:
+        if metadata.version("transformers") == REFERENCE:
+            raise
+        pytest.skip(f"peft {metadata.version('peft')} does not work with this release, untraced: {error!r}")
+
+
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
 @pytest.mark.parametrize("inner", [False, True], ids=["wrapper", "model inside"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_model_is_traced(kind: str, inner: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     wrapper, inputs = get_peft_model(tiny_model(), KINDS[kind]).eval(), batch()
-    expected = wrapper.generate(**inputs, **NEW)
+    expected = untraced_tokens(wrapper, inputs)
     before = {name: dict(vars(module)) for name, module in wrapper.named_modules()}
     traced = wrapper.get_base_model() if inner else wrapper
     with trace(traced, path=tmp_path / "run.trace") as session:

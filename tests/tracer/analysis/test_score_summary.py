@@ -19,6 +19,8 @@ from tracer.analysis.scores.summary import summarise
 from tracer.schema.arrays import F32, F64
 from tracer.schema.columns import NO_TOKEN, REMOVED_CAP, ScoreColumns
 
+pytestmark = pytest.mark.no_transformers
+
 CAP = 7
 IMPLEMENTATIONS = ("compiled", "numpy")
 

@@ -8,6 +8,8 @@ from tests.support.synthetic import synthetic_tokens
 from tracer.analysis.token_search import find_tokens
 from tracer.schema.run import TokenText
 
+pytestmark = pytest.mark.no_transformers
+
 TOKENS = {
     token.id: token
     for token in (

@@ -12,7 +12,6 @@ from typing import Any
 
 import debugpy
 import torch
-from transformers.generation.streamers import BaseStreamer
 
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import tiny_model
@@ -22,22 +21,20 @@ from tracer.debugger import attach
 from tracer.halting.stops import plan_stops
 
 
-class Gate(BaseStreamer):  # type: ignore[misc]
-    """Lets the prompt and the first token pass, and the others when the file is there."""
+class Gate:
+    """A criterion that lets the first step end, and the others when the file is there; it stops nothing."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.passed = 0
 
-    def put(self, _value: Any) -> None:
+    def __call__(self, ids: torch.Tensor, _scores: Any) -> torch.Tensor:
         self.passed += 1
         deadline = time.monotonic() + TIMEOUT
-        while self.passed > 2 and not self.file.exists():
+        while self.passed > 1 and not self.file.exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
-
-    def end(self) -> None:
-        pass
+        return torch.zeros(len(ids), dtype=torch.bool)
 
 
 def main(path: Path, gate: Path) -> None:
@@ -47,7 +44,7 @@ def main(path: Path, gate: Path) -> None:
     before = model.generate(prompt, **settings)
     halt = attach(0, plan=plan_stops("model-call", "all"))
     with trace(model, tiny_tokenizer(), path, halt=halt):
-        traced = model.generate(prompt, streamer=Gate(gate), **settings)
+        traced = model.generate(prompt, stopping_criteria=[Gate(gate)], **settings)
     assert debugpy.is_client_connected()
     import pydevd  # on the path since debugpy is loaded
 

@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 
 from hooks.loop.anchors import find_anchors
+from reports.view.stops.step import stop_title
 from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
-from tests.support.walkthrough import FIRST_FUNCTION, ONLY_SAMPLING, WALKTHROUGH
+from tests.support.walkthrough import FIRST_FUNCTION, LOOP, ONLY_SAMPLING, WALKTHROUGH
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.tracer.debugger.command import ROOT, AttachedCommand
 from tracer import open_trace
 from tracer.debugger import address, listening
 from tracer.debugger.address import require_loopback
 from tracer.library.release import installed_release
-from tracer.schema.run import RunStatus, StopName
+from tracer.schema.run import Phase, RunStatus, StopName
 from tracer.tracefile import check_file
 
 TOKENS = 5
@@ -214,10 +215,8 @@ def test_the_debug_console_shows_each_card_once(command: Any, stops: Stops) -> N
     printed = "".join(client.output)
     titles = re.findall(r"^ ?\d+ (.+?) ───", printed, re.MULTILINE)
     # What becomes known after the last halt has nowhere to be shown.
-    assert titles == [
-        *("prepare inputs", "layers", "forward result", "next-token logits", "logits processors"),
-        *("logits warpers", "softmax", "choice", "append"),
-    ]
+    known = LOOP.stops[1 : LOOP.stops.index(WALKTHROUGH[-1])]
+    assert titles == [stop_title(stop) for stop in known]
     line = stops.lines["choice"]
     assert f"Step 2, before transformers/generation/utils.py:{line}: next_tokens = torch.multi" in printed
 
@@ -422,9 +421,10 @@ def test_a_condition_halts_at_the_end_of_its_step(command: Any, stops: Stops, un
 @pytest.mark.slow
 def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
     # The random model's settings are greedy: no warper, and another statement chooses.
-    greedy = {
-        anchor.stop: anchor.line
-        for anchor in find_anchors(tiny_model(TINY), installed_release().sample, do_sample=False)
+    anchors = find_anchors(tiny_model(TINY), installed_release().sample, do_sample=False)
+    lines: dict[Phase, dict[StopName, int]] = {
+        phase: {each.stop: each.line for each in anchors if each.phase in (None, phase)}
+        for phase in ("prefill", "decode")
     }
     options = ("--port", "0", "--max-new-tokens", "3", "--out", path)
     with AttachedCommand(checkpoint, *options, module="examples.main") as running:
@@ -435,7 +435,8 @@ def test_the_script_of_a_session(checkpoint: Path, path: Path) -> None:
                 seen.append(halted.line)
                 client.go_on(halted)
         assert running.wait() == 0, running.stderr
-    assert seen == [greedy[stop] for stop in WALKTHROUGH if stop not in ONLY_SAMPLING] * 2
+    passed = [stop for stop in WALKTHROUGH if stop not in ONLY_SAMPLING]
+    assert seen == [lines[phase][stop] for phase in lines for stop in passed]
     assert running.stdout.strip()
     assert recorded_steps(path) == [1, 2, 3]
 

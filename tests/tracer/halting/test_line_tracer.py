@@ -11,6 +11,8 @@ import pytest
 from tracer.halting.line_tracer import LineTracer
 from tracer.schema.run import Anchor, StopName
 
+pytestmark = pytest.mark.no_transformers
+
 
 def loop(turns: int) -> list[int]:
     seen = []

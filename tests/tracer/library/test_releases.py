@@ -12,6 +12,8 @@ from tracer.library import release
 from tracer.library.release import REFERENCE, RELEASES, release_of
 from tracer.schema.run import STOPS, RunHeader
 
+pytestmark = pytest.mark.no_transformers
+
 
 def test_each_release_is_of_one_family() -> None:
     versions = [version for family in RELEASES for version in family.versions]

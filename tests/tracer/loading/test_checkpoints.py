@@ -14,7 +14,7 @@ from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tests.support.checkpoints import tiny_checkpoint
+from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import Ended, call_main
 from tracer import open_trace
 
@@ -39,8 +39,11 @@ def misshapen(weights: Weights) -> Weights:
     return {**weights, "model.layers.0.mlp.up_proj.weight": torch.zeros(7, 7)}
 
 
+LAYER = {"qwen2": 12, "llama": 9}[TINY]
+"""Weights of a layer; Qwen2 has three biases."""
+
 CHANGES: dict[Change, str] = {
-    without_a_layer: "12 weights are missing, and would be random (model.layers.1.",
+    without_a_layer: f"{LAYER} weights are missing, and would be random (model.layers.1.",
     renamed: "unknown to the model (mdl.embed_tokens.weight",
     with_another: "1 weight is unknown to the model (model.layers.9.mlp.up_proj.weight)",
     misshapen: "of another shape (model.layers.0.mlp.up_proj.weight is [7, 7], [64, 32] in the model)",

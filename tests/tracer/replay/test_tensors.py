@@ -15,6 +15,8 @@ from tracer.replay.values.elements import Absent, Elements, OfTokens, Runs, Whol
 from tracer.replay.values.tensor import Tensor, tensor
 from tracer.schema.tensors import IntValues, TensorInfo
 
+pytestmark = pytest.mark.no_transformers
+
 
 def spec(*shape: int, dtype: str = "float32") -> TensorInfo:
     return TensorInfo(shape=shape, dtype=dtype, device="cpu")

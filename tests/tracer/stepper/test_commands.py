@@ -14,6 +14,8 @@ from tracer.stepper.commands import (
     parse_token,
 )
 
+pytestmark = pytest.mark.no_transformers
+
 
 def test_every_command_is_read_with_its_argument() -> None:
     for command in COMMANDS:

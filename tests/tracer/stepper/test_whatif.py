@@ -171,12 +171,13 @@ def test_a_shorter_recording_and_a_forced_token(tmp_path: Path) -> None:
     assert "a step was changed by the user" in forced.text
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # so that a command and its answer fit into one line
     torn, two, llama = tmp_path / "torn.trace", tmp_path / "two.trace", tmp_path / "llama.trace"
     write_trace(two, runs=2)
     torn.write_bytes(two.read_bytes()[:5000])
     record(llama, kind="llama", **GREEDY)
-    lines = [f"diff {path}" for path in (torn, two, llama)]
+    lines = [f"diff {path.name}" for path in (torn, two, llama)]
     session = stepped(tmp_path, *lines, "c", stops=CHOSEN, **GREEDY)
     for line, words in zip(lines, ("torn.trace", "2 runs", "different models"), strict=True):
         answer = session.text.split(f") {line}\n")[1].split("\n(")[0]

@@ -163,9 +163,12 @@ def recorded_gap(step_a: Step, step_b: Step, pair: RowPair) -> float | None:
 
 
 def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
-    """The difference between the choices of two rows; None where they agree or one is unknown."""
+    """The difference between the choices of two rows; None where they agree or one is unknown.
+
+    Rows that go on from other rows of the step before have other texts, whatever their tokens are.
+    """
     ours, theirs = chosen_token(a, pair.a), chosen_token(b, pair.b)
-    if ours is None or theirs is None or a.scores is None or b.scores is None or ours == theirs:
+    if ours is None or theirs is None or a.scores is None or b.scores is None or same_text(a, b, pair):
         return None
     return TokenDifference(
         step=a.number,
@@ -178,6 +181,29 @@ def token_difference(a: Step, b: Step, pair: RowPair) -> TokenDifference | None:
         gap_b=_gap(b.scores, pair.b, ours),
         same_draw=_same_draw(a, b, pair),
     )
+
+
+def same_text(a: Step, b: Step, pair: RowPair) -> bool:
+    """Whether two rows whose texts were the same before a step get the same tokens in it.
+
+    Args:
+        a: the step of run A.
+        b: the step of run B.
+        pair: the rows.
+    """
+    return same_origin(a, b, pair) and a.appended(pair.a) == b.appended(pair.b)
+
+
+def same_origin(a: Step, b: Step, pair: RowPair) -> bool:
+    """Whether the scores of two rows follow the same text: those of rows that move, or of several tokens.
+
+    Args:
+        a: the step of run A.
+        b: the step of run B.
+        pair: the rows.
+    """
+    moved = bool(a.parents or b.parents) and a.parent(pair.a) != b.parent(pair.b)
+    return not moved and a.appended(pair.a)[:-1] == b.appended(pair.b)[:-1]
 
 
 def _gap(columns: ScoreColumns, row: int, other: int) -> float | None:

@@ -16,7 +16,7 @@ from tracer.analysis.diff.report import (
     RowPair,
     TokenDifference,
 )
-from tracer.analysis.diff.scores import compare_scores, logit_distance, token_difference
+from tracer.analysis.diff.scores import compare_scores, logit_distance, same_origin, token_difference
 from tracer.analysis.diff.tolerance import Tolerance
 from tracer.analysis.runs import RecordedRun
 from tracer.errors import UsageError
@@ -85,6 +85,7 @@ class _Walk:
         logits: distances of the raw logits.
         steps: steps compared.
         changed_step: first step that the user changed.
+        notes: what else sets the texts apart.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class _Walk:
         self.logits: list[LogitDistance] = []
         self.steps = 0
         self.changed_step: int | None = None
+        self.notes: list[str] = []
 
     def run(self) -> None:
         """Compare until all pairs have diverged or a run ends."""
@@ -141,20 +143,26 @@ class _Walk:
     def _step(self, a: Step, b: Step) -> None:
         if self.changed_step is None and (a.head.interventions or b.head.interventions):
             self.changed_step = a.number
-        if self.beyond is None:
-            for found in self._layers.step(a, b, self._active, whole_batch=self._whole_batch):
-                self._note(found, a)
+        self._compare_layers(a, b)
         for pair in list(self._active):
             if _ended(a, pair.a) or _ended(b, pair.b):
                 self._active.remove(pair)
-                continue
-            self._row(a, b, pair)
+            else:
+                self._row(a, b, pair)
+        if a.parents and self.tokens:
+            self._active.clear()  # any row may go on from one whose text is another
+
+    def _compare_layers(self, a: Step, b: Step) -> None:
+        if self.beyond is None:
+            for found in self._layers.step(a, b, self._active, whole_batch=self._whole_batch):
+                self._note(found, a)
 
     def _row(self, a: Step, b: Step, pair: RowPair) -> None:
-        if self.beyond is None and self._same_loop:
+        comparable = self._same_loop and same_origin(a, b, pair)
+        if self.beyond is None and comparable:
             for found in compare_scores(self._a, self._b, a, b, pair, self._tolerance):
                 self._note(found, a)
-        distance = logit_distance(self._a, self._b, a, b, pair) if self._same_loop else None
+        distance = logit_distance(self._a, self._b, a, b, pair) if comparable else None
         if distance is not None:
             self.logits.append(distance)
         token = token_difference(a, b, pair)
@@ -162,6 +170,11 @@ class _Walk:
             self.tokens.append(token)
             self._active.remove(pair)
             self._whole_batch = False
+            if not same_origin(a, b, pair) and a.parents:
+                self.notes.append(
+                    f"In step {a.number} row {pair.a} goes on from row {a.parent(pair.a)} in A, "
+                    f"row {pair.b} from row {b.parent(pair.b)} in B."
+                )
 
     def _note(self, found: NumberDifference, step: Step) -> None:
         if self.first is None:
@@ -178,7 +191,7 @@ def _ended(step: Step, row: int) -> bool:
 
 
 def _notes(a: RecordedRun, b: RecordedRun, pairs: Sequence[RowPair], walk: _Walk) -> tuple[str, ...]:
-    notes = []
+    notes = [*walk.notes]
     for name, run in (("A", a), ("B", b)):
         if run.end is None:
             notes.append(f"Run {name} has no end record: it is incomplete.")

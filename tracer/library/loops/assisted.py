@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tracer.library.loop import FORWARD, Loop, Statement
 
 ASSISTED_4_44 = Loop(
@@ -27,3 +29,20 @@ ASSISTED_4_44 = Loop(
     ),
 )
 """``_assisted_decoding`` of 4.44."""
+
+_SHARED = tuple(each for each in ASSISTED_4_44.statements if each.stop not in ("warpers", "crop"))
+
+
+def _with_crop(start: str) -> tuple[Statement, ...]:
+    """The statements of newer releases, which have one list of processors and crop a cache by itself."""
+    place = next(index for index, each in enumerate(_SHARED) if each.stop == "strategy")
+    return (*_SHARED[:place], Statement("crop", start), *_SHARED[place:])
+
+
+ASSISTED_4_57 = replace(ASSISTED_4_44, statements=_with_crop("outputs.past_key_values.crop("))
+"""``_assisted_decoding`` since 4.45."""
+
+_DECODE = Statement("model-call", "outputs = model_forward(**model_inputs)", phase="decode", everywhere=False)
+
+ASSISTED_5 = replace(ASSISTED_4_44, statements=(_DECODE, *_with_crop("number_of_tokens_to_crop = ")))
+"""``_assisted_decoding`` of 5.x, whose decode steps have a line of their own since 5.24."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracer.library.loop import FORWARD, Loop, Statement
+from tracer.library.loop import FORWARD, PREFILL, Loop, Statement
 from tracer.schema.run import LoopName
 
 _METHOD: LoopName = "_sample"
@@ -51,7 +51,7 @@ since 4.48 decode steps call the model on a line of their own."""
 SAMPLE_5 = Loop(
     *_SAMPLE,
     tuple(
-        replace(statement, start="return self(**model_inputs, return_dict=True)", function="_prefill")
+        replace(statement, start="return self(**model_inputs, return_dict=True)", function=PREFILL)
         if statement == _PREFILL_4_57
         else statement
         for statement in SAMPLE_4_57.statements

@@ -39,14 +39,13 @@ def frames_at(position: Position, header: RunHeader, sources: Sources) -> tuple[
         header: the run's header.
         sources: the run's source files.
     """
-    phase: Phase = "prefill" if position.step == 1 else "decode"
     if position.stop != "forward-result":
-        return (_loop_frame(position.stop, phase, header, sources),)
-    anchor = header.anchor(position.stop, phase)
+        return (_loop_frame(position.stop, position.phase, header, sources),)
+    anchor = header.anchor(position.stop, position.phase)
     # The loop waits in its call of the model.
     return (
         _frame("forward", f"{header.model.class_name}.forward", position.stop, anchor, sources),
-        _loop_frame("model-call", phase, header, sources),
+        _loop_frame("model-call", position.phase, header, sources),
     )
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.errors import UsageError
+from tracer.library.release import assumed_release
 from tracer.replay.moment import Moment
 from tracer.replay.values.elements import Absent, Element, Elements, Whole
 from tracer.replay.values.tensor import tensor
-from tracer.replay.values.value import Listed, Make, Value, sequence
+from tracer.replay.values.value import Fields, Listed, Make, Value, sequence
 from tracer.schema.arrays import F32
 from tracer.schema.cache import CacheGroup, CacheState
 from tracer.schema.lineage import Parents
@@ -84,13 +85,27 @@ def _value(moment: Moment, state: CacheState, step: int, rows: Parents) -> Value
         return Value("None", "NoneType")
     text = f"{state.kind}: {state.layers} layers, {state.length} slots"
     part = partial(_pair, moment, state, step, rows)
-    parts: dict[str, Make] = {
+    named = state.layers and state.kind != "tuple"
+    parts = _attributes(moment, text, state, part) if named else {}
+    return Listed(text, state.kind, state.layers, part, parts=parts)
+
+
+def _attributes(
+    moment: Moment, text: str, state: CacheState, part: Callable[[int], Listed]
+) -> dict[str, Make]:
+    """What the library's own object has."""
+    if assumed_release(moment.header.versions.get("transformers", "")).layered_caches:
+        return {"layers": lambda: Listed(text, "list", state.layers, lambda layer: _layer(part(layer)))}
+    return {
         "key_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(0)),
         "value_cache": lambda: Listed(text, "list", state.layers, lambda layer: part(layer).at(1)),
     }
-    return Listed(
-        text, state.kind, state.layers, part, parts=parts if state.layers and state.kind != "tuple" else {}
-    )
+
+
+def _layer(pair: Listed) -> Value:
+    names = ("keys", "values")[: pair.count]  # a layer without slots has neither
+    parts: dict[str, Make] = {name: partial(pair.at, place) for place, name in enumerate(names)}
+    return Fields(", ".join(parts), "layer", parts)
 
 
 def _pair(moment: Moment, state: CacheState, step: int, rows: Parents, layer: int) -> Listed:

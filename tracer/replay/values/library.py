@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.analysis.runs import scores_device
+from tracer.library.loop import PREFILL
 from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import given_cache, returned_cache
@@ -28,6 +29,9 @@ FrameKind = Literal["sample", "forward"]
 
 _MODEL_KWARGS = ("attention_mask", "past_key_values", "cache", "cache_position", "use_cache")
 """What ``_sample`` hands on from step to step, of the model's inputs."""
+
+_OF_PREFILL = ("input_ids", "model_inputs", "model_kwargs")
+"""What a function of its own has that calls the model for the first time."""
 
 
 def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
@@ -56,7 +60,19 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
             del makes["outputs"]  # as the loop does
     if "warpers" in moment.header.stops:
         makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
+    for name in _in_another_frame(moment, [*makes]):
+        del makes[name]
     return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
+
+
+def _in_another_frame(moment: Moment, names: list[str]) -> list[str]:
+    """Variables that the frame of a moment lacks, where a function of its own calls the model first."""
+    anchor = moment.header.anchor("model-call", moment.position.phase)
+    if anchor is None or anchor.function != PREFILL:
+        return []
+    if moment.passed("forward-result"):
+        return ["model_inputs"]
+    return [name for name in names if name not in _OF_PREFILL]
 
 
 def later_variables(moment: Moment) -> dict[str, Make]:
