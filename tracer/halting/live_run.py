@@ -341,7 +341,7 @@ class LiveRun:
 
 def _known(step: Step, header: RunHeader) -> set[StopName]:
     """Stops of a step in progress whose variables are there, and those of every stop before."""
-    if header.loop == "_assisted_decoding":
+    if "candidates" in header.stops:
         return _known_by_decision(step, header)
     known: set[StopName] = {"model-call"}
     if step.head.forward is not None:
@@ -358,7 +358,7 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
 
 
 def _known_by_decision(step: Step, header: RunHeader) -> set[StopName]:
-    """Stops of a step of assisted decoding, most of them once it is known how many proposals are accepted.
+    """Stops of a step that begins with proposals, most of them once it is known how many are accepted.
 
     The figures of its scores are those of the last token that it appends, and the proposals come with what
     became of them.
