@@ -36,7 +36,7 @@ class AssistedWatch:
     """Follows the proposals of one run.
 
     Args:
-        arguments: of ``_assisted_decoding``; its ``candidate_generator`` is replaced.
+        arguments: of ``_assisted_decoding``; its ``candidate_generator`` is replaced, if it is given one.
         keep_logits: whether something asks for the model's own logits.
     """
 
@@ -44,12 +44,30 @@ class AssistedWatch:
         self._keep_logits = keep_logits
         self._sampling = bool(arguments["generation_config"].do_sample)
         self._ensemble = getattr(arguments["generation_config"], "assistant_ensemble_weight", None)
-        self._processors = len(arguments["logits_processor"])
+        self._own_processors = arguments["logits_processor"]
+        self._processors = len(self._own_processors)
         warpers = arguments.get("logits_warper") if self._sampling else None
         self._count = 1 + self._processors + len(warpers or LogitsProcessorList())
         self._fault: str | None = None
         self._round = Round()
-        arguments["candidate_generator"] = _Watched(arguments["candidate_generator"], self)
+        if "candidate_generator" in arguments:
+            arguments["candidate_generator"] = self.proposer(arguments["candidate_generator"])
+
+    def proposer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The program's own processors, which a draft model runs too.
+
+        Args:
+            arguments: by name.
+        """
+        return {**arguments, "logits_processor": self._own_processors}
+
+    def proposer(self, made: Any) -> Any:
+        """A stand-in for what proposes tokens.
+
+        Args:
+            made: the candidate generator.
+        """
+        return _Watched(made, self)
 
     def observers(self) -> Mapping[nn.Module, Observer]:
         """None."""
@@ -145,7 +163,7 @@ class AssistedWatch:
             found.processed += 1
             return  # the logits are there
         place = found.processed if stage <= self._processors else found.warped
-        if place < len(found.stages):
+        if 0 <= place < len(found.stages):
             found.stages[place].put(stage, scores)
 
     def on_scores_done(self) -> None:

@@ -75,6 +75,20 @@ class LoopWatch(Protocol):
             capture: what they report to in ``_sample``.
         """
 
+    def proposer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What a candidate generator is made of: the program's own objects, and no stand-ins.
+
+        Args:
+            arguments: by name.
+        """
+
+    def proposer(self, made: Any) -> Any:
+        """What proposes tokens, or a stand-in for it.
+
+        Args:
+            made: a candidate generator that the loop has made.
+        """
+
     def scores(self) -> ScoreStages | None:
         """The scores of the step, where its processors run for several positions; None elsewhere."""
 
@@ -108,6 +122,14 @@ class OnePosition:
     def observer(self, capture: ScoreObserver) -> ScoreObserver:
         """The capture itself."""
         return capture
+
+    def proposer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """As they are."""
+        return arguments
+
+    def proposer(self, made: Any) -> Any:
+        """The generator itself."""
+        return made
 
     def scores(self) -> None:
         """They are the capture's own."""

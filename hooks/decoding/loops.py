@@ -29,7 +29,7 @@ def require_watchable(loop: Loop, arguments: Mapping[str, Any]) -> None:
     """
     if loop.method == "_beam_search":
         require_own_scorer(arguments)
-    if getattr(arguments.get("candidate_generator"), "requires_model_outputs", False):
+    if getattr(arguments["generation_config"], "use_mtp", None):
         raise UnsupportedError(OWN_LAYERS)
 
 
@@ -39,7 +39,8 @@ def is_speculative(arguments: Mapping[str, Any]) -> bool:
     Args:
         arguments: the loop's own arguments.
     """
-    return isinstance(arguments.get("candidate_generator"), AssistedCandidateGenerator)
+    given = arguments.get("candidate_generator")  # newer loops make it themselves
+    return isinstance(given, AssistedCandidateGenerator) or arguments.get("assistant_model") is not None
 
 
 def loop_watch(

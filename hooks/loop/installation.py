@@ -228,6 +228,7 @@ class Installation:
                     "forward": _forward,
                     "prepare_inputs_for_generation": self._prepare,
                     "_update_model_kwargs_for_generation": _update,
+                    "_get_candidate_generator": _generator,
                 }
                 if is_compiled(self.model):
                     del handlers["forward"]  # it runs inside the graph
@@ -372,6 +373,17 @@ def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
     for capture in own:
         capture.on_forward_end(outputs)
     return outputs
+
+
+def _generator(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    """What proposes tokens; newer loops make it themselves."""
+    runs = runs_in_progress()
+    if runs:
+        kwargs = runs[0].capture.loop.proposer_arguments(kwargs)
+    made = inner(*args, **kwargs)
+    for run in runs:
+        made = run.capture.loop.proposer(made)
+    return made
 
 
 def _update(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:

@@ -18,8 +18,6 @@ from tracer import open_trace, trace
 from tracer.errors import UsageError
 from tracer.tracefile.reading.wholeness import Wholeness
 
-pytestmark = pytest.mark.reference_only
-
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "top_k": 30, "repetition_penalty": 1.1}
 GREEDY: dict[str, Any] = {"do_sample": False}
 
@@ -120,6 +118,7 @@ def test_the_records_rebuild_the_run(data: st.DataObject) -> None:
         assert len(record.appended) == record.accepted + record.own
 
 
+@pytest.mark.reference_only
 def test_slots_that_should_have_been_cropped_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     crop = library._crop_past_key_values
@@ -139,8 +138,8 @@ def test_slots_that_should_have_been_cropped_are_seen(monkeypatch: pytest.Monkey
 def test_another_acceptance_than_the_test_leads_to_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     sampling = library._speculative_sampling
 
-    def other(ids: Any, logits: Any, length: int, new_logits: Any, done: Any) -> Any:
-        valid, matches = sampling(ids, logits, length, new_logits, done)
+    def other(*args: Any, **kwargs: Any) -> Any:
+        valid, matches = sampling(*args, **kwargs)
         return (valid[:, :1], torch.zeros_like(matches)) if matches > 1 else (valid, matches)
 
     monkeypatch.setattr(library, "_speculative_sampling", other)
@@ -155,6 +154,7 @@ def summary(run: CollectedRun) -> list[tuple[int, int]]:
     return [(each.accepted, len(each.proposals)) for each in found if each is not None]
 
 
+@pytest.mark.reference_only
 def test_a_model_that_assists_itself_is_always_right() -> None:
     model = tiny_model()
     with collected(model) as run:
