@@ -67,19 +67,21 @@ def test_a_beam_search_is_shown_and_asked(run: Any, call: Any, tmp_path: Path) -
         assert call(*arguments).returncode == 0
     with open_trace(out) as recording:
         tokens = {
-            (each.fate, step.number): each
+            (each.fate, step.number): (each, [*step.parents].index(each.parent))
             for step in recording.steps
             for row in (step.head.beams.rows if step.head.beams else ())
             for each in row.continuations
+            if each.parent in step.parents
         }
     fates = {fate for fate, _ in tokens}
     assert {"beam", "hypothesis", "cut"} <= fates
-    for (fate, step), each in tokens.items():
-        done = call("why", out, "--step", str(step), "--token", str(each.token), "--json")
+    for (fate, step), (each, row) in tokens.items():
+        done = call("why", out, "--step", str(step), "--row", str(row), "--token", str(each.token), "--json")
         assert done.returncode == 0, (fate, step, done.stderr)
-        done = call("why", out, "--step", str(step), "--token", str(each.token))
+        done = call("why", out, "--step", str(step), "--row", str(row), "--token", str(each.token))
         assert done.returncode == 0
-        assert len(done.stdout) > 100
+        if fate == "cut":
+            assert "it missed the cut" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("proposer", ["draft", "lookup"])
