@@ -90,10 +90,8 @@ class AssistedWatch:
             stages.put(0, logits[:, place])
             found.stages.append(stages)
 
-    def first_scores(self, local: Mapping[str, Any]) -> torch.Tensor | None:
-        """The logits behind the last token that is known to be right."""
-        found = self._round.stages
-        return found[0].stages[0] if found else None
+    def first_scores(self, local: Mapping[str, Any]) -> None:
+        """None: which position the scores of the step are of is only known when proposals are accepted."""
 
     def scores(self) -> ScoreStages | None:
         """The scores of the last token that the step appends; None while that is not known."""
@@ -277,7 +275,7 @@ class _Positions:
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
         """The last list has run for a position."""
         self._watch.on_scores_done()
-        return scores
+        return self._capture.on_scores_done(scores)
 
     def on_appended(self, input_ids: torch.Tensor) -> None:
         """The sequence after the step, or with the proposals."""

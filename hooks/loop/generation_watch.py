@@ -210,6 +210,7 @@ class GenerationWatch:
         described = describe_processors(processors, warpers)
         probes = self._selection.probes(self.installation.model)
         keep_logits = any(probe.capture == "lens" for probe in probes)
+        header = self._header(loop, input_ids, kwargs, described)  # of the arguments before any stand-in
         watch = loop_watch(loop, self.installation.model, kwargs, keep_logits=keep_logits)
         modules = ModuleWatch(
             self.installation.modules,
@@ -217,7 +218,6 @@ class GenerationWatch:
             save=self._selection.modules,
             observers=self._observers([*probes, watch]),
         )
-        header = self._header(loop, input_ids, kwargs, described)
         sink = self._sink.begin(header, self._decoder_index())
         try:
             return self._started(sink, header, input_ids, kwargs, modules, watch, probes)

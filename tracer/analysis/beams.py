@@ -58,14 +58,28 @@ def turns(outcome: BeamOutcome, penalty: float) -> tuple[Turn, ...]:
         return ()
     best = max(hypotheses, key=lambda each: each.value)
     found = [*_crossings(best, hypotheses)]
-    below = [each for each in found if each[0] < penalty]
-    above = [each for each in found if each[0] > penalty]
-    nearest = [*sorted(below)[-1:], *sorted(above)[:1]]
-    return tuple(Turn(at, at > penalty, winner) for at, winner in nearest)
+    below = _nearest([each for each in found if each[0] < penalty], above=False)
+    above = _nearest([each for each in found if each[0] > penalty], above=True)
+    return (*below, *above)
 
 
-def _crossings(best: Hypothesis, hypotheses: Sequence[Hypothesis]) -> Iterator[tuple[float, int]]:
+def _nearest(found: Sequence[tuple[float, Hypothesis]], *, above: bool) -> tuple[Turn, ...]:
+    """The nearest of some crossings; of several in one place, that of the one that wins beyond it."""
+    if not found:
+        return ()
+    nearest = (min if above else max)(at for at, _ in found)
+    tied = [other for at, other in found if math.isclose(at, nearest, rel_tol=_SAME, abs_tol=_SAME)]
+    winner = (max if above else min)(tied, key=lambda each: each.length)
+    return (Turn(nearest, above, winner.number),)
+
+
+_SAME = 1e-9
+"""Difference of two penalties that only rounding makes."""
+
+
+def _crossings(best: Hypothesis, hypotheses: Sequence[Hypothesis]) -> Iterator[tuple[float, Hypothesis]]:
     for other in hypotheses:
         comparable = other.length != best.length and min(best.length, other.length) > 0
         if comparable and best.total < 0 and other.total < 0:
-            yield math.log(best.total / other.total) / math.log(best.length / other.length), other.number
+            crossing = math.log(best.total / other.total) / math.log(best.length / other.length)
+            yield crossing + 0.0, other  # never -0.0

@@ -341,6 +341,8 @@ class LiveRun:
 
 def _known(step: Step, header: RunHeader) -> set[StopName]:
     """Stops of a step in progress whose variables are there, and those of every stop before."""
+    if "candidates" in header.stops:
+        return _known_by_decision(step, header)
     known: set[StopName] = {"model-call"}
     if step.head.forward is not None:
         known |= {"layers", "forward-result"}
@@ -353,6 +355,21 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
         known |= {"update", "reorder"}
     # Logits are there before the update, and where that comes first their card waits for its turn.
     return set(takewhile(known.__contains__, header.stops[1:]))
+
+
+def _known_by_decision(step: Step, header: RunHeader) -> set[StopName]:
+    """Stops of a step that begins with proposals, most of them once it is known how many are accepted.
+
+    The figures of its scores are those of the last token that it appends, and the proposals come with what
+    became of them.
+    """
+    known: set[StopName] = {"model-call"}
+    if step.head.forward is not None:
+        known |= {"layers", "forward-result"}
+    if step.head.assisted is not None:
+        known |= {stop for stop in header.stops[1:] if stop not in ("update", "stopping")}
+        known |= {"update"} if step.head.update is not None else set()
+    return known
 
 
 def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:

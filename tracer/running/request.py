@@ -85,8 +85,16 @@ def check_request(request: GenerationRequest) -> None:
         _check_model(request, request.model.name)
     if request.assistant is not None:
         require_traced_mode({"assistant_model": request.assistant})
-        find_source(request.assistant)
+        _check_assistant(request.assistant)
     _check_path(request)
+
+
+def _check_assistant(name: str) -> None:
+    """See that there is such a model, and name the option that it came from where there is none."""
+    try:
+        find_source(name)
+    except ModelLoadError as error:
+        raise ModelLoadError(str(error).replace("--model", "--assistant-model", 1)) from None
 
 
 def require_traced_with(request: GenerationRequest, own: Mapping[str, Any]) -> None:

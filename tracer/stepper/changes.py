@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hooks.loop.course import TokenChange
+from tracer.analysis.runs import require_choice_by_row
 from tracer.halting.callback import Halt
 from tracer.schema.run import StopName
 from tracer.stepper.commands import parse_setting
@@ -26,9 +27,11 @@ def change_choice(kind: Literal["force", "ban"], halt: Halt, argument: str) -> s
         What was changed, and in which step.
 
     Raises:
-        UsageError: no token matches, several do, or there is no such row.
+        UsageError: no token matches, several do, there is no such row, or rows do not choose by themselves.
     """
     live = halt.live
+    if live.header is not None:
+        require_choice_by_row(live.header, f"To {kind} a token")
     token, row = token_and_row(argument, live)
     place = "" if row is None else f" row {row}"
     change = TokenChange(kind, token, row, f"{token_label(token, live)}{place}")

@@ -1,0 +1,70 @@
+"""The walkthroughs of a small beam search and of a small assisted run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from syrupy.assertion import SnapshotAssertion
+
+from reports.terminal import TerminalReport
+from tests.hooks.decoding.test_assisted import assisted, drafted, prompt
+from tests.hooks.decoding.test_beam_search import search
+from tests.reports.records import console, scrubbed, written
+from tests.support.checkpoints import tiny_tokenizer
+from tests.support.models import batch, tiny_model
+from tracer import open_trace, trace
+
+pytestmark = pytest.mark.reference_only
+
+RUNS = ("beams", "assisted")
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    model = tiny_model()
+    with trace(model, tiny_tokenizer(), folder / "beams"):
+        search(model, batch(1), do_sample=False, num_beams=2, eos_token_id=[9, 60], max_new_tokens=3)
+    with trace(model, tiny_tokenizer(), folder / "assisted"):
+        assisted(model, prompt(), assistant_model=drafted(model), do_sample=False, max_new_tokens=6)
+    return {name: folder / name for name in RUNS}
+
+
+def printed(path: Path, width: int) -> str:
+    target = console(width)
+    report = TerminalReport(target, path="run.trace")
+    with open_trace(path) as recording:
+        run = recording.runs[0]
+        report.on_run(1, run.header, run.tokens)
+        for step in run.steps:
+            report.on_step(step, run.tokens)
+        assert run.end is not None
+        report.on_end(run.end)
+    return written(target)
+
+
+def beside_the_header(text: str) -> str:
+    """The steps and the end: the header names versions and times, and is no other than in other runs."""
+    return text[text.index(" prepare inputs ") :]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("which", RUNS)
+def test_a_run(which: str, width: int, traces: dict[str, Path], snapshot: SnapshotAssertion) -> None:
+    assert steady(printed(traces[which], width)) == snapshot
+
+
+def steady(text: str) -> str:
+    """A walkthrough without what differs from run to run and from machine to machine."""
+    return scrubbed(beside_the_header(text))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+@pytest.mark.parametrize("which", RUNS)
+def test_no_line_is_wider_than_the_terminal(which: str, width: int, traces: dict[str, Path]) -> None:
+    text = printed(traces[which], width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert not re.search(r" +$", text, re.MULTILINE)

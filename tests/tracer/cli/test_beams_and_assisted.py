@@ -1,0 +1,183 @@
+"""Beam search and assisted decoding through every command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hooks.decoding.test_assisted import drafted
+from tests.support.checkpoints import tiny_checkpoint, tiny_tokenizer
+from tests.support.command import Ended, call_main
+from tests.support.models import tiny_model
+from tracer import open_trace
+from tracer.tracefile import check_file
+
+pytestmark = pytest.mark.reference_only
+
+PROMPT = ("--prompt", "w10 w11 w12 w10 w11")
+COMMON = ("--max-new-tokens", "6", "--seed", "7", "--no-html")
+BEAMS = ("--greedy", "--gen", "num_beams=3", "--gen", "eos_token_id=[43,65,99]")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ``tiny``, ``draft``, which mostly agrees with it, and ``other``, of another vocabulary."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_checkpoint(folder / "tiny")
+    for name, model in (("draft", drafted(tiny_model())), ("other", tiny_model(vocab_size=90))):
+        model.save_pretrained(folder / name)
+        tiny_tokenizer().save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda *arguments: call_main(capsys, *arguments)
+
+
+@pytest.fixture
+def run(models: Path, tmp_path: Path, call: Any) -> Any:
+    def record(*arguments: str | Path, name: str = "run", code: int = 0) -> tuple[Ended, Path]:
+        out = tmp_path / f"{name}.trace"
+        done: Ended = call("--model", models / "tiny", *PROMPT, *COMMON, "--out", out, *arguments)
+        assert done.returncode == code, done.stderr
+        return done, out
+
+    return record
+
+
+def proposers(models: Path) -> dict[str, tuple[str | Path, ...]]:
+    return {"draft": ("--assistant-model", models / "draft"), "lookup": ("--prompt-lookup", "3")}
+
+
+def test_a_beam_search_is_shown_and_asked(run: Any, call: Any, tmp_path: Path) -> None:
+    done, out = run(*BEAMS)
+    assert check_file(out).whole
+    assert call("show", out).stdout in done.stdout
+    assert "decoding beam search" in done.stdout
+    assert "hypotheses kept" in done.stdout
+    shown = call("show", out, "--break", "beam_switched")
+    assert shown.returncode == 0, shown.stderr
+    assert "break: beam_switched holds in step" in shown.stdout
+    for arguments in (("tree", out), ("info", out), ("verify", out)):
+        assert call(*arguments).returncode == 0
+    with open_trace(out) as recording:
+        tokens = {
+            (each.fate, step.number): (each, [*step.parents].index(each.parent))
+            for step in recording.steps
+            for row in (step.head.beams.rows if step.head.beams else ())
+            for each in row.continuations
+            if each.parent in step.parents
+        }
+    fates = {fate for fate, _ in tokens}
+    assert {"beam", "hypothesis", "cut"} <= fates
+    for (fate, step), (each, row) in tokens.items():
+        done = call("why", out, "--step", str(step), "--row", str(row), "--token", str(each.token), "--json")
+        assert done.returncode == 0, (fate, step, done.stderr)
+        done = call("why", out, "--step", str(step), "--row", str(row), "--token", str(each.token))
+        assert done.returncode == 0
+        if fate == "cut":
+            assert "it missed the cut" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("proposer", ["draft", "lookup"])
+@pytest.mark.parametrize("how", ["--greedy", "--sample"])
+def test_an_assisted_run_is_shown_and_asked(
+    proposer: str, how: str, run: Any, call: Any, models: Path
+) -> None:
+    done, out = run(how, *proposers(models)[proposer])
+    assert check_file(out).whole
+    assert call("show", out).stdout in done.stdout
+    assert "decoding assisted" in done.stdout
+    assert " proposals accepted" in done.stdout
+    shown = call("show", out, "--break", "accepted < 2")
+    assert shown.returncode == 0, shown.stderr
+    assert "break: accepted < 2 holds in step" in shown.stdout
+    for arguments in (("tree", out), ("info", out), ("verify", out), ("why", out, "--step", "1")):
+        assert call(*arguments).returncode == 0
+
+
+def test_the_table_of_continuations(run: Any, call: Any, tmp_path: Path) -> None:
+    _, out = run("--quiet", *BEAMS)
+    with open_trace(out) as recording:
+        wanted = [
+            (step.number, each.token, each.fate)
+            for step in recording.steps
+            for row in (step.head.beams.rows if step.head.beams else ())
+            for each in row.continuations
+        ]
+    for name in ("csv", "parquet"):
+        done = call("export", out, "--table", "beams", "--format", name, "--out", tmp_path / f"b.{name}")
+        assert done.returncode == 0, done.stderr
+        assert f"{len(wanted)} rows (the continuations" in done.stdout
+    with (tmp_path / "b.csv").open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [(int(row["step"]), int(row["token"]), row["fate"]) for row in rows] == wanted
+    assert (tmp_path / "b.parquet").read_bytes()[:4] == b"PAR1"
+    done = call("export", out, "--table", "beams", "--format", "jsonl", "--out", tmp_path / "b.jsonl")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    done = call("export", out, "--format", "jsonl", "--out", tmp_path / "b.jsonl")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text(encoding="utf-8").splitlines()]
+    heads = [line["head"] for line in lines if "head" in line]
+    assert all(head["beams"]["rows"] for head in heads)
+
+
+def test_two_searches_and_a_plain_run_are_compared(run: Any, call: Any, models: Path) -> None:
+    _, beams = run("--quiet", *BEAMS, name="beams")
+    _, again = run("--quiet", *BEAMS, name="again")
+    _, plain = run("--quiet", "--greedy", name="plain")
+    _, drafts = run("--quiet", "--greedy", *proposers(models)["draft"], name="drafts")
+    same = call("diff", beams, again, "--json")
+    assert same.returncode == 0, same.stdout
+    assert json.loads(same.stdout)["reason"] == "identical"
+    for other in (beams, drafts):
+        done = call("diff", plain, other, "--json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["reason"] == "loop"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("whatif", "--temperature", "2"), "What-if is not there for"),
+        (("fork", "--at", "2"), "A fork is not there for"),
+        (("verify", "--rerun"), "Repeating a run is not there for"),
+    ],
+)
+def test_questions_to_single_rows_are_refused(
+    arguments: tuple[str, ...], said: str, run: Any, call: Any
+) -> None:
+    for settings, of in ((BEAMS, "beam search"), (("--greedy", "--prompt-lookup", "3"), "assisted decoding")):
+        _, out = run("--quiet", *settings, name=of.split(maxsplit=1)[0])
+        done = call(arguments[0], out, *arguments[1:])
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{said} {of}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--gen", "num_beams=2", "--gen", "low_memory=true"), 4, "low_memory=True"),
+        (("--prompt", "w10", "--prompt-lookup", "3"), 2, "batch_size = 1"),
+        (("--assistant-model", "other"), 2, "same tokenizer"),
+        (("--gen", "num_beams=2", "--gen", "num_return_sequences=3"), 2, "`num_return_sequences` (3)"),
+        (("--assistant-model", "gone"), 3, "--assistant-model "),
+        (("--prompt-lookup", "0"), 2, "--prompt-lookup"),
+        (("--prompt-lookup", "3", "--assistant-model", "draft"), 2, "exclude each other"),
+        (("--prompt-lookup", "3", "--gen", "num_beams=2"), 2, "assisted generate is only supported"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_one_line(
+    arguments: tuple[str, ...], code: int, said: str, run: Any, models: Path
+) -> None:
+    given = [models / each if each in ("other", "gone", "draft") else each for each in arguments]
+    done, out = run("--quiet", "--greedy", *given, code=code)
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert not out.exists()
