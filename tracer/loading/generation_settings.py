@@ -150,7 +150,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "decoder_start_token_id": _TOKEN_OR_TOKENS,
         "num_assistant_tokens": _whole(1),
         "num_assistant_tokens_schedule": Rule("a text", _is_text),
-        "dola_layers": _ANYTHING,
+        "dola_layers": Rule(
+            "low, high or a list of layer numbers",
+            lambda value: value in ("low", "high") or _is_list_of(_is_whole)(value),
+        ),
         "cache_implementation": Rule("a text", _is_text),
         "cache_config": _OBJECT,
         "return_legacy_cache": _FLAG,

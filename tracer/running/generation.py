@@ -167,6 +167,7 @@ def _generated_ids(
     model = generating_model(loaded.model)
     tensors = {name: tensor.to(model.device) for name, tensor in _accepted(model, inputs).items()}
     arguments = generation_arguments(checked_settings(request.settings))
+    _require_layers(model, arguments)
     if assistant is not None:
         arguments["assistant_model"] = assistant
     if _needs_tokenizer(model, arguments):
@@ -198,6 +199,24 @@ def _accepted(model: Any, inputs: PreparedInputs) -> dict[str, Any]:
             "into one batch; give one prompt."
         )
     return {"input_ids": inputs.tensors["input_ids"]}
+
+
+def _require_layers(model: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse layers of DoLa decoding that the model has not; the library fails on them in the first step.
+
+    Raises:
+        UsageError: it has none of them, or a negative number goes beyond the first.
+    """
+    asked = arguments.get("dola_layers", getattr(model.generation_config, "dola_layers", None))
+    layers = getattr(model.config, "num_hidden_layers", None)
+    if not isinstance(asked, list) or layers is None:
+        return
+    # It drops those that are not below the last one; negative ones count from the end of all hidden states.
+    if all(layer >= layers for layer in asked) or min(asked) < -layers - 1:
+        raise UsageError(
+            f"dola_layers={shown(str(asked))}: {type(model).__name__} has {layers} layers; "
+            f"give numbers from 0, which is the embeddings, to {layers - 1}."
+        )
 
 
 def _needs_tokenizer(model: Any, arguments: Mapping[str, Any]) -> bool:
