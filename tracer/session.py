@@ -52,7 +52,7 @@ class TraceOptions:
         between_steps: called in the generating thread after each step.
         name: what reports call the model; None for what it was loaded from.
         seed: the seed that the caller set, for the header.
-        prompt_texts: the text of each prompt row, for the header.
+        prompt_texts: the text of each prompt, for the header.
         course: what the run is told to choose (:mod:`tracer.forking`).
         append: add the runs to an existing file.
     """
@@ -182,7 +182,7 @@ def trace(
         between_steps: called in the generating thread after each step; what it raises ends the generation.
         name: what reports call the model; by default what it was loaded from.
         seed: the seed that you set, for the header; nothing is seeded here.
-        prompt_texts: the text of each prompt row, for the header.
+        prompt_texts: the text of each prompt, for the header.
 
     Returns:
         A context that gives the session: how many steps were captured, and what went wrong.

@@ -58,7 +58,7 @@ class GenerationWatch:
         capture: what to record.
         name: what reports call the model.
         seed: the seed that the caller set, for the header.
-        prompt_texts: texts of the prompt rows, for the header.
+        prompt_texts: texts of the prompts, for the header.
 
     Attributes:
         installation: the layers on the model; None outside of the context.
@@ -327,18 +327,13 @@ class GenerationWatch:
         config, process = kwargs["generation_config"], process_rank()
         images = model_info.image_id(self.installation.model.config)
         rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"), images)
-        if len(self._prompt_texts) == len(rows):
-            rows = tuple(
-                row.model_copy(update={"text": text})
-                for row, text in zip(rows, self._prompt_texts, strict=True)
-            )
         return RunHeader(
             model=model_info.describe_model(self.installation.model, self._name, self._given),
             generation_config=model_info.settings_in_force(config),
             do_sample=bool(config.do_sample),
             max_length=config.max_length,
             seed=self._seed,
-            prompt=rows,
+            prompt=model_info.with_texts(rows, self._prompt_texts),
             embedded=model_info.embedded_positions(input_ids, kwargs.get("inputs_embeds")),
             cached=cached_positions(kwargs, self._known),
             processors=processors,

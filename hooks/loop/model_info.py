@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any
@@ -167,6 +167,27 @@ def prompt_rows(
         )
         for row, pad in zip(ids, padding, strict=True)
     )
+
+
+def with_texts(rows: tuple[PromptRow, ...], texts: Sequence[str]) -> tuple[PromptRow, ...]:
+    """The rows with the texts that they were made of.
+
+    Args:
+        rows: of the batch; several one after another for each prompt, where ``generate()`` makes them for
+            beams or for several answers.
+        texts: one for each prompt.
+
+    Returns:
+        The rows as they are, where the texts cannot be those of the rows.
+    """
+    several, rest = divmod(len(rows), len(texts)) if texts else (0, 0)
+    if not several or rest:
+        return rows
+    # Rows without ids, whose prompts are embeddings, look alike whatever they are made of.
+    alike = all(row == rows[place - place % several] and row.token_ids for place, row in enumerate(rows))
+    if several > 1 and not alike:
+        return rows
+    return tuple(row.model_copy(update={"text": texts[place // several]}) for place, row in enumerate(rows))
 
 
 def image_id(config: Any) -> int | None:

@@ -9,46 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedModel
 from transformers.generation import utils as library
 
 from tests.hooks.test_unchanged import attributes
+from tests.support.decoding import GREEDY, SAMPLING, assisted, drafted, prompt
 from tests.support.models import EOS, VOCAB, CollectedRun, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UsageError
 from tracer.tracefile.reading.wholeness import Wholeness
-
-SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "top_k": 30, "repetition_penalty": 1.1}
-GREEDY: dict[str, Any] = {"do_sample": False}
-
-
-def drafted(model: PreTrainedModel, spread: float = 0.02, seed: int = 5) -> PreTrainedModel:
-    """A model that mostly agrees with another."""
-    torch.manual_seed(seed)
-    draft = tiny_model(model.config.model_type)
-    with torch.no_grad():
-        for parameter in draft.parameters():
-            parameter.add_(torch.randn_like(parameter) * spread)
-    return draft
-
-
-def prompt(*ids: int) -> dict[str, torch.Tensor]:
-    tensor = torch.tensor([ids or (5, 6, 7, 8, 9, 5, 6, 7, 8)])
-    return {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}
-
-
-def assisted(model: PreTrainedModel, inputs: Any, seed: int = 1, **changed: Any) -> Any:
-    draft = changed.get("assistant_model")
-    if draft is not None:
-        draft.generation_config.num_assistant_tokens = 5  # a run leaves another number there
-    torch.manual_seed(seed)
-    return model.generate(
-        **inputs,
-        **{"max_new_tokens": 14, "pad_token_id": 0, **changed},
-        return_dict_in_generate=True,
-        output_scores=True,
-        output_logits=True,
-    )
 
 
 def assert_same(traced: Any, untraced: Any) -> None:

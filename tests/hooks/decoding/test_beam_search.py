@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BeamSearchScorer, PreTrainedModel
 
 from tests.hooks.test_unchanged import attributes
+from tests.support.decoding import BEAMS, search
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError, UsageError
@@ -21,32 +21,6 @@ from tracer.schema.lineage import lineage
 from tracer.tracefile.reading.wholeness import Wholeness
 
 pytestmark = pytest.mark.reference_only
-
-MODES: dict[str, dict[str, Any]] = {
-    "greedy": {"do_sample": False, "num_beams": 3},
-    "several": {"do_sample": False, "num_beams": 4, "num_return_sequences": 3, "repetition_penalty": 1.1},
-    "sampling": {"do_sample": True, "num_beams": 3, "temperature": 0.8, "top_k": 20},
-    "renormalized": {"do_sample": True, "num_beams": 2, "top_p": 0.8, "renormalize_logits": True},
-    "ending": {"do_sample": False, "num_beams": 2, "eos_token_id": [*range(20, 60)], "early_stopping": True},
-    "never": {
-        "do_sample": False,
-        "num_beams": 3,
-        "eos_token_id": [*range(40, 60)],
-        "early_stopping": "never",
-    },
-}
-
-
-def search(model: PreTrainedModel, inputs: dict[str, torch.Tensor], seed: int = 1, **changed: Any) -> Any:
-    """A beam search with everything that ``generate()`` can return."""
-    torch.manual_seed(seed)
-    return model.generate(
-        **inputs,
-        **{"max_new_tokens": 8, "pad_token_id": 0, **changed},
-        return_dict_in_generate=True,
-        output_scores=True,
-        output_logits=True,
-    )
 
 
 def assert_same(traced: Any, untraced: Any) -> None:
@@ -58,14 +32,14 @@ def assert_same(traced: Any, untraced: Any) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", BEAMS)
 @pytest.mark.parametrize("name", ["qwen2", "llama", "gpt2", "mistral", "phi3"])
 def test_a_traced_search_is_the_untraced_one(name: str, mode: str, rows: int) -> None:
     model, inputs = tiny_model(name), batch(rows)
-    untraced = search(model, inputs, **MODES[mode])
+    untraced = search(model, inputs, **BEAMS[mode])
     before = attributes(model)
     with collected(model, level="tensors", save=("logits", "kv")) as run:
-        assert_same(search(model, inputs, **MODES[mode]), untraced)
+        assert_same(search(model, inputs, **BEAMS[mode]), untraced)
     assert attributes(model) == before
     assert run.problems() == []
     assert run.header.loop == "_beam_search"
@@ -152,7 +126,7 @@ def test_slots_that_went_to_a_wrong_row_are_seen() -> None:
 
     model._temporary_reorder_cache = wrong
     with collected(model) as run:
-        search(model, inputs, **MODES["sampling"])
+        search(model, inputs, **BEAMS["sampling"])
     steps = [step for step in run.steps[:-1] if step.parents[0] != step.parents[1]]
     assert steps
     seen = {step.number for step in run.steps if any(each.check == "cache" for each in step.head.violations)}
@@ -165,6 +139,8 @@ def test_slots_that_went_to_a_wrong_row_are_seen() -> None:
 
 @pytest.mark.parametrize("what", ["next_beam_scores", "next_beam_tokens", "next_beam_indices"])
 def test_another_decision_than_the_rules_lead_to_is_seen(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BeamSearchScorer  # other releases have none
+
     process = BeamSearchScorer.process
 
     def other(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -175,7 +151,7 @@ def test_another_decision_than_the_rules_lead_to_is_seen(what: str, monkeypatch:
     monkeypatch.setattr(BeamSearchScorer, "process", other)
     model = tiny_model()
     with collected(model) as run:
-        search(model, batch(), **MODES["greedy"], max_new_tokens=4)
+        search(model, batch(), **BEAMS["greedy"], max_new_tokens=4)
     failed = [check.name for step in run.steps for check in step.head.checks if check.failed]
     assert "beams" in failed
 
@@ -200,7 +176,7 @@ def test_a_search_that_fails_is_kept_as_far_as_it_went(tmp_path: Path) -> None:
 
     model.lm_head.register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="no more"), trace(model, path=tmp_path / "t"):
-        search(model, batch(3), **MODES["greedy"])
+        search(model, batch(3), **BEAMS["greedy"])
     with open_trace(tmp_path / "t") as recording:
         (run,) = recording.runs
         assert run.end is not None
@@ -212,7 +188,7 @@ def test_a_search_that_fails_is_kept_as_far_as_it_went(tmp_path: Path) -> None:
 def test_the_cache_is_put_together_along_the_beams(tmp_path: Path) -> None:
     model, inputs = tiny_model(), batch(3)
     with trace(model, path=tmp_path / "t", capture="tensors", save=["kv"]):
-        found = search(model, inputs, **MODES["greedy"])
+        found = search(model, inputs, **BEAMS["greedy"])
     with open_trace(tmp_path / "t") as recording:
         last = recording.steps[-1]
         cache = recording.cache_at(last.number)
@@ -225,7 +201,7 @@ def test_the_cache_is_put_together_along_the_beams(tmp_path: Path) -> None:
 def test_questions_that_a_row_cannot_answer_alone_are_refused(tmp_path: Path) -> None:
     model = tiny_model()
     with trace(model, path=tmp_path / "t"):
-        search(model, batch(), **MODES["greedy"])
+        search(model, batch(), **BEAMS["greedy"])
     with open_trace(tmp_path / "t") as recording, pytest.raises(UsageError, match="beam search"):
         recording.whatif(temperature=0.5)
 
@@ -233,7 +209,7 @@ def test_questions_that_a_row_cannot_answer_alone_are_refused(tmp_path: Path) ->
 def test_attention_and_lens_go_with_the_beams() -> None:
     model, inputs = tiny_model(), batch(3)
     with collected(model, save=("lens",)) as run:
-        found = search(model, inputs, **MODES["sampling"])
+        found = search(model, inputs, **BEAMS["sampling"])
     assert run.problems() == []
     for step, saved, logits in zip(run.steps, run.saved, found.logits, strict=True):
         probabilities = logits.softmax(dim=-1)[list(step.parents)]

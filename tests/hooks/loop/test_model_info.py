@@ -49,6 +49,28 @@ def test_image_positions_are_in_the_header() -> None:
     assert shown["images"] == "row 0: 1 to 3, 5"
 
 
+@pytest.mark.parametrize(
+    ("ids", "texts", "shown"),
+    [
+        ([[1, 2], [3, 4]], ["a", "b"], ["a", "b"]),
+        ([[1, 2]] * 3, ["a"], ["a", "a", "a"]),
+        ([[1, 2], [1, 2], [3, 4], [3, 4]], ["a", "b"], ["a", "a", "b", "b"]),
+        ([[1, 2], [3, 4]], ["a"], [None, None]),
+        ([[1, 2], [1, 2], [3, 4]], ["a", "b"], [None, None, None]),
+        ([[1, 2]], ["a", "b"], [None]),
+        ([[1, 2]], [], [None]),
+        ([[], []], ["a", "b"], ["a", "b"]),
+        ([[], []], ["a"], [None, None]),
+    ],
+)
+def test_rows_of_one_prompt_have_its_text(
+    ids: list[list[int]], texts: list[str], shown: list[str | None]
+) -> None:
+    rows = model_info.with_texts(model_info.prompt_rows(torch.tensor(ids), None), texts)
+    assert [row.text for row in rows] == shown
+    assert [list(row.token_ids) for row in rows] == ids
+
+
 def test_what_generate_fills_in_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in 5.x, where a bare config has nothing in it."""
     filled_in = {"top_k": 50, "temperature": 1.0, "num_assistant_tokens": 7, "top_h": None}

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.hooks.decoding.test_assisted import assisted, drafted, prompt
-from tests.hooks.decoding.test_beam_search import search
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import page_of
 from tests.support.checkpoints import tiny_tokenizer
+from tests.support.decoding import assisted, drafted, prompt, search
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 from tracer.schema.lineage import lineage

@@ -10,10 +10,9 @@ from rich.cells import cell_len
 from syrupy.assertion import SnapshotAssertion
 
 from reports.terminal import TerminalReport
-from tests.hooks.decoding.test_assisted import assisted, drafted, prompt
-from tests.hooks.decoding.test_beam_search import search
 from tests.reports.records import console, scrubbed, written
 from tests.support.checkpoints import tiny_tokenizer
+from tests.support.decoding import assisted, drafted, prompt, search
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 

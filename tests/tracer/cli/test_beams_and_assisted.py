@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.hooks.decoding.test_assisted import drafted
 from tests.support.checkpoints import tiny_checkpoint, tiny_tokenizer
 from tests.support.command import Ended, call_main
+from tests.support.decoding import drafted
 from tests.support.models import tiny_model
 from tracer import open_trace
 from tracer.tracefile import check_file
@@ -63,7 +63,8 @@ def test_a_beam_search_is_shown_and_asked(run: Any, call: Any, tmp_path: Path) -
     shown = call("show", out, "--break", "beam_switched")
     assert shown.returncode == 0, shown.stderr
     assert "break: beam_switched holds in step" in shown.stdout
-    for arguments in (("tree", out), ("info", out), ("verify", out)):
+    assert "w10 w11 w12 w10 w11" in call("tree", out).stdout
+    for arguments in (("info", out), ("verify", out)):
         assert call(*arguments).returncode == 0
     with open_trace(out) as recording:
         tokens = {

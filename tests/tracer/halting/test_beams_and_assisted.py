@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.hooks.decoding.test_assisted import SAMPLING, assisted, drafted, prompt
-from tests.hooks.decoding.test_beam_search import MODES, search
 from tests.support.checkpoints import tiny_tokenizer
+from tests.support.decoding import BEAMS, SAMPLING, assisted, drafted, prompt, search
 from tests.support.models import batch, tiny_model
 from tests.tracer.stepper.sessions import stepped, untouched
 from tests.tracer.stepper.test_stepper import halts
@@ -62,9 +61,9 @@ def halted(path: Path, model: Any, run: Callable[[], Any], stops: str | None = "
 
 def beam_halts(path: Path, mode: str, stops: str | None = "all", rows: int = 2) -> list[Seen]:
     model, inputs = tiny_model(), batch(rows)
-    untraced = search(model, inputs, **MODES[mode]).sequences
+    untraced = search(model, inputs, **BEAMS[mode]).sequences
     found = list[torch.Tensor]()
-    run = lambda: found.append(search(model, inputs, **MODES[mode]).sequences)  # noqa: E731
+    run = lambda: found.append(search(model, inputs, **BEAMS[mode]).sequences)  # noqa: E731
     seen = halted(path, model, run, stops)
     assert torch.equal(found[0], untraced)
     return seen
@@ -205,16 +204,16 @@ def test_a_plain_run_has_no_such_stop(stop: str, tmp_path: Path) -> None:
     assert halted(tmp_path / "run.trace", model, run, stop) == []
 
 
-MODES_OF_BOTH: dict[str, dict[str, Any]] = {
+BEAMS_OF_BOTH: dict[str, dict[str, Any]] = {
     "beams": {"num_beams": 3},
     "lookup": {"prompt_lookup_num_tokens": 3},
 }
 
 
-@pytest.mark.parametrize("mode", MODES_OF_BOTH)
+@pytest.mark.parametrize("mode", BEAMS_OF_BOTH)
 @pytest.mark.parametrize("drawn", [False, True], ids=["greedy", "sampling"])
 def test_each_card_of_the_stepper_comes_once(mode: str, drawn: bool, tmp_path: Path) -> None:
-    session = stepped(tmp_path, *["n"] * 150, stops="all", do_sample=drawn, **MODES_OF_BOTH[mode])
+    session = stepped(tmp_path, *["n"] * 150, stops="all", do_sample=drawn, **BEAMS_OF_BOTH[mode])
     assert session.sequences is not None
     titles = re.findall(r"^ *\d+ ([a-z].*?) ─", session.text, re.MULTILINE)
     loop = BEAM_SEARCH_4_44 if mode == "beams" else ASSISTED_4_44
@@ -230,20 +229,20 @@ def test_the_stepper_halts_where_a_condition_holds(tmp_path: Path) -> None:
     assert ends == switched != []
 
 
-@pytest.mark.parametrize("mode", MODES_OF_BOTH)
+@pytest.mark.parametrize("mode", BEAMS_OF_BOTH)
 @pytest.mark.parametrize("command", ["force 9", "ban 9", "whatif temperature=2"])
 def test_what_rows_do_not_choose_by_themselves_is_refused(mode: str, command: str, tmp_path: Path) -> None:
-    session = stepped(tmp_path, command, "c", stops="choice", do_sample=False, **MODES_OF_BOTH[mode])
+    session = stepped(tmp_path, command, "c", stops="choice", do_sample=False, **BEAMS_OF_BOTH[mode])
     assert session.after(command).strip().startswith("✗ ")
     assert ("beam search" if mode == "beams" else "assisted decoding") in session.after(command)
     assert not any(step.head.interventions for step in session.steps)
     assert session.sequences is not None
-    assert torch.equal(session.sequences, untouched(do_sample=False, **MODES_OF_BOTH[mode]))
+    assert torch.equal(session.sequences, untouched(do_sample=False, **BEAMS_OF_BOTH[mode]))
 
 
-@pytest.mark.parametrize("mode", MODES_OF_BOTH)
+@pytest.mark.parametrize("mode", BEAMS_OF_BOTH)
 def test_a_changed_setting_is_recorded_from_the_next_step_on(mode: str, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.1, **MODES_OF_BOTH[mode]}
+    how: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.1, **BEAMS_OF_BOTH[mode]}
     session = stepped(tmp_path, "set repetition_penalty 1.5", "c", stops="choice", **how)
     assert len(session.steps) > 1
     for step in session.steps:
