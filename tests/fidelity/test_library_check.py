@@ -188,7 +188,8 @@ def test_generate_sampling():
     assert model().generate(IDS, do_sample=True, max_new_tokens=3).shape == (1, 6)
 
 def test_generate_with_beams():
-    assert model().generate(IDS, num_beams=2, max_new_tokens=3).shape == (1, 6)
+    settings = {"num_beams": 2, "num_beam_groups": 2, "diversity_penalty": 1.0}
+    assert model().generate(IDS, **settings, max_new_tokens=3).shape == (1, 6)
 
 def test_nothing_of_the_kind():
     raise AssertionError("left out")
@@ -252,7 +253,7 @@ def test_the_script_runs_a_checkout_and_writes_a_table(tmp_path: Path) -> None:
     assert code == 0, text
     row = next(line for line in text.splitlines() if line.startswith("GPT2LMHeadModel"))
     assert row.split()[1:] == ["2", "1", "1", "1", "3", "0", "0"]
-    assert "refused by name: beam search (num_beams > 1), 1 times" in text
+    assert "refused by name: group beam search (num_beam_groups > 1), 1 times" in text
     assert "fail untraced too: 1 tests" in text
     assert "1 failed, 2 passed, 1 deselected" in text
 

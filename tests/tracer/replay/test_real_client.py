@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.support.models import SAMPLING
+from tests.support.walkthrough import HALTS
 from tests.tracer.debugger.command import AttachedCommand
 from tests.tracer.replay.recordings import Recorded, recorded
-from tracer.halting.stops import HALTS
 
 SOURCES = Path(__file__).parent / "npm"
 STEPS = 3
