@@ -78,6 +78,7 @@ def scrubbed(text: str) -> str:
     rules: Sequence[tuple[str, str]] = (
         (r"\b\d+(\.\d+)? ms\b", "<duration>"),
         (r"\b\d+\.\d+ s\b", "<duration>"),
+        (r"<duration> ━+", "<duration> ━"),  # the rule behind a duration is as long as that leaves room for
         (r"\b\d+\.\d tokens/s", "<rate>"),
         (r"started \S+", "started <time>"),
         (r"(python|torch|transformers|trace-generate) \d[\w.+]*", r"\1 <version>"),
