@@ -140,14 +140,15 @@ class AssistedWatch:
             step.tensors.loop["draft"] = found.draft
         if found.state is not None:
             step.tensors.loop["state"] = found.state
+        if found.before is not None:
+            step.tensors.loop["before"] = found.before
         step.loop = CaughtProposals(
             proposer=found.proposer,
             tokens=found.tokens,
             appended=found.appended,
             seconds=found.seconds,
             sampling=self._sampling,
-            matched=found.matched,
-            matched_at=found.matched_at,
+            ngram=found.ngram,
             next_length=found.next_length,
             dtype=found.dtype,
             ensemble=self._ensemble is not None,
@@ -187,7 +188,7 @@ class AssistedWatch:
         ids, logits = found
         length = input_ids.shape[1]
         tokens = tuple(ids[0, length:].tolist())
-        matched, at = _lookup(generator, input_ids[0].tolist(), tokens)
+        looks_up = isinstance(generator, PromptLookupCandidateGenerator)
         self._fault = None
         self._round = Round(
             proposer=printed(type(generator).__name__),
@@ -196,8 +197,8 @@ class AssistedWatch:
             draft=None if logits is None else clone(logits),
             seconds=seconds,
             checking=True,
-            matched=matched,
-            matched_at=at,
+            before=clone(input_ids[0]) if looks_up else None,
+            ngram=generator.max_matching_ngram_size if looks_up else 0,
         )
 
     def decided(self, input_ids: torch.Tensor, generator: Any) -> None:
@@ -233,8 +234,8 @@ class Round:
         warped: how many positions all lists have run for.
         state: RNG state before anything is drawn.
         appended: the tokens that the step appends.
-        matched: what prompt lookup found further up.
-        matched_at: where.
+        before: ``[length]`` the sequence before the step, where prompt lookup looks; None elsewhere.
+        ngram: how many tokens it compares at most; 0 where something else proposes.
         next_length: how many tokens are to be proposed next.
         dtype: of the model's logits, in which the decision is made.
     """
@@ -250,8 +251,8 @@ class Round:
     warped: int = 0
     state: torch.Tensor | None = None
     appended: tuple[int, ...] = ()
-    matched: tuple[int, ...] = ()
-    matched_at: int | None = None
+    before: torch.Tensor | None = None
+    ngram: int = 0
     next_length: float | None = None
     dtype: torch.dtype = torch.float32
 
@@ -327,11 +328,15 @@ class _Watched:
             self._watch.failed(error)
 
 
-def _lookup(generator: Any, ids: list[int], tokens: tuple[int, ...]) -> tuple[tuple[int, ...], int | None]:
-    """The tokens that prompt lookup found further up in the sequence, and where."""
-    if not isinstance(generator, PromptLookupCandidateGenerator) or not tokens:
-        return (), None
-    for size in range(min(generator.max_matching_ngram_size, len(ids) - 1), 0, -1):
+def _lookup(ids: list[int], tokens: tuple[int, ...], ngram: int) -> tuple[tuple[int, ...], int | None]:
+    """The tokens that prompt lookup found further up in the sequence, and where.
+
+    Args:
+        ids: the sequence.
+        tokens: what was proposed, the tokens behind them.
+        ngram: how many it compares at most.
+    """
+    for size in range(min(ngram, len(ids) - 1) if tokens else 0, 0, -1):
         wanted = ids[-size:]
         for at in range(len(ids) - size + 1):
             if ids[at : at + size] == wanted and tuple(ids[at + size : at + size + len(tokens)]) == tokens:
@@ -348,8 +353,7 @@ class CaughtProposals:
     appended: tuple[int, ...]
     seconds: float
     sampling: bool
-    matched: tuple[int, ...]
-    matched_at: int | None
+    ngram: int
     next_length: float | None
     dtype: torch.dtype
     ensemble: bool
@@ -368,6 +372,8 @@ class CaughtProposals:
         accepted = len(self.appended) - own
         draws, choices = self._repeated(final, state, speculative=draft is not None)
         chances = None if draft is None else draft.softmax(dim=-1)[0]
+        before = step.tensors.loop.get("before")
+        matched, at = ((), None) if before is None else _lookup(before.tolist(), self.tokens, self.ngram)
         record = AssistedStep(
             proposer=self.proposer,
             proposals=tuple(
@@ -385,8 +391,8 @@ class CaughtProposals:
             own=own,
             seconds=self.seconds,
             forwards=len(self.tokens) if draft is not None else 0,
-            matched=self.matched,
-            matched_at=self.matched_at,
+            matched=matched,
+            matched_at=at,
             next_length=self.next_length,
         )
         return LoopRecord(assisted=record, checks=(self._check(step, record, draws, choices),))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -76,10 +76,6 @@ class BeamWatch(OnePosition):
         logits = getattr(local.get("outputs"), "logits", None)
         return None if logits is None else logits[:, -1, :].log_softmax(dim=-1)
 
-    def parents(self) -> tuple[int, ...]:
-        """For each row after the step, the row before it that it continues; empty while that is open."""
-        return () if self._caught is None else self._caught.record.parents
-
     def put(self, step: CaughtStep) -> None:
         """Put what the scorer decided into the step."""
         if self._fault is not None:
@@ -90,7 +86,7 @@ class BeamWatch(OnePosition):
         step.logits = self._logits
         scores = step.tensors.scores
         if scores is not None and len(scores) == step.stages:
-            caught = caught.with_log_probabilities(scores[-1])
+            step.tensors.loop = {"log_probabilities": caught.chosen_from(scores[-1])}
         step.loop, step.parents = caught, caught.record.parents
         device = torch.device(step.ids_before.device)
         step.tensors.chosen = torch.tensor(caught.tokens, device=device)
@@ -245,8 +241,8 @@ class CaughtBeams:
     tokens: tuple[int, ...]
     as_expected: tuple[bool, ...]
 
-    def with_log_probabilities(self, final: torch.Tensor) -> CaughtBeams:
-        """The same with the log-probability of each continuation.
+    def chosen_from(self, final: torch.Tensor) -> torch.Tensor:
+        """The log-probability of each continuation, in the order of the record.
 
         Args:
             final: ``[rows, vocab]`` scores after all processors.
@@ -254,7 +250,11 @@ class CaughtBeams:
         found = [each for row in self.record.rows for each in row.continuations]
         places = torch.tensor([[each.parent for each in found], [each.token for each in found]])
         rows, tokens = places.long().to(final.device)
-        values = iter(final[rows, tokens].tolist())
+        return final[rows, tokens]
+
+    def _with(self, log_probabilities: list[float]) -> BeamStep:
+        """The record with the log-probability of each continuation."""
+        values = iter(log_probabilities)
         filled = tuple(
             row.model_copy(
                 update={
@@ -266,7 +266,7 @@ class CaughtBeams:
             )
             for row in self.record.rows
         )
-        return replace(self, record=self.record.model_copy(update={"rows": filled}))
+        return self.record.model_copy(update={"rows": filled})
 
     def describe(self, step: CaughtStep) -> LoopRecord:
         """The record, and whether it is what the scorer's rules lead to.
@@ -274,8 +274,10 @@ class CaughtBeams:
         Args:
             step: the step.
         """
+        found = step.tensors.loop.get("log_probabilities")
+        record = self.record if found is None else self._with(found.tolist())
         total = len(self.as_expected)
-        wrong = [row for row in range(total) if not (self.as_expected[row] and self._adds_up(row))]
+        wrong = [row for row in range(total) if not (self.as_expected[row] and _adds_up(record.rows[row]))]
         check = Check.made("beams", holds=not wrong, checked=total, total=total)
         violations = tuple(
             Violation(
@@ -285,17 +287,17 @@ class CaughtBeams:
             )
             for row in wrong
         )
-        return LoopRecord(beams=self.record, checks=((check, violations),))
+        return LoopRecord(beams=record, checks=((check, violations),))
 
-    def _adds_up(self, row: int) -> bool:
-        """Whether each score is that of the beam before and the token's log-probability together."""
-        return all(
-            each.log_probability is None
-            or math.isclose(each.score, each.before + each.log_probability, rel_tol=_ROUNDING)
-            or each.score == each.before + each.log_probability  # -inf
-            or not math.isfinite(each.log_probability)
-            for each in self.record.rows[row].continuations
-        )
+
+def _adds_up(row: BeamRow) -> bool:
+    """Whether each score is that of the beam before and the token's log-probability together."""
+    return all(
+        each.log_probability is None
+        or math.isclose(each.score, each.before + each.log_probability, rel_tol=_ROUNDING)
+        or math.isnan(each.log_probability)
+        for each in row.continuations
+    )
 
 
 _ROUNDING = 1e-6

@@ -65,3 +65,16 @@ def assisted(model: PreTrainedModel, inputs: Any, seed: int = 1, **changed: Any)
         output_scores=True,
         output_logits=True,
     )
+
+
+def fail_in_pass(model: PreTrainedModel, number: int) -> None:
+    """Let a forward pass of a model fail with ``no more``."""
+    calls = 0
+
+    def fail(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise RuntimeError("no more")
+
+    model.lm_head.register_forward_hook(fail)

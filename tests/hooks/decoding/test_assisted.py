@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers.generation import utils as library
 
 from tests.hooks.test_unchanged import attributes
-from tests.support.decoding import GREEDY, SAMPLING, assisted, drafted, prompt
+from tests.support.decoding import GREEDY, SAMPLING, assisted, drafted, fail_in_pass, prompt
 from tests.support.models import EOS, VOCAB, CollectedRun, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UsageError
@@ -153,16 +153,9 @@ def test_questions_that_need_one_token_a_step_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_run_that_fails_in_the_draft_model_is_kept(tmp_path: Path) -> None:
-    model, calls = tiny_model(), 0
+    model = tiny_model()
     draft = drafted(model)
-
-    def fail(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 8:
-            raise RuntimeError("no more")
-
-    draft.lm_head.register_forward_hook(fail)
+    fail_in_pass(draft, 8)
     with pytest.raises(RuntimeError, match="no more"), trace(model, path=tmp_path / "t"):
         assisted(model, prompt(), assistant_model=draft, **GREEDY)
     with open_trace(tmp_path / "t") as recording:

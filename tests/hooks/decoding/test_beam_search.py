@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hooks.test_unchanged import attributes
-from tests.support.decoding import BEAMS, search
+from tests.support.decoding import BEAMS, fail_in_pass, search
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError, UsageError
@@ -166,15 +166,8 @@ def test_what_cannot_be_followed_is_refused_by_name() -> None:
 
 
 def test_a_search_that_fails_is_kept_as_far_as_it_went(tmp_path: Path) -> None:
-    model, calls = tiny_model(), 0
-
-    def fail(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise RuntimeError("no more")
-
-    model.lm_head.register_forward_hook(fail)
+    model = tiny_model()
+    fail_in_pass(model, 4)
     with pytest.raises(RuntimeError, match="no more"), trace(model, path=tmp_path / "t"):
         search(model, batch(3), **BEAMS["greedy"])
     with open_trace(tmp_path / "t") as recording:

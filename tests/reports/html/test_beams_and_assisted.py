@@ -11,7 +11,7 @@ from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import page_of
 from tests.support.checkpoints import tiny_tokenizer
-from tests.support.decoding import assisted, drafted, prompt, search
+from tests.support.decoding import assisted, drafted, fail_in_pass, prompt, search
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 from tracer.schema.lineage import lineage
@@ -118,15 +118,8 @@ def test_what_if_says_why_it_is_not_there(
 
 
 def test_a_search_that_failed_still_opens(tmp_path: Path, opened: Opened) -> None:
-    model, calls = tiny_model(), 0
-
-    def fail(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise RuntimeError("no more")
-
-    model.lm_head.register_forward_hook(fail)
+    model = tiny_model()
+    fail_in_pass(model, 4)
     with pytest.raises(RuntimeError), trace(model, tiny_tokenizer(), tmp_path / "run.trace"):
         search(model, batch(1), **BEAMS)
     shown = opened.open(page_of(tmp_path / "run.trace"), "#run=1&step=2")
