@@ -143,6 +143,8 @@ class RunRecording:
         texts = tuple(token_texts.decode(row[self._prompt_length :]) for row in end.sequences)
         whole = end.model_copy(
             update={
+                # A signal may have come between the end of a step and the queue.
+                "steps": self._builder.steps,
                 "texts": texts if any(texts) else (),
                 "queue_peak_bytes": recorder.queue_peak_bytes,
                 "queue_waits": recorder.queue_waits,

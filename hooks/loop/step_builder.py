@@ -37,6 +37,9 @@ class StepBuilder:
         candidates: cap of the lists of recorded tokens.
         finished: ``[rows]`` rows that had ended before; None if none had.
         state_after: digest of the RNG state after the draw before the first one, if there was one.
+
+    Attributes:
+        steps: steps that came here, also those whose records could not be made.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class StepBuilder:
         finished: npt.NDArray[np.bool_] | None = None,
         state_after: str = "",
     ) -> None:
+        self.steps = 0
         self._run = run
         self._decoder = decoder
         self._modules = modules
@@ -69,6 +73,7 @@ class StepBuilder:
         Args:
             caught: the step, on the host.
         """
+        self.steps += 1
         scores = self._scores(caught)
         calls = self._calls.describe(caught.calls) if caught.calls else None
         loop = NOTHING_ELSE if caught.loop is None else caught.loop.describe(caught)

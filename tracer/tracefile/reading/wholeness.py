@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tracer.schema.beams import Hypothesis
@@ -33,6 +34,7 @@ class Wholeness:
         self._errors = 0
         self._first_error = ""
         self._beams = _Hypotheses(header) if header.rows_move else None
+        self._most_in_step = math.inf if header.loop == "_assisted_decoding" else 1
 
     def add(self, step: Step) -> None:
         """The next step."""
@@ -81,9 +83,10 @@ class Wholeness:
             ids[: self._length] != prompt for ids, prompt in zip(self._sequences, self._prompt, strict=True)
         ):
             return ["its ids do not begin with its prompt"]
-        # One that was cut short may have appended a token in a step that it did not end, or begun one.
+        # One that was cut short may have appended tokens in a step that it did not end, or begun one.
+        least, most = (1, self._most_in_step) if self._unfinished else (0, 0)
         appended = steps - self._steps + self._tokens
-        if abs(tokens - appended) > (1 if self._unfinished else 0):
+        if not appended - least <= tokens <= appended + most:
             return [f"{steps} steps for {tokens} generated tokens"]
         return self._without_steps(steps)
 
