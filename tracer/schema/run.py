@@ -360,6 +360,11 @@ class RunHeader(Record):
         return self.loop == "_beam_search"
 
     @property
+    def proposes(self) -> bool:
+        """Whether a step may append several tokens, those of proposals that are accepted."""
+        return self.loop == "_assisted_decoding"
+
+    @property
     def one_list(self) -> bool:
         """Whether the loop takes its warpers in the list of the processors."""
         return "warpers" not in self.stops

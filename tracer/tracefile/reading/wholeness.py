@@ -34,7 +34,7 @@ class Wholeness:
         self._errors = 0
         self._first_error = ""
         self._beams = _Hypotheses(header) if header.rows_move else None
-        self._most_in_step = math.inf if header.loop == "_assisted_decoding" else 1
+        self._most_in_step = math.inf if header.proposes else 1
 
     def add(self, step: Step) -> None:
         """The next step."""
