@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
+from tests.support.breadth import slow
 from tests.support.demo import demo_model
 from tests.support.network import demo_checkpoint
 from tracer import open_trace, trace
@@ -36,7 +37,7 @@ def generate(model: PreTrainedModel, inputs: dict[str, torch.Tensor], mode: str)
     )
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [3, *slow(1)])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.filterwarnings("ignore:.*do_sample.*:UserWarning")
 def test_ids_and_logits_are_bit_identical(

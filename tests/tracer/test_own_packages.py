@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.breadth import slow
 from tests.support.command import environment
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +58,7 @@ def check(done: subprocess.CompletedProcess[str], file: Path) -> None:
     "code",
     [
         "from tracer import trace",
-        "from tracer.session import trace",
-        "from tracer.debugger import attach",
+        *slow("from tracer.session import trace", "from tracer.debugger import attach"),
         "import tracer\ntry: tracer.trace\nexcept ImportError: pass\nfrom tracer import trace",
     ],
 )

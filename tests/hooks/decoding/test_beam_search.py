@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hooks.test_unchanged import attributes
+from tests.support.breadth import slow
 from tests.support.decoding import BEAMS, fail_in_pass, search
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
@@ -33,7 +34,7 @@ def assert_same(traced: Any, untraced: Any) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("mode", BEAMS)
-@pytest.mark.parametrize("name", ["qwen2", "llama", "gpt2", "mistral", "phi3"])
+@pytest.mark.parametrize("name", ["qwen2", "gpt2", *slow("llama", "mistral", "phi3")])
 def test_a_traced_search_is_the_untraced_one(name: str, mode: str, rows: int) -> None:
     model, inputs = tiny_model(name), batch(rows)
     untraced = search(model, inputs, **BEAMS[mode])

@@ -16,6 +16,7 @@ from transformers.generation import utils
 from hooks.caught_step import CaughtStep, LoopRecord
 from hooks.decoding.dola import CaughtContrast, DolaWatch
 from hooks.tensors import info_of
+from tests.support.breadth import slow
 from tests.support.models import (
     DEVICE,
     EOS,
@@ -100,7 +101,7 @@ def assert_same(traced: Any, untraced: Any) -> None:
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["qwen2", "llama", "gpt2"])
+@pytest.mark.parametrize("name", ["qwen2", *slow("llama", "gpt2")])
 def test_ids_scores_and_logits_are_bit_identical(
     name: str, mode: str, rows: int, layers: str | list[int]
 ) -> None:

@@ -20,6 +20,7 @@ import tracer
 from hooks import patches
 from hooks.faults import surely
 from hooks.loop import installation, open_traces
+from tests.support.breadth import slow
 from tests.support.models import SAMPLING, batch, generate, tiny_model
 from tracer import trace
 from tracer.session import TraceBlock
@@ -95,7 +96,7 @@ def _writers() -> list[threading.Thread]:
     return [writer for writer in writers if writer.is_alive()]
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 16))])
+@pytest.mark.parametrize("part", [0, *slow(*range(1, 16))])
 def test_at_any_line(part: int, ringing: None, tmp_path: Path) -> None:
     model, inputs = tiny_model(num_hidden_layers=1), batch()
     model.model.layers[0].register_forward_hook(lambda *_: None)

@@ -33,6 +33,7 @@ from hooks.modules import model_modules
 from hooks.patches import remove_layer
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.lens import LensProbe
+from tests.support.breadth import slow
 from tests.support.models import GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tests.support.outputs import hidden_of, with_hidden
 from tracer import open_trace, trace
@@ -182,7 +183,7 @@ def test_a_child_that_leaves_the_block_ends(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-@pytest.mark.parametrize("where", ["model", "layer", "forward", "inside", "wrapper"])
+@pytest.mark.parametrize("where", ["model", "wrapper", *slow("layer", "forward", "inside")])
 def test_compiled_code_runs_as_it_does_untraced(tmp_path: Path, where: str) -> None:
     torch._dynamo.reset()
     model, inputs = tiny_model("llama"), batch()

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from reports.export.csv_file import write_csv
 from reports.export.tables import TABLES
+from tests.support.breadth import slow
 from tests.support.command import Ended, call_main, trace_generate
 from tests.support.models import SAMPLING, batch, tiny_model
 from tests.support.synthetic import synthetic_end
@@ -252,7 +253,7 @@ def test_csv_gives_any_text_back(texts: list[str]) -> None:
     assert rows == [["n", "text"], *([str(number), text] for number, text in enumerate(texts))]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "safetensors"])
+@pytest.mark.parametrize("kind", ["jsonl", "safetensors", *slow("csv", "parquet")])
 def test_memory_does_not_grow_with_the_trace(tmp_path: Path, call: Any, kind: str) -> None:
     peaks = []
     for count in (10, 60):

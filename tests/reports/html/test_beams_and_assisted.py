@@ -10,6 +10,7 @@ import pytest
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import page_of
+from tests.support.breadth import VIEWPORTS
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.decoding import assisted, drafted, fail_in_pass, prompt, search
 from tests.support.models import batch, tiny_model
@@ -95,8 +96,7 @@ def test_arrows_follow_the_path_over_the_rows(beams: Path, opened: Opened) -> No
     assert steps[1].parents[int(place.split("/")[2])] == rows[0]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(("width", "scheme"), VIEWPORTS)
 @pytest.mark.parametrize("which", ["beams", "drafts"])
 def test_it_fits_and_can_be_read(
     which: str, width: int, scheme: str, opened: Opened, request: pytest.FixtureRequest

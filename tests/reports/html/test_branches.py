@@ -23,6 +23,7 @@ from tests.reports.html.samples import (
     replace_text,
 )
 from tests.reports.html.test_sections import sections, unpacked
+from tests.support.breadth import VIEWPORTS, slow
 from tests.support.command import call_main
 from tests.support.synthetic import synthetic_tokens
 from tracer.reading import open_trace
@@ -265,8 +266,7 @@ def test_only_a_fork_in_the_page(trace: Path, tmp_path: Path, opened: Opened) ->
 
 
 @browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(("width", "scheme"), VIEWPORTS)
 def test_30_forks_fit_and_are_accessible(tmp_path: Path, opened: Opened, width: int, scheme: str) -> None:
     opened.page.set_viewport_size({"width": width, "height": 900})
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -290,7 +290,7 @@ def hostile_forks() -> Sequence[ForkOrigin | None]:
 
 
 @browser
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [400, *slow(1600)])
 def test_hostile_texts_are_only_texts(tmp_path: Path, opened: Opened, width: int) -> None:
     arabic = [replace_text(token, "مرحبا") for token in synthetic_tokens().values() if token.id == 17]
     tokens = [*(token for token in hostile_tokens() if token.id != 17), *arabic]

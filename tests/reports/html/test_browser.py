@@ -11,6 +11,7 @@ from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import HOSTILE, hostile_trace, make_trace, page_of, replace_text
 from tests.reports.view.test_split_characters import token_of
+from tests.support.breadth import slow
 from tests.support.synthetic import synthetic_header, synthetic_tokens
 from tracer.schema.run import STOPS
 
@@ -190,8 +191,8 @@ def test_no_horizontal_scroll(report: Path, opened: Opened, width: int) -> None:
         page.keyboard.press("j")
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stop", ["model-call", "warpers", "softmax"])
+@pytest.mark.parametrize("scheme", ["light", *slow("dark")])
+@pytest.mark.parametrize("stop", ["softmax", *slow("model-call", "warpers")])
 def test_accessible(report: Path, opened: Opened, scheme: str, stop: str) -> None:
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page = opened.open(report, f"#step=3&stop={stop}")

@@ -12,6 +12,7 @@ from reports.view.questions.comparison import comparison_view
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import HOSTILE, comparison_of, hostile_trace, make_trace, with_scores
+from tests.support.breadth import slow
 from tests.support.synthetic import synthetic_header, synthetic_steps
 from tests.tracer.analysis.runs import MemoryRun
 from tracer.analysis.diff import diff
@@ -197,7 +198,7 @@ def test_no_horizontal_scroll(parted: Path, apart: Path, opened: Opened, width: 
         assert page.evaluate(WIDE) <= 0
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", *slow("dark")])
 def test_accessible(parted: Path, apart: Path, opened: Opened, scheme: str) -> None:
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for path in (parted, apart):

@@ -9,6 +9,7 @@ import pytest
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import comparison_of, make_trace, page_of
+from tests.support.breadth import VIEWPORTS
 from tests.support.synthetic import synthetic_header
 from tests.support.synthetic_dola import LAYERS, TAKEN, dola_header, dola_steps
 
@@ -48,8 +49,7 @@ def test_the_layer_taken_is_marked(page: Path, opened: Opened) -> None:
     assert "checked: the scores are the contrast" in shown.locator(".pane").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(("width", "scheme"), VIEWPORTS)
 def test_it_fits_and_can_be_read(page: Path, opened: Opened, width: int, scheme: str) -> None:
     opened.page.set_viewport_size({"width": width, "height": 1000})
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]

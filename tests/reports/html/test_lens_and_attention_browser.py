@@ -18,6 +18,7 @@ from reports.view.questions.lens import lens_view
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import hostile_tokens, make_trace, page_of, trace_of, with_tensors
+from tests.support.breadth import slow
 from tests.support.models import batch
 from tests.support.synthetic import synthetic_tokens
 from tests.tracer.analysis.runs import MemoryRun, real_run
@@ -314,7 +315,7 @@ def test_a_long_context_scrolls_in_its_box(run: MemoryRun, tmp_path: Path, opene
     assert "position 499 " in said(page, "#attention .readout")
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", *slow("dark")])
 def test_accessible(report: Path, opened: Opened, scheme: str) -> None:
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page = opened.open(report, at(3, 1))

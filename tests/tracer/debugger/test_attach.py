@@ -16,6 +16,7 @@ import pytest
 
 from hooks.loop.anchors import find_anchors
 from reports.view.stops.step import stop_title
+from tests.support.breadth import slow
 from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
@@ -348,7 +349,7 @@ def test_attaching_again_gives_the_stops_again(path: Path, stops: Stops) -> None
 @pytest.mark.parametrize(
     ("again", "watched"),
     [
-        ((), ["1 False", "2 False", "3 False", "4 False"]),
+        *slow(((), ["1 False", "2 False", "3 False", "4 False"])),
         (("again",), ["1 False", "2 False", "3 True", "4 True"]),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hooks.loop.anchors import find_anchors
+from tests.support.breadth import slow
 from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER
 from tests.support.models import tiny_model
@@ -78,7 +79,7 @@ def test_it_halts_at_every_stop_of_a_beam_search(tmp_path: Path) -> None:
         assert all(step.head.beams is not None for step in recording.steps)
 
 
-@pytest.mark.parametrize("proposer", ["lookup", "draft"])
+@pytest.mark.parametrize("proposer", ["lookup", *slow("draft")])
 def test_it_halts_at_every_stop_of_assisted_decoding(proposer: str, tmp_path: Path) -> None:
     settings: tuple[str | Path, ...] = ("--prompt-lookup", "2")
     if proposer == "draft":

