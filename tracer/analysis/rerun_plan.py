@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from tracer.analysis.runs import LOGITS, RecordedRun, chosen_token, require_choice_by_row
-from tracer.errors import UsageError
+from tracer.analysis.recorded_ids import RecordedIds, impossible, recorded_ids
+from tracer.analysis.runs import LOGITS, RecordedRun
 from tracer.schema.run import ModelInfo, RunEnd, RunHeader, RunStatus
 from tracer.schema.setting_text import parse_config_value
 from tracer.schema.step import StepHead
@@ -29,31 +26,28 @@ class RerunPlan:
     Attributes:
         model: the model as it was recorded.
         settings: generation settings by name, as values.
-        input_ids: ``[batch, prompt length]``.
-        attention_mask: the same shape.
+        ids: what it is given and has to come to.
         seed: seed to set; None to set ``state``, or neither for a greedy run.
         state: whole RNG state before the first draw, None where it was not recorded.
         state_device: device of that state's generator.
-        state_digest: BLAKE2b-64 of the RNG state before the first draw; None for a greedy run.
+        state_digest: BLAKE2b-64 of the RNG state before the first draw; None for a greedy run, and where
+            it was not recorded.
         steps: number of steps to run.
         cut_short: the run ended before its own criteria ended it, so that the repetition needs a limit.
-        expected: ``[batch, prompt length + steps]`` the recorded ids.
         logits_at: step by the number of its forward pass, for the steps whose raw logits were saved; the
-            two differ where a processor ran forward passes of its own. Empty where the loop makes other
-            scores of them, which are what was saved.
+            two differ where a processor ran forward passes of its own. Empty where what was saved are other
+            scores that the loop makes of them; of a beam search it is their log-probabilities.
     """
 
     model: ModelInfo
     settings: Mapping[str, Any]
-    input_ids: npt.NDArray[np.int64]
-    attention_mask: npt.NDArray[np.int64]
+    ids: RecordedIds
     seed: int | None
     state: bytes | None
     state_device: str
     state_digest: str | None
     steps: int
     cut_short: bool
-    expected: npt.NDArray[np.int64]
     logits_at: Mapping[int, int]
 
 
@@ -69,9 +63,9 @@ def plan_rerun(run: RecordedRun) -> RerunPlan:
     heads = _consecutive_heads(run)
     changed = next((head for head in heads if head.interventions), None)
     if changed is not None:
-        raise _impossible(f"the user changed something in step {changed.step}")
+        raise impossible(f"the user changed something in step {changed.step}")
     if run.header.fork is not None:
-        raise _impossible(f"the tokens before step {run.header.fork.step} were given to it")
+        raise impossible(f"the tokens before step {run.header.fork.step} were given to it")
     return _plan(run, heads, len(heads))
 
 
@@ -89,30 +83,25 @@ def plan_prefix(run: RecordedRun, steps: int) -> RerunPlan:
     for head in heads[:steps]:
         setting = next((each for each in head.interventions if each.kind == "set"), None)
         if setting is not None:
-            raise _impossible(f"the user set {setting.detail} in step {head.step}")
+            raise impossible(f"the user set {setting.detail} in step {head.step}")
     return _plan(run, heads, steps)
 
 
 def _plan(run: RecordedRun, heads: list[StepHead], steps: int) -> RerunPlan:
     header = run.header
-    require_choice_by_row(header, "Repeating a run")
     _refuse_foreign_inputs(heads[0])
-    prompt = np.array([row.token_ids for row in header.prompt], dtype=np.int64)
-    if not prompt.size:
-        raise _impossible("its prompt was not given as token ids")
+    ids = recorded_ids(run, heads, steps)
     rng = _rng_start(header, heads[0])
     return RerunPlan(
         model=header.model,
         settings=generation_settings(header),
-        input_ids=prompt,
-        attention_mask=_mask(header, heads[0]),
+        ids=ids,
         seed=rng.seed,
         state=rng.state,
         state_device=rng.device,
         state_digest=rng.digest,
         steps=steps,
         cut_short=_was_cut_short(run.end),
-        expected=np.concatenate([prompt, _chosen(run, steps)], axis=1),
         logits_at=_forwards_with_logits(run, heads),
     )
 
@@ -121,9 +110,18 @@ def generation_settings(header: RunHeader) -> dict[str, Any]:
     """The generation settings of a run as values; the header stores them as text."""
     texts = header.generation_config
     derived = {name for name, source in _DERIVED.items() if source in texts}
-    # The prompt has one row per returned sequence already.
-    skipped = derived | {"num_return_sequences"}
+    # The prompt has one row per returned sequence already; of a beam search, one per beam, which is undone.
+    skipped = derived if header.rows_move else derived | {"num_return_sequences"}
     return {name: parse_config_value(text) for name, text in texts.items() if name not in skipped}
+
+
+def logits_follow(header: RunHeader) -> bool:
+    """Whether what a run saves as logits follows from what a forward pass returns, and from nothing else.
+
+    Args:
+        header: the run's header; a beam search saves their log-probabilities.
+    """
+    return header.loop == "_sample" or header.rows_move
 
 
 def unset_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,9 +136,9 @@ def unset_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _consecutive_heads(run: RecordedRun) -> list[StepHead]:
     heads = [step.head for step in run.steps]
     if not heads:
-        raise _impossible("it has no step")
+        raise impossible("it has no step")
     if [head.step for head in heads] != list(range(1, len(heads) + 1)):
-        raise _impossible("steps are missing from the trace")
+        raise impossible("steps are missing from the trace")
     return heads
 
 
@@ -159,7 +157,7 @@ def _rng_start(header: RunHeader, first: StepHead) -> _RngStart:
     # The seed was set once for the file; a later run continues from where the one before it stopped.
     seed = header.seed if header.do_sample and first.run == 1 else None
     if header.do_sample and seed is None and state is None:
-        raise _impossible("its tokens were drawn, and neither a seed nor the random state is in the trace")
+        raise impossible("its tokens were drawn, and neither a seed nor the random state is in the trace")
     if draw is None:
         return _RngStart(seed, state, "cpu", None)
     return _RngStart(seed, state, draw.device, draw.digest)
@@ -178,47 +176,19 @@ def _refuse_foreign_inputs(head: StepHead) -> None:
     first = head.inputs
     foreign = sorted({tensor.name for tensor in first.tensors} - _REPEATABLE_INPUTS)
     if foreign:
-        raise _impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")
+        raise impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")
     if head.prefill_chunks:
-        raise _impossible("its prompt was read in parts, of which the last alone was recorded")
+        raise impossible("its prompt was read in parts, of which the last alone was recorded")
     if first.new_start:
-        raise _impossible("it began with a filled KV cache, which a trace does not keep")
+        raise impossible("it began with a filled KV cache, which a trace does not keep")
 
 
 def _forwards_with_logits(run: RecordedRun, heads: list[StepHead]) -> dict[int, int]:
-    if run.header.loop != "_sample":
-        return {}  # what was saved is not what the model returned
+    if not logits_follow(run.header):
+        return {}
     before = itertools.accumulate((1 + head.extra_forwards for head in heads), initial=1)
     return {
         forward: head.step
         for forward, head in zip(before, heads, strict=False)
         if LOGITS in run.tensor_names(head.step)
     }
-
-
-def _mask(header: RunHeader, head: StepHead) -> npt.NDArray[np.int64]:
-    """The attention mask over the prompt: as the model got it, else derived from the padding."""
-    shape = (len(header.prompt), len(header.prompt[0].token_ids))
-    recorded = head.inputs.tensor("attention_mask")
-    values = None if recorded is None or recorded.info.shape != shape else recorded.values
-    if values is not None and not values.omitted:
-        return values.decode().reshape(shape)
-    mask = np.ones(shape, dtype=np.int64)
-    for row, prompt in enumerate(header.prompt):
-        mask[row, : prompt.padding] = 0
-    return mask
-
-
-def _chosen(run: RecordedRun, steps: int) -> npt.NDArray[np.int64]:
-    """``[batch, steps]`` ids of the chosen tokens."""
-    rows, columns = len(run.header.prompt), []
-    for step in run.steps[:steps]:
-        tokens = [chosen_token(step, row) for row in range(rows)]
-        if None in tokens:
-            raise _impossible(f"the choice of step {step.number} was not recorded")
-        columns.append(tokens)
-    return np.array(columns, dtype=np.int64).reshape(-1, rows).T
-
-
-def _impossible(reason: str) -> UsageError:
-    return UsageError(f"This run cannot be repeated: {reason}.")

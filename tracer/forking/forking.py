@@ -261,9 +261,9 @@ class _ForkMaker:
 
     def _generate(self, loaded: LoadedModel, start: _StartOfDraws) -> None:
         plan, model = self.plan, loaded.model
-        tensors = {"input_ids": torch.from_numpy(plan.prefix.input_ids).to(model.device)}
+        tensors = {"input_ids": torch.from_numpy(plan.prefix.ids.prompt).to(model.device)}
         if takes_attention_mask(generating_model(model)):
-            tensors["attention_mask"] = torch.from_numpy(plan.prefix.attention_mask).to(model.device)
+            tensors["attention_mask"] = torch.from_numpy(plan.prefix.ids.mask).to(model.device)
         arguments = unset_arguments(plan.settings)
         if "stop_strings" in plan.settings:
             arguments["tokenizer"] = loaded.tokenizer

@@ -89,12 +89,12 @@ def plan_fork(run: RecordedRun, fork: Fork) -> ForkPlan:
     check_fork(run, fork)
     prefix = plan_prefix(run, fork.step - 1)
     settings = _settings(prefix.settings, fork)
-    length = prefix.input_ids.shape[1]
+    length = prefix.ids.prompt.shape[1]
     return ForkPlan(
         fork=fork,
         prefix=prefix,
         settings=settings,
-        given=tuple(tuple(column) for column in prefix.expected[:, length:].T.tolist()),
+        given=tuple(tuple(column) for column in prefix.ids.expected[:, length:].T.tolist()),
         changed=frozenset(step.number for step in run.steps[: fork.step - 1] if step.head.interventions),
         same_settings=all(prefix.settings.get(name) == value for name, value in fork.settings.items()),
         continues_draws=run.header.do_sample and fork.seed is None,

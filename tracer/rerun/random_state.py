@@ -18,7 +18,7 @@ def set_random_state(plan: RerunPlan) -> str:
     Returns:
         How it was done, in words.
     """
-    if plan.state_digest is None:
+    if plan.seed is None and plan.state_digest is None:
         return "(greedy)"
     device = torch.device(plan.state_device)
     if plan.seed is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
@@ -26,13 +27,33 @@ from tracer.tracefile import TraceRun
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The first id that differs.
+
+    Attributes:
+        row: row of the batch; of a beam search, number of the sequence returned, from 0.
+        token: its number among the ids generated, from 1.
+        step: the step that chose it; None of a beam search.
+    """
+
+    row: int
+    token: int
+    step: int | None
+
+    def __str__(self) -> str:
+        if self.step is None:
+            return f"returned another token {self.token} in sequence {self.row}"
+        return f"chose another token in step {self.step}, row {self.row}"
+
+
+@dataclass(frozen=True)
 class RerunResult:
     """The outcome of a comparison.
 
     Attributes:
         same_ids: number of generated ids that are equal.
         ids: number of generated ids, over all rows.
-        first_difference: step and row of the first id that differs; None if none does.
+        first_difference: the first id that differs; None if none does.
         same_logits: number of steps whose raw logits are equal bit for bit.
         logits: number of steps whose raw logits were saved.
         first_logits: the first step whose logits differ, and the largest difference there; None if none do.
@@ -43,7 +64,7 @@ class RerunResult:
 
     same_ids: int
     ids: int
-    first_difference: tuple[int, int] | None
+    first_difference: Difference | None
     same_logits: int
     logits: int
     first_logits: tuple[int, float] | None
@@ -68,8 +89,7 @@ class RerunResult:
     def _comparison(self) -> str:
         """What came of the generation, in one line."""
         if self.first_difference is not None:
-            step, row = self.first_difference
-            return f"an untraced run {self.how} chose another token in step {step}, row {row}"
+            return f"an untraced run {self.how} {self.first_difference}"
         if self.first_logits is not None:
             step, most = self.first_logits
             return f"an untraced run {self.how} gave other logits in step {step}, by up to {most:.3g}"
@@ -134,46 +154,58 @@ class _Repetition:
         Raises:
             UsageError: the recorded run does not follow from its settings.
         """
-        plan = self._plan
-        output = self._generate()
-        width = min(output.shape[1], plan.expected.shape[1])
-        prompt = plan.input_ids.shape[1]
-        equal = np.zeros(plan.expected.shape, dtype=np.bool_)
-        equal[:, :width] = output[:, :width] == plan.expected[:, :width]
-        equal = equal[:, prompt:]
-        wrong = np.argwhere(~equal.T)
-        first = (int(wrong[0][0]) + 1, int(wrong[0][1])) if len(wrong) else None
-        if first is None and output.shape[1] > plan.expected.shape[1]:
-            first = (plan.steps + 1, 0)
+        output, recorded = self._generate(), self._plan.ids
+        prompt = recorded.prompt.shape[1]
+        equal = _equal(output, recorded.expected)[:, prompt:]
         return RerunResult(
             same_ids=int(equal.sum()),
             ids=equal.size,
-            first_difference=first,
+            first_difference=self._first_difference(equal, longer=output.shape[1] - prompt > equal.shape[1]),
             same_logits=self._same_logits,
-            logits=len(plan.logits_at),
+            logits=len(self._plan.logits_at),
             first_logits=self._first_logits,
             how=self._how,
             notes=version_differences(self._run),
         )
+
+    def _first_difference(self, equal: npt.NDArray[np.bool_], *, longer: bool) -> Difference | None:
+        """The first id that differs: in the order of the steps, or sequence by sequence.
+
+        Args:
+            equal: ``[sequences, generated]`` whether an id is the recorded one.
+            longer: whether the repetition went on longer.
+        """
+        steps = self._plan.ids.steps
+        if steps is None:
+            wrong = [(row, column) for row, column in np.argwhere(~equal).tolist()]
+        else:
+            wrong = [(row, column) for column, row in np.argwhere(~equal.T).tolist()]
+        if not wrong and longer:
+            wrong = [(0, equal.shape[1])]
+        if not wrong:
+            return None
+        row, column = wrong[0]
+        step = None if steps is None else self._plan.steps + 1 if column == len(steps) else steps[column]
+        return Difference(row, column + 1, step)
 
     def _generate(self) -> Any:
         plan, model = self._plan, self._model
         # As an argument it would be completed by the model's own end tokens where this run had none.
         model.generation_config = GenerationConfig(**plan.settings)
         # One step more than was recorded shows whether the repetition ends where it should.
-        limit = plan.expected.shape[1] + (0 if plan.cut_short else 1)
+        limit = plan.ids.length + (0 if plan.cut_short else 1)
         arguments: dict[str, Any] = unset_arguments(plan.settings)
         arguments["stopping_criteria"] = StoppingCriteriaList([_LengthLimit(limit)])
         if "stop_strings" in plan.settings:
             arguments["tokenizer"] = self._tokenizer
         if takes_attention_mask(generating_model(model)):
-            arguments["attention_mask"] = torch.from_numpy(plan.attention_mask).to(model.device)
+            arguments["attention_mask"] = torch.from_numpy(plan.ids.mask).to(model.device)
         handle = model.register_forward_hook(self._compare_logits) if plan.logits_at else None
         with checking_pipeline(self._run, model, extra_criteria=1):
             self._how = set_random_state(plan)
             try:
                 output = model.generate(
-                    input_ids=torch.from_numpy(plan.input_ids).to(model.device),
+                    input_ids=torch.from_numpy(plan.ids.prompt).to(model.device),
                     return_dict_in_generate=False,
                     **arguments,
                 )
@@ -191,11 +223,21 @@ class _Repetition:
         saved = self._run.saved_tensor(step, "logits")
         if saved.dtype == "float32":  # newer releases make them so before the first processor
             found = found.float()
+        if self._run.header.rows_move:  # what a search has saved are log-probabilities
+            found = found.log_softmax(dim=-1)
         if tuple(found.shape) == saved.shape and bytes(saved_bytes(found)) == saved.raw.tobytes():
             self._same_logits += 1
         elif self._first_logits is None:
             difference = np.abs(found.float().numpy() - saved.array().astype(np.float32))
             self._first_logits = (step, float(np.nanmax(difference)))
+
+
+def _equal(found: npt.NDArray[np.int64], expected: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """For each expected id whether the one in its place is the same; one that is not there is not."""
+    equal = np.zeros(expected.shape, dtype=np.bool_)
+    width = min(found.shape[1], expected.shape[1])
+    equal[:, :width] = found[:, :width] == expected[:, :width]
+    return equal
 
 
 class _LengthLimit(StoppingCriteria):  # type: ignore[misc]

@@ -147,7 +147,6 @@ def test_two_searches_and_a_plain_run_are_compared(run: Any, call: Any, models: 
     [
         (("whatif", "--temperature", "2"), "What-if is not there for"),
         (("fork", "--at", "2"), "A fork is not there for"),
-        (("verify", "--rerun"), "Repeating a run is not there for"),
     ],
 )
 def test_questions_to_single_rows_are_refused(
@@ -182,3 +181,43 @@ def test_what_cannot_be_is_one_line(
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "how"),
+    [
+        (("--gen", "num_return_sequences=2", *BEAMS), "(greedy)"),
+        (("--sample", *BEAMS[1:], "--prompt", "w12"), "with seed 7"),
+        (("--sample", "--prompt-lookup", "3"), "with seed 7"),
+    ],
+)
+def test_a_repetition_gives_the_same(
+    settings: tuple[str, ...], how: str, run: Any, call: Any, models: Path, tmp_path: Path
+) -> None:
+    _, out = run("--quiet", "--capture", "tensors", "--save", "logits", *settings)
+    done = call("verify", out, "--rerun")
+    assert done.returncode == 0, done.stderr
+    with open_trace(out) as recording:
+        assert recording.end is not None
+        length = len(recording.header.prompt[0].token_ids)
+        ids = sum(len(row) - length for row in recording.end.sequences)
+        steps = recording.end.steps
+    searched = "num_beams=3" in settings
+    saved = f" and the same logits in {steps} of {steps} steps" if searched else ""
+    assert f"an untraced run {how} gave the same {ids} ids{saved}, bit for bit" in done.stdout
+    other = tmp_path / "seed"
+    tiny_model(seed=5).save_pretrained(other)
+    tiny_tokenizer().save_pretrained(other)
+    done = call("verify", out, "--rerun", "--model", other)
+    assert (done.returncode, done.stderr.count("\n")) == (9, 1)
+    other_token = (
+        "returned another token 1 in sequence 0" if searched else "chose another token in step 1, row 0"
+    )
+    assert other_token in done.stderr
+
+
+def test_what_cannot_be_repeated(run: Any, call: Any, models: Path) -> None:
+    _, out = run("--quiet", "--greedy", *proposers(models)["draft"])
+    done = call("verify", out, "--rerun")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "its tokens were proposed by a model or an object (AssistedCandidateGenerator)" in done.stderr

@@ -367,7 +367,7 @@ def test_interventions_and_gaps_are_refused(tmp_path: Path) -> None:
     from tests.tracer.analysis.runs import real_run
 
     run = real_run(inputs=batch(2), max_new_tokens=3, **SAMPLING)
-    assert plan_rerun(run).expected.shape == (2, 9)
+    assert plan_rerun(run).ids.expected.shape == (2, 9)
     changed = run.steps[1].head.model_copy(
         update={"interventions": (Intervention(kind="force", detail="force 7"),)}
     )

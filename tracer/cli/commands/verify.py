@@ -167,6 +167,7 @@ def _rerun(path: Path, number: int | None, source: ModelSource) -> None:
 
 def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
     from reports.view.text import plain
+    from tracer.analysis.rerun_plan import logits_follow
     from tracer.rerun.repeat_run import rerun
 
     recorded = run.header.model
@@ -184,7 +185,7 @@ def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
             progress=progress,
         )
     _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
-    if run.header.loop != "_sample":
+    if not logits_follow(run.header):
         _line(f"  {run.header.loop} makes other scores of the model's logits, so only ids were compared")
     elif not result.logits:
         _line("  its logits were not saved (--capture tensors --save logits), so only ids were compared")
