@@ -27,14 +27,14 @@ def append(context: Context) -> Iterator[Block]:
         yield Note("What was accepted, and the token behind it, become the last columns of input_ids.")
     else:
         yield Note("The chosen token of each row becomes the last column of input_ids.")
-    last = _last_input(context, context.row)
+    last = _last_id(context, context.row)
     before = Variable("input_ids before", head.ids_before, last and f"{context.place}…, {last}")
     if head.ids_after is None:
         yield VariableTable((before,))
         yield Note("The append was not seen.", "warning")
         return
     choice = context.step.choice(context.row) if context.step.scores is not None else None
-    last = _last_input(context, context.step.parent(context.row))
+    last = _last_id(context, context.step.parent(context.row))
     ids = [part for part in ("…", last, *map(str, context.step.appended(context.row))) if part]
     after = Variable(
         "input_ids after", head.ids_after, f"{context.place}{', '.join(ids)}" if choice else None
@@ -89,12 +89,16 @@ def stopping(context: Context) -> Iterator[Block]:
     yield _outlook(context)
 
 
-def _last_input(context: Context, row: int) -> str | None:
-    ids = context.step.head.inputs.tensor("input_ids")
+def _last_id(context: Context, row: int) -> str | None:
+    """The last id of a row before the step, if the model has read it in this step."""
+    head = context.step.head
+    ids = head.inputs.tensor("input_ids")
     if ids is None or ids.values is None or ids.values.omitted:
         return None
+    # What the model reads may go beyond what is decided, by the tokens that are only proposed.
+    ahead = head.inputs.sequence_length - head.inputs.leading - head.ids_before.shape[1]
     values = row_values(ids, row, context.step.rows)
-    return str(int(values[-1])) if values is not None and values.size else None
+    return None if values is None or values.size <= ahead else str(int(values[-1 - ahead]))
 
 
 def _criterion(answer: Criterion, criteria: tuple[CriterionInfo, ...]) -> CriterionRow:

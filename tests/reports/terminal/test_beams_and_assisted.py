@@ -67,3 +67,16 @@ def test_no_line_is_wider_than_the_terminal(which: str, width: int, traces: dict
     text = printed(traces[which], width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert not re.search(r" +$", text, re.MULTILINE)
+
+
+def test_ids_before_the_append_are_those_decided(traces: dict[str, Path]) -> None:
+    """What the model reads goes beyond them by the proposals."""
+    shown = re.findall(r"input_ids before.*\n +=(?: row 0:)? …, (\d+)\n", printed(traces["assisted"], 80))
+    with open_trace(traces["assisted"]) as recording:
+        ids = [*recording.header.prompt[0].token_ids]
+        last = []
+        for step in recording.steps:
+            last.append(str(ids[-1]))
+            ids += step.appended()
+    assert len(shown) == 2  # later steps are a line each
+    assert shown == last[:2]
