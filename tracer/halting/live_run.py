@@ -382,4 +382,6 @@ def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:
         known |= {"warpers", "beam-scores", "softmax"}
     if (scores.chosen != NO_TOKEN).all():
         known |= {"choice", "beams", "append"}
+        # Where the criteria are asked before the beams are chosen, their answers are there with these.
+        known |= {"stopping"} if header.stops[-1] != "stopping" else set()
     return known
