@@ -145,13 +145,14 @@ class RowRules:
             log_probabilities: of its continuations' tokens.
         """
         decided, kept = self.decided, self.after.kept
+        asked = decided.improvable is not None and self.rules.early_stopping is not True and not self.closed
         return BeamRow(
             continuations=tuple(self._continuation(*each) for each in enumerate(log_probabilities)),
             ended=self._new,
             pushed_out=tuple(each.number for each in self.before.kept if each not in kept),
             kept=len(kept),
             worst=min((each.value for each in kept), default=None),
-            attainable=None if decided.improvable is None else self.attainable,
+            attainable=self.attainable if asked and len(kept) == decided.beams else None,
             done=self.done,
         )
 

@@ -351,6 +351,8 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
             known.add("next-logits")
     if step.scores is not None:
         known |= _known_by_scores(step.scores, header)
+    if header.rows_move and step.head.beams is None:
+        known.discard("beam-scores")  # they come with what is decided by them
     if step.head.update is not None:
         known |= {"update", "reorder"}
     # Logits are there before the update, and where that comes first their card waits for its turn.

@@ -70,7 +70,7 @@ class BeamRow(Record):
         pushed_out: numbers of hypotheses that better ones pushed out in this step.
         kept: how many hypotheses are kept after the step.
         worst: value of the worst of them; None where there is none.
-        attainable: the best value that a beam is taken to come to at most; None where that was not asked.
+        attainable: the best value that a beam is taken to come to at most; None where that decides nothing.
         done: whether it takes no further hypothesis, so that its beams are only filled up.
     """
 

@@ -9,6 +9,7 @@ from tracer.schema.run import LoopName
 
 _METHOD: LoopName = "_beam_search"
 _BEAM_SEARCH = _METHOD, ("beam_search", "beam_sample"), "beam search"
+_END = "while self._has_unfinished_sequences("
 
 BEAM_SEARCH_4_44 = Loop(
     *_BEAM_SEARCH,
@@ -29,6 +30,7 @@ BEAM_SEARCH_4_44 = Loop(
         Statement("reorder", 'model_kwargs["past_key_values"] = self._temporary_reorder_cache('),
         Statement("stopping", "if beam_scorer.is_done or all(stopping_criteria(input_ids, scores)):"),
     ),
+    end=_END,
 )
 """``_beam_search`` of 4.44, whose bookkeeping is that of a beam scorer."""
 
@@ -70,6 +72,7 @@ BEAM_SEARCH_4_57 = Loop(
         Statement("reorder", "beam_idx = self._flatten_beam_dim(running_beam_indices["),
     ),
     (CONTINUATIONS, RUNNING, FINISHED, IMPROVABLE, UNFINISHED),
+    _END,
 )
 """``_beam_search`` of 4.57: tensors in place of a scorer, and methods of the model that decide."""
 
