@@ -96,6 +96,12 @@ def beams(context: Context) -> Iterator[Block]:
         ),
         tuple(_beam(context, found, each) for each in range(first, first + found.beams)),
     )
+    if any(found.scores[each] <= _NONE for each in range(first, first + found.beams)):
+        yield Note(
+            "Too few continuations are left to go on: the other rows are filled with some that have ended, "
+            "and nothing comes of them.",
+            "fact",
+        )
     if row.ended:
         yield hypothesis_table("hypotheses that ended in this step", row.ended, context)
     if row.pushed_out:
@@ -197,8 +203,8 @@ def _of_row(context: Context, found: BeamStep) -> str:
 
 
 def _sum(value: float, context: Context) -> str:
-    """The score of a beam; from what must not be chosen the library takes so much that no score is left."""
-    if value > -1e8:
+    """The score of a beam, if it has one."""
+    if value > _NONE:
         return score(value)
     return "not begun" if context.step.number == 1 else "ended"
 
@@ -255,7 +261,11 @@ def _beam(context: Context, found: BeamStep, row: int) -> FigureRow:
 
 
 def _after(value: float) -> str:
-    return score(value) if value > -1e8 else "ended"
+    return score(value) if value > _NONE else "ended"
+
+
+_NONE = -1e8
+"""Below it is no score: the library takes ten times as much from what must not be chosen."""
 
 
 def _state(row: BeamRow, beams: int) -> str:

@@ -22,7 +22,7 @@ from tracer.replay.values.scores import logits_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
-from tracer.schema.run import ListName, RunHeader
+from tracer.schema.run import ListName, RunHeader, StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 FrameKind = Literal["sample", "forward"]
@@ -88,16 +88,20 @@ def _with_names_of_beams(moment: Moment, makes: dict[str, Since]) -> dict[str, S
 
 def _in_another_frame(moment: Moment, names: list[str]) -> list[str]:
     """Variables that the frame of a moment lacks, where a function of its own does a part of the loop."""
-    header, phase = moment.header, moment.position.phase
-    own, first = (header.anchor(stop, phase) for stop in (moment.position.stop, "model-call"))
-    if own is not None and own.function == CONTINUATIONS:
+    if _function(moment, moment.position.stop) == CONTINUATIONS:
         return [name for name in names if name not in _OF_CONTINUATIONS]
     missing = [name for name in names if name in _OF_CONTINUATIONS_ALONE]
-    if first is None or first.function != PREFILL:
+    if _function(moment, "model-call") != PREFILL:
         return missing
     if moment.passed("forward-result"):
         return [*missing, "model_inputs"]
     return [name for name in names if name not in _OF_PREFILL]
+
+
+def _function(moment: Moment, stop: StopName) -> str | None:
+    """The function whose line a stop of the step is at; None where it has no line."""
+    anchor = moment.header.anchor(stop, moment.position.phase)
+    return None if anchor is None else anchor.function
 
 
 def later_variables(moment: Moment) -> dict[str, Make]:
