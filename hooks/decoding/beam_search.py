@@ -7,7 +7,7 @@ fared as it did is worked out again by the scorer's own rules, and compared with
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -275,19 +275,28 @@ class CaughtBeams:
             step: the step.
         """
         found = step.tensors.loop.get("log_probabilities")
-        record = self.record if found is None else self._with(found.tolist())
-        total = len(self.as_expected)
-        wrong = [row for row in range(total) if not (self.as_expected[row] and _adds_up(record.rows[row]))]
-        check = Check.made("beams", holds=not wrong, checked=total, total=total)
-        violations = tuple(
-            Violation(
-                check="beams",
-                message=f"batch row {row}: the beams or hypotheses are not those that the scores lead to",
-                row=row * self.record.beams,
-            )
-            for row in wrong
+        return checked(self.record if found is None else self._with(found.tolist()), self.as_expected)
+
+
+def checked(record: BeamStep, as_expected: Sequence[bool]) -> LoopRecord:
+    """A record with its check.
+
+    Args:
+        record: the record of a step.
+        as_expected: for each row of the batch, whether the rules lead to what was decided.
+    """
+    total = len(as_expected)
+    wrong = [row for row in range(total) if not (as_expected[row] and _adds_up(record.rows[row]))]
+    check = Check.made("beams", holds=not wrong, checked=total, total=total)
+    violations = tuple(
+        Violation(
+            check="beams",
+            message=f"batch row {row}: the beams or hypotheses are not those that the scores lead to",
+            row=row * record.beams,
         )
-        return LoopRecord(beams=record, checks=((check, violations),))
+        for row in wrong
+    )
+    return LoopRecord(beams=record, checks=((check, violations),))
 
 
 def _adds_up(row: BeamRow) -> bool:

@@ -75,6 +75,18 @@ class LoopWatch(Protocol):
             capture: what they report to in ``_sample``.
         """
 
+    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+        """A method in which the loop decides has returned.
+
+        Args:
+            method: its name, one of the loop's ``helpers``.
+            arguments: by name.
+            result: what it returned.
+
+        Returns:
+            What the loop gets: the same, unless the user ends the run here.
+        """
+
     def proposer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """What a candidate generator is made of: the program's own objects, and no stand-ins.
 
@@ -116,7 +128,15 @@ class LoopWatch(Protocol):
 _NOTHING: Mapping[nn.Module, Observer] = MappingProxyType({})
 
 
-class OnePosition:
+class NoHelpers:
+    """What loops share that decide in no methods of the model."""
+
+    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+        """The result itself."""
+        return result
+
+
+class OnePosition(NoHelpers):
     """What loops share that choose one token of each row at a time."""
 
     def observer(self, capture: ScoreObserver) -> ScoreObserver:

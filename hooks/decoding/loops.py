@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from hooks.decoding.assisted import AssistedWatch
+from hooks.decoding.beam_methods import BeamMethodsWatch, require_own_helpers
 from hooks.decoding.beam_search import BeamWatch, require_own_scorer
 from hooks.decoding.dola import DolaWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
@@ -17,17 +18,20 @@ from tracer.library.decoding_modes import OWN_LAYERS
 from tracer.library.loop import Loop
 
 
-def require_watchable(loop: Loop, arguments: Mapping[str, Any]) -> None:
+def require_watchable(loop: Loop, model: PreTrainedModel, arguments: Mapping[str, Any]) -> None:
     """Refuse a run that its loop's watch could not follow, before anything of it is recorded.
 
     Args:
         loop: the loop.
+        model: the model that generates.
         arguments: the loop's own arguments.
 
     Raises:
         UnsupportedError: naming what cannot be followed.
     """
-    if loop.method == "_beam_search":
+    if loop.helpers:
+        require_own_helpers(loop, model, arguments)
+    if "beam_scorer" in arguments:
         require_own_scorer(arguments)
     if getattr(arguments["generation_config"], "use_mtp", None):
         raise UnsupportedError(OWN_LAYERS)
@@ -57,7 +61,8 @@ def loop_watch(
     if loop.method == "_dola_decoding":
         return DolaWatch(model, arguments["dola_layers"])
     if loop.method == "_beam_search":
-        return BeamWatch(arguments, keep_logits=keep_logits)
+        watch = BeamMethodsWatch if loop.helpers else BeamWatch
+        return watch(arguments, keep_logits=keep_logits)
     if loop.method == "_assisted_decoding":
         return AssistedWatch(arguments, keep_logits=keep_logits)
     return PlainLoop()

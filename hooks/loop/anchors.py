@@ -14,7 +14,8 @@ from transformers import GenerationMixin, PreTrainedModel
 from hooks.instance_class import untouched_class
 from tracer.errors import UnsupportedError
 from tracer.library.loop import FORWARD, Loop, Statement
-from tracer.schema.run import Anchor
+from tracer.library.release import installed_release
+from tracer.schema.run import Anchor, LoopName
 
 EXCERPT_LINES = 6
 """Source lines recorded before and after an anchor."""
@@ -60,6 +61,19 @@ def require_statements(loop: Loop) -> None:
                 f"{name} of this transformers has no line {statement.start!r}: it was changed, "
                 "and cannot be traced. Install one of the releases as it was published."
             )
+
+
+def end_of_step(loop: LoopName) -> tuple[str, int] | None:
+    """Path and line at which a step of a loop is over; None where that is behind the stopping criteria.
+
+    Args:
+        loop: a loop of the installed release.
+    """
+    found = next((each for each in installed_release().loops if each.method == loop), None)
+    if found is None or found.end is None:
+        return None
+    anchor = _anchor(getattr(GenerationMixin, loop), Statement("stopping", found.end), loop)
+    return None if anchor is None else (anchor.path, anchor.line)
 
 
 def _function(model: PreTrainedModel, statement: Statement, loop: Loop) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any
@@ -131,7 +131,7 @@ class Installation:
             with _InRun(()):  # a processor that generates on its own inside a traced run
                 return inner(*args, **kwargs)
         kwargs = {**dict(zip(_parameters(loop), args, strict=False)), **kwargs}
-        require_watchable(loop, kwargs)
+        require_watchable(loop, self.model, kwargs)
         input_ids = kwargs.pop("input_ids")
         runs: list[TracedRun] = []
         error: BaseException | None = None
@@ -229,6 +229,7 @@ class Installation:
                     "prepare_inputs_for_generation": self._prepare,
                     "_update_model_kwargs_for_generation": _update,
                     "_get_candidate_generator": _generator,
+                    **{name: partial(_helper, name) for name in _helpers()},
                 }
                 if is_compiled(self.model):
                     del handlers["forward"]  # it runs inside the graph
@@ -357,6 +358,14 @@ def _parameters(loop: Loop) -> tuple[str, ...]:
     return tuple(inspect.signature(getattr(GenerationMixin, loop.method)).parameters)[1:]
 
 
+@cache
+def _helpers() -> Mapping[str, tuple[str, ...]]:
+    """Methods in which loops of the installed release decide, each with its parameters."""
+    names = {name for loop in installed_release().loops for name in loop.helpers}
+    methods = {name: inspect.signature(getattr(GenerationMixin, name)).parameters for name in names}
+    return {name: tuple(each for each in found if each != "self") for name, found in methods.items()}
+
+
 def _refuser(installation: Installation, mode: str) -> Handler:
     def refuse(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if installation.traces():
@@ -373,6 +382,15 @@ def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
     for capture in own:
         capture.on_forward_end(outputs)
     return outputs
+
+
+def _helper(name: str, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
+    """A method in which a loop decides."""
+    result = inner(*args, **kwargs)
+    arguments = {**dict(zip(_helpers()[name], args, strict=False)), **kwargs}
+    for run in runs_in_progress():
+        result = run.capture.on_helper(name, arguments, result)
+    return result
 
 
 def _generator(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:

@@ -370,6 +370,11 @@ class RunCapture:
                 self._open.caught.tensors.chosen = clone(input_ids[:, -1])
 
     @unseen_by_modes
+    def on_helper(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+        """A method in which the loop decides has returned (see :meth:`LoopWatch.helper_returned`)."""
+        return self.loop.helper_returned(method, arguments, result)
+
+    @unseen_by_modes
     def on_updated(self, model_kwargs: Mapping[str, Any]) -> None:
         """``_update_model_kwargs_for_generation`` returned the kwargs for the next step."""
         step = self._open

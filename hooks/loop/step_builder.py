@@ -135,10 +135,7 @@ class StepBuilder:
         if caught.cache_read is not None:
             reading, sums = caught.cache_read
             _settle(caught, *reading.check(sums, caught.rows))
-        values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
-        # In place of a form of the model's own; a model that is not given the mask does not follow it.
-        if caught.tensors.mask is not None and caught.has_input("attention_mask"):
-            values.setdefault("attention_mask", to_host(caught.tensors.mask))
+        values = _integers(caught)
         reason = caught.model.positions
         if reason is not None:
             reason = f"{caught.model.name}: {reason}"
@@ -252,6 +249,17 @@ def _settle(caught: CaughtStep, check: Check, violations: Sequence[Violation]) -
         violations = ()
     caught.checks.append(check)
     caught.violations += violations
+
+
+def _integers(caught: CaughtStep) -> dict[str, Array]:
+    """Integer arguments of the model, with the mask over the whole sequences."""
+    values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
+    mask, own = caught.tensors.mask, values.get("attention_mask")
+    # In place of a form of the model's own, which may be one of truth values for every pair of positions; a
+    # model that is not given the mask does not follow it.
+    if mask is not None and caught.has_input("attention_mask") and (own is None or own.ndim != 2):
+        values["attention_mask"] = to_host(mask)
+    return values
 
 
 def _inputs(caught: CaughtStep) -> ModelInputs:

@@ -21,7 +21,9 @@ def cache_in(output: Any) -> Any:
 
 
 def layers_of(cache: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values of all layers."""
+    """Keys and values of all layers, also of a cache that is returned as a tuple of them."""
+    if isinstance(cache, tuple):
+        return [*cache]
     count = len(cache.layers) if hasattr(cache, "layers") else len(cache.key_cache)
     return [layer_of(cache, layer) for layer in range(count)]
 

@@ -11,6 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from hooks.loop.anchors import end_of_step
 from reports.terminal import render_card, render_summary
 from reports.view import summary
 from tracer.analysis.conditions.condition import Hit, find_hits
@@ -59,7 +60,8 @@ class AttachedDebugger:
             if anchor.stop in self._plan.stops:
                 self._breakpoints.add(anchor.path, anchor.line, partial(self._at_stop, anchor))
             if anchor.stop == "stopping" and self._plan.breaks:
-                self._breakpoints.add(anchor.path, anchor.line + 1, self._at_end_of_step)
+                end = end_of_step(live.header.loop) or (anchor.path, anchor.line + 1)
+                self._breakpoints.add(*end, self._at_end_of_step)
         self._breakpoints.install()
         self._tensors.install()
         self._follow(_is_attached())

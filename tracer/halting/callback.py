@@ -8,6 +8,7 @@ from functools import cached_property
 from types import FrameType
 from typing import Any
 
+from hooks.loop.anchors import end_of_step
 from reports.view import StopCard
 from tracer.analysis.conditions.condition import Hit, find_hits
 from tracer.halting.line_tracer import LineTracer
@@ -87,7 +88,7 @@ class StopCallback:
         """A run starts."""
         assert live.header is not None
         self._live, self._passes = live, Passes()
-        self._tracer = LineTracer(live.header.anchors, self._line)
+        self._tracer = LineTracer(live.header.anchors, self._line, end_of_step(live.header.loop))
         self._tracer.start()
 
     def between_steps(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from tracer.schema.run import Anchor, StopName
 
 OnLine = Callable[["StopName | None", FrameType], "Mapping[str, Any] | None"]
-"""Called with the stop whose line is about to run (None for the line behind the stopping criteria) and its
-frame; what it returns replaces locals of the frame."""
+"""Called with the stop whose line is about to run (None where a step is over) and its frame; what it returns
+replaces locals of the frame."""
 
 
 class LineTracer:
@@ -24,17 +24,23 @@ class LineTracer:
     Args:
         anchors: where to call back.
         on_line: the callback.
+        end: path and line at which a step is over; None: the line behind the stopping criteria.
     """
 
-    def __init__(self, anchors: Iterable[Anchor], on_line: OnLine) -> None:
-        self._places: dict[str, dict[int, StopName]] = {}
+    def __init__(
+        self, anchors: Iterable[Anchor], on_line: OnLine, end: tuple[str, int] | None = None
+    ) -> None:
+        self._places: dict[str, dict[int, StopName | None]] = {}
         for anchor in anchors:
             self._places.setdefault(anchor.path, {})[anchor.line] = anchor.stop
+        if end is not None:
+            self._places.setdefault(end[0], {})[end[1]] = None
+        self._behind_criteria = end is None
         self._on_line = on_line
         self._before: Any = None
         self._ours: Any = None
         # By identity, since a code object compares itself by its whole contents; the object is kept alive.
-        self._known: dict[int, tuple[CodeType, dict[int, StopName]]] = {}
+        self._known: dict[int, tuple[CodeType, dict[int, StopName | None]]] = {}
         self._at_end: FrameType | None = None
 
     def start(self) -> None:
@@ -82,7 +88,7 @@ class LineTracer:
 
         return local
 
-    def _lines_of(self, code: CodeType, lines: Mapping[int, StopName]) -> dict[int, StopName]:
+    def _lines_of(self, code: CodeType, lines: Mapping[int, StopName | None]) -> dict[int, StopName | None]:
         known = self._known.get(id(code))
         if known is None:
             own = {line for _, _, line in code.co_lines()}
@@ -95,10 +101,11 @@ class LineTracer:
             return None
         if event != "line":
             return self._line
-        stop = self._known[id(frame.f_code)][1].get(frame.f_lineno)
-        if stop is None and self._at_end is not frame:
+        own = self._known[id(frame.f_code)][1]
+        if frame.f_lineno not in own and self._at_end is not frame:
             return self._line
-        self._at_end = frame if stop == "stopping" else None
+        stop = own.get(frame.f_lineno)
+        self._at_end = frame if stop == "stopping" and self._behind_criteria else None
         changed = self._on_line(stop, frame)
         if changed:
             # What is written here goes into the frame when this function returns.

@@ -351,6 +351,8 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
             known.add("next-logits")
     if step.scores is not None:
         known |= _known_by_scores(step.scores, header)
+    if header.rows_move and step.head.beams is None:
+        known.discard("beam-scores")  # they come with what is decided by them
     if step.head.update is not None:
         known |= {"update", "reorder"}
     # Logits are there before the update, and where that comes first their card waits for its turn.
@@ -382,4 +384,6 @@ def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:
         known |= {"warpers", "beam-scores", "softmax"}
     if (scores.chosen != NO_TOKEN).all():
         known |= {"choice", "beams", "append"}
+        # Where the criteria are asked before the beams are chosen, their answers are there with these.
+        known |= {"stopping"} if header.stops[-1] != "stopping" else set()
     return known

@@ -24,8 +24,8 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 """Modes beside greedy decoding and sampling, by the library's names, and how a message calls them."""
 
 IN_PARTS = (
-    "Beam search with low_memory=True, which makes each forward pass in parts, is not traced. "
-    "Leave low_memory out, or generate outside of the trace."
+    "Beam search with low_memory=True, which makes each forward pass in parts where transformers has it, is "
+    "not traced. Leave low_memory out, or generate outside of the trace."
 )
 """Why a beam search with little memory is refused."""
 

@@ -58,12 +58,16 @@ class Loop:
         modes: the library's names of the decoding modes that run it.
         title: what messages call it.
         statements: its statements, in the order in which a step comes to them.
+        helpers: methods of the model in which it decides, and whose results are watched.
+        end: how the line begins at which a step is over; None: the one behind the stopping criteria.
     """
 
     method: LoopName
     modes: tuple[str, ...]
     title: str
     statements: tuple[Statement, ...]
+    helpers: tuple[str, ...] = ()
+    end: str | None = None
 
     @property
     def stops(self) -> tuple[StopName, ...]:

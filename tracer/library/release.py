@@ -12,7 +12,7 @@ from types import MappingProxyType
 from tracer.errors import UnsupportedError
 from tracer.library.loop import Loop
 from tracer.library.loops.assisted import ASSISTED_4_44, ASSISTED_4_57, ASSISTED_5
-from tracer.library.loops.beam_search import BEAM_SEARCH_4_44
+from tracer.library.loops.beam_search import BEAM_SEARCH_4_44, BEAM_SEARCH_4_57, BEAM_SEARCH_5
 from tracer.library.loops.dola import DOLA_4_44
 from tracer.library.loops.sample import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5
 
@@ -127,7 +127,7 @@ RELEASES: tuple[Release, ...] = (
     Release(
         "4.57",
         ("4.57.1", "4.57.2", "4.57.3", "4.57.4", "4.57.5", "4.57.6"),
-        (SAMPLE_4_57, ASSISTED_4_57),
+        (SAMPLE_4_57, BEAM_SEARCH_4_57, ASSISTED_4_57),
         on_class=True,
         float32_scores=True,
         layered_caches=True,
@@ -153,7 +153,7 @@ RELEASES: tuple[Release, ...] = (
             "5.23.0",
             "5.24.0",
         ),
-        (SAMPLE_5, ASSISTED_5),
+        (SAMPLE_5, BEAM_SEARCH_5, ASSISTED_5),
         on_class=True,
         float32_scores=True,
         layered_caches=True,

@@ -6,10 +6,10 @@ from typing import Literal
 
 from tracer.schema.base import Record
 
-Fate = Literal["beam", "hypothesis", "too late", "rejected", "cut"]
+Fate = Literal["beam", "hypothesis", "too late", "rejected", "closed", "cut"]
 """What became of a continuation: it goes on as a beam; it ended and is a hypothesis; it ended, but is not
-among the best ``num_beams``, which alone may end; it ended, but all hypotheses kept are better; it was not
-among the best that go on."""
+among the best ``num_beams``, which alone may end; it ended, but all hypotheses kept are better; it ended, but
+its row was done before, and only goes on because another one does; it was not among the best that go on."""
 
 
 class Continuation(Record):
@@ -22,7 +22,10 @@ class Continuation(Record):
         log_probability: of the token, after all processors; None where it was not recorded.
         score: the two together, by which continuations are compared.
         fate: what became of it.
-        row: row that goes on with it; None where none does.
+        row: row that goes on with it; None where none does. Where all continuations ended, rows are filled
+            with those that did.
+        criteria: the stopping criteria that ended it, by their numbers; none where the loop looks for the
+            tokens that end a sequence by itself.
     """
 
     parent: int
@@ -32,6 +35,7 @@ class Continuation(Record):
     score: float
     fate: Fate
     row: int | None = None
+    criteria: tuple[int, ...] = ()
 
 
 class Hypothesis(Record):
@@ -60,12 +64,13 @@ class BeamRow(Record):
     """One row of the batch that was given, with its beams.
 
     Attributes:
-        continuations: the best ones, or those drawn, best first; empty once it is done.
+        continuations: the best ones, or those drawn, in the order in which the loop has them; empty once it
+            is done, unless its beams go on until all rows are.
         ended: hypotheses that ended in this step and are kept.
         pushed_out: numbers of hypotheses that better ones pushed out in this step.
         kept: how many hypotheses are kept after the step.
         worst: value of the worst of them; None where there is none.
-        attainable: the best value that a beam is taken to come to at most; None where that was not asked.
+        attainable: the best value that a beam is taken to come to at most; None where that decides nothing.
         done: whether it takes no further hypothesis, so that its beams are only filled up.
     """
 

@@ -213,7 +213,7 @@ def _not_continued(report: WhyReport) -> str:
     found = report.continuation
     if found is None:
         return "With it the beam was not among the best continuations."
-    if found.row is not None:
+    if found.fate == "beam":
         return f"The beam goes on with it too, as row {found.row}."
     if found.fate != "cut":
         return f"With it the beam {CONTINUATION_ENDED[found.fate]}."

@@ -10,9 +10,10 @@ from reports.view.card import Block
 from reports.view.figures import plural, score
 from reports.view.stops.context import Context
 from reports.view.stops.forward import first_scores
+from reports.view.text import plain
 from tracer.schema.beams import BeamRow, BeamStep, Continuation, Fate, Hypothesis
 
-NOT_RECORDED = Note("What the beam scorer decided was not recorded.", "warning")
+NOT_RECORDED = Note("What the beam search decided was not recorded.", "warning")
 
 
 def log_softmax(context: Context) -> Iterator[Block]:
@@ -33,7 +34,7 @@ def beam_scores(context: Context) -> Iterator[Block]:
         f"{_of_row(context, found)}scores of the beams before this step",
         (FigureColumn("row"), FigureColumn("score")),
         tuple(
-            FigureRow((str(row), _begun(found.before[row])), row == context.step.parent(context.row))
+            FigureRow((str(row), _sum(found.before[row], context)), row == context.step.parent(context.row))
             for row in range(first, first + found.beams)
         ),
     )
@@ -51,15 +52,17 @@ def continuations(context: Context) -> Iterator[Block]:
         yield NOT_RECORDED
         return
     row = _row(context, found)
+    best_first = [*row.continuations] == sorted(row.continuations, key=lambda each: -each.score)
     if context.header.do_sample:
-        yield Note("multinomial draws continuations among all tokens of all beams; they are then sorted.")
+        after = "they are then sorted" if best_first else "they stay in the order in which they were drawn"
+        yield Note(f"multinomial draws continuations among all tokens of all beams; {after}.")
     else:
         yield Note("topk takes the best continuations among all tokens of all beams.")
     if not row.continuations:
         yield Note("This row of the batch was done before: its beams are only filled up.", "fact")
         return
     yield FigureTable(
-        f"{_of_row(context, found)}continuations, best first",
+        f"{_of_row(context, found)}continuations, {'best first' if best_first else 'as drawn'}",
         (
             FigureColumn("", rank=3),
             FigureColumn("from row"),
@@ -93,6 +96,12 @@ def beams(context: Context) -> Iterator[Block]:
         ),
         tuple(_beam(context, found, each) for each in range(first, first + found.beams)),
     )
+    if any(found.scores[each] <= _NONE for each in range(first, first + found.beams)):
+        yield Note(
+            "Too few continuations are left to go on: the other rows are filled with some that have ended, "
+            "and nothing comes of them.",
+            "fact",
+        )
     if row.ended:
         yield hypothesis_table("hypotheses that ended in this step", row.ended, context)
     if row.pushed_out:
@@ -193,8 +202,11 @@ def _of_row(context: Context, found: BeamStep) -> str:
     return f"batch row {context.row // found.beams}: " if len(found.rows) > 1 else ""
 
 
-def _begun(value: float) -> str:
-    return "not begun" if value <= -1e8 else score(value)
+def _sum(value: float, context: Context) -> str:
+    """The score of a beam, if it has one."""
+    if value > _NONE:
+        return score(value)
+    return "not begun" if context.step.number == 1 else "ended"
 
 
 def _continuation(
@@ -206,29 +218,37 @@ def _continuation(
             str(rank),
             str(each.parent),
             context.token(each.token),
-            _begun(each.before),
+            _sum(each.before, context),
             own,
-            score(each.score),
-            _fate(each, all_of_them),
+            _after(each.score),
+            _fate(context, each, all_of_them),
         ),
         each.row is not None,
     )
 
 
-def _fate(each: Continuation, all_of_them: Sequence[Continuation]) -> str:
-    if each.row is not None:
+def _fate(context: Context, each: Continuation, all_of_them: Sequence[Continuation]) -> str:
+    if each.fate == "beam":
         return f"goes on as row {each.row}"
     if each.fate == "cut":
-        last = min((other.score for other in all_of_them if other.row is not None), default=each.score)
+        last = min((other.score for other in all_of_them if other.fate == "beam"), default=each.score)
         missed = last - each.score
         return f"cut, missed by {score(missed)}" if math.isfinite(missed) else "cut"
-    return CONTINUATION_ENDED[each.fate]
+    return f"{CONTINUATION_ENDED[each.fate]}{_by(context, each)}"
+
+
+def _by(context: Context, each: Continuation) -> str:
+    """`` (EosTokenCriteria)`` where stopping criteria end continuations."""
+    known = context.header.criteria
+    names = [plain(known[number].class_name) for number in each.criteria if number < len(known)]
+    return f" ({', '.join(names)})" if names else ""
 
 
 CONTINUATION_ENDED: Mapping[Fate, str] = {
     "hypothesis": "ended, and is a hypothesis",
     "too late": "ended, but not among the best beams: dropped",
     "rejected": "ended, but every hypothesis kept is better",
+    "closed": "ended, but its batch row was done before",
 }
 """What became of a continuation that ended."""
 
@@ -236,7 +256,16 @@ CONTINUATION_ENDED: Mapping[Fate, str] = {
 def _beam(context: Context, found: BeamStep, row: int) -> FigureRow:
     choice = context.step.choice(row)
     token = "not recorded" if choice is None else context.token(choice.token, row)
-    return FigureRow((str(row), str(found.parents[row]), token, score(found.scores[row])), row == context.row)
+    figures = str(row), str(found.parents[row]), token, _after(found.scores[row])
+    return FigureRow(figures, row == context.row)
+
+
+def _after(value: float) -> str:
+    return score(value) if value > _NONE else "ended"
+
+
+_NONE = -1e8
+"""Below it is no score: the library takes ten times as much from what must not be chosen."""
 
 
 def _state(row: BeamRow, beams: int) -> str:

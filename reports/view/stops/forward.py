@@ -16,17 +16,22 @@ from reports.view.stops.context import Context
 from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
 from tracer.schema.columns import NO_TOKEN
-from tracer.schema.run import LoopName
+from tracer.schema.run import LoopName, RunHeader
 from tracer.schema.step import ForwardResult
 from tracer.schema.tensors import NamedTensor
 
-LAST_LOGITS: Mapping[LoopName, str] = {
+_LAST_LOGITS: Mapping[LoopName, str] = {
     "_sample": "next_token_logits",
     "_assisted_decoding": "new_logits",
     "_dola_decoding": "final_logits",
     "_beam_search": "next_token_logits",
 }
 """What a loop calls the logits of the last position."""
+
+
+def _last_logits(header: RunHeader) -> str:
+    """The same for a run; a beam search without a scorer, which is one without warpers, has another name."""
+    return "logits" if header.rows_move and header.one_list else _LAST_LOGITS[header.loop]
 
 
 def model_call(context: Context) -> Iterator[Block]:
@@ -108,7 +113,7 @@ def next_logits(context: Context) -> Iterator[Block]:
         yield VariableTable(
             (
                 Variable(
-                    LAST_LOGITS[context.header.loop],
+                    _last_logits(context.header),
                     result.next_logits,
                     meaning="[rows, vocabulary]: one score a token",
                 ),

@@ -113,6 +113,13 @@ def test_wrong_position_ids_are_caught_with_their_row() -> None:
     )
 
 
+def test_positions_follow_the_mask_that_the_library_has_turned_into_pairs() -> None:
+    model, inputs = tiny_model("llama"), batch(3)
+    with collected(model) as run:
+        generate(model, inputs, **GREEDY, cache_implementation="static", max_new_tokens=3)
+    assert violations(run) == []
+
+
 @pytest.mark.parametrize("mode", [GREEDY, SAMPLING], ids=["greedy", "sampling"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_everything_holds_on_sound_models(name: str, mode: dict[str, Any]) -> None:

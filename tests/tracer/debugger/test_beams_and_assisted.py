@@ -17,10 +17,11 @@ from tests.tracer.debugger.command import AttachedCommand
 from tracer import open_trace
 from tracer.library.loop import Loop
 from tracer.library.loops.assisted import ASSISTED_4_44
-from tracer.library.loops.beam_search import BEAM_SEARCH_4_44
+from tracer.library.release import installed_release
 from tracer.tracefile import check_file
 
-pytestmark = pytest.mark.reference_only
+LOOP = installed_release().loop_of("beam_search")
+assert LOOP is not None
 
 NO_HALTS = ("run-header", "candidates", "layers")
 
@@ -58,27 +59,40 @@ def halted(
 
 
 def expected(loop: Loop, *left_out: str) -> list[tuple[str, str]]:
-    stops = [stop for stop in loop.stops if stop not in (*NO_HALTS, *left_out)]
-    return [(stop, "forward" if stop == "forward-result" else loop.method) for stop in stops]
+    own = {
+        each.stop: each.function or loop.method
+        for each in loop.statements
+        if each.phase != "prefill" and each.runs(do_sample=True)
+    }
+    return [(stop, own[stop]) for stop in loop.stops if stop not in (*NO_HALTS, *left_out)]
 
 
 def test_it_halts_at_every_stop_of_a_beam_search(tmp_path: Path) -> None:
+    assert LOOP is not None
     evaluated = {
         "choice": "next_token_scores.shape",
         "append": "[*beam_idx.shape]",
         "reorder": "input_ids.shape",
     }
-    seen, found, printed = halted(tmp_path, BEAM_SEARCH_4_44, evaluated, "--gen", "num_beams=3")
-    assert seen == expected(BEAM_SEARCH_4_44)
-    assert found["choice"] == "torch.Size([1, 300])"
-    assert found["append"] == "[3]"
-    assert found["reorder"].startswith("torch.Size([3, ")
+    values = {"choice": "torch.Size([1, 300])", "append": "[3]", "reorder": "torch.Size([3, "}
+    if LOOP.helpers:
+        evaluated = {
+            "choice": "accumulated_log_probs.shape",
+            "append": "[*topk_ids.shape]",
+            "beams": "cur_len",
+        }
+        values = {"choice": "torch.Size([1, 300])", "append": "[1, 6]", "beams": ""}
+    seen, found, printed = halted(tmp_path, LOOP, evaluated, "--gen", "num_beams=3")
+    assert seen == expected(LOOP)
+    assert set(found) == set(values)
+    assert all(found[stop].startswith(value) for stop, value in values.items())
     for title in ("scores of the beams", "beams", "reorder the cache"):
         assert len(re.findall(rf"^ *\d+ {title} ─", printed, re.MULTILINE)) == 1
     with open_trace(tmp_path / "run.trace") as recording:
         assert all(step.head.beams is not None for step in recording.steps)
 
 
+@pytest.mark.reference_only
 @pytest.mark.parametrize("proposer", ["lookup", *slow("draft")])
 def test_it_halts_at_every_stop_of_assisted_decoding(proposer: str, tmp_path: Path) -> None:
     settings: tuple[str | Path, ...] = ("--prompt-lookup", "2")

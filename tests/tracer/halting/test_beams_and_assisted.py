@@ -22,11 +22,14 @@ from tracer.errors import UsageError
 from tracer.halting.callback import Halt
 from tracer.halting.stops import plan_stops
 from tracer.library.loops.assisted import ASSISTED_4_44
-from tracer.library.loops.beam_search import BEAM_SEARCH_4_44
+from tracer.library.release import installed_release
 from tracer.schema.run import StopName
 from tracer.schema.step import Step
 
-pytestmark = pytest.mark.reference_only
+BEAM_SEARCH = installed_release().loop_of("beam_search")
+assert BEAM_SEARCH is not None
+
+only_here = pytest.mark.reference_only("the statements of assisted decoding are compared with those of 4.44")
 
 WARPED = {**SAMPLING, "max_new_tokens": 10}
 GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.05, "max_new_tokens": 10}
@@ -109,17 +112,25 @@ def _dated(seen: Seen) -> list[tuple[int, StopName]]:
 NOT_HALTED = ("run-header", "candidates", "layers")
 
 
+def functions_of(stop: StopName) -> set[str]:
+    """The functions in which a beam search stands at a stop."""
+    assert BEAM_SEARCH is not None
+    found = (each.function for each in BEAM_SEARCH.statements if each.stop == stop)
+    return {function or "_beam_search" for function in found}
+
+
 @pytest.mark.parametrize("mode", ["greedy", "several", "sampling"])
 def test_every_stop_of_a_beam_search_in_order(mode: str, tmp_path: Path) -> None:
     seen = beam_halts(tmp_path / "run.trace", mode)
-    order = [stop for stop in BEAM_SEARCH_4_44.stops if stop not in NOT_HALTED]
+    assert BEAM_SEARCH is not None
+    order = [stop for stop in BEAM_SEARCH.stops if stop not in NOT_HALTED]
     if mode != "sampling":
         order = [stop for stop in order if stop not in ("warpers", "softmax")]
     assert [(each.step, each.stop) for each in seen] == [(step, stop) for step in (1, 2) for stop in order]
     recorded, decided = steps_of(tmp_path / "run.trace"), order.index("beams")
     for each in seen:
         assert not [check for check in each.record.head.checks if check.result == "failed"]
-        assert each.function == ("forward" if each.stop == "forward-result" else "_beam_search")
+        assert each.function in functions_of(each.stop)
         known = order.index(each.stop) > decided
         assert (each.record.head.beams is not None) == known, (each.step, each.stop)
         if known:
@@ -128,11 +139,12 @@ def test_every_stop_of_a_beam_search_in_order(mode: str, tmp_path: Path) -> None
     assert_each_card_once(seen)
     shown = {(step, card): each.stop for each in seen for step, card in _dated(each)}
     for step in (1, 2):
-        assert shown[step, "choice"] == shown[step, "beams"] == "append"
+        assert shown[step, "choice"] == shown[step, "beams"] == order[decided + 1]
         assert shown[step, "reorder"] == "reorder"
-        assert set(BEAM_SEARCH_4_44.stops[1:]) - {card for at, card in shown if at == step} <= {"stopping"}
+        assert set(BEAM_SEARCH.stops[1:]) - {card for at, card in shown if at == step} <= {"stopping"}
 
 
+@pytest.mark.reference_only("where the beams are assigned is another stop")
 def test_rows_have_their_own_beams_at_a_halt(tmp_path: Path) -> None:
     for each in beam_halts(tmp_path / "run.trace", "greedy", "append"):
         record = each.record.head.beams
@@ -143,6 +155,7 @@ def test_rows_have_their_own_beams_at_a_halt(tmp_path: Path) -> None:
         assert each.record.scores.chosen.tolist() == each.local["beam_next_tokens"].tolist()
 
 
+@only_here
 @pytest.mark.parametrize("mode", PROPOSERS)
 def test_every_stop_of_assisted_decoding_in_order(mode: str, tmp_path: Path) -> None:
     seen = assisted_halts(tmp_path / "run.trace", mode)
@@ -174,6 +187,7 @@ def test_every_stop_of_assisted_decoding_in_order(mode: str, tmp_path: Path) -> 
         assert set(ASSISTED_4_44.stops[1:]) - {card for at, card in shown if at == step} <= {"stopping"}
 
 
+@only_here
 def test_proposals_of_the_halted_runs_are_accepted_and_rejected(tmp_path: Path) -> None:
     found = set()
     for mode in PROPOSERS:
@@ -190,9 +204,14 @@ def test_where_nothing_is_halted_candidates_are_no_place_to_halt() -> None:
 
 
 def test_default_stops(tmp_path: Path) -> None:
-    default = plan_stops(None, None, ()).stops
+    plan = plan_stops(None, None, ()).stops
+    assert BEAM_SEARCH is not None
+    default = [stop for stop in BEAM_SEARCH.stops if stop in plan]
     seen = beam_halts(tmp_path / "beams.trace", "sampling", None)
     assert [each.stop for each in seen] == [*default, *default]
+    loop = installed_release().loop_of("assisted_generation")
+    assert loop is not None
+    default = [stop for stop in loop.stops if stop in plan]
     seen = assisted_halts(tmp_path / "assisted.trace", "draft, sampling", None)
     assert [each.stop for each in seen] == [*default, *default]
 
@@ -216,7 +235,8 @@ def test_each_card_of_the_stepper_comes_once(mode: str, drawn: bool, tmp_path: P
     session = stepped(tmp_path, *["n"] * 150, stops="all", do_sample=drawn, **BEAMS_OF_BOTH[mode])
     assert session.sequences is not None
     titles = re.findall(r"^ *\d+ ([a-z].*?) ─", session.text, re.MULTILINE)
-    loop = BEAM_SEARCH_4_44 if mode == "beams" else ASSISTED_4_44
+    loop = installed_release().loop_of("beam_search" if mode == "beams" else "assisted_generation")
+    assert loop is not None
     assert Counter(titles) == dict.fromkeys(set(titles), len(session.steps))
     assert len(set(titles)) == len(loop.stops) - 1
 

@@ -163,7 +163,7 @@ class _Answer:
 
     def _last(self) -> float | None:
         """Score of the last of them that goes on."""
-        return min((each.score for each in self._rivals() if each.row is not None), default=None)
+        return min((each.score for each in self._rivals() if each.fate == "beam"), default=None)
 
     def _text(self, token: int) -> str | None:
         found = self._tokens.get(token)

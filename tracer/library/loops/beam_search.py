@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from tracer.library.loop import FORWARD, Loop, Statement
+from dataclasses import replace
+
+from tracer.library.loop import FORWARD, PREFILL, Loop, Statement
+from tracer.schema.run import LoopName
+
+_METHOD: LoopName = "_beam_search"
+_BEAM_SEARCH = _METHOD, ("beam_search", "beam_sample"), "beam search"
+_END = "while self._has_unfinished_sequences("
 
 BEAM_SEARCH_4_44 = Loop(
-    "_beam_search",
-    ("beam_search", "beam_sample"),
-    "beam search",
+    *_BEAM_SEARCH,
     (
         Statement("model-call", "outputs = self(**model_inputs, return_dict=True)"),
         Statement("forward-result", "loss = None", function=FORWARD),
@@ -25,5 +30,58 @@ BEAM_SEARCH_4_44 = Loop(
         Statement("reorder", 'model_kwargs["past_key_values"] = self._temporary_reorder_cache('),
         Statement("stopping", "if beam_scorer.is_done or all(stopping_criteria(input_ids, scores)):"),
     ),
+    end=_END,
 )
 """``_beam_search`` of 4.44, whose bookkeeping is that of a beam scorer."""
+
+CONTINUATIONS = "_get_top_k_continuations"
+"""The method of newer releases that chooses continuations."""
+
+RUNNING = "_get_running_beams_for_next_iteration"
+"""The one that chooses those that go on as beams."""
+
+FINISHED = "_update_finished_beams"
+"""The one that chooses the hypotheses that are kept."""
+
+IMPROVABLE = "_check_early_stop_heuristic"
+"""The one that says of which rows of the batch a beam may still be better than a hypothesis."""
+
+UNFINISHED = "_beam_search_has_unfinished_sequences"
+"""The one that says whether there is another step."""
+
+_PREFILL_4_57 = Statement("model-call", "model_outputs = self(**model_inputs, return_dict=True)")
+
+BEAM_SEARCH_4_57 = Loop(
+    *_BEAM_SEARCH,
+    (
+        _PREFILL_4_57,
+        Statement("forward-result", "loss = None", function=FORWARD),
+        Statement("update", "model_kwargs = self._update_model_kwargs_for_generation("),
+        Statement("next-logits", "logits = model_outputs.logits[:, -1, :]"),
+        Statement("log-softmax", "log_probs = nn.functional.log_softmax("),
+        Statement("processors", "log_probs = logits_processor("),
+        Statement("beam-scores", "log_probs = log_probs + running_beam_scores"),
+        Statement("softmax", "if do_sample:", function=CONTINUATIONS, choice="sampling"),
+        Statement("choice", "topk_indices = torch.multinomial(", function=CONTINUATIONS, choice="sampling"),
+        Statement(
+            "choice", "topk_log_probs, topk_indices = torch.topk(", function=CONTINUATIONS, choice="greedy"
+        ),
+        Statement("append", "topk_running_sequences[:, :, cur_len] = topk_ids", function=CONTINUATIONS),
+        Statement("stopping", "next_token_hits_stopping_criteria = stopping_criteria("),
+        Statement("beams", "running_sequences, running_beam_scores, running_beam_indices = self."),
+        Statement("reorder", "beam_idx = self._flatten_beam_dim(running_beam_indices["),
+    ),
+    (CONTINUATIONS, RUNNING, FINISHED, IMPROVABLE, UNFINISHED),
+    _END,
+)
+"""``_beam_search`` of 4.57: tensors in place of a scorer, and methods of the model that decide."""
+
+BEAM_SEARCH_5 = replace(
+    BEAM_SEARCH_4_57,
+    statements=(
+        Statement("model-call", "return self(**model_inputs, return_dict=True)", PREFILL, phase="prefill"),
+        replace(_PREFILL_4_57, phase="decode"),
+        *BEAM_SEARCH_4_57.statements[1:],
+    ),
+)
+"""``_beam_search`` of 5.x, whose prefill is in a method of its own."""

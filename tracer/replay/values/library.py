@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tracer.analysis.runs import scores_device
 from tracer.library.loop import PREFILL
+from tracer.library.loops.beam_search import CONTINUATIONS
 from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import given_cache, returned_cache
@@ -21,7 +22,7 @@ from tracer.replay.values.scores import logits_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
-from tracer.schema.run import ListName, RunHeader
+from tracer.schema.run import ListName, RunHeader, StopName
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 FrameKind = Literal["sample", "forward"]
@@ -32,6 +33,15 @@ _MODEL_KWARGS = ("attention_mask", "past_key_values", "cache", "cache_position",
 
 _OF_PREFILL = ("input_ids", "model_inputs", "model_kwargs")
 """What a function of its own has that calls the model for the first time."""
+
+
+_OF_CONTINUATIONS_ALONE = ("accumulated_log_probs", "topk_indices", "topk_ids")
+_OF_CONTINUATIONS = (
+    *_OF_CONTINUATIONS_ALONE,
+    *("batch_size", "beams_to_keep", "cur_len", "decoder_prompt_len", "do_sample", "num_beams"),
+    "topk_log_probs",
+)
+"""What a function of its own has in which a beam search chooses continuations; the first are there alone."""
 
 
 def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
@@ -55,9 +65,7 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         **loop_variables(moment),
     }
     if moment.header.rows_move:
-        del makes["unfinished_sequences"]  # a beam search has none
-        if moment.passed("update"):
-            del makes["outputs"]  # as the loop does
+        makes = _with_names_of_beams(moment, makes)
     if "warpers" in moment.header.stops:
         makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
     for name in _in_another_frame(moment, [*makes]):
@@ -65,14 +73,35 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
     return {name: make for name, (since, make) in makes.items() if since is None or moment.passed(since)}
 
 
+def _with_names_of_beams(moment: Moment, makes: dict[str, Since]) -> dict[str, Since]:
+    """The variables as a beam search has them, which has no unfinished sequences and deletes the outputs."""
+    without = {name: make for name, make in makes.items() if name not in ("unfinished_sequences", "outputs")}
+    with_scorer = not moment.header.one_list
+    outputs = {"outputs" if with_scorer else "model_outputs": makes["outputs"]}
+    if with_scorer:
+        return without if moment.passed("update") else without | outputs
+    # It keeps the prompt under the name that other loops have the sequences under.
+    without["input_ids"] = None, partial(_prompt_ids, moment)
+    without["flat_running_sequences"] = None, partial(_ids_before, moment)
+    return without if moment.passed("processors") else without | outputs
+
+
 def _in_another_frame(moment: Moment, names: list[str]) -> list[str]:
-    """Variables that the frame of a moment lacks, where a function of its own calls the model first."""
-    anchor = moment.header.anchor("model-call", moment.position.phase)
-    if anchor is None or anchor.function != PREFILL:
-        return []
+    """Variables that the frame of a moment lacks, where a function of its own does a part of the loop."""
+    if _function(moment, moment.position.stop) == CONTINUATIONS:
+        return [name for name in names if name not in _OF_CONTINUATIONS]
+    missing = [name for name in names if name in _OF_CONTINUATIONS_ALONE]
+    if _function(moment, "model-call") != PREFILL:
+        return missing
     if moment.passed("forward-result"):
-        return ["model_inputs"]
+        return [*missing, "model_inputs"]
     return [name for name in names if name not in _OF_PREFILL]
+
+
+def _function(moment: Moment, stop: StopName) -> str | None:
+    """The function whose line a stop of the step is at; None where it has no line."""
+    anchor = moment.header.anchor(stop, moment.position.phase)
+    return None if anchor is None else anchor.function
 
 
 def later_variables(moment: Moment) -> dict[str, Make]:
@@ -206,14 +235,31 @@ def _unfinished(moment: Moment) -> Value:
     return integers(~scores.finished, moment)
 
 
+def _ids_before(moment: Moment) -> Value:
+    """The sequences before the step."""
+    key = (moment.position.step, "input_ids", False)
+    return tensor(
+        moment.step.head.ids_before, Whole(lambda: moment.shelf.array(key, lambda: _histories(moment)))
+    )
+
+
+def _prompt_ids(moment: Moment) -> Value:
+    """The sequences that the run began with."""
+    prompt = [row.token_ids for row in moment.header.prompt]
+    return integers(np.array(prompt, dtype=np.int64), moment)
+
+
+def _histories(moment: Moment) -> npt.NDArray[np.int64]:
+    return np.stack([moment.shelf.history(moment.position.step, row) for row in range(moment.rows)])
+
+
 def _input_ids(moment: Moment) -> Value:
     head, appended = moment.step.head, moment.passed("append")
     info = head.ids_after if appended and head.ids_after is not None else head.ids_before
     number = moment.position.step
 
     def read() -> npt.NDArray[np.int64]:
-        rows = [moment.shelf.history(number, row) for row in range(moment.rows)]
-        return np.stack(rows)
+        return _histories(moment)
 
     def read_appended() -> npt.NDArray[np.int64]:
         scores = moment.step.scores

@@ -99,6 +99,10 @@ def _one_token(moment: Moment) -> dict[str, Since]:
 
 
 def _of_beams(moment: Moment) -> dict[str, Since]:
+    return _of_beam_tensors(moment) if moment.header.one_list else _of_beam_scorer(moment)
+
+
+def _of_beam_scorer(moment: Moment) -> dict[str, Since]:
     found: dict[str, Since] = {
         "num_beams": (None, lambda: Value(moment.header.generation_config.get("num_beams", ""), "int")),
         "next_token_logits": ("next-logits", partial(last_logits_value, moment)),
@@ -118,6 +122,63 @@ def _of_beams(moment: Moment) -> dict[str, Since]:
         parents = [[each.parent % beams.beams for each in row.continuations] for row in beams.rows]
         found["next_indices"] = "choice", partial(integers, np.array(parents), moment)
     return found
+
+
+def _of_beam_tensors(moment: Moment) -> dict[str, Since]:
+    """Of a beam search that has no scorer, and chooses continuations in a function of its own."""
+    beams, head = moment.step.head.beams, moment.step.head
+    settings = moment.header.generation_config
+    found: dict[str, Since] = {
+        "num_beams": (None, lambda: Value(settings.get("num_beams", ""), "int")),
+        "cur_len": (None, lambda: Value(str(head.ids_before.shape[-1]), "int")),
+        "decoder_prompt_len": (None, lambda: Value(str(head.ids_before.shape[-1] + 1 - head.step), "int")),
+        "logits": ("next-logits", partial(last_logits_value, moment)),
+    }
+    if beams is None:
+        return found
+    everything = partial(_of_all_continuations, moment, beams)
+    shape = len(beams.rows), beams.beams
+    running = np.array(beams.scores if moment.passed("beams") else beams.before).reshape(shape)
+    values = Absent("a recording has the value of each hypothesis in the step in which it ended")
+    chosen = [
+        [each.parent % beams.beams * head.vocab_size + each.token for each in row.continuations]
+        for row in beams.rows
+    ]
+    return found | {
+        "batch_size": (None, lambda: Value(str(len(beams.rows)), "int")),
+        "beams_to_keep": (None, lambda: Value(str(len(beams.rows[0].continuations)), "int")),
+        "running_beam_scores": (None, partial(_floats, running, moment)),
+        "beam_scores": (None, partial(tensor, _float_info(shape, moment), values)),
+        "log_probs": ("log-softmax", partial(_log_probabilities, moment, beams)),
+        "accumulated_log_probs": (None, everything),
+        "topk_log_probs": ("choice", partial(_of_continuations, moment, beams, "score")),
+        "topk_indices": ("choice", partial(integers, np.array(chosen), moment)),
+        "topk_ids": ("choice", partial(_of_continuations, moment, beams, "token")),
+        "next_token_hits_stopping_criteria": (
+            None if moment.position.step == 1 else "stopping",
+            partial(_ended_continuations, moment, beams),
+        ),
+    }
+
+
+def _log_probabilities(moment: Moment, beams: BeamStep) -> Value:
+    """``log_probs``: of tokens by row, then by batch row and beam, then of all continuations of one."""
+    if moment.passed("beam-scores"):
+        return _of_all_continuations(moment, beams)
+    if not moment.passed("processors"):
+        return scores_value(moment, 0)
+    info = _float_info((len(beams.rows), beams.beams, moment.step.head.vocab_size), moment)
+    return tensor(
+        info, Absent("what the recording has of the processed scores is among Processors and Candidates")
+    )
+
+
+def _ended_continuations(moment: Moment, beams: BeamStep) -> Value:
+    ended = np.array([[bool(each.criteria) for each in row.continuations] for row in beams.rows])
+    if not moment.passed("stopping"):  # in the first step, of the beams
+        ended = np.zeros((len(beams.rows), beams.beams), dtype=np.bool_)
+    info = TensorInfo(shape=ended.shape, dtype="bool", device=scores_device(moment.step.head))
+    return tensor(info, Whole(lambda: ended))
 
 
 def _scores_of_continuations(moment: Moment) -> Value:

@@ -178,7 +178,7 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _check_cache(head.cache_after)
     _check_rows(head.unfinished, rows)
     _check_contrast(head, rows)
-    _check_beams(head, rows)
+    _check_beams(head, rows, header)
     _check_assisted(head, rows)
     if head.draw is not None:
         _check_draw(head.draw)
@@ -251,7 +251,7 @@ def _check_contrast(head: StepHead, rows: int) -> None:
     _require(all(0 <= each < head.vocab_size for each in ids), "the contrast names an unknown token")
 
 
-def _check_beams(head: StepHead, rows: int) -> None:
+def _check_beams(head: StepHead, rows: int, header: RunHeader) -> None:
     """Check the continuations and beams of a step."""
     beams = head.beams
     if beams is None:
@@ -267,6 +267,11 @@ def _check_beams(head: StepHead, rows: int) -> None:
             _check_optional(each.parent, rows)
             _check_optional(each.row, rows)
             _require(0 <= each.token < head.vocab_size, "a continuation has an unknown token")
+            criteria = header.criteria
+            known = all(0 <= number < len(criteria) for number in each.criteria)
+            _require(
+                known and len(each.criteria) <= len(criteria), "a continuation names an unknown criterion"
+            )
         _check_hypotheses(row.ended, rows)
 
 
