@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.checkpoints import tiny_checkpoint, tiny_tokenizer
+from tests.support.checkpoints import TINY, tiny_checkpoint, tiny_tokenizer
 from tests.support.command import Ended, call_main
 from tests.support.decoding import drafted
 from tests.support.models import tiny_model
@@ -205,7 +205,7 @@ def test_a_repetition_gives_the_same(
     saved = f" and the same logits in {steps} of {steps} steps" if searched else ""
     assert f"an untraced run {how} gave the same {ids} ids{saved}, bit for bit" in done.stdout
     other = tmp_path / "seed"
-    tiny_model(seed=5).save_pretrained(other)
+    tiny_model(TINY, seed=5).save_pretrained(other)
     tiny_tokenizer().save_pretrained(other)
     done = call("verify", out, "--rerun", "--model", other)
     assert (done.returncode, done.stderr.count("\n")) == (9, 1)

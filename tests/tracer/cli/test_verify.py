@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from hooks.loop.generation_watch import GenerationWatch
-from tests.support.checkpoints import tiny_checkpoint, tiny_tokenizer
+from tests.support.checkpoints import TINY, tiny_checkpoint, tiny_tokenizer
 from tests.support.command import Ended, call_main, trace_generate
 from tests.support.models import SAMPLING, batch, tiny_model
 from tests.tracer.tracefile.samples import write_trace
@@ -213,7 +213,7 @@ def test_settings_that_the_library_refuses(recorded: Any, call: Any, tmp_path: P
 def test_rerun_that_differs(recorded: Any, call: Any, tmp_path: Path, checkpoint: Path) -> None:
     path = recorded("--greedy", "--capture", "tensors", "--save", "logits", "--gen", "eos_token_id=null")
     other = tmp_path / "other"
-    model = tiny_model(seed=5)
+    model = tiny_model(TINY, seed=5)
     model.save_pretrained(other)
     tiny_tokenizer().save_pretrained(other)
     done = call("verify", path, "--rerun", "--model", other)
@@ -225,7 +225,7 @@ def test_rerun_that_differs(recorded: Any, call: Any, tmp_path: Path, checkpoint
         assert not stamp.ok
     assert "Repetition differed" in call("show", path, "--steps", "none").stdout
     # The smallest change of one weight leaves the ids alone; the logits tell.
-    close = tiny_model()
+    close = tiny_model(TINY)
     with torch.no_grad():
         close.model.norm.weight[0] *= 1 + 1e-6
     close.save_pretrained(other)
