@@ -25,6 +25,8 @@ LAST_LOGITS: Mapping[LoopName, str] = {
     "_assisted_decoding": "new_logits",
     "_dola_decoding": "final_logits",
     "_beam_search": "next_token_logits",
+    "_group_beam_search": "next_token_logits",
+    "_constrained_beam_search": "next_token_logits",
 }
 """What a loop calls the logits of the last position."""
 
