@@ -60,6 +60,8 @@ class BeamWatch(OnePosition):
         self._decided: _Decided | None = None
         self._caught: CaughtBeams | None = None
         self._fault: str | None = None
+        self._lost = False
+        self._moved: dict[int, list[int]] = {}
         self._end: BeamEnd | None = None
         self.returned = 1
         arguments[scorer] = self.stand_in(theirs)
@@ -80,6 +82,7 @@ class BeamWatch(OnePosition):
         """The forward pass of a step starts."""
         self._step += 1
         self._decided, self._caught, self._fault, self._logits = None, None, None, None
+        self._moved = {}
 
     def forwarded(self, outputs: Any) -> None:
         """It is over."""
@@ -97,6 +100,9 @@ class BeamWatch(OnePosition):
             step.errors.append(CaptureError(stop="beams", message=self._fault))
         caught = self._caught
         if caught is None:
+            # Slots of the cache move all the same: its check is not to take that for a fault of the model.
+            if len(self._moved) == len(self._books):
+                step.parents = tuple(parent for _, moved in sorted(self._moved.items()) for parent in moved)
             return
         step.logits = self._logits
         scores = step.tensors.scores
@@ -132,6 +138,18 @@ class BeamWatch(OnePosition):
         """
         return CaughtBeams(record, tokens, same)
 
+    def moved(self, given: Given, result: Any) -> None:
+        """Rows go on from others, whether or not it can be told why.
+
+        Args:
+            given: what the scorer was given.
+            result: see :meth:`processed`.
+        """
+        parents = [self._row(parent, given.group) for parent in result["next_beam_indices"].tolist()]
+        for row in range(len(self._of_rows)):
+            own = parents[row * self.beams : (row + 1) * self.beams]
+            self._moved[row * self.groups + given.group] = own
+
     def processed(self, given: Given, result: Any, scorer: Any) -> None:
         """The scorer has decided about the continuations of a step; of one group of each row.
 
@@ -140,18 +158,18 @@ class BeamWatch(OnePosition):
             result: its ``next_beam_scores``, ``next_beam_tokens`` and ``next_beam_indices``.
             scorer: the scorer after it.
         """
+        if self._lost:
+            self._fault = self._fault or "the search was not followed since an earlier step"
+            return
         decided = self._decided = self._decided or _Decided(self._running)
-        scores, tokens, parents = (
-            result[f"next_beam_{name}"].tolist() for name in ("scores", "tokens", "indices")
-        )
-        parents = [self._row(parent, given.group) for parent in parents]
-        theirs = [*zip(scores, tokens, parents, strict=True)]
+        scores, tokens = (result[f"next_beam_{name}"].tolist() for name in ("scores", "tokens"))
         for row in range(len(self._of_rows)):
             number = row * self.groups + given.group
             found = self._books[number].step(
                 self._rules, self._step, row, given, self._running, self.advances(row)
             )
-            own = theirs[row * self.beams : (row + 1) * self.beams]
+            mine = slice(row * self.beams, (row + 1) * self.beams)
+            own = [*zip(scores[mine], tokens[mine], self._moved[number], strict=True)]
             same = self._decided_so(number, found, given, own, scorer)
             decided.rows[number], decided.same[number], decided.beams[number] = found, same, own
         if len(decided.rows) == len(self._books):
@@ -200,6 +218,8 @@ class BeamWatch(OnePosition):
             given: the arguments of ``finalize``.
             returned: how many of each row.
         """
+        if self._lost:
+            return
         self.returned = returned
         total: list[float] = given["final_beam_scores"].tolist()
         length = given["input_ids"].shape[1] - (given.get("decoder_prompt_len") or 0)
@@ -242,8 +262,8 @@ class BeamWatch(OnePosition):
         book.add(self._rules, self._step, row, None, total, length, unmet=unmet)
 
     def failed(self, error: Exception) -> None:
-        """What the scorer did could not be followed."""
-        self._fault = printed_error(error)
+        """What the scorer did could not be followed, nor can what it does later: its books are not known."""
+        self._fault, self._lost = self._fault or printed_error(error), True
 
 
 _Beam: TypeAlias = tuple[float, int, int]
@@ -297,6 +317,7 @@ class WatchedScorer:
         read = self.guarded(lambda: Given.read(given))
         result = self._scorer.process(*args, **kwargs)
         if read is not None:
+            self.guarded(lambda: self._watch.moved(read, result))
             self.guarded(lambda: self._watch.processed(read, result, self._scorer))
         return result
 

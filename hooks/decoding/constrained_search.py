@@ -52,8 +52,14 @@ class ConstrainedWatch(BeamWatch):
 
         Args:
             row: the row of the batch.
+
+        Raises:
+            LookupError: it was not done, and what it found out is not known.
         """
-        return self.asked.rows.get(row)
+        found = self.asked.rows.get(row)
+        if found is None and not self._books[row].done:
+            raise LookupError(f"what the scorer asks of its constraints for batch row {row} was not seen")
+        return found
 
     def caught(self, record: BeamStep, tokens: tuple[int, ...], same: tuple[bool, ...]) -> CaughtBeams:
         """What was decided in a step, with the constraints.

@@ -18,6 +18,7 @@ from hooks.decoding.beam_search import BeamWatch
 from hooks.decoding.caught_beams import ROUNDING, CaughtBeams, on_places
 from hooks.decoding.loop_watch import ScoreObserver
 from hooks.faults import is_ours
+from hooks.printing import printed_error
 from hooks.scores.stages import GroupStages
 from hooks.tensors import clone
 from hooks.user_modes import unseen_by_modes
@@ -107,7 +108,7 @@ class GroupWatch(BeamWatch):
         except Exception as error:
             if not is_ours(error):
                 raise
-            self.failed(error)
+            self._fault = self._fault or printed_error(error)  # the books are not affected
 
     def caught(self, record: BeamStep, tokens: tuple[int, ...], same: tuple[bool, ...]) -> CaughtBeams:
         """What was decided in a step.

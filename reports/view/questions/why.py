@@ -207,11 +207,9 @@ def _paid(found: Continuation | None) -> str:
     if found is None or not found.penalty or not found.taken_by:
         return ""
     rows = ", ".join(map(str, found.taken_by))
-    what = "rows go" if len(found.taken_by) > 1 else "row goes"
-    return (
-        f" It paid {figures.score(found.penalty)}, since of the groups before it {what} on with the same "
-        f"token: {rows}."
-    )
+    several = len(found.taken_by) > 1
+    who = f"rows {rows} of earlier groups go" if several else f"row {rows} of an earlier group goes"
+    return f" It paid {figures.score(found.penalty)}, as {who} on with the same token."
 
 
 def _lost(report: WhyReport) -> str:

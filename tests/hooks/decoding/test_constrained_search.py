@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hooks.decoding.constraint_states import bank_of
 from tests.hooks.decoding.test_beam_search import assert_same, path
 from tests.hooks.test_unchanged import attributes
 from tests.support.decoding import CONSTRAINED, fail_in_pass, search
@@ -351,3 +353,22 @@ def test_questions_that_a_row_cannot_answer_alone_are_refused(tmp_path: Path) ->
         constrained(model, batch(), **CONSTRAINED["phrase"])
     with open_trace(tmp_path / "t") as recording, pytest.raises(UsageError, match="constrained beam search"):
         recording.whatif(temperature=0.5)
+
+
+def test_a_fault_of_the_watch_costs_the_records_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = tiny_model(), batch(3)
+    untraced = constrained(model, inputs, **CONSTRAINED["phrase"])
+    calls = itertools.count(1)
+
+    def failing(state: Any) -> int:
+        if next(calls) == 9:
+            raise KeyError("ours")
+        return bank_of(state) or 0
+
+    monkeypatch.setattr("hooks.decoding.constrained_search.bank_of", failing)
+    with collected(model) as run:
+        assert_same(constrained(model, inputs, **CONSTRAINED["phrase"]), untraced)
+    assert failed_checks(run) == []
+    assert [bool(step.head.errors) for step in run.steps] == [step.head.beams is None for step in run.steps]
+    assert any("KeyError" in error.message for step in run.steps for error in step.head.errors)
+    assert run.ends[0].beams is None

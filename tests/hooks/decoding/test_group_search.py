@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,30 @@ def test_impossible_settings_are_the_librarys_own_error(changed: dict[str, Any])
     with collected(model) as run, pytest.raises(ValueError, match="group beam search"):
         search(model, batch(), **{**GROUPS["two"], **changed})
     assert run.headers == []
+
+
+@pytest.mark.parametrize(
+    "where", ["hooks.decoding.beam_book.Book.step", "hooks.scores.stages.GroupStages.put_group"]
+)
+def test_a_fault_of_the_watch_costs_the_records_alone(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = tiny_model(), batch(3)
+    untraced = search(model, inputs, **GROUPS["two"])
+    calls = itertools.count(1)
+    owner, _, name = where.rpartition(".")
+    original = getattr(pkgutil.resolve_name(owner), name)
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 9:
+            raise KeyError("ours")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(where, failing)
+    with collected(model) as run:
+        assert_same(search(model, inputs, **GROUPS["two"]), untraced)
+    assert failed_checks(run) == []
+    faults = [[error.message for error in step.head.errors] for step in run.steps]
+    assert any("KeyError" in message for messages in faults for message in messages)
+    assert len(run.steps) == len(untraced.scores)
+    first = next(place for place, messages in enumerate(faults) if messages)
+    for step in run.steps[:first]:
+        assert step.head.beams is not None

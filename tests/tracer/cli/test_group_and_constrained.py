@@ -80,8 +80,7 @@ def test_groups_are_shown_and_asked(run: Any, call: Any) -> None:
     )
     place = ("--step", str(paid[0].number), "--row", str(paid[1].row))
     told = " ".join(call("why", out, *place, "--token", str(paid[1].token)).stdout.split())
-    assert "It paid 0.5" in told
-    assert f"of the groups before it row goes on with the same token: {paid[1].taken_by[0]}." in told
+    assert f"It paid 0.5000, as row {paid[1].taken_by[0]} of an earlier group goes on with" in told
     with open_trace(out) as recording:
         assert recording.why(step=paid[0].number, row=paid[1].row or 0).continuation == paid[1]
 
