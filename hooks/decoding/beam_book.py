@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -16,7 +16,7 @@ class Rules:
     """The settings of a scorer.
 
     Attributes:
-        beams: beams of each row.
+        beams: beams that are searched together: those of a row, or of a group of it.
         length_penalty: exponent of the length.
         early_stopping: True, False or ``never``.
         max_length: longest sequence.
@@ -67,6 +67,7 @@ class Given:
         beams: the same shape: which beam of the row each continues, from 0.
         eos: ids that end a sequence.
         pad: id that fills up a row that is done.
+        group: which group of each row it is about.
     """
 
     length: int
@@ -76,6 +77,7 @@ class Given:
     beams: list[list[int]]
     eos: frozenset[int]
     pad: int
+    group: int = 0
 
     @staticmethod
     def read(arguments: Mapping[str, Any]) -> Given:
@@ -92,6 +94,7 @@ class Given:
             beams=arguments["next_indices"].tolist(),
             eos=_ids(arguments.get("eos_token_id")),
             pad=next(iter(_ids(arguments.get("pad_token_id"))), 0),
+            group=arguments.get("group_index") or 0,
         )
 
 
@@ -101,16 +104,40 @@ def _ids(found: Any) -> frozenset[int]:
     return frozenset(torch.as_tensor(found).flatten().tolist())
 
 
+class Advances(Protocol):
+    """What the scorer of a constrained search found out about one row of the batch in a step."""
+
+    @property
+    def met(self) -> Sequence[bool]:
+        """Whether each continuation that ended meets its constraints, where the scorer asked."""
+
+    def rearranged(
+        self, found: Sequence[Continuation], first: int, running: Sequence[float]
+    ) -> list[Continuation]:
+        """The continuations with those that advance a constraint, once it is decided which go on.
+
+        Args:
+            found: the continuations, as they would go on without constraints.
+            first: the first row of the step that is one of these beams.
+            running: score of each row before the step.
+        """
+
+
 class Book:
-    """The hypotheses of one row of the batch.
+    """The hypotheses of one row of the batch, or of one group of it.
+
+    Args:
+        number: its number; the rows of a step that it has begin at this times the beams of a book.
+        of_row: all hypotheses of the row of the batch, those of its other groups among them.
 
     Attributes:
         done: whether it takes no further hypothesis.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int, of_row: list[Hypothesis]) -> None:
         self.done = False
-        self._all: list[Hypothesis] = []
+        self._number = number
+        self._all = of_row
         self._kept: list[Hypothesis] = []
         self._worst = 1e9
 
@@ -119,7 +146,20 @@ class Book:
         """Values of the hypotheses kept, in the order in which they ended."""
         return [each.value for each in self._kept]
 
-    def step(self, rules: Rules, step: int, row: int, given: Given, running: list[float]) -> BeamRow:
+    @property
+    def kept(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses kept, in the order in which they ended."""
+        return tuple(self._kept)
+
+    def step(
+        self,
+        rules: Rules,
+        step: int,
+        row: int,
+        given: Given,
+        running: list[float],
+        advances: Advances | None = None,
+    ) -> BeamRow:
         """Decide about the continuations of a step.
 
         Args:
@@ -128,11 +168,14 @@ class Book:
             row: row of the batch.
             given: what the scorer is given.
             running: score of each row before the step.
+            advances: in constrained search, what the scorer found out of its constraints.
         """
         if self.done:
             return self._row((), (), (), None)
         known, before = len(self._all), [*self._kept]
-        found = tuple(self._continuations(rules, step, row, given, running))
+        found = self._continuations(rules, step, row, given, running, advances)
+        if advances is not None:
+            found = advances.rearranged(found, self._number * rules.beams, running)
         attainable = None
         if len(self._kept) >= rules.beams:
             length = given.length + 1 - given.prompt
@@ -140,7 +183,7 @@ class Book:
             self.done = attainable is None or self._worst >= attainable
         ended = tuple(each for each in self._all[known:] if each in self._kept)
         gone = tuple(each.number for each in before if each not in self._kept)
-        return self._row(found, ended, gone, attainable)
+        return self._row(tuple(found), ended, gone, attainable)
 
     def _row(
         self,
@@ -160,21 +203,30 @@ class Book:
         )
 
     def _continuations(
-        self, rules: Rules, step: int, row: int, given: Given, running: list[float]
+        self,
+        rules: Rules,
+        step: int,
+        row: int,
+        given: Given,
+        running: list[float],
+        advances: Advances | None,
     ) -> list[Continuation]:
         found: list[Continuation] = []
-        full = 0
+        full, first = 0, self._number * rules.beams
+        met = iter(() if advances is None else advances.met)
         for rank, (score, token, beam) in enumerate(
             zip(given.scores[row], given.tokens[row], given.beams[row], strict=True)
         ):
-            parent, goes_on = row * rules.beams + beam, None
+            parent, goes_on = first + beam, None
             fate: Fate
             if full == rules.beams:
                 fate = "cut"
             elif token not in given.eos:
-                fate, goes_on, full = "beam", row * rules.beams + full, full + 1
+                fate, goes_on, full = "beam", first + full, full + 1
             elif rank >= rules.beams:
                 fate = "too late"
+            elif not next(met, True):
+                fate = "unmet"
             else:
                 length = given.length + 1 - given.prompt
                 fate = "hypothesis" if self.add(rules, step, parent, token, score, length) else "rejected"
@@ -191,7 +243,17 @@ class Book:
             )
         return found
 
-    def add(self, rules: Rules, step: int, row: int, token: int | None, total: float, length: int) -> bool:
+    def add(
+        self,
+        rules: Rules,
+        step: int,
+        row: int,
+        token: int | None,
+        total: float,
+        length: int,
+        *,
+        unmet: bool = False,
+    ) -> bool:
         """A sequence ends.
 
         Args:
@@ -201,6 +263,7 @@ class Book:
             token: the token that ends it, if one does.
             total: sum of its log-probabilities.
             length: number of tokens that the length penalty counts.
+            unmet: whether it does not meet its constraints.
 
         Returns:
             Whether it is kept.
@@ -209,7 +272,14 @@ class Book:
         if len(self._kept) >= rules.beams and not value > self._worst:
             return False
         new = Hypothesis(
-            number=len(self._all), step=step, row=row, token=token, total=total, length=length, value=value
+            number=len(self._all),
+            step=step,
+            row=row,
+            token=token,
+            total=total,
+            length=length,
+            value=value,
+            unmet=unmet,
         )
         self._all.append(new)
         self._kept.append(new)
@@ -220,15 +290,19 @@ class Book:
             self._worst = min(value, self._worst)
         return True
 
-    def outcome(self, returned: int) -> BeamOutcome:
-        """What the row has in the end.
 
-        Args:
-            returned: how many hypotheses ``generate()`` returns.
-        """
-        best = sorted(self._kept, key=lambda each: each.value)[::-1][:returned]
-        return BeamOutcome(
-            hypotheses=tuple(self._all),
-            kept=tuple(each.number for each in self._kept),
-            returned=tuple(each.number for each in best),
-        )
+def outcome(of_row: Sequence[Hypothesis], books: Sequence[Book], returned: int) -> BeamOutcome:
+    """What a row of the batch has in the end.
+
+    Args:
+        of_row: all of its hypotheses.
+        books: its book, or those of its groups.
+        returned: how many hypotheses ``generate()`` returns.
+    """
+    kept = [each for book in books for each in book.kept]
+    best = sorted(kept, key=lambda each: each.value)[::-1][:returned]
+    return BeamOutcome(
+        hypotheses=tuple(of_row),
+        kept=tuple(each.number for each in kept),
+        returned=tuple(each.number for each in best),
+    )

@@ -19,7 +19,7 @@ from hooks.caught_step import CaughtStep, LoopRecord
 from hooks.decoding.beam_book import Rules
 from hooks.decoding.beam_readings import Decided, Floats, SeenTensors
 from hooks.decoding.beam_rules import Ledger, RowRules, fired, goes_on_as_ruled, rows_of, step_record
-from hooks.decoding.beam_search import checked
+from hooks.decoding.caught_beams import adds_up, checked
 from hooks.decoding.loop_watch import OnePosition, ScoreObserver
 from hooks.faults import is_ours
 from hooks.instance_class import untouched_class
@@ -28,7 +28,6 @@ from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
 from hooks.tensors import clone, info, to_host
 from tracer.errors import UnsupportedError
-from tracer.library.decoding_modes import IN_PARTS
 from tracer.library.loop import Loop
 from tracer.library.loops.beam_search import CONTINUATIONS, FINISHED, IMPROVABLE, RUNNING, UNFINISHED
 from tracer.schema.beams import BeamEnd
@@ -237,22 +236,19 @@ class CaughtDecisions:
         found = step.tensors.loop.get("log_probabilities")
         record = step_record(self.rows, None if found is None else to_host(found))
         goes_on = goes_on_as_ruled(self.rows)
-        return checked(record, [goes_on and row.holds() for row in self.rows])
+        return checked(record, [goes_on and row.holds() for row in self.rows], adds_up)
 
 
-def require_own_helpers(loop: Loop, model: PreTrainedModel, arguments: Mapping[str, Any]) -> None:
+def require_own_helpers(loop: Loop, model: PreTrainedModel) -> None:
     """Refuse what cannot be followed: a model that decides in methods of its own, whose rules are not known.
 
     Args:
         loop: the loop.
         model: the model that generates.
-        arguments: of the loop.
 
     Raises:
-        UnsupportedError: naming the method or the setting.
+        UnsupportedError: naming the method.
     """
-    if arguments["generation_config"].low_memory:
-        raise UnsupportedError(IN_PARTS)
     kind, own = untouched_class(type(model)), vars(model)
     for name in loop.helpers:
         # A layer of ours is there while another run of the model is in progress.

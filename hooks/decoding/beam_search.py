@@ -6,26 +6,23 @@ fared as it did is worked out again by the scorer's own rules, and compared with
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 import transformers
 from torch import nn
 
-from hooks.caught_step import CaughtStep, LoopRecord
-from hooks.decoding.beam_book import Book, Given, Rules
+from hooks.caught_step import CaughtStep
+from hooks.decoding.beam_book import Advances, Book, Given, Rules, outcome
+from hooks.decoding.caught_beams import CaughtBeams
 from hooks.decoding.loop_watch import OnePosition
 from hooks.faults import is_ours
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
 from hooks.tensors import clone, info
 from tracer.errors import UnsupportedError
-from tracer.library.decoding_modes import IN_PARTS
-from tracer.schema.beams import BeamEnd, BeamRow, BeamStep
-from tracer.schema.checks import Check, Violation
+from tracer.schema.beams import BeamEnd, BeamRow, BeamStep, Hypothesis
 from tracer.schema.faults import CaptureError
 
 NOT_STARTED = -1e9
@@ -33,29 +30,49 @@ NOT_STARTED = -1e9
 
 
 class BeamWatch(OnePosition):
-    """Follows the beams of one run.
+    """Follows the beams of one run; of each row of the batch, or of each group of it.
 
     Args:
-        arguments: of ``_beam_search``; its ``beam_scorer`` is replaced.
+        arguments: of the loop; its scorer is replaced.
         keep_logits: whether something asks for the model's own logits.
+        scorer: the argument that is the scorer.
+
+    Attributes:
+        groups: groups of each row of the batch; 1 where there are none.
+        beams: beams that are searched together.
+        returned: how many hypotheses of each row are returned, once they are.
     """
 
-    def __init__(self, arguments: dict[str, Any], *, keep_logits: bool) -> None:
+    def __init__(self, arguments: dict[str, Any], *, keep_logits: bool, scorer: str = "beam_scorer") -> None:
         self._keep_logits = keep_logits
         self._logits: torch.Tensor | None = None
-        scorer = arguments["beam_scorer"]
-        first = scorer._beam_hyps[0]
-        self._beams = int(scorer.num_beams)
-        self._rules = Rules(self._beams, float(first.length_penalty), first.early_stopping, first.max_length)
-        self._books = [Book() for _ in scorer._beam_hyps]
-        running = torch.full((len(scorer._beam_hyps), self._beams), NOT_STARTED)
+        theirs = arguments[scorer]
+        first, searches = theirs._beam_hyps[0], len(theirs._beam_hyps)
+        self.groups = int(theirs.num_beam_groups)
+        self.beams = int(theirs.num_beams) // self.groups
+        self._rules = Rules(self.beams, float(first.length_penalty), first.early_stopping, first.max_length)
+        self._of_rows: list[list[Hypothesis]] = [[] for _ in range(searches // self.groups)]
+        self._books = [Book(number, self._of_rows[number // self.groups]) for number in range(searches)]
+        running = torch.full((searches, self.beams), NOT_STARTED)
         running[:, 0] = 0
         self._running: list[float] = running.flatten().tolist()
         self._step = 0
+        self._decided: _Decided | None = None
         self._caught: CaughtBeams | None = None
         self._fault: str | None = None
+        self._lost = False
+        self._moved: dict[int, list[int]] = {}
         self._end: BeamEnd | None = None
-        arguments["beam_scorer"] = _Watched(scorer, self)
+        self.returned = 1
+        arguments[scorer] = self.stand_in(theirs)
+
+    def stand_in(self, scorer: Any) -> WatchedScorer:
+        """What the loop is given in place of its scorer.
+
+        Args:
+            scorer: the scorer.
+        """
+        return WatchedScorer(scorer, self)
 
     def observers(self) -> Mapping[nn.Module, Observer]:
         """None: all that is particular passes through the scorer."""
@@ -64,7 +81,8 @@ class BeamWatch(OnePosition):
     def begin(self) -> None:
         """The forward pass of a step starts."""
         self._step += 1
-        self._caught, self._fault, self._logits = None, None, None
+        self._decided, self._caught, self._fault, self._logits = None, None, None, None
+        self._moved = {}
 
     def forwarded(self, outputs: Any) -> None:
         """It is over."""
@@ -82,59 +100,115 @@ class BeamWatch(OnePosition):
             step.errors.append(CaptureError(stop="beams", message=self._fault))
         caught = self._caught
         if caught is None:
+            # Slots of the cache move all the same: its check is not to take that for a fault of the model.
+            if len(self._moved) == len(self._books):
+                step.parents = tuple(parent for _, moved in sorted(self._moved.items()) for parent in moved)
             return
         step.logits = self._logits
         scores = step.tensors.scores
         if scores is not None and len(scores) == step.stages:
-            step.tensors.loop = {"log_probabilities": caught.chosen_from(scores[-1])}
+            step.tensors.loop = caught.figures(scores)
         step.loop, step.parents = caught, caught.record.parents
         device = torch.device(step.ids_before.device)
         step.tensors.chosen = torch.tensor(caught.tokens, device=device)
         step.ids_after = info(torch.Size((step.rows, step.ids_before.shape[1] + 1)), torch.int64, device)
-        done = [row.done for row in caught.record.rows for _ in range(self._beams)]
-        ended = torch.tensor(done, device=device)
+        ended = torch.tensor(caught.done, device=device)
         step.tensors.done = ended if step.tensors.done is None else step.tensors.done | ended
 
     def ending(self) -> BeamEnd | None:
         """The end of the search; None where the run did not come to it."""
         return self._end
 
+    def advances(self, row: int) -> Advances | None:
+        """What the scorer found out of its constraints for a row of the batch; None without constraints.
+
+        Args:
+            row: the row of the batch.
+        """
+        return None
+
+    def caught(self, record: BeamStep, tokens: tuple[int, ...], same: tuple[bool, ...]) -> CaughtBeams:
+        """What was decided in a step, with what only this search has.
+
+        Args:
+            record: the record of it.
+            tokens: the token of each row after the step.
+            same: for each row of the record, whether the rules lead to the same.
+        """
+        return CaughtBeams(record, tokens, same)
+
+    def moved(self, given: Given, result: Any) -> None:
+        """Rows go on from others, whether or not it can be told why.
+
+        Args:
+            given: what the scorer was given.
+            result: see :meth:`processed`.
+        """
+        parents = [self._row(parent, given.group) for parent in result["next_beam_indices"].tolist()]
+        for row in range(len(self._of_rows)):
+            own = parents[row * self.beams : (row + 1) * self.beams]
+            self._moved[row * self.groups + given.group] = own
+
     def processed(self, given: Given, result: Any, scorer: Any) -> None:
-        """The scorer has decided about the continuations of a step.
+        """The scorer has decided about the continuations of a step; of one group of each row.
 
         Args:
             given: what it was given.
             result: its ``next_beam_scores``, ``next_beam_tokens`` and ``next_beam_indices``.
             scorer: the scorer after it.
         """
-        rows = [
-            book.step(self._rules, self._step, row, given, self._running)
-            for row, book in enumerate(self._books)
-        ]
-        outputs = [result[f"next_beam_{name}"].tolist() for name in ("scores", "tokens", "indices")]
+        if self._lost:
+            self._fault = self._fault or "the search was not followed since an earlier step"
+            return
+        decided = self._decided = self._decided or _Decided(self._running)
+        scores, tokens = (result[f"next_beam_{name}"].tolist() for name in ("scores", "tokens"))
+        for row in range(len(self._of_rows)):
+            number = row * self.groups + given.group
+            found = self._books[number].step(
+                self._rules, self._step, row, given, self._running, self.advances(row)
+            )
+            mine = slice(row * self.beams, (row + 1) * self.beams)
+            own = [*zip(scores[mine], tokens[mine], self._moved[number], strict=True)]
+            same = self._decided_so(number, found, given, own, scorer)
+            decided.rows[number], decided.same[number], decided.beams[number] = found, same, own
+        if len(decided.rows) == len(self._books):
+            self._caught = self._whole(decided)
+            self._running = [*self._caught.record.scores]
+
+    def _whole(self, decided: _Decided) -> CaughtBeams:
+        """The decision about all groups of all rows."""
+        beams = [*decided.beams_in_order()]
         record = BeamStep(
-            beams=self._beams,
-            rows=tuple(rows),
-            parents=tuple(outputs[2]),
-            before=tuple(self._running),
-            scores=tuple(outputs[0]),
+            beams=self.beams,
+            rows=tuple(row for _, row in sorted(decided.rows.items())),
+            parents=tuple(parent for _, _, parent in beams),
+            before=decided.before,
+            scores=tuple(score for score, _, _ in beams),
+            groups=self.groups,
         )
-        same = [self._decided_so(row, found, given, outputs, scorer) for row, found in enumerate(rows)]
-        self._caught = CaughtBeams(record, tuple(outputs[1]), tuple(same))
-        self._running = outputs[0]
+        tokens = tuple(token for _, token, _ in beams)
+        return self.caught(record, tokens, tuple(same for _, same in sorted(decided.same.items())))
+
+    def _row(self, own: int, group: int) -> int:
+        """The row of the step that is a row among those of a group.
+
+        Args:
+            own: its number there.
+            group: the group.
+        """
+        row, beam = divmod(own, self.beams)
+        return (row * self.groups + group) * self.beams + beam
 
     def _decided_so(
-        self, row: int, found: BeamRow, given: Given, outputs: list[list[Any]], scorer: Any
+        self, number: int, found: BeamRow, given: Given, theirs: Sequence[_Beam], scorer: Any
     ) -> bool:
-        """Whether the scorer has decided about a row as its rules say."""
-        first = row * self._beams
-        theirs = [tuple(values[first : first + self._beams]) for values in outputs]
-        ours = [*zip(*_going_on(found), strict=True)]
+        """Whether the scorer has decided about a row, or a group of it, as its rules say."""
+        ours = _going_on(found)
         if not found.continuations:  # it was done before the step, and is filled up
-            ours = [(value,) * self._beams for value in (0.0, given.pad, 0)]
-        kept = [value for value, *_ in scorer._beam_hyps[row].beams]
-        done = bool(scorer._done[row])
-        return theirs == ours and kept == self._books[row].values and found.done == done
+            ours = [(0.0, given.pad, self._row(0, given.group))] * self.beams
+        kept = [value for value, *_ in scorer._beam_hyps[number].beams]
+        done = bool(scorer._done[number])
+        return [*theirs] == ours and kept == self._books[number].values and found.done == done
 
     def finalized(self, given: Mapping[str, Any], returned: int) -> None:
         """The scorer has chosen the hypotheses to return.
@@ -143,26 +217,90 @@ class BeamWatch(OnePosition):
             given: the arguments of ``finalize``.
             returned: how many of each row.
         """
+        if self._lost:
+            return
+        self.returned = returned
         total: list[float] = given["final_beam_scores"].tolist()
         length = given["input_ids"].shape[1] - (given.get("decoder_prompt_len") or 0)
-        for row, book in enumerate(self._books):
+        for number, book in enumerate(self._books):
             if not book.done:
-                for beam in range(row * self._beams, (row + 1) * self._beams):
-                    book.add(self._rules, self._step, beam, None, total[beam], length)
+                first = number * self.beams
+                self.close(book, {row: total[row] for row in range(first, first + self.beams)}, length)
         self._end = BeamEnd(
-            beams=self._beams,
+            beams=self.beams * self.groups,
             length_penalty=self._rules.length_penalty,
             early_stopping=self._rules.setting,
-            rows=tuple(book.outcome(returned) for book in self._books),
+            rows=tuple(
+                outcome(of_row, self._books[row * self.groups : (row + 1) * self.groups], returned)
+                for row, of_row in enumerate(self._of_rows)
+            ),
+            groups=self.groups,
         )
 
+    def close(self, book: Book, open_beams: Mapping[int, float], length: int) -> None:
+        """Beams that were open when the run ended become hypotheses.
+
+        Args:
+            book: their book.
+            open_beams: their scores, by the row that each is.
+            length: number of tokens that the length penalty counts.
+        """
+        for row, total in open_beams.items():
+            self.add_open(book, row, total, length)
+
+    def add_open(self, book: Book, row: int, total: float, length: int, *, unmet: bool = False) -> None:
+        """One of them does.
+
+        Args:
+            book: its book.
+            row: the row that it is.
+            total: its score.
+            length: number of tokens that the length penalty counts.
+            unmet: whether it does not meet its constraints.
+        """
+        book.add(self._rules, self._step, row, None, total, length, unmet=unmet)
+
     def failed(self, error: Exception) -> None:
-        """What the scorer did could not be followed."""
-        self._fault = printed_error(error)
+        """What the scorer did could not be followed, nor can what it does later: its books are not known."""
+        self._fault, self._lost = self._fault or printed_error(error), True
 
 
-class _Watched:
-    """A stand-in for a beam scorer, which passes everything on."""
+_Beam: TypeAlias = tuple[float, int, int]
+"""Score, token and parent of a row after a step."""
+
+
+class _Decided:
+    """What the scorer has decided in a step so far.
+
+    Args:
+        running: score of each row before the step.
+
+    Attributes:
+        before: these scores.
+        rows: records of the rows, or of their groups, by number.
+        same: for each of them, whether the rules lead to the same.
+        beams: their beams after the step.
+    """
+
+    def __init__(self, running: Sequence[float]) -> None:
+        self.before = tuple(running)
+        self.rows: dict[int, BeamRow] = {}
+        self.same: dict[int, bool] = {}
+        self.beams: dict[int, Sequence[_Beam]] = {}
+
+    def beams_in_order(self) -> Iterator[_Beam]:
+        """The beams after the step, by row."""
+        for _, beams in sorted(self.beams.items()):
+            yield from beams
+
+
+class WatchedScorer:
+    """A stand-in for a beam scorer, which passes everything on.
+
+    Args:
+        scorer: the scorer.
+        watch: told what it decides.
+    """
 
     def __init__(self, scorer: Any, watch: BeamWatch) -> None:
         self._scorer = scorer
@@ -175,20 +313,26 @@ class _Watched:
         """As the scorer's own."""
         given = dict(zip(_PROCESS, args, strict=False)) | kwargs
         # Worked out before it, as the scorer changes what it has.
-        read = self._guarded(lambda: Given.read(given))
+        read = self.guarded(lambda: Given.read(given))
         result = self._scorer.process(*args, **kwargs)
         if read is not None:
-            self._guarded(lambda: self._watch.processed(read, result, self._scorer))
+            self.guarded(lambda: self._watch.moved(read, result))
+            self.guarded(lambda: self._watch.processed(read, result, self._scorer))
         return result
 
     def finalize(self, *args: Any, **kwargs: Any) -> Any:
         """As the scorer's own."""
         result = self._scorer.finalize(*args, **kwargs)
         given = dict(zip(_FINALIZE, args, strict=False)) | kwargs
-        self._guarded(lambda: self._watch.finalized(given, self._scorer.num_beam_hyps_to_keep))
+        self.guarded(lambda: self._watch.finalized(given, self._scorer.num_beam_hyps_to_keep))
         return result
 
-    def _guarded(self, action: Callable[[], Any]) -> Any:
+    def guarded(self, action: Callable[[], Any]) -> Any:
+        """The result of an action; None where it fails, which the step says.
+
+        Args:
+            action: the action, which is ours.
+        """
         try:
             return action()
         except Exception as error:
@@ -202,112 +346,31 @@ def require_own_scorer(arguments: Mapping[str, Any]) -> None:
     """Refuse what cannot be followed.
 
     Args:
-        arguments: of ``_beam_search``.
+        arguments: of a beam search.
 
     Raises:
-        UnsupportedError: the scorer is somebody's own, or each forward pass is made in parts.
+        UnsupportedError: the scorer is somebody's own.
     """
-    scorer = arguments["beam_scorer"]
+    scorer, kind = arguments.get("beam_scorer"), "BeamSearchScorer"
+    if "constrained_beam_scorer" in arguments:
+        scorer, kind = arguments["constrained_beam_scorer"], "ConstrainedBeamSearchScorer"
     # Newer releases have none, nor a beam search that is traced.
-    if type(scorer) is not getattr(transformers, "BeamSearchScorer", None):
+    if type(scorer) is not getattr(transformers, kind, None):
         raise UnsupportedError(
             f"Beam search with a scorer of one's own ({type(scorer).__name__}) is not traced; only the "
             "library's is. Generate outside of the trace."
         )
-    if arguments["generation_config"].low_memory:
-        raise UnsupportedError(IN_PARTS)
 
 
 _PROCESS = ("input_ids", "next_scores", "next_tokens", "next_indices")
 _FINALIZE = ("input_ids", "final_beam_scores", "final_beam_tokens", "final_beam_indices", "max_length")
 
 
-def _going_on(row: BeamRow) -> list[tuple[float, int, int]]:
-    """Score, token and parent of each continuation that goes on."""
-    return [(each.score, each.token, each.parent) for each in row.continuations if each.row is not None]
+def _going_on(row: BeamRow) -> list[_Beam]:
+    """Score, token and parent of each continuation that goes on, by the row that it goes on as."""
+    going_on = [(each.row, (each.score, each.token, each.parent)) for each in row.continuations]
+    return [beam for goes_on, beam in sorted((pair for pair in going_on if pair[0] is not None), key=_first)]
 
 
-@dataclass(frozen=True)
-class CaughtBeams:
-    """What the scorer decided in a step.
-
-    Attributes:
-        record: the record of it.
-        tokens: the token of each row after the step.
-        as_expected: for each row of the batch, whether the rules lead to the same.
-    """
-
-    record: BeamStep
-    tokens: tuple[int, ...]
-    as_expected: tuple[bool, ...]
-
-    def chosen_from(self, final: torch.Tensor) -> torch.Tensor:
-        """The log-probability of each continuation, in the order of the record.
-
-        Args:
-            final: ``[rows, vocab]`` scores after all processors.
-        """
-        found = [each for row in self.record.rows for each in row.continuations]
-        places = torch.tensor([[each.parent for each in found], [each.token for each in found]])
-        rows, tokens = places.long().to(final.device)
-        return final[rows, tokens]
-
-    def _with(self, log_probabilities: list[float]) -> BeamStep:
-        """The record with the log-probability of each continuation."""
-        values = iter(log_probabilities)
-        filled = tuple(
-            row.model_copy(
-                update={
-                    "continuations": tuple(
-                        each.model_copy(update={"log_probability": next(values)})
-                        for each in row.continuations
-                    )
-                }
-            )
-            for row in self.record.rows
-        )
-        return self.record.model_copy(update={"rows": filled})
-
-    def describe(self, step: CaughtStep) -> LoopRecord:
-        """The record, and whether it is what the scorer's rules lead to.
-
-        Args:
-            step: the step.
-        """
-        found = step.tensors.loop.get("log_probabilities")
-        return checked(self.record if found is None else self._with(found.tolist()), self.as_expected)
-
-
-def checked(record: BeamStep, as_expected: Sequence[bool]) -> LoopRecord:
-    """A record with its check.
-
-    Args:
-        record: the record of a step.
-        as_expected: for each row of the batch, whether the rules lead to what was decided.
-    """
-    total = len(as_expected)
-    wrong = [row for row in range(total) if not (as_expected[row] and _adds_up(record.rows[row]))]
-    check = Check.made("beams", holds=not wrong, checked=total, total=total)
-    violations = tuple(
-        Violation(
-            check="beams",
-            message=f"batch row {row}: the beams or hypotheses are not those that the scores lead to",
-            row=row * record.beams,
-        )
-        for row in wrong
-    )
-    return LoopRecord(beams=record, checks=((check, violations),))
-
-
-def _adds_up(row: BeamRow) -> bool:
-    """Whether each score is that of the beam before and the token's log-probability together."""
-    return all(
-        each.log_probability is None
-        or math.isclose(each.score, each.before + each.log_probability, rel_tol=_ROUNDING)
-        or math.isnan(each.log_probability)
-        for each in row.continuations
-    )
-
-
-_ROUNDING = 1e-6
-"""Relative error of a sum of two numbers of single precision, some roundings over."""
+def _first(pair: tuple[int | None, _Beam]) -> int:
+    return pair[0] or 0

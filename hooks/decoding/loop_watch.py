@@ -151,8 +151,9 @@ class OnePosition(NoHelpers):
         """The generator itself."""
         return made
 
-    def scores(self) -> None:
-        """They are the capture's own."""
+    def scores(self) -> ScoreStages | None:
+        """None: they are the capture's own."""
+        return None
 
     def kept(self, fed: int) -> int:
         """All of them."""

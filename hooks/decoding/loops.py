@@ -11,10 +11,12 @@ from transformers.generation.candidate_generator import AssistedCandidateGenerat
 from hooks.decoding.assisted import AssistedWatch
 from hooks.decoding.beam_methods import BeamMethodsWatch, require_own_helpers
 from hooks.decoding.beam_search import BeamWatch, require_own_scorer
+from hooks.decoding.constrained_search import ConstrainedWatch
 from hooks.decoding.dola import DolaWatch
+from hooks.decoding.group_search import GroupWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
 from tracer.errors import UnsupportedError
-from tracer.library.decoding_modes import OWN_LAYERS
+from tracer.library.decoding_modes import IN_PARTS, OWN_LAYERS
 from tracer.library.loop import Loop
 
 
@@ -30,9 +32,12 @@ def require_watchable(loop: Loop, model: PreTrainedModel, arguments: Mapping[str
         UnsupportedError: naming what cannot be followed.
     """
     if loop.helpers:
-        require_own_helpers(loop, model, arguments)
-    if "beam_scorer" in arguments:
+        require_own_helpers(loop, model)
+    elif loop.method in ("_beam_search", "_group_beam_search", "_constrained_beam_search"):
         require_own_scorer(arguments)
+    # Group and constrained search take no notice of the setting.
+    if loop.method == "_beam_search" and arguments["generation_config"].low_memory:
+        raise UnsupportedError(IN_PARTS)
     if getattr(arguments["generation_config"], "use_mtp", None):
         raise UnsupportedError(OWN_LAYERS)
 
@@ -63,6 +68,10 @@ def loop_watch(
     if loop.method == "_beam_search":
         watch = BeamMethodsWatch if loop.helpers else BeamWatch
         return watch(arguments, keep_logits=keep_logits)
+    if loop.method == "_group_beam_search":
+        return GroupWatch(arguments, keep_logits=keep_logits)
+    if loop.method == "_constrained_beam_search":
+        return ConstrainedWatch(arguments, keep_logits=keep_logits)
     if loop.method == "_assisted_decoding":
         return AssistedWatch(arguments, keep_logits=keep_logits)
     return PlainLoop()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from hooks.decoding.constraint_states import constraints_text
 from hooks.faults import is_ours
 from hooks.loop.adapters import describe_adapters
 from hooks.printing import printed
@@ -124,7 +125,7 @@ def settings_in_force(config: GenerationConfig) -> dict[str, str]:
     filled_in: dict[str, Any] = getattr(GenerationConfig, "_get_default_generation_params", dict)()
     bare = {**vars(GenerationConfig()), **filled_in}
     return {
-        printed(name): printed(value)
+        printed(name): printed(value, constraints_text if name == "constraints" else str)
         for name, value in sorted(vars(config).items())
         if (value is not None or config.do_sample)
         and not name.startswith("_")

@@ -45,11 +45,6 @@ class OpenStep:
     scores: ScoreStages | None = None
     rng_before: torch.Tensor | None = None
 
-    @property
-    def passed_over(self) -> bool:
-        """Whether the loop went on without a choice, and nothing failed."""
-        return not self.caught.vocab_size and self.caught.failure is None
-
     def rng_states(self) -> RngStates | None:
         """The RNG states before the draw and now; None where nothing is drawn."""
         if self.rng_before is None or self.scores is None:

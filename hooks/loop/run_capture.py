@@ -476,7 +476,8 @@ class RunCapture:
         reading = self._cache.take()
         if step is not None:
             self._take_calls(step)
-        if step is None or not complete or (self._options.synced and step.passed_over):
+        passed_over = self._options.synced and step is not None and self._passed_over(step)
+        if step is None or not complete or passed_over:
             return False
         caught = step.caught
         try:
@@ -488,6 +489,10 @@ class RunCapture:
         caught.seconds = self.clock.now() - step.began
         self.steps = caught.number
         return self._deliver(caught)
+
+    def _passed_over(self, step: OpenStep) -> bool:
+        """Whether the loop went on without a choice, and nothing failed."""
+        return step.scores is None and self.loop.scores() is None and step.caught.failure is None
 
     def _take_decided(self, step: OpenStep) -> None:
         """The scores, and what only this loop does; scores go with the rows that continue theirs."""

@@ -17,6 +17,7 @@ from hooks.tensors import named, to_host
 from hooks.token_texts import TokenTexts
 from tracer.analysis.scores.summary import summarise
 from tracer.schema.assisted import AssistedStep
+from tracer.schema.beams import ConstraintStep
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import CacheColumns, ScoreColumns
 from tracer.schema.faults import CaptureError, Uncaptured
@@ -335,8 +336,15 @@ def _of_loop(head: StepHead) -> Iterator[int]:
         yield from (each.token for row in head.contrast.tokens for each in row)
     if head.beams is not None:
         yield from (each.token for row in head.beams.rows for each in row.continuations)
+        if head.beams.constraints is not None:
+            yield from _of_constraints(head.beams.constraints)
     if head.assisted is not None:
         yield from _of_proposals(head.assisted)
+
+
+def _of_constraints(found: ConstraintStep) -> Iterator[int]:
+    yield from (token for each in found.constraints for word in each.words for token in word)
+    yield from (token for row in found.advancing for token in row)
 
 
 def _of_proposals(assisted: AssistedStep) -> Iterator[int]:

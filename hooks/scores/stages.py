@@ -82,3 +82,35 @@ class ScoreStages:
         if not is_quick(scores.dtype):
             return None
         return summarise(scores, to_host(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
+
+
+class GroupStages(ScoreStages):
+    """The same where the rows of each group are processed for themselves, group after group.
+
+    Args:
+        stages: how many there will be.
+        logits: ``[rows, vocab]`` of all rows: those of a batch row behind one another, and in it those of a
+            group.
+        groups: groups of each row of the batch.
+        beams: beams of each group.
+    """
+
+    def __init__(self, stages: int, logits: torch.Tensor, groups: int, beams: int) -> None:
+        super().__init__(stages, logits)
+        self._by_group = self._all.view(stages, -1, groups, beams, logits.shape[-1])
+        self._counts = [0] * groups
+
+    def put_group(self, group: int, stage: int, scores: torch.Tensor) -> None:
+        """Copy the scores of a group at a stage; none is taken behind one that is missing.
+
+        Args:
+            group: the group, from 0.
+            stage: see :meth:`put`.
+            scores: ``[rows of the group, vocab]``.
+        """
+        if not 0 <= group < len(self._counts) or stage != self._counts[group]:
+            return
+        place = self._by_group[stage, :, group]
+        place.copy_(detached(scores).view_as(place))
+        self._counts[group] = stage + 1
+        self.count = min(self._counts)

@@ -176,12 +176,15 @@ def _cache(step: Step, _header: RunHeader, _tokens: Mapping[int, TokenText]) -> 
 
 def _continuations(step: Step, _header: RunHeader, tokens: Mapping[int, TokenText]) -> Iterator[Row]:
     head, beams = step.head, step.head.beams
-    for batch_row, row in enumerate(beams.rows) if beams is not None else ():
+    for number, row in enumerate(beams.rows) if beams is not None else ():
+        assert beams is not None
+        batch_row, group = divmod(number, beams.groups)
         for place, each in enumerate(row.continuations, 1):
             yield (
                 head.run,
                 head.step,
                 batch_row,
+                group if beams.groups > 1 else None,
                 place,
                 each.parent,
                 each.token,
@@ -191,6 +194,9 @@ def _continuations(step: Step, _header: RunHeader, tokens: Mapping[int, TokenTex
                 each.score,
                 each.fate,
                 each.row,
+                each.penalty,
+                each.bank,
+                each.forced if beams.constraints is not None else None,
             )
 
 
@@ -253,6 +259,7 @@ TABLES: dict[str, Table] = {
             "run": "int",
             "step": "int",
             "batch_row": "int",
+            "group": "int",
             "place": "int",
             "parent": "int",
             "token": "int",
@@ -262,6 +269,9 @@ TABLES: dict[str, Table] = {
             "score": "float",
             "fate": "text",
             "row": "int",
+            "penalty": "float",
+            "bank": "int",
+            "forced": "truth",
         },
         _continuations,
     ),

@@ -20,7 +20,7 @@ from reports.redaction.public_source import is_public_file, is_public_source
 from reports.redaction.shapes import LEFT_OUT, Keep
 from tracer.schema.assisted import AssistedStep, Proposal
 from tracer.schema.base import Record
-from tracer.schema.beams import Continuation, Hypothesis
+from tracer.schema.beams import Constraint, ConstraintProgress, ConstraintStep, Continuation, Hypothesis
 from tracer.schema.cache import CacheState
 from tracer.schema.changes import Intervention
 from tracer.schema.contrast import ContrastedToken, LayerContrast
@@ -61,6 +61,7 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
     ProcessorInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
     CriterionInfo: {"class_name": shapes.code_name, "module": shapes.module_path, "settings": shapes.setting},
     AssistedStep: {"proposer": shapes.code_name},
+    Constraint: {"name": shapes.code_name},
     CaptureSettings: {"save": shapes.capture},
     RunHeader: {
         "generation_config": shapes.setting,
@@ -79,7 +80,15 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
 
 _NOTHING: Mapping[str, Keep] = MappingProxyType({})
 
-_HOLD_TOKENS = (NamedTensor, LayerContrast, Continuation, Hypothesis, AssistedStep)
+_HOLD_TOKENS = (
+    NamedTensor,
+    LayerContrast,
+    Continuation,
+    Hypothesis,
+    AssistedStep,
+    ConstraintProgress,
+    ConstraintStep,
+)
 """Records without texts that hold token ids."""
 
 _TOKEN_TENSORS = frozenset({"input_ids", "decoder_input_ids", "labels"})
@@ -109,6 +118,12 @@ class Redactor:
             AssistedStep: self._assisted,
             Continuation: self._token,
             Hypothesis: self._token,
+            Constraint: lambda constraint: {"words": tuple(map(aliases.of_row, constraint.words))},
+            ConstraintProgress: lambda reached: {
+                "so_far": aliases.of_row(reached.so_far),
+                "next": aliases.of_row(reached.next),
+            },
+            ConstraintStep: self._constraints,
         }
 
     def record(self, record: R) -> R:
@@ -165,6 +180,14 @@ class Redactor:
             "tokens": tuple(
                 tuple(each.model_copy(update=self._token(each)) for each in row) for row in contrast.tokens
             )
+        }
+
+    def _constraints(self, step: ConstraintStep) -> dict[str, Any]:
+        """Tokens by their numbers."""
+        return {
+            "constraints": tuple(map(self.record, step.constraints)),
+            "advancing": tuple(map(self._aliases.of_row, step.advancing)),
+            "progress": tuple(tuple(map(self.record, row)) for row in step.progress),
         }
 
     def _assisted(self, assisted: AssistedStep) -> dict[str, Any]:

@@ -29,6 +29,8 @@ PROCESSORS = {
     "ExponentialDecayLengthPenalty": "Raises the end token's score more and more with the length.",
     "InfNanRemoveLogitsProcessor": "Replaces NaN by 0 and infinite scores by the largest finite number.",
     "LogitNormalization": "Turns the scores into log-probabilities.",
+    "HammingDiversityLogitsProcessor": "Tokens that beams of earlier groups go on with in this step get a "
+    "lower score: diversity_penalty for each of these beams.",
     "EncoderRepetitionPenaltyLogitsProcessor": "Raises the score of tokens that occur in the prompt.",
     "EncoderNoRepeatNGramLogitsProcessor": "Removes every token that would repeat an n-gram of the prompt.",
     "PrefixConstrainedLogitsProcessor": "Leaves only the tokens that a function allows.",

@@ -19,13 +19,17 @@ _WALKTHROUGH: dict[str, Any] = {
     "repetition_penalty": 1.05,
 }
 
+_GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.05}
+
 MODES: dict[str, dict[str, Any]] = {
     "sample": _WALKTHROUGH,
     "beams": {**_WALKTHROUGH, "num_beams": 4},
+    "groups": {**_GREEDY, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    "constrained": {**_GREEDY, "num_beams": 4, "force_words_ids": [[14230]]},
     "assisted": {**_WALKTHROUGH, "prompt_lookup_num_tokens": 3},
     "dola": {**_WALKTHROUGH, "dola_layers": "high"},
 }
-"""Settings by decoding mode: those of the walkthrough, and what leads to the mode."""
+"""Settings by decoding mode: those of the walkthrough, or its greedy ones, and what leads to the mode."""
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def test_streamer_of_the_user_gets_every_token() -> None:
     ("settings", "named"),
     [
         ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive search"),
-        ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, "group beam search"),
+        ({"num_beams": 4, "low_memory": True}, "low_memory"),
     ],
 )
 def test_untraced_decoding_modes_are_refused_by_name(settings: dict[str, Any], named: str) -> None:

@@ -39,7 +39,15 @@ from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_s
 from tests.support.synthetic_dola import dola_header, dola_steps
 from tracer.schema.assisted import AssistedStep, Proposal
 from tracer.schema.base import Record
-from tracer.schema.beams import BeamRow, BeamStep, Continuation, Hypothesis
+from tracer.schema.beams import (
+    BeamRow,
+    BeamStep,
+    Constraint,
+    ConstraintProgress,
+    ConstraintStep,
+    Continuation,
+    Hypothesis,
+)
 from tracer.schema.calls import CallShape
 from tracer.schema.changes import Intervention
 from tracer.schema.checks import Violation
@@ -210,6 +218,14 @@ BEAMS = BeamStep(
     parents=(0, 1),
     before=(0.0, 0.0),
     scores=(-1.0, -2.0),
+    constraints=ConstraintStep(
+        constraints=(Constraint(name="", words=((20 + FAR, 21 + FAR),)),),
+        advancing=((21 + FAR,), ()),
+        progress=(
+            (ConstraintProgress(constraint=0, status="in progress", so_far=(20 + FAR,), next=(21 + FAR,)),),
+            (),
+        ),
+    ),
 )
 ASSISTED = AssistedStep(
     proposer="",

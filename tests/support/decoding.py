@@ -25,6 +25,42 @@ BEAMS: dict[str, dict[str, Any]] = {
     },
 }
 
+GROUPS: dict[str, dict[str, Any]] = {
+    "two": {"do_sample": False, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.7},
+    "single": {
+        "do_sample": False,
+        "num_beams": 3,
+        "num_beam_groups": 3,
+        "diversity_penalty": 1.5,
+        "num_return_sequences": 3,
+        "repetition_penalty": 1.1,
+    },
+    "ending": {
+        "do_sample": False,
+        "num_beams": 4,
+        "num_beam_groups": 2,
+        "diversity_penalty": 0.7,
+        "eos_token_id": [*range(20, 60)],
+        "early_stopping": True,
+    },
+}
+CONSTRAINED: dict[str, dict[str, Any]] = {
+    "phrase": {"do_sample": False, "num_beams": 3, "force_words_ids": [[30, 31, 32]]},
+    "two": {
+        "do_sample": False,
+        "num_beams": 4,
+        "force_words_ids": [[30, 31], [[40], [41, 42]]],
+        "repetition_penalty": 1.1,
+    },
+    "ending": {
+        "do_sample": False,
+        "num_beams": 3,
+        "force_words_ids": [[12]],
+        "eos_token_id": [*range(20, 60)],
+        "early_stopping": True,
+    },
+}
+
 
 def search(model: PreTrainedModel, inputs: dict[str, torch.Tensor], seed: int = 1, **changed: Any) -> Any:
     """A beam search with everything that ``generate()`` can return."""

@@ -104,6 +104,8 @@ def _of_beams(run: RecordedRun, prompt: Ids, mask: Ids, steps: int) -> RecordedI
     end = run.end
     if end is None or end.beams is None:
         raise impossible("the search did not come to its end")
+    if "constraints" in run.header.generation_config:
+        raise impossible("its constraints are objects, which a trace does not keep")
     beams = end.beams.beams
     expected = np.array(end.sequences, dtype=np.int64)
     return RecordedIds(prompt[::beams], mask[::beams], expected, prompt.shape[1] + steps, None)

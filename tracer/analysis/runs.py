@@ -170,8 +170,12 @@ def require_choice_by_row(header: RunHeader, what: str) -> None:
         raise UsageError(f"{what} is not there for {reason}.")
 
 
+_OF_BEAMS = "which token goes on depends on all beams of a row"
+
 _OTHERWISE: Mapping[LoopName, str] = {
-    "_beam_search": "beam search: which token goes on depends on all beams of a row",
+    "_beam_search": f"beam search: {_OF_BEAMS}",
+    "_group_beam_search": f"group beam search: {_OF_BEAMS}",
+    "_constrained_beam_search": f"constrained beam search: {_OF_BEAMS}",
     "_assisted_decoding": "assisted decoding: a step chooses several tokens",
 }
 """Loops that do not choose a token of each row by itself, and how."""

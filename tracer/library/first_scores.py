@@ -25,6 +25,7 @@ class FirstScores:
 
 
 _BY_MODEL = "The model itself ruled it out, with a logit of -inf."
+_LOG_PROBABILITY = FirstScores("log-probability", "log-probabilities", _BY_MODEL)
 
 FIRST_SCORES: Mapping[LoopName, FirstScores] = MappingProxyType(
     {
@@ -36,7 +37,9 @@ FIRST_SCORES: Mapping[LoopName, FirstScores] = MappingProxyType(
             "best token.",
         ),
         "_assisted_decoding": FirstScores("raw logit", "raw logits", _BY_MODEL),
-        "_beam_search": FirstScores("log-probability", "log-probabilities", _BY_MODEL),
+        "_beam_search": _LOG_PROBABILITY,
+        "_group_beam_search": _LOG_PROBABILITY,
+        "_constrained_beam_search": _LOG_PROBABILITY,
     }
 )
 """By loop."""

@@ -13,7 +13,9 @@ from tracer.errors import UnsupportedError
 from tracer.library.loop import Loop
 from tracer.library.loops.assisted import ASSISTED_4_44, ASSISTED_4_57, ASSISTED_5
 from tracer.library.loops.beam_search import BEAM_SEARCH_4_44, BEAM_SEARCH_4_57, BEAM_SEARCH_5
+from tracer.library.loops.constrained_search import CONSTRAINED_SEARCH_4_44
 from tracer.library.loops.dola import DOLA_4_44
+from tracer.library.loops.group_search import GROUP_SEARCH_4_44
 from tracer.library.loops.sample import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5
 
 REFERENCE = "4.44.2"
@@ -120,7 +122,14 @@ RELEASES: tuple[Release, ...] = (
     Release(
         "4.44",
         ("4.44.2",),
-        (SAMPLE_4_44, DOLA_4_44, BEAM_SEARCH_4_44, ASSISTED_4_44),
+        (
+            SAMPLE_4_44,
+            DOLA_4_44,
+            BEAM_SEARCH_4_44,
+            GROUP_SEARCH_4_44,
+            CONSTRAINED_SEARCH_4_44,
+            ASSISTED_4_44,
+        ),
         absent_settings=_SINCE_4_57 | _SINCE_5,
         caches=("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized"),
     ),

@@ -109,9 +109,17 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "length_penalty": _ANY_NUMBER,
         "no_repeat_ngram_size": _whole(0),
         "bad_words_ids": _TOKEN_LISTS,
-        "force_words_ids": _ANYTHING,
+        "force_words_ids": Rule(
+            "a list of words, each a list of token ids, or a list of such lists of which one is enough",
+            _is_list_of(
+                lambda word: _is_list_of(_is_token)(word) or _is_list_of(_is_list_of(_is_token))(word)
+            ),
+        ),
         "renormalize_logits": _FLAG,
-        "constraints": _ANYTHING,
+        "constraints": Rule(
+            "a list of objects that only Python has: use force_words_ids, or trace() from Python",
+            _is_list_of(lambda each: not isinstance(each, str | int | float | list | dict)),
+        ),
         "forced_bos_token_id": _TOKEN,
         "forced_eos_token_id": _TOKEN_OR_TOKENS,
         "remove_invalid_values": _FLAG,

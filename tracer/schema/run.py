@@ -11,7 +11,14 @@ from tracer.schema.base import Record, short_repr
 from tracer.schema.beams import BeamEnd
 from tracer.schema.fork import ForkOrigin
 
-LoopName = Literal["_sample", "_dola_decoding", "_beam_search", "_assisted_decoding"]
+LoopName = Literal[
+    "_sample",
+    "_dola_decoding",
+    "_beam_search",
+    "_group_beam_search",
+    "_constrained_beam_search",
+    "_assisted_decoding",
+]
 """The methods of ``GenerationMixin`` that are traced: the decoding loops."""
 
 LOOPS: tuple[LoopName, ...] = get_args(LoopName)
@@ -46,6 +53,9 @@ ALL_STOPS: tuple[StopName, ...] = get_args(StopName)
 _OF_OTHER_LOOPS: frozenset[StopName] = frozenset(
     {"candidates", "contrast", "log-softmax", "beam-scores", "beams", "crop", "strategy", "reorder"}
 )
+
+_NOT_EVERYWHERE: frozenset[StopName] = frozenset({"warpers", "softmax"})
+"""Stops of ``_sample`` that a loop lacks which has one list for all processors, or never draws."""
 
 STOPS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in _OF_OTHER_LOOPS)
 """The stops of ``_sample`` in transformers 4.44; a run's header has those of its loop, in their order."""
@@ -350,14 +360,19 @@ class RunHeader(Record):
     @classmethod
     def _is_an_order(cls, stops: tuple[StopName, ...]) -> tuple[StopName, ...]:
         """Each stop once, and all that every loop has."""
-        if len({*stops}) < len(stops) or stops[:1] != STOPS[:1] or {*STOPS} - {*stops} - {"warpers"}:
+        if len({*stops}) < len(stops) or stops[:1] != STOPS[:1] or {*STOPS} - {*stops} - _NOT_EVERYWHERE:
             raise ValueError("not the stops of a loop")
         return stops
 
     @property
     def rows_move(self) -> bool:
         """Whether a row of a step may continue another row of the step before, as beams do."""
-        return self.loop == "_beam_search"
+        return self.loop in ("_beam_search", "_group_beam_search", "_constrained_beam_search")
+
+    @property
+    def without_scorer(self) -> bool:
+        """Whether it is a beam search that has no scorer, so that stopping criteria end continuations."""
+        return self.rows_move and self.number("stopping") < self.number("beams")
 
     @property
     def proposes(self) -> bool:

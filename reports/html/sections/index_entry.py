@@ -87,7 +87,12 @@ def _beams(header: RunHeader, end: RunEnd | None) -> Json | None:
     if not header.rows_move or not count.isdecimal():
         return None
     outcomes = () if end is None or end.beams is None else end.beams.rows
-    return {"count": int(count), "rows": [[_hypothesis(row, each) for each in kept(row)] for row in outcomes]}
+    groups = header.generation_config.get("num_beam_groups", "1")
+    return {
+        "count": int(count),
+        "groups": int(groups) if groups.isdecimal() else 1,
+        "rows": [[_hypothesis(row, each) for each in kept(row)] for row in outcomes],
+    }
 
 
 def _hypothesis(row: BeamOutcome, hypothesis: Hypothesis) -> Json:

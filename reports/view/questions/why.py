@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from reports.view import figures
 from reports.view.glossary import settings_text
-from reports.view.stops.beams import CONTINUATION_ENDED
+from reports.view.stops.beams import CONTINUATION_ENDED, FORCED_CUT
 from reports.view.text import plain
 from reports.view.tokens import TokenView, token_view
 from tracer.analysis.draw import NearMisses
 from tracer.analysis.processors.processor import Cutoff
 from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, Verdict, WhyReport
 from tracer.library.first_scores import FIRST_SCORES
+from tracer.schema.beams import Continuation
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import TokenText
 
@@ -194,7 +195,21 @@ def _chance(report: WhyReport) -> str:
 
 
 def _was_chosen(report: WhyReport) -> str:
-    return f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
+    chosen = f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
+    found = report.continuation
+    if found is not None and found.forced:
+        chosen += " The beam goes on with it for advancing a constraint: by its score alone it would not."
+    return chosen + _paid(found)
+
+
+def _paid(found: Continuation | None) -> str:
+    """What a continuation of a group paid, as a sentence to be added."""
+    if found is None or not found.penalty or not found.taken_by:
+        return ""
+    rows = ", ".join(map(str, found.taken_by))
+    several = len(found.taken_by) > 1
+    who = f"rows {rows} of earlier groups go" if several else f"row {rows} of an earlier group goes"
+    return f" It paid {figures.score(found.penalty)}, as {who} on with the same token."
 
 
 def _lost(report: WhyReport) -> str:
@@ -214,11 +229,15 @@ def _not_continued(report: WhyReport) -> str:
     if found is None:
         return "With it the beam was not among the best continuations."
     if found.fate == "beam":
-        return f"The beam goes on with it too, as row {found.row}."
+        why = " for advancing a constraint" if found.forced else ""
+        return f"The beam goes on with it too, as row {found.row}{why}.{_paid(found)}"
     if found.fate != "cut":
-        return f"With it the beam {CONTINUATION_ENDED[found.fate]}."
+        return f"With it the beam {CONTINUATION_ENDED[found.fate]}.{_paid(found)}"
+    if found.forced:
+        return f"With it the beam {FORCED_CUT}."
     missed = "" if report.last is None else f", by {figures.score(report.last - found.score)}"
-    return f"With it the beam is worth {figures.score(found.score)}: it missed the cut{missed}."
+    worth = f"With it the beam is worth {figures.score(found.score)}: it missed the cut{missed}."
+    return worth + _paid(found)
 
 
 def _removal(report: WhyReport) -> str:

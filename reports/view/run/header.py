@@ -179,6 +179,14 @@ _LOOPS: Mapping[LoopName, tuple[str, str]] = {
         "something cheaper proposes tokens, which the model may accept",
     ),
     "_beam_search": ("beam search", "several sequences of each row are followed at once"),
+    "_group_beam_search": (
+        "group beam search",
+        "beams of each row are in groups, of which a later one pays for the tokens of the earlier ones",
+    ),
+    "_constrained_beam_search": (
+        "constrained beam search",
+        "several sequences of each row are followed at once, and have to meet constraints",
+    ),
     "_dola_decoding": ("DoLa", "the last layer's prediction is contrasted with that of an earlier one"),
 }
 """Loops beside that of greedy decoding and sampling, and what they do."""

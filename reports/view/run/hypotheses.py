@@ -20,9 +20,7 @@ def hypothesis_tables(end: BeamEnd | None) -> tuple[FigureTable, ...]:
     if end is None:
         return ()
     return tuple(
-        hypothesis_table(
-            f"{_of_row(end, row)}hypotheses kept", kept(outcome), None, outcome.returned, end.length_penalty
-        )
+        hypothesis_table(f"{_of_row(end, row)}hypotheses kept", kept(outcome), None, outcome.returned, end)
         for row, outcome in enumerate(end.rows)
     )
 
@@ -43,6 +41,11 @@ def _notes(end: BeamEnd, row: int, outcome: BeamOutcome) -> Iterator[Note]:
     won = margin(outcome)
     if won is not None and outcome.returned:
         yield Note(f"{place}hypothesis {outcome.returned[0]} won by {score(won)}.", "fact")
+    if any(each.unmet for each in kept(outcome)):
+        yield Note(
+            f"{place}fewer sequences met the constraints than are returned: others were taken too.",
+            "warning",
+        )
     for turn in turns(outcome, end.length_penalty):
         side = "above" if turn.above else "below"
         yield Note(

@@ -25,13 +25,15 @@ _LAST_LOGITS: Mapping[LoopName, str] = {
     "_assisted_decoding": "new_logits",
     "_dola_decoding": "final_logits",
     "_beam_search": "next_token_logits",
+    "_group_beam_search": "next_token_logits",
+    "_constrained_beam_search": "next_token_logits",
 }
 """What a loop calls the logits of the last position."""
 
 
 def _last_logits(header: RunHeader) -> str:
-    """The same for a run; a beam search without a scorer, which is one without warpers, has another name."""
-    return "logits" if header.rows_move and header.one_list else _LAST_LOGITS[header.loop]
+    """The same for a run; a beam search without a scorer has another name."""
+    return "logits" if header.without_scorer else _LAST_LOGITS[header.loop]
 
 
 def model_call(context: Context) -> Iterator[Block]:

@@ -201,5 +201,7 @@ def _draw_note(draw: Draw, step: int) -> Note:
 _CHOICES: Mapping[LoopName, Callable[[Context], Iterator[Block]]] = {
     "_assisted_decoding": acceptance,
     "_beam_search": continuations,
+    "_group_beam_search": continuations,
+    "_constrained_beam_search": continuations,
 }
 """What decides in loops that do not choose a token of each row by itself."""

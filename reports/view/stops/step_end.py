@@ -80,7 +80,7 @@ def stopping(context: Context) -> Iterator[Block]:
     """Stop 11: which criteria fired, and which rows go on."""
     head = context.step.head
     criteria = context.header.criteria
-    if context.header.rows_move and context.header.one_list:
+    if context.header.without_scorer:
         yield Note(
             "The criteria are asked about every continuation, and end those for which one fires; here are "
             "their answers about the beams that are chosen next."

@@ -86,11 +86,10 @@ def test_options(one_line: OneLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "named"),
-    [("constraints=[3]", "constrained"), ("force_words_ids=[[3]]", "constrained")],
+    "setting", ["constraints=[3]", "force_words_ids=[3]", "force_words_ids=[]", "force_words_ids=[[]]"]
 )
-def test_untraced_modes_are_refused_before_loading(one_line: OneLine, setting: str, named: str) -> None:
-    one_line(4, [named], *PROMPT, "--model", "./none", "--gen", setting)
+def test_constraints_that_are_none_are_refused_before_loading(one_line: OneLine, setting: str) -> None:
+    one_line(2, [f"--gen {setting.partition('=')[0]}"], *PROMPT, "--model", "./none", "--gen", setting)
 
 
 def test_models(one_line: OneLine, tmp_path: Path) -> None:

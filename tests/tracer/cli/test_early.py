@@ -33,7 +33,7 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "given twice", ["--greedy", "--gen", "do_sample=true"]),
     (2, "--top-k 999", ["--gen", "top_k=" + "9" * 5000]),
     (2, "min_p", ["--gen", "min_p=" + "[" * 100_000]),
-    (4, "group beam search", ["--gen", "num_beams=4", "--gen", "num_beam_groups=2"]),
+    (4, "is not traced", ["--gen", "num_beams=4", "--gen", "low_memory=true"]),
     (4, "contrastive", ["--greedy", "--gen", "penalty_alpha=0.6"]),
     (3, "no such folder", ["--model", "/nowhere"]),
     (3, "Did you mean checkpoint?", ["--model", "./chekpoint"]),
@@ -87,9 +87,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Light]:
         (folder / name).mkdir()
         (folder / name / "config.json").write_text("{}")
         (folder / name / "model.safetensors").touch()
-    (folder / "beams" / "generation_config.json").write_text(
-        json.dumps({"num_beams": 4, "num_beam_groups": 2})
-    )
+    (folder / "beams" / "generation_config.json").write_text(json.dumps({"penalty_alpha": 0.6, "top_k": 4}))
     (folder / "unreadable" / "generation_config.json").write_text('{"top_k": 5,\n "top_p": }')
     (folder / "old.trace").touch()
     (folder / "circle").symlink_to("circle")

@@ -27,7 +27,12 @@ NO_HALTS = ("run-header", "candidates", "layers")
 
 
 def halted(
-    tmp_path: Path, loop: Loop, evaluated: dict[str, str], *settings: str | Path, speculative: bool = False
+    tmp_path: Path,
+    loop: Loop,
+    evaluated: dict[str, str],
+    *settings: str | Path,
+    speculative: bool = False,
+    how: str = "--sample",
 ) -> tuple[list[tuple[str, str]], dict[str, str], str]:
     """Halt at every stop of step 2: stops with their functions, what was evaluated, and what was printed."""
     checkpoint, out = tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run.trace"
@@ -35,7 +40,7 @@ def halted(
     names = {(Path(anchor.path), anchor.line): anchor.stop for anchor in anchors}
     command = AttachedCommand(
         *("--model", checkpoint, "--prompt", "w10 w11 w12 w10 w11", "--max-new-tokens", "12", "--seed", "3"),
-        *("--sample", "--repetition-penalty", "1.05", "--json", *settings, *EAGER),
+        *(how, "--repetition-penalty", "1.05", "--json", *settings, *EAGER),
         *("--attach", "--port", "0", "--stop-at", "all", "--stop-steps", "2", "--out", out),
     )
     seen, found = list[tuple[str, str]](), dict[str, str]()

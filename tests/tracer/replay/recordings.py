@@ -80,6 +80,8 @@ def recorded(
 
     number = len(list(FOLDER.glob("*.trace")))
     path = FOLDER / f"{number}.trace"
+    if "force_words_ids" in mode:  # lists, which the library asks for, are no keys of a cache
+        mode["force_words_ids"] = [[*word] for word in mode["force_words_ids"]]
     model, inputs = tiny_model(model_name), batch(rows)
     if embedded:
         inputs["inputs_embeds"] = model.get_input_embeddings()(inputs.pop("input_ids")).detach()

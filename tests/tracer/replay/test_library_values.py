@@ -44,10 +44,24 @@ RUNS = {
     "DoLa, greedy": (1, (), {**GREEDY, **DOLA}),
     "beam search": (2, EVERYTHING, {**GREEDY, "num_beams": 3}),
     "beam sampling": (1, (), {**SAMPLING, "num_beams": 2}),
+    "group search": (
+        2,
+        (),
+        {**GREEDY, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.5},
+    ),
+    "group search, whole": (
+        1,
+        EVERYTHING,
+        {**GREEDY, "num_beams": 3, "num_beam_groups": 3, "diversity_penalty": 0.5},
+    ),
+    "constrained search": (2, (), {**GREEDY, "num_beams": 3, "force_words_ids": ((30, 31),)}),
     "assisted": (1, EVERYTHING, {**GREEDY, "prompt_lookup_num_tokens": 2}),
     "assisted, sampling": (1, (), {**SAMPLING, "prompt_lookup_num_tokens": 2}),
 }
-ONLY_HERE = ("DoLa", "DoLa, greedy", "assisted", "assisted, sampling")
+ONLY_HERE = (
+    *("DoLa", "DoLa, greedy", "assisted", "assisted, sampling"),
+    *("group search", "group search, whole", "constrained search"),
+)
 """Those that are compared under the required release alone."""
 
 COMPARED = {

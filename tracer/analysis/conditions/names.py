@@ -125,6 +125,26 @@ NAMES: dict[str, Name] = {
         "in a beam search the row continues another one",
         lambda row: row.beams and row.step.parent(row.index) != row.index,
     ),
+    "group": Name(
+        "number",
+        "in a group beam search the group that the row is in, from 0",
+        lambda row: row.group,
+    ),
+    "penalty_paid": Name(
+        "number",
+        "what the row paid for going on with a token of earlier groups",
+        lambda row: row.continuation and row.continuation.penalty,
+    ),
+    "constraints_met": Name(
+        "number",
+        "in a constrained beam search how many constraints the row has met",
+        lambda row: row.constraints_met,
+    ),
+    "constraint_forced": Name(
+        "truth",
+        "the row goes on for advancing a constraint, and not for its score",
+        lambda row: row.constraint_forced,
+    ),
     "proposed": Name(
         "number",
         "in assisted decoding how many tokens were proposed",

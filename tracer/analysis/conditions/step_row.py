@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tracer.schema.beams import BeamStep
+from tracer.schema.beams import BeamStep, Continuation
 from tracer.schema.checks import Violation
 from tracer.schema.choice import Choice
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
@@ -109,6 +109,30 @@ class StepRow:
     def beams(self) -> BeamStep | None:
         """What a beam search decided; None like :attr:`scores`, and in any other run."""
         return None if self.scores is None else self.step.head.beams
+
+    @property
+    def continuation(self) -> Continuation | None:
+        """The continuation that the row is after the step; None like :attr:`beams`."""
+        return None if self.beams is None else self.beams.continuation_of(self.index)
+
+    @property
+    def group(self) -> int | None:
+        """The group that the row is in, from 0; None like :attr:`beams`, and where there are no groups."""
+        beams = self.beams
+        return None if beams is None or beams.groups == 1 else beams.place(self.index)[1]
+
+    @property
+    def constraints_met(self) -> int | None:
+        """How many constraints the row has met; None like :attr:`beams`, and where there are none."""
+        beams = self.beams
+        if beams is None or beams.constraints is None:
+            return None
+        return sum(each.status == "met" for each in beams.constraints.progress[self.index])
+
+    @property
+    def constraint_forced(self) -> bool | None:
+        """Whether the row goes on for advancing a constraint; None like :attr:`constraints_met`."""
+        return None if self.constraints_met is None or self.continuation is None else self.continuation.forced
 
     @property
     def choice(self) -> Choice | None:

@@ -25,7 +25,7 @@ from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
 from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.arrays import F32, I64
-from tracer.schema.beams import Continuation
+from tracer.schema.beams import BeamRow, Continuation
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
@@ -150,20 +150,29 @@ class _Answer:
             last=self._last(),
         )
 
+    def _search(self) -> BeamRow | None:
+        """What a beam search decided about the row and those that it was compared with."""
+        beams = self._step.head.beams
+        return None if beams is None else beams.rows[self._row // beams.beams]
+
     def _rivals(self) -> tuple[Continuation, ...]:
         """The continuations of a beam search that the row's were compared with."""
-        beams = self._step.head.beams
-        return () if beams is None else beams.rows[self._row // beams.beams].continuations
+        search = self._search()
+        return () if search is None else search.continuations
 
     def _continuation(self) -> Continuation | None:
-        """The row with this token, if it is among them."""
-        parent = self._step.parent(self._row)
-        same = (each for each in self._rivals() if (each.parent, each.token) == (parent, self._token))
-        return next(same, None)
+        """The row with this token, if it is among them.
+
+        One that its score cuts may be there again, for advancing a constraint.
+        """
+        wanted = self._step.parent(self._row), self._token
+        same = [each for each in self._rivals() if (each.parent, each.token) == wanted]
+        return same[-1] if same else None
 
     def _last(self) -> float | None:
-        """Score of the last of them that goes on."""
-        return min((each.score for each in self._rivals() if each.fate == "beam"), default=None)
+        """Score of the last of them that its score alone lets go on."""
+        search = self._search()
+        return None if search is None else search.cut_below
 
     def _text(self, token: int) -> str | None:
         found = self._tokens.get(token)

@@ -17,7 +17,7 @@ from tracer.replay.moment import Moment
 from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import given_cache, returned_cache
 from tracer.replay.values.elements import Absent, Elements, Runs, Whole
-from tracer.replay.values.loops import Since, integers, loop_variables
+from tracer.replay.values.loops import Since, exchanged_rows, integers, loop_variables
 from tracer.replay.values.scores import logits_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
@@ -66,6 +66,8 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
     }
     if moment.header.rows_move:
         makes = _with_names_of_beams(moment, makes)
+    if "softmax" not in moment.header.stops:
+        del makes["do_sample"]  # a loop that never draws does not ask for it
     if "warpers" in moment.header.stops:
         makes["logits_warper"] = None, partial(_processors, moment, "logits_warper")
     for name in _in_another_frame(moment, [*makes]):
@@ -76,7 +78,7 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
 def _with_names_of_beams(moment: Moment, makes: dict[str, Since]) -> dict[str, Since]:
     """The variables as a beam search has them, which has no unfinished sequences and deletes the outputs."""
     without = {name: make for name, make in makes.items() if name not in ("unfinished_sequences", "outputs")}
-    with_scorer = not moment.header.one_list
+    with_scorer = not moment.header.without_scorer
     outputs = {"outputs" if with_scorer else "model_outputs": makes["outputs"]}
     if with_scorer:
         return without if moment.passed("update") else without | outputs
@@ -258,20 +260,26 @@ def _input_ids(moment: Moment) -> Value:
     info = head.ids_after if appended and head.ids_after is not None else head.ids_before
     number = moment.position.step
 
-    def read() -> npt.NDArray[np.int64]:
+    def rows_before() -> npt.NDArray[np.int64]:
         return _histories(moment)
+
+    exchanged = exchanged_rows(moment)
+
+    def read() -> npt.NDArray[np.int64]:
+        before = rows_before()
+        return before[[*exchanged]] if exchanged else before
 
     def read_appended() -> npt.NDArray[np.int64]:
         scores = moment.step.scores
         assert scores is not None
-        before = read()
+        before = rows_before()
         kept = before[[*moment.step.parents]] if moment.step.parents else before
         tokens = [moment.step.appended(row) for row in range(moment.rows)]
         return np.concatenate([kept, np.array(tokens, dtype=np.int64)], axis=1)
 
     if appended and moment.step.scores is None:
         return tensor(info, Absent("the token of this step was not recorded"))
-    key = (number, "input_ids", appended)
+    key = (number, "input_ids", appended, exchanged)
     return tensor(info, Whole(lambda: moment.shelf.array(key, read_appended if appended else read)))
 
 

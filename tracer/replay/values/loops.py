@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from tracer.analysis.runs import scores_device
 from tracer.replay.moment import Moment
-from tracer.replay.values.elements import Absent, Whole
+from tracer.replay.values.elements import Absent, Elements, Whole
 from tracer.replay.values.scores import last_logits_value, probabilities_value, scores_value
-from tracer.replay.values.tensor import tensor
+from tracer.replay.values.tensor import Tensor, tensor
 from tracer.replay.values.value import Make, Value
-from tracer.schema.beams import BeamStep
+from tracer.schema.beams import BeamRow, BeamStep
 from tracer.schema.columns import NO_TOKEN
+from tracer.schema.lineage import Parents
 from tracer.schema.run import LoopName, StopName
 from tracer.schema.tensors import TensorInfo
 
@@ -99,7 +100,7 @@ def _one_token(moment: Moment) -> dict[str, Since]:
 
 
 def _of_beams(moment: Moment) -> dict[str, Since]:
-    return _of_beam_tensors(moment) if moment.header.one_list else _of_beam_scorer(moment)
+    return _of_beam_tensors(moment) if moment.header.without_scorer else _of_beam_scorer(moment)
 
 
 def _of_beam_scorer(moment: Moment) -> dict[str, Since]:
@@ -112,15 +113,15 @@ def _of_beam_scorer(moment: Moment) -> dict[str, Since]:
     beams = moment.step.head.beams
     if beams is None:
         return found
-    found["probs"] = "softmax", partial(_of_all_continuations, moment, beams)
+    if "softmax" in moment.header.stops:
+        found["probs"] = "softmax", partial(_of_all_continuations, moment, beams)
     running = beams.scores if moment.passed("beams") else beams.before
     found["beam_scores"] = None, partial(_floats, np.array(running), moment)
     found["next_tokens"] = "choice", partial(_of_continuations, moment, beams, "token")
     found["beam_next_tokens"] = "beams", partial(chosen_tokens, moment)
     found["beam_idx"] = "beams", partial(integers, np.array(beams.parents), moment)
     if all(row.continuations for row in beams.rows):
-        parents = [[each.parent % beams.beams for each in row.continuations] for row in beams.rows]
-        found["next_indices"] = "choice", partial(integers, np.array(parents), moment)
+        found["next_indices"] = "choice", partial(integers, _parents_in(beams.rows, beams.beams), moment)
     return found
 
 
@@ -181,6 +182,109 @@ def _ended_continuations(moment: Moment, beams: BeamStep) -> Value:
     return tensor(info, Whole(lambda: ended))
 
 
+def _parents_in(rows: Sequence[BeamRow], beams: int) -> npt.NDArray[np.int64]:
+    """Which beam of its row, or of its group, each continuation that the choice takes goes on from."""
+    return np.array([[each.parent % beams for each in row.continuations if not each.forced] for row in rows])
+
+
+def _of_groups(moment: Moment) -> dict[str, Since]:
+    """Of a group beam search, which comes to a stop once for each group, and halts there for the first one.
+
+    Behind the groups it has what the last one leaves.
+    """
+    settings, beams = moment.header.generation_config, moment.step.head.beams
+    names = ("num_beams", "num_beam_groups")
+    found: dict[str, Since] = {name: (None, partial(Value, settings.get(name, ""), "int")) for name in names}
+    if beams is None:
+        return found
+    group = beams.groups - 1 if moment.passed("beams") else 0
+    rows = [row for row in range(moment.rows) if beams.place(row)[1] == group]
+    found["beam_group_idx"] = "forward-result", partial(Value, str(group), "int")
+    found["next_token_logits"] = "next-logits", partial(_of_rows, last_logits_value(moment), rows)
+    processed = partial(_of_rows, processed_scores(moment), rows)
+    found["next_token_scores_processed"] = "processors", processed
+    return found | _best_of(moment, beams, group, rows) | _of_all_groups(moment, beams, rows)
+
+
+def _of_all_groups(moment: Moment, beams: BeamStep, rows: list[int]) -> dict[str, Since]:
+    """What the groups leave behind, and of one of them what it leaves."""
+    over, zeros = moment.passed("beams"), np.zeros(moment.rows)
+    parents = [beams.place(row)[0] * beams.beams + row % beams.beams for row in beams.parents]
+    moved = np.array(beams.parents) if over else zeros
+    found: dict[str, Since] = {
+        "beam_scores": (None, partial(_floats, np.array(beams.scores if over else beams.before), moment)),
+        "reordering_indices": (None, partial(integers, moved, moment)),
+        "beam_idx": ("beams", partial(integers, np.array(parents)[rows], moment)),
+    }
+    if moment.step.scores is not None:
+        chosen = moment.step.scores.chosen
+        found["current_tokens"] = None, partial(integers, chosen if over else zeros, moment)
+        found["beam_next_tokens"] = "beams", partial(integers, chosen[rows], moment)
+    return found
+
+
+def _best_of(moment: Moment, beams: BeamStep, group: int, rows: list[int]) -> dict[str, Since]:
+    """The continuations of a group of each row of the batch."""
+    own = beams.model_copy(update={"rows": beams.rows[group :: beams.groups]})
+
+    def scores() -> Value:
+        if not moment.passed("beam-scores"):
+            return _of_rows(scores_value(moment, 0), rows)
+        if moment.passed("choice"):
+            return _of_continuations(moment, own, "score")
+        return _of_all_continuations(moment, own)
+
+    found: dict[str, Since] = {
+        "next_token_scores": ("log-softmax", scores),
+        "next_tokens": ("choice", partial(_of_continuations, moment, own, "token")),
+    }
+    if all(row.continuations for row in own.rows):
+        found["next_indices"] = "choice", partial(integers, _parents_in(own.rows, beams.beams), moment)
+    return found
+
+
+def exchanged_rows(moment: Moment) -> Parents:
+    """Which row each row of ``input_ids`` is before the append; empty where each is its own.
+
+    A group beam search exchanges the rows of a group at the end of its turn.
+
+    Args:
+        moment: the moment.
+    """
+    exchanged = moment.header.loop == "_group_beam_search" and moment.passed("beams")
+    return moment.step.parents if exchanged else ()
+
+
+def _of_rows(value: Value, rows: list[int]) -> Value:
+    """Some rows of a value that is known for all."""
+    if not isinstance(value, Tensor):
+        return value
+    info = value.info.model_copy(update={"shape": (len(rows), *value.info.shape[1:])})
+    elements = value.elements
+    if isinstance(elements, Whole):
+        whole = elements
+        return tensor(info, Whole(lambda: whole.read()[rows]))
+    return tensor(info, elements if isinstance(elements, Absent) else _Rows(elements, rows))
+
+
+class _Rows:
+    """The elements of some rows.
+
+    Args:
+        elements: of all rows.
+        rows: which.
+    """
+
+    def __init__(self, elements: Elements, rows: list[int]) -> None:
+        self._elements = elements
+        self._rows = rows
+        self.missing = elements.missing
+
+    def at(self, place: tuple[int, ...]) -> np.generic | None:
+        """The element."""
+        return self._elements.at((self._rows[place[0]], *place[1:]))
+
+
 def _scores_of_continuations(moment: Moment) -> Value:
     """``next_token_scores``: of tokens, of all continuations, then of the best ones."""
     beams = moment.step.head.beams
@@ -199,7 +303,7 @@ def _of_all_continuations(moment: Moment, beams: BeamStep) -> Value:
 
 def _of_continuations(moment: Moment, beams: BeamStep, name: Literal["token", "score"]) -> Value:
     """A figure of the continuations that the choice takes, by batch row."""
-    figures = [[getattr(each, name) for each in row.continuations] for row in beams.rows]
+    figures = [[getattr(each, name) for each in row.continuations if not each.forced] for row in beams.rows]
     if not all(figures):
         return Value("not recorded: a row of the batch was done before, and nothing is known of its beams")
     if name == "token":
@@ -252,5 +356,7 @@ _OF_LOOP: Mapping[LoopName, Callable[[Moment], dict[str, Since]]] = {
     "_sample": _of_sample,
     "_dola_decoding": _of_dola,
     "_beam_search": _of_beams,
+    "_group_beam_search": _of_groups,
+    "_constrained_beam_search": _of_beams,
     "_assisted_decoding": _of_assisted,
 }

@@ -6,13 +6,14 @@ and a reader of any file meets no index out of range and no loop of absurd lengt
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
-from tracer.schema.beams import BeamEnd, Hypothesis
+from tracer.schema.beams import BeamEnd, ConstraintStep, Continuation, Hypothesis
 from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
@@ -108,6 +109,8 @@ def check_end(end: RunEnd, header: RunHeader) -> None:
 def _check_outcomes(beams: BeamEnd, rows: int) -> None:
     """Check the hypotheses of a beam search."""
     _require(beams.beams * len(beams.rows) == rows, "the hypotheses and the header's prompt differ in rows")
+    even = 0 < beams.groups <= beams.beams and beams.beams % beams.groups == 0
+    _require(even, "the beams are not in groups of one size")
     for row in beams.rows:
         count = len(row.hypotheses)
         numbers = (*row.kept, *row.returned)
@@ -258,21 +261,44 @@ def _check_beams(head: StepHead, rows: int, header: RunHeader) -> None:
         return
     fits = beams.beams * len(beams.rows) == rows == len(beams.parents)
     fits = fits and len(beams.before) == len(beams.scores) == rows
+    fits = fits and 0 < beams.groups <= len(beams.rows) and len(beams.rows) % beams.groups == 0
     _require(fits, "the beams and the step differ in rows")
     for parent in beams.parents:
         _check_optional(parent, rows)
     for row in beams.rows:
         _require(len(row.continuations) <= MAX_CONTINUATIONS, "the step has impossibly many continuations")
         for each in row.continuations:
-            _check_optional(each.parent, rows)
-            _check_optional(each.row, rows)
-            _require(0 <= each.token < head.vocab_size, "a continuation has an unknown token")
-            criteria = header.criteria
-            known = all(0 <= number < len(criteria) for number in each.criteria)
-            _require(
-                known and len(each.criteria) <= len(criteria), "a continuation names an unknown criterion"
-            )
+            _check_continuation(each, rows, head.vocab_size, len(header.criteria))
         _check_hypotheses(row.ended, rows)
+    if beams.constraints is not None:
+        _check_constraints(beams.constraints, rows)
+
+
+def _check_continuation(each: Continuation, rows: int, vocabulary: int, criteria: int) -> None:
+    """Check a continuation of a step with so many rows, of a run with so many stopping criteria."""
+    _check_optional(each.parent, rows)
+    _check_optional(each.row, rows)
+    _check_rows(each.taken_by, rows)
+    _require(0 <= each.token < vocabulary, "a continuation has an unknown token")
+    known = all(0 <= number < criteria for number in each.criteria)
+    _require(known and len(each.criteria) <= criteria, "a continuation names an unknown criterion")
+    _require(each.bank is None or 0 <= each.bank < INT64, "a continuation is in an impossible bank")
+
+
+def _check_constraints(found: ConstraintStep, rows: int) -> None:
+    """Check how far the beams of a step have met their constraints."""
+    _require(
+        len(found.advancing) == len(found.progress) == rows, "the constraints and the step differ in rows"
+    )
+    _require(len(found.constraints) <= MAX_CONTINUATIONS, "the step has impossibly many constraints")
+    for row in found.progress:
+        _require(len(row) in (0, len(found.constraints)), "a row has other constraints than the step")
+        for number, each in enumerate(row):
+            _require(each.constraint == number, "a row has other constraints than the step")
+    words = [word for each in found.constraints for word in each.words]
+    reached = [part for row in found.progress for each in row for part in (each.so_far, each.next)]
+    ids = itertools.chain(*words, *reached, *found.advancing)
+    _require(all(0 <= token < INT32 for token in ids), "a constraint names an impossible token")
 
 
 def _check_assisted(head: StepHead, rows: int) -> None:

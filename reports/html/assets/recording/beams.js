@@ -31,10 +31,25 @@ function tree(state, first) {
   const { run } = state;
   const living = survivors(run, first);
   const rows = Array.from({ length: run.beams.count }, (_, beam) => first + beam);
+  const { groups, count } = run.beams;
+  const names = groups > 1 ? Array.from({ length: groups }, (_, group) => h("div", { class: "beam-group", style: { "--beam": level(run, (group * count) / groups) - HEADING } }, h("span", { text: `group ${group}` }))) : [];
   const cells = Array.from(run.steps).flatMap((number, place) => rows.map((row) => cell(state, number, place, row, row - first, living.has(`${place}/${row}`))));
-  return h("div", { class: "beam-tree", style: { "--steps": run.steps.length, "--beams": run.beams.count } },
+  return h("div", { class: "beam-tree", style: { "--steps": run.steps.length, "--beams": level(run, count - 1) + 1 } },
+    names,
     Array.from(run.steps, (number, place) => h("span", { class: "beam-step", text: number, style: { "--at": place } })),
     Array.from(run.steps).flatMap((_, place) => (place ? rows.map((row) => line(run, place, row, first, living)) : [])), cells);
+}
+
+/** Height of a group's name, in rows. */
+const HEADING = 0.8;
+
+/** Where a beam stands from above, in rows: with its group's name, and those of the groups before, above it. */
+function level({ beams: { groups, count } }, beam) {
+  return groups > 1 ? beam + HEADING * (Math.floor((beam * groups) / count) + 1) : beam;
+}
+
+function inGroup({ beams: { groups, count } }, beam) {
+  return groups > 1 ? `, group ${Math.floor((beam * groups) / count)}` : "";
 }
 
 /** Places and rows that lead to a sequence that was kept to the end; none of a run that did not come to it. */
@@ -56,8 +71,8 @@ function cell(state, number, place, row, beam, alive) {
   const label = tokens.joined(id, run.history(place, run.figure("parents", place, row)).slice(-3));
   return h("button", {
     type: "button", class: `beam ${alive ? "alive" : ""} ${ended ? "ended" : ""}`, "data-at": `${place}/${row}`, text: ended ? "" : label,
-    "aria-label": `step ${number}, row ${row}: ${ended ? "the batch row was done" : `${label}, probability ${probability(p)}${alive ? "" : ", comes to nothing"}`}`,
-    style: { "--at": place, "--beam": beam }, on: { click: () => state.go({ step: number, row }) },
+    "aria-label": `step ${number}, row ${row}${inGroup(run, beam)}: ${ended ? `the ${run.beams.groups > 1 ? "group" : "batch row"} was done` : `${label}, probability ${probability(p)}${alive ? "" : ", comes to nothing"}`}`,
+    style: { "--at": place, "--beam": level(run, beam) }, on: { click: () => state.go({ step: number, row }) },
   });
 }
 
@@ -65,7 +80,7 @@ function line(run, place, row, first, living) {
   const from = run.figure("parents", place, row) - first;
   if (from < 0 || from >= run.beams.count || run.figure("finished", place, row)) return null;
   const alive = living.has(`${place}/${row}`) ? "alive" : "";
-  return h("span", { class: `beam-line ${alive}`, "aria-hidden": "true", style: { "--at": place, "--from": from, "--beam": row - first } });
+  return h("span", { class: `beam-line ${alive}`, "aria-hidden": "true", style: { "--at": place, "--from": level(run, from), "--beam": level(run, row - first) } });
 }
 
 function mark(place, run, step) {
