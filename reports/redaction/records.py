@@ -26,6 +26,7 @@ from tracer.schema.changes import Intervention
 from tracer.schema.contrast import ContrastedToken, LayerContrast
 from tracer.schema.faults import CaptureError, Failure
 from tracer.schema.fork import ForkOrigin
+from tracer.schema.ranking import RankedCandidate
 from tracer.schema.run import (
     AdapterInfo,
     Anchor,
@@ -79,7 +80,7 @@ _KEPT: Mapping[type[Record], Mapping[str, Keep]] = {
 
 _NOTHING: Mapping[str, Keep] = MappingProxyType({})
 
-_HOLD_TOKENS = (NamedTensor, LayerContrast, Continuation, Hypothesis, AssistedStep)
+_HOLD_TOKENS = (NamedTensor, LayerContrast, Continuation, Hypothesis, AssistedStep, RankedCandidate)
 """Records without texts that hold token ids."""
 
 _TOKEN_TENSORS = frozenset({"input_ids", "decoder_input_ids", "labels"})
@@ -109,6 +110,7 @@ class Redactor:
             AssistedStep: self._assisted,
             Continuation: self._token,
             Hypothesis: self._token,
+            RankedCandidate: self._candidate,
         }
 
     def record(self, record: R) -> R:
@@ -179,6 +181,11 @@ class Redactor:
         token, choice = self._aliases.of_row((proposal.token, proposal.choice or 0))
         known = {"token": token, "choice": None if proposal.choice is None else choice}
         return proposal.model_copy(update=known)
+
+    def _candidate(self, candidate: RankedCandidate) -> dict[str, Any]:
+        """Its token, and the one that it is most like, by their numbers."""
+        token, similar = self._aliases.of_row((candidate.token, candidate.similar or 0))
+        return {"token": token, "similar": None if candidate.similar is None else similar}
 
     def _token(self, record: ContrastedToken | Continuation | Hypothesis) -> dict[str, Any]:
         """One token by its number."""

@@ -95,7 +95,8 @@ def plan_prefix(run: RecordedRun, steps: int) -> RerunPlan:
 
 def _plan(run: RecordedRun, heads: list[StepHead], steps: int) -> RerunPlan:
     header = run.header
-    require_choice_by_row(header, "Repeating a run")
+    if header.loop != "_contrastive_search":  # whose settings and prompt are enough for the same ranking
+        require_choice_by_row(header, "Repeating a run")
     _refuse_foreign_inputs(heads[0])
     prompt = np.array([row.token_ids for row in header.prompt], dtype=np.int64)
     if not prompt.size:
@@ -175,7 +176,7 @@ def _refuse_foreign_inputs(head: StepHead) -> None:
     Raises:
         UsageError: it had model inputs that are not recorded, or a cache from before.
     """
-    first = head.inputs
+    first = head.first_inputs
     foreign = sorted({tensor.name for tensor in first.tensors} - _REPEATABLE_INPUTS)
     if foreign:
         raise _impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")
@@ -199,7 +200,7 @@ def _forwards_with_logits(run: RecordedRun, heads: list[StepHead]) -> dict[int, 
 def _mask(header: RunHeader, head: StepHead) -> npt.NDArray[np.int64]:
     """The attention mask over the prompt: as the model got it, else derived from the padding."""
     shape = (len(header.prompt), len(header.prompt[0].token_ids))
-    recorded = head.inputs.tensor("attention_mask")
+    recorded = head.first_inputs.tensor("attention_mask")
     values = None if recorded is None or recorded.info.shape != shape else recorded.values
     if values is not None and not values.omitted:
         return values.decode().reshape(shape)

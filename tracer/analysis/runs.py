@@ -163,7 +163,7 @@ def require_choice_by_row(header: RunHeader, what: str) -> None:
         what: what is asked for, as the beginning of a sentence.
 
     Raises:
-        UsageError: the run is a beam search, or assisted.
+        UsageError: the run is a beam search, a contrastive search, or assisted.
     """
     reason = _OTHERWISE.get(header.loop)
     if reason is not None:
@@ -173,6 +173,7 @@ def require_choice_by_row(header: RunHeader, what: str) -> None:
 _OTHERWISE: Mapping[LoopName, str] = {
     "_beam_search": "beam search: which token goes on depends on all beams of a row",
     "_assisted_decoding": "assisted decoding: a step chooses several tokens",
+    "_contrastive_search": "contrastive search: a step ranks its candidates by their hidden states, too",
 }
 """Loops that do not choose a token of each row by itself, and how."""
 

@@ -36,6 +36,7 @@ FIRST_SCORES: Mapping[LoopName, FirstScores] = MappingProxyType(
             "best token.",
         ),
         "_assisted_decoding": FirstScores("raw logit", "raw logits", _BY_MODEL),
+        "_contrastive_search": FirstScores("raw logit", "raw logits", _BY_MODEL),
         "_beam_search": FirstScores("log-probability", "log-probabilities", _BY_MODEL),
     }
 )

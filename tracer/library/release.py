@@ -13,6 +13,7 @@ from tracer.errors import UnsupportedError
 from tracer.library.loop import Loop
 from tracer.library.loops.assisted import ASSISTED_4_44, ASSISTED_4_57, ASSISTED_5
 from tracer.library.loops.beam_search import BEAM_SEARCH_4_44
+from tracer.library.loops.contrastive import CONTRASTIVE_4_44
 from tracer.library.loops.dola import DOLA_4_44
 from tracer.library.loops.sample import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5
 
@@ -120,7 +121,7 @@ RELEASES: tuple[Release, ...] = (
     Release(
         "4.44",
         ("4.44.2",),
-        (SAMPLE_4_44, DOLA_4_44, BEAM_SEARCH_4_44, ASSISTED_4_44),
+        (SAMPLE_4_44, DOLA_4_44, BEAM_SEARCH_4_44, ASSISTED_4_44, CONTRASTIVE_4_44),
         absent_settings=_SINCE_4_57 | _SINCE_5,
         caches=("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized"),
     ),

@@ -11,7 +11,13 @@ from tracer.schema.base import Record, short_repr
 from tracer.schema.beams import BeamEnd
 from tracer.schema.fork import ForkOrigin
 
-LoopName = Literal["_sample", "_dola_decoding", "_beam_search", "_assisted_decoding"]
+LoopName = Literal[
+    "_sample",
+    "_dola_decoding",
+    "_beam_search",
+    "_assisted_decoding",
+    "_contrastive_search",
+]
 """The methods of ``GenerationMixin`` that are traced: the decoding loops."""
 
 LOOPS: tuple[LoopName, ...] = get_args(LoopName)
@@ -19,6 +25,7 @@ LOOPS: tuple[LoopName, ...] = get_args(LoopName)
 
 StopName = Literal[
     "run-header",
+    "prefill",
     "candidates",
     "model-call",
     "layers",
@@ -30,8 +37,11 @@ StopName = Literal[
     "warpers",
     "beam-scores",
     "softmax",
+    "top-k",
+    "repeat",
     "choice",
     "beams",
+    "select",
     "append",
     "crop",
     "strategy",
@@ -41,10 +51,24 @@ StopName = Literal[
 ]
 
 ALL_STOPS: tuple[StopName, ...] = get_args(StopName)
-"""The stops of all loops, in an order that agrees with that of each loop of transformers 4.44."""
+"""The stops of all loops, in an order that agrees with that of each loop of transformers 4.44 but one:
+contrastive search runs its processors before its forward pass."""
 
 _OF_OTHER_LOOPS: frozenset[StopName] = frozenset(
-    {"candidates", "contrast", "log-softmax", "beam-scores", "beams", "crop", "strategy", "reorder"}
+    {
+        "prefill",
+        "candidates",
+        "contrast",
+        "log-softmax",
+        "beam-scores",
+        "top-k",
+        "repeat",
+        "beams",
+        "select",
+        "crop",
+        "strategy",
+        "reorder",
+    }
 )
 
 STOPS: tuple[StopName, ...] = tuple(stop for stop in ALL_STOPS if stop not in _OF_OTHER_LOOPS)

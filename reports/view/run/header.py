@@ -179,6 +179,10 @@ _LOOPS: Mapping[LoopName, tuple[str, str]] = {
         "something cheaper proposes tokens, which the model may accept",
     ),
     "_beam_search": ("beam search", "several sequences of each row are followed at once"),
+    "_contrastive_search": (
+        "contrastive search",
+        "of the most probable tokens one is taken that repeats little of what is there",
+    ),
     "_dola_decoding": ("DoLa", "the last layer's prediction is contrasted with that of an earlier one"),
 }
 """Loops beside that of greedy decoding and sampling, and what they do."""
@@ -193,6 +197,8 @@ def decoding(header: RunHeader) -> NamedValue:
     way, meaning = _DRAWN if header.do_sample else _GREEDY
     if header.loop in _LOOPS:
         name, what = _LOOPS[header.loop]
+        if header.loop == "_contrastive_search":
+            return NamedValue("decoding", name, what)
         way, meaning = f"{name}, {way}", f"{what}; {meaning}"
     return NamedValue("decoding", way, meaning)
 

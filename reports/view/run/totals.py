@@ -23,6 +23,8 @@ _CHECKS: dict[CheckName, str] = {
     "contrast": "contrast of layers",
     "beams": "beams",
     "assisted": "accepted proposals",
+    "ranking": "ranking of candidates",
+    "selection": "selection from the cache",
 }
 
 

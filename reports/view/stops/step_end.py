@@ -91,7 +91,7 @@ def stopping(context: Context) -> Iterator[Block]:
 
 def _last_input(context: Context, row: int) -> str | None:
     ids = context.step.head.inputs.tensor("input_ids")
-    if ids is None or ids.values is None or ids.values.omitted:
+    if ids is None or ids.values is None or ids.values.omitted or ids.info.shape[:1] != (context.step.rows,):
         return None
     values = row_values(ids, row, context.step.rows)
     return str(int(values[-1])) if values is not None and values.size else None

@@ -107,7 +107,7 @@ def test_on_the_first_synthetic_step(text: str, expected: bool) -> None:
     assert holds(text) is expected
 
 
-ONE_LOOP_ONLY = {"beam_score", "proposed", "accepted"}
+ONE_LOOP_ONLY = {"beam_score", "proposed", "accepted", "similarity", "ranking_margin"}
 """Numbers that steps of one decoding loop have."""
 
 

@@ -13,6 +13,7 @@ from tracer.schema.beams import BeamStep
 from tracer.schema.checks import Violation
 from tracer.schema.choice import Choice
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
+from tracer.schema.ranking import RowRanking
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -109,6 +110,12 @@ class StepRow:
     def beams(self) -> BeamStep | None:
         """What a beam search decided; None like :attr:`scores`, and in any other run."""
         return None if self.scores is None else self.step.head.beams
+
+    @property
+    def ranking(self) -> RowRanking | None:
+        """The candidates of a contrastive search; None where the row had ended, and in any other run."""
+        found = self.step.head.contrastive
+        return None if found is None or self.index >= len(found.rows) else found.rows[self.index]
 
     @property
     def choice(self) -> Choice | None:

@@ -93,5 +93,6 @@ VERSIONS: Final[dict[int, Queries]] = {
     2: Queries(),
     3: Queries(),
     4: Queries(),
+    5: Queries(),
 }
 """Every version of :data:`tracer.tracefile.format.HISTORY`."""
