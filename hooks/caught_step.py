@@ -279,6 +279,29 @@ class CaughtStep:
         """
         self.uncaptured.append(Uncaptured(capture=capture, stop=stop, reason=reason))
 
+    def keep_prompt_pass(self, *, calls: int) -> None:
+        """The forward pass that is over was the one over the prompt: make room for the step's own.
+
+        Args:
+            calls: module calls so far.
+        """
+        tensors = self.tensors
+        self.prompt = CaughtPass(
+            inputs=self.inputs,
+            others=self.others,
+            sequence_length=self.sequence_length,
+            fed=self.fed,
+            cache=self.cache_after,
+            forward=self.forward,
+            calls=calls,
+            seconds=self.forward_seconds,
+        )
+        tensors.prompt, tensors.arguments = tensors.arguments, {}
+        if tensors.mask is not None and self.has_input("attention_mask"):
+            tensors.prompt.setdefault("attention_mask", tensors.mask)
+        self.inputs, self.others, self.fed = [], {}, 0
+        tensors.mask, self.forward, self.forward_seconds = None, None, 0.0
+
     def release_scores(self) -> None:
         """Release the memory of the scores where there is a summary of them."""
         if self.summary is not None:

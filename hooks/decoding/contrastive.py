@@ -123,7 +123,8 @@ class ContrastiveWatch(OnePosition):
     def put(self, step: CaughtStep) -> None:
         """Put what was seen of the candidates into the step."""
         scores, candidates = step.tensors.scores, self._candidates
-        if scores is None or len(scores) < step.stages or self._hidden is None or candidates is None:
+        # Between two steps the candidates are still those of the one before.
+        if candidates is None or step.number != self._step or scores is None or len(scores) < step.stages:
             return
         if self._lost:
             step.errors.append(CaptureError(stop="choice", message=_LOST))
@@ -131,9 +132,11 @@ class ContrastiveWatch(OnePosition):
         step.tensors.loop = {
             "final": scores[-1],
             "candidates": candidates.reshape(step.rows, -1),
-            "hidden": self._hidden.reshape(step.rows, -1, self._hidden.shape[-1]),
             **self._cache.tensors,
         }
+        if self._hidden is not None:
+            step.tensors.loop["hidden"] = self._hidden.reshape(step.rows, -1, self._hidden.shape[-1])
+            self._last = step
         if self._prompt is not None:
             step.tensors.loop["prompt"] = self._prompt
         step.loop = CaughtRanking(
@@ -144,7 +147,6 @@ class ContrastiveWatch(OnePosition):
             finished=frozenset(self._finished),
             cache=self._cache,
         )
-        self._last = step
 
     def _settle(self) -> None:
         """Add what the step before has decided, which is on the host, to what later ones compare with."""
@@ -250,15 +252,17 @@ class CaughtRanking:
             step: the step, on the host.
         """
         chosen = step.tensors.chosen
-        if chosen is None or bool((chosen == NO_TOKEN).any()):
-            return LoopRecord()  # the step stands still before its choice
-        found = self._ranked(step, chosen.tolist())
         record = ContrastiveStep(
             penalty_alpha=self.alpha,
-            rows=tuple(self._row(row, found) for row in range(step.rows)),
+            rows=(),
             repeated=self.cache.repeated.record,
             grown=self.cache.grown.record,
         )
+        if chosen is None or "hidden" not in step.tensors.loop or bool((chosen == NO_TOKEN).any()):
+            return LoopRecord(contrastive=record)  # it stands still, or has failed, before its choice
+        found = self._ranked(step, chosen.tolist())
+        rows = tuple(self._row(row, found) for row in range(step.rows))
+        record = record.model_copy(update={"rows": rows})
         checks = (self._ranking(step, found), self._selection(step, found.taken))
         return LoopRecord(contrastive=record, checks=checks)
 
@@ -331,6 +335,8 @@ class CaughtRanking:
     def _selection(self, step: CaughtStep, places: list[int]) -> tuple[Check, tuple[Violation, ...]]:
         """Whether the cache was repeated, grew by one slot, and kept the rows of the candidates taken."""
         total, sums = step.rows, step.tensors.loop
+        if self.cache.selected is NO_CACHE:
+            return Check.not_made("selection", "what the next step begins with was not seen", total=total), ()
         wrong = self._wrong_sizes(total, sums["candidates"].shape[1])
         summed = {"old", "written", "kept"} <= sums.keys()
         if not summed and not wrong:

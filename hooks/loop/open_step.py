@@ -85,6 +85,8 @@ def peek(
     """
     caught = step.caught.copy()
     caught.calls = modules.peek(step.calls)
+    if step.awaited and step.forwarded:
+        caught.keep_prompt_pass(calls=modules.count)
     _add_locals(caught, step, local, loop)
     caught.rng = step.rng_states()
     tensors = caught.tensors
@@ -116,7 +118,7 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], lo
     _add_cache(caught, step, outputs)
     _add_scores(caught, step, local, loop)
     _add_decided(caught, loop)
-    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
+    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.ids_before.shape[1] + 1,):
         caught.ids_after = info_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hooks.caught_step import CaughtPass, CaughtStep
+from hooks.caught_step import CaughtStep
 from hooks.decoding.loop_watch import LoopWatch
 from hooks.faults import is_ours
 from hooks.known_models import ANY_MODEL, KnownModel
@@ -143,6 +143,12 @@ class RunCapture:
         """Number of the step in progress, from 1; between two steps that of the one before."""
         return self.steps if self._open is None else self._open.caught.number
 
+    @property
+    def in_prompt_pass(self) -> bool:
+        """Whether a forward pass over the prompt is in progress, behind which the step has its own."""
+        step = self._open
+        return step is not None and step.awaited and not step.forwarded and bool(step.caught.inputs)
+
     def guard(self, stop: StopName, capture: ProbedCapture | None = None) -> _Guard:
         """A context in which an exception becomes a capture error.
 
@@ -202,7 +208,7 @@ class RunCapture:
         if step.processing:
             return  # a processor prepares a forward pass of its own
         if step.forwarded:
-            _keep_prompt_pass(caught, calls=self._modules.count)
+            caught.keep_prompt_pass(calls=self._modules.count)
         step.awaited = step.forwarded = False
         caught.inputs, caught.others = _specs(inputs)
         caught.fed = _fed(inputs)
@@ -604,30 +610,6 @@ def _note_arguments(caught: CaughtStep, mask: torch.Tensor | None, inputs: Mappi
     for name, value in inputs.items():
         if isinstance(value, torch.Tensor) and is_small_integer(value):
             caught.tensors.arguments[name] = clone(value)
-
-
-def _keep_prompt_pass(caught: CaughtStep, calls: int) -> None:
-    """The forward pass that is over was the one over the prompt: make room for the step's own.
-
-    Args:
-        caught: the step.
-        calls: module calls so far.
-    """
-    tensors = caught.tensors
-    caught.prompt = CaughtPass(
-        inputs=caught.inputs,
-        others=caught.others,
-        sequence_length=caught.sequence_length,
-        fed=caught.fed,
-        cache=caught.cache_after,
-        forward=caught.forward,
-        calls=calls,
-        seconds=caught.forward_seconds,
-    )
-    tensors.prompt, tensors.arguments = tensors.arguments, {}
-    if tensors.mask is not None and caught.has_input("attention_mask"):
-        tensors.prompt.setdefault("attention_mask", tensors.mask)
-    tensors.mask, caught.forward, caught.forward_seconds = None, None, 0.0
 
 
 def _whole(step: OpenStep) -> torch.Tensor | None:

@@ -66,9 +66,11 @@ class ContrastiveStep(Record):
 
     Attributes:
         penalty_alpha: the weight of the penalty.
-        rows: one ranking for each row of the batch; None for a row that had ended.
+        rows: one ranking for each row of the batch; None for a row that had ended. Empty in a step that did
+            not come to its choice.
         repeated: the KV cache before the candidates' forward pass, each row as often as it has candidates.
-        grown: the same after it; the rows of the candidates taken are the cache after the step.
+        grown: the same after it, of which the rows of the candidates taken are the cache after the step; of
+            kind ``none`` in a step that did not come to it.
     """
 
     penalty_alpha: float

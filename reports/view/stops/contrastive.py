@@ -61,7 +61,7 @@ def top_k(context: Context) -> Iterator[Block]:
     found = _ranking(context)
     if found is not None:
         pairs = [(each.token, each.probability) for each in found.candidates]
-    elif context.step.head.contrastive is not None:
+    elif context.step.scores is not None and context.step.scores.finished[context.row]:
         yield _ENDED
         return
     else:  # the step stands still, or failed, before its candidates were ranked
@@ -118,7 +118,7 @@ def candidates_call(context: Context) -> Iterator[Block]:
 def ranking(context: Context) -> Iterator[Block]:
     """The score of each candidate as arithmetic, the winner, and by what margin it won."""
     found = context.step.head.contrastive
-    if found is None:
+    if found is None or not found.rows:
         yield NOT_RECORDED
         return
     alpha = found.penalty_alpha
@@ -144,7 +144,7 @@ def ranking(context: Context) -> Iterator[Block]:
 def select(context: Context) -> Iterator[Block]:
     """What the cache keeps: the rows of the candidates that were taken."""
     found = context.step.head.contrastive
-    if found is None:
+    if found is None or not found.grown.length:
         yield NOT_RECORDED
         return
     yield Note(
@@ -162,7 +162,7 @@ def decided(row: RowRanking) -> str | None:
 
 def _ranking(context: Context) -> RowRanking | None:
     found = context.step.head.contrastive
-    return None if found is None else found.rows[context.row]
+    return None if found is None or not found.rows else found.rows[context.row]
 
 
 def _candidates(context: Context, found: ContrastiveStep) -> int:

@@ -168,7 +168,7 @@ class _Answer:
     def _ranking(self) -> RowRanking | None:
         """The candidates of a contrastive search."""
         found = self._step.head.contrastive
-        return None if found is None else found.rows[self._row]
+        return None if found is None or not found.rows else found.rows[self._row]
 
     def _rivals(self) -> tuple[Continuation, ...]:
         """The continuations of a beam search that the row's were compared with."""

@@ -296,7 +296,7 @@ def _check_contrastive(head: StepHead, rows: int) -> None:
     found = head.contrastive
     if found is None:
         return
-    _require(len(found.rows) == rows, "the ranking and the step differ in rows")
+    _require(len(found.rows) in (0, rows), "the ranking and the step differ in rows")
     for cache in (found.repeated, found.grown):
         _check_cache(cache)
     for row in found.rows:
