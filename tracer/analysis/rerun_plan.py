@@ -95,7 +95,7 @@ def plan_prefix(run: RecordedRun, steps: int) -> RerunPlan:
 
 def _plan(run: RecordedRun, heads: list[StepHead], steps: int) -> RerunPlan:
     header = run.header
-    if header.loop != "_contrastive_search":  # whose settings and prompt are enough for the same ranking
+    if not header.ranks:  # whose settings and prompt are enough for the same ranking
         require_choice_by_row(header, "Repeating a run")
     _refuse_foreign_inputs(heads[0])
     prompt = np.array([row.token_ids for row in header.prompt], dtype=np.int64)

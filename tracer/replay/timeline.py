@@ -55,7 +55,7 @@ def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
     Args:
         header: the run's header.
     """
-    greedy = not header.do_sample and header.loop != "_contrastive_search"
+    greedy = not header.do_sample and not header.ranks
     skipped = _ONLY_WHEN_SAMPLING if greedy else ()
     if header.loop == "_assisted_decoding" and header.anchor("softmax") is None:
         skipped = (*skipped, "softmax")  # speculative sampling does it inside of its choice

@@ -384,6 +384,11 @@ class RunHeader(Record):
         return self.loop == "_beam_search"
 
     @property
+    def ranks(self) -> bool:
+        """Whether a step ranks candidates that its forward pass has read, as contrastive search does."""
+        return self.loop == "_contrastive_search"
+
+    @property
     def one_list(self) -> bool:
         """Whether the loop takes its warpers in the list of the processors."""
         return "warpers" not in self.stops

@@ -52,7 +52,7 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
         "sampling": header.do_sample,
         "beams": _beams(header, run.end),
         "appended": totals.appended or None,
-        "ranked": header.loop == "_contrastive_search",
+        "ranked": header.ranks,
         "first": {"one": FIRST_SCORES[header.loop].one, "many": FIRST_SCORES[header.loop].many},
         "cap": header.capture.candidates,
         "vocabulary": header.model.vocab_size,

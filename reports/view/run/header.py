@@ -197,7 +197,7 @@ def decoding(header: RunHeader) -> NamedValue:
     way, meaning = _DRAWN if header.do_sample else _GREEDY
     if header.loop in _LOOPS:
         name, what = _LOOPS[header.loop]
-        if header.loop == "_contrastive_search":
+        if header.ranks:
             return NamedValue("decoding", name, what)
         way, meaning = f"{name}, {way}", f"{what}; {meaning}"
     return NamedValue("decoding", way, meaning)

@@ -115,7 +115,7 @@ def next_logits(context: Context) -> Iterator[Block]:
                 ),
             )
         )
-    if context.header.loop == "_contrastive_search" and context.step.number > 1:
+    if context.header.ranks and context.step.number > 1:
         yield Note(f"No forward pass of this step: step {context.step.number - 1} has read the last token.")
     if context.header.loop in ("_sample", "_assisted_decoding", "_contrastive_search"):
         yield from first_scores(context)
@@ -219,7 +219,7 @@ def _last_position(context: Context, result: ForwardResult) -> Note:
     head = context.step.head
     last = head.inputs.sequence_length - 1
     alone = _last_only(head.inputs, result)
-    if context.header.loop == "_contrastive_search":
+    if context.header.ranks:
         return Note(
             "The hidden state of each candidate says how much it repeats; its logits say what may follow it, "
             f"at position {last + 1}."

@@ -53,7 +53,7 @@ def softmax(context: Context) -> Iterator[Block]:
             "Softmax over all continuations of all beams of a batch row; the candidates below are those of "
             "this row alone, before the score of its beam is added."
         )
-    elif context.header.loop == "_contrastive_search":
+    elif context.header.ranks:
         yield Note("Softmax turns the scores into probabilities: how confident the model is of each token.")
     elif context.header.do_sample:
         yield Note(

@@ -193,7 +193,7 @@ def _skipped(header: RunHeader, number: int) -> tuple[StopName, ...]:
     """Stops that a step passes by."""
     if header.do_sample:
         return ()
-    if header.loop == "_contrastive_search":
+    if header.ranks:
         return ("prefill",) if number > 1 else ()
     return ("warpers",) if not header.rows_move else ("warpers", "softmax")
 

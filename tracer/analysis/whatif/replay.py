@@ -49,7 +49,7 @@ def whatif(run: RecordedRun, settings: Settings, *, replayer: Replayer | None = 
     Raises:
         UsageError: a step's scores were not recorded, or the run's loop has no answer.
     """
-    if run.header.loop == "_contrastive_search":
+    if run.header.ranks:
         return ranked_whatif(run, settings)
     replay = _Replay(run, settings, replayer)
     steps = [found for step in run.steps for found in replay.step(step)]

@@ -55,7 +55,7 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "stopping_criteria": (None, partial(_criteria, moment)),
         **loop_variables(moment),
     }
-    if moment.header.loop == "_contrastive_search":
+    if moment.header.ranks:
         del makes["do_sample"], makes["outputs"], makes["model_inputs"]
         makes |= _of_both_passes(moment)
     if moment.header.rows_move:

@@ -172,7 +172,7 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _check_sizes(head, rows, header)
     _check_seconds((head.started, head.forward_seconds, head.seconds), "the step")
     # In a contrastive search each row goes in once for each candidate.
-    added = MAX_CONTINUATIONS if header.loop == "_contrastive_search" else MAX_ADDED_IDS
+    added = MAX_CONTINUATIONS if header.ranks else MAX_ADDED_IDS
     for tensor in head.inputs.tensors:
         _check_argument(tensor, rows * (len(header.prompt[0].token_ids) + head.step + added))
     if head.update is not None and head.update.cache_position is not None:

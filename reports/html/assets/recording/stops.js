@@ -76,6 +76,7 @@ const DRAW = {
   variables: (state, step, { title, rows }) => h("div", { class: "variables" }, title ? h("h4", { text: title }) : null,
     table(title ?? "Variables", ["name", "shape", "dtype", "device", "value"], rows.map(variable))),
   tokens: (state, step, { title, ids, start }) => h("div", {}, h("h4", { text: title }), strip(state, ids, start)),
+  layers: () => h("p", { class: "note fact", text: "Their shapes and statistics are under Layers, before those of the candidates." }),
   cache: (state, step, block) => cache(block),
   criteria: (state, step, { batch, fired }) => table("Stopping criteria", ["criterion", "settings", "answer"], state.run.criteria.map((criterion, index) => [
     criterion.name, criterion.value, answer(fired[index] ?? [], batch)])),
