@@ -197,24 +197,24 @@ def _table(context: Context, row: RowRanking) -> FigureTable:
         (
             FigureColumn("", rank=5),
             FigureColumn("candidate", text=True),
+            FigureColumn("", text=True),
+            FigureColumn("score"),
             FigureColumn("probability", rank=1),
             FigureColumn("similarity", rank=2),
-            FigureColumn("most like", text=True, rank=4),
-            FigureColumn("at position", rank=3),
-            FigureColumn("score"),
-            FigureColumn("", text=True),
+            FigureColumn("most like", text=True, rank=3),
+            FigureColumn("at position", rank=4),
         ),
         tuple(
             FigureRow(
                 (
                     str(place + 1),
                     context.token(each.token),
+                    "taken" if place == row.taken else f"lost by {score(row.winner.score - each.score)}",
+                    score(each.score),
                     probability(each.probability),
                     f"{each.penalty:.4f}",
                     _similar(context, each),
                     str(each.position),
-                    score(each.score),
-                    "taken" if place == row.taken else f"lost by {score(row.winner.score - each.score)}",
                 ),
                 place == row.taken,
             )
