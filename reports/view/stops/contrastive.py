@@ -155,11 +155,6 @@ def select(context: Context) -> Iterator[Block]:
     yield cache_block("KV cache before the selection", found.grown)
 
 
-def decided(row: RowRanking) -> str | None:
-    """The remark on a step in which another than the most probable token was taken; None elsewhere."""
-    return "penalty decided" if row.penalty_decided else None
-
-
 def _ranking(context: Context) -> RowRanking | None:
     found = context.step.head.contrastive
     return None if found is None or not found.rows else found.rows[context.row]
