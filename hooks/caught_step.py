@@ -22,6 +22,7 @@ from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import ScoreColumns
 from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
+from tracer.schema.ranking import ContrastiveStep
 from tracer.schema.run import NotSeen, StopName
 from tracer.schema.step import ForwardResult
 from tracer.schema.tensors import TensorInfo
@@ -29,7 +30,7 @@ from tracer.schema.tensors import TensorInfo
 Array = npt.NDArray[Any]
 
 _SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "cache_slots")
-_GROUPS = ("arguments", "fired", "loop", "saved")
+_GROUPS = ("arguments", "prompt", "fired", "loop", "saved")
 
 
 @dataclass
@@ -39,6 +40,7 @@ class StepTensors:
     Attributes:
         mask: attention mask over the whole sequences, ``[batch, length]``.
         arguments: integer arguments of ``forward``, by name.
+        prompt: the same, and the mask, of the forward pass over the prompt where the step has another one.
         scores: ``[stages, batch, vocab]``.
         chosen: ``[batch]`` the appended tokens.
         fired: ``[batch]`` answer of each stopping criterion, by its index.
@@ -52,6 +54,7 @@ class StepTensors:
 
     mask: torch.Tensor | None = None
     arguments: dict[str, torch.Tensor] = field(default_factory=dict)
+    prompt: dict[str, torch.Tensor] = field(default_factory=dict)
     scores: torch.Tensor | None = None
     chosen: torch.Tensor | None = None
     fired: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class StepTensors:
         return replace(
             self,
             arguments={**self.arguments},
+            prompt={**self.prompt},
             fired={**self.fired},
             loop={**self.loop},
             cache_slots=None,
@@ -112,12 +116,14 @@ class LoopRecord:
         contrast: of DoLa decoding.
         beams: of beam search.
         assisted: of assisted decoding.
+        contrastive: of contrastive search.
         checks: checks of it, each with its violations.
     """
 
     contrast: LayerContrast | None = None
     beams: BeamStep | None = None
     assisted: AssistedStep | None = None
+    contrastive: ContrastiveStep | None = None
     checks: tuple[tuple[Check, tuple[Violation, ...]], ...] = ()
 
 
@@ -135,6 +141,31 @@ class CaughtLoop(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class CaughtPass:
+    """A forward pass over the prompt before the one of its step; its tensors are ``step.tensors.prompt``.
+
+    Attributes:
+        inputs: name and spec of every tensor argument of ``forward``.
+        others: its other arguments as text.
+        sequence_length: positions of each row.
+        fed: tokens that went into the model.
+        cache: signature of the KV cache behind it.
+        forward: specs of its results.
+        calls: how many module calls it made.
+        seconds: how long it took.
+    """
+
+    inputs: list[tuple[str, TensorInfo]]
+    others: dict[str, str]
+    sequence_length: int
+    fed: int
+    cache: CacheSignature
+    forward: ForwardResult | None
+    calls: int
+    seconds: float
+
+
 @dataclass
 class CaughtStep:
     """One step as the hooks saw it: plain values, and private copies of tensors.
@@ -148,6 +179,8 @@ class CaughtStep:
         sequence_length: positions of each row before the step.
         leading: those of them that have no token id.
         fed: tokens that go into the model.
+        candidates: how often each row of the batch goes into the model, with another token each time.
+        prompt: the forward pass over the prompt, where the step has another one behind it.
         stages: number of score stages.
         tensors: copies of tensors.
         model: what is known of the model.
@@ -191,6 +224,8 @@ class CaughtStep:
     sequence_length: int
     fed: int
     stages: int
+    candidates: int = 1
+    prompt: CaughtPass | None = None
     leading: int = 0
     tensors: StepTensors = field(default_factory=StepTensors)
     model: KnownModel = ANY_MODEL
@@ -244,6 +279,29 @@ class CaughtStep:
         """
         self.uncaptured.append(Uncaptured(capture=capture, stop=stop, reason=reason))
 
+    def keep_prompt_pass(self, *, calls: int) -> None:
+        """The forward pass that is over was the one over the prompt: make room for the step's own.
+
+        Args:
+            calls: module calls so far.
+        """
+        tensors = self.tensors
+        self.prompt = CaughtPass(
+            inputs=self.inputs,
+            others=self.others,
+            sequence_length=self.sequence_length,
+            fed=self.fed,
+            cache=self.cache_after,
+            forward=self.forward,
+            calls=calls,
+            seconds=self.forward_seconds,
+        )
+        tensors.prompt, tensors.arguments = tensors.arguments, {}
+        if tensors.mask is not None and self.has_input("attention_mask"):
+            tensors.prompt.setdefault("attention_mask", tensors.mask)
+        self.inputs, self.others, self.fed = [], {}, 0
+        tensors.mask, self.forward, self.forward_seconds = None, None, 0.0
+
     def release_scores(self) -> None:
         """Release the memory of the scores where there is a summary of them."""
         if self.summary is not None:
@@ -257,6 +315,16 @@ class CaughtStep:
     def rows(self) -> int:
         """Rows of the batch."""
         return self.ids_before.shape[0]
+
+    @property
+    def written(self) -> int:
+        """Slots of the KV cache that the step should add to each row, if each token that goes in has one."""
+        return self.fed + (0 if self.prompt is None else self.prompt.fed)
+
+    @property
+    def cached(self) -> int:
+        """Positions that the model had read before the forward pass."""
+        return (self.cache_before if self.prompt is None else self.prompt.cache).positions
 
     @property
     def nbytes(self) -> int:

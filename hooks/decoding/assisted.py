@@ -19,7 +19,7 @@ from transformers import LogitsProcessorList
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from hooks.caught_step import CaughtStep, LoopRecord
-from hooks.decoding.loop_watch import NoHelpers, ScoreObserver
+from hooks.decoding.loop_watch import NoHelpers, PassFirst, ScoreObserver
 from hooks.faults import is_ours
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed, printed_error
@@ -32,7 +32,7 @@ from tracer.schema.checks import Check, Violation
 from tracer.schema.faults import CaptureError
 
 
-class AssistedWatch(NoHelpers):
+class AssistedWatch(PassFirst, NoHelpers):
     """Follows the proposals of one run.
 
     Args:

@@ -45,8 +45,37 @@ class ScoreObserver(Protocol):
 class LoopWatch(Protocol):
     """Sees what is particular to the loop of one run. Faults in its methods become capture errors."""
 
+    scores_first: bool
+    """Whether a step begins with the processors, before its forward pass."""
+
+    unprobed: str | None
+    """Why the optional captures of a forward pass do not apply; None where they do."""
+
     def observers(self) -> Mapping[nn.Module, Observer]:
         """Modules whose outputs it has to see, each with what is called with them."""
+
+    def prompt_pass(self, step: int) -> bool:
+        """Whether a step has a forward pass over the prompt before the one that is the step's own.
+
+        Args:
+            step: its number, from 1.
+        """
+
+    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int) -> None:
+        """The step has begun, and now its own forward pass is prepared.
+
+        Args:
+            input_ids: what it is prepared from.
+            inputs: the arguments of the coming ``forward``.
+            length: positions of each row before the step.
+        """
+
+    def updated(self, model_kwargs: Mapping[str, Any]) -> None:
+        """The arguments of the next step are made.
+
+        Args:
+            model_kwargs: the arguments.
+        """
 
     def begin(self) -> None:
         """The forward pass of a step starts."""
@@ -136,7 +165,24 @@ class NoHelpers:
         return result
 
 
-class OnePosition(NoHelpers):
+class PassFirst:
+    """What loops share whose steps begin with a forward pass and make no other."""
+
+    scores_first = False
+    unprobed: str | None = None
+
+    def prompt_pass(self, step: int) -> bool:
+        """No."""
+        return False
+
+    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int) -> None:
+        """A step begins with it."""
+
+    def updated(self, model_kwargs: Mapping[str, Any]) -> None:
+        """The capture reads them."""
+
+
+class OnePosition(PassFirst, NoHelpers):
     """What loops share that choose one token of each row at a time."""
 
     def observer(self, capture: ScoreObserver) -> ScoreObserver:

@@ -12,9 +12,11 @@ from hooks.decoding.assisted import AssistedWatch
 from hooks.decoding.beam_methods import BeamMethodsWatch, require_own_helpers
 from hooks.decoding.beam_search import BeamWatch, require_own_scorer
 from hooks.decoding.constrained_search import ConstrainedWatch
+from hooks.decoding.contrastive import ContrastiveWatch, require_one_pass
 from hooks.decoding.dola import DolaWatch
 from hooks.decoding.group_search import GroupWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
+from hooks.known_models import KnownModel
 from tracer.errors import UnsupportedError
 from tracer.library.decoding_modes import IN_PARTS, OWN_LAYERS
 from tracer.library.loop import Loop
@@ -38,6 +40,8 @@ def require_watchable(loop: Loop, model: PreTrainedModel, arguments: Mapping[str
     # Group and constrained search take no notice of the setting.
     if loop.method == "_beam_search" and arguments["generation_config"].low_memory:
         raise UnsupportedError(IN_PARTS)
+    if loop.method == "_contrastive_search":
+        require_one_pass(arguments)
     if getattr(arguments["generation_config"], "use_mtp", None):
         raise UnsupportedError(OWN_LAYERS)
 
@@ -53,7 +57,13 @@ def is_speculative(arguments: Mapping[str, Any]) -> bool:
 
 
 def loop_watch(
-    loop: Loop, model: PreTrainedModel, arguments: dict[str, Any], *, keep_logits: bool
+    loop: Loop,
+    model: PreTrainedModel,
+    arguments: dict[str, Any],
+    known: KnownModel,
+    *,
+    keep_logits: bool,
+    statistics: bool,
 ) -> LoopWatch:
     """A watch for one run of a loop.
 
@@ -61,7 +71,9 @@ def loop_watch(
         loop: the loop.
         model: the model that generates.
         arguments: the loop's own arguments; stand-ins may replace some of them.
+        known: what is known of the model.
         keep_logits: whether something asks for the model's own logits.
+        statistics: whether to take checksums.
     """
     if loop.method == "_dola_decoding":
         return DolaWatch(model, arguments["dola_layers"])
@@ -74,4 +86,6 @@ def loop_watch(
         return ConstrainedWatch(arguments, keep_logits=keep_logits)
     if loop.method == "_assisted_decoding":
         return AssistedWatch(arguments, keep_logits=keep_logits)
+    if loop.method == "_contrastive_search":
+        return ContrastiveWatch(arguments, known, statistics=statistics)
     return PlainLoop()

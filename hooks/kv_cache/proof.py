@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hooks.kv_cache.view import STACK_BYTES, CacheView
+from hooks.kv_cache.view import STACK_BYTES, CacheView, new_slots
 from hooks.native import compiled
 from tracer.schema.checks import Check, Violation
 
@@ -161,6 +161,16 @@ class CacheProof:
             else:
                 self._last[layer] = baseline
 
+    def old_slots(self, view: CacheView, layer: int, length: int) -> torch.Tensor:
+        """``[2, batch, KV heads]`` checksums of the first slots of one layer, keys and values.
+
+        Args:
+            view: the cache.
+            layer: place of the layer.
+            length: how many slots.
+        """
+        return self._sums(view, [layer], length, length)[0, 0]
+
     def _turn(self, view: CacheView) -> list[int]:
         """The layers whose turn it is: as many as the budget allows, at least one."""
         total = len(view.lasting)
@@ -213,6 +223,25 @@ class CacheProof:
             index = torch.arange(2 * length, dtype=torch.int64, device=device)
             weights = self._weights[device] = (index * -7046029254386353131) | 1
         return weights[:length]
+
+
+def written_slot_sums(view: CacheView, place: int) -> torch.Tensor | None:
+    """Checksums of the slot that a forward pass of one position wrote.
+
+    Args:
+        view: the cache after the forward pass; it appends.
+        place: the slot.
+
+    Returns:
+        ``[2 · layers, batch, KV heads]``, keys first; None where layers differ in shape.
+    """
+    slots = new_slots(view, place, place + 1)
+    if isinstance(slots, torch.Tensor):
+        return _slot_sums(slots, 1)[..., 0]
+    if len({slot.shape[:-1] for slot in slots}) != 1:
+        return None
+    # Layers on several devices: reduce where they are, gather the small results.
+    return torch.stack([_slot_sums(slot, 1)[..., 0].cpu() for slot in slots])
 
 
 def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:

@@ -172,7 +172,18 @@ def signature_in(arguments: Mapping[str, Any], model: KnownModel, positions: int
         model: what is known of the model.
         positions: tokens processed so far.
     """
-    return cache_signature(view_cache(_cache_in(arguments), model, positions))
+    return cache_signature(view_in(arguments, model, positions))
+
+
+def view_in(arguments: Mapping[str, Any], model: KnownModel, positions: int) -> CacheView:
+    """The view of the cache among arguments of a forward pass, or in what it returned.
+
+    Args:
+        arguments: arguments or results by name.
+        model: what is known of the model.
+        positions: tokens processed so far.
+    """
+    return view_cache(_cache_in(arguments), model, positions)
 
 
 def _cache_in(arguments: Mapping[str, Any]) -> Any:

@@ -85,21 +85,22 @@ def _function(model: PreTrainedModel, statement: Statement, loop: Loop) -> Calla
 @functools.cache
 def _anchor(function: Callable[..., Any], statement: Statement, name: str) -> Anchor | None:
     lines, first, path = _source(function)
-    for index, line in enumerate(lines):
-        if line.strip().startswith(statement.start):
-            low = max(0, index - EXCERPT_LINES)
-            return Anchor(
-                stop=statement.stop,
-                function=name,
-                phase=statement.phase,
-                file=_short_path(path, function),
-                path=str(path),
-                line=first + index,
-                text=line.strip(),
-                excerpt_start=first + low,
-                excerpt=tuple(text.rstrip("\n") for text in lines[low : index + EXCERPT_LINES + 1]),
-            )
-    return None
+    found = [index for index, line in enumerate(lines) if line.strip().startswith(statement.start)]
+    if len(found) < statement.occurrence:
+        return None
+    index = found[statement.occurrence - 1]
+    low = max(0, index - EXCERPT_LINES)
+    return Anchor(
+        stop=statement.stop,
+        function=name,
+        phase=statement.phase,
+        file=_short_path(path, function),
+        path=str(path),
+        line=first + index,
+        text=lines[index].strip(),
+        excerpt_start=first + low,
+        excerpt=tuple(text.rstrip("\n") for text in lines[low : index + EXCERPT_LINES + 1]),
+    )
 
 
 @functools.cache

@@ -211,7 +211,14 @@ class GenerationWatch:
         probes = self._selection.probes(self.installation.model)
         keep_logits = any(probe.capture == "lens" for probe in probes)
         header = self._header(loop, input_ids, kwargs, described)  # of the arguments before any stand-in
-        watch = loop_watch(loop, self.installation.model, kwargs, keep_logits=keep_logits)
+        watch = loop_watch(
+            loop,
+            self.installation.model,
+            kwargs,
+            self._known,
+            keep_logits=keep_logits,
+            statistics=self._capture.level != "shapes",
+        )
         modules = ModuleWatch(
             self.installation.modules,
             statistics=self._capture.level != "shapes",

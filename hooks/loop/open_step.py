@@ -32,6 +32,8 @@ class OpenStep:
         began: the run's clock at its start.
         forward_began: the same at the start of its forward pass.
         forwarded: whether its forward pass is over.
+        awaited: whether its own forward pass is still to be prepared.
+        processing: whether its processors run, which may make forward passes of their own.
         calls: notes of its module calls, once they were taken.
         scores: its score stages so far.
         rng_before: RNG state before the draw, once the last processor has run.
@@ -41,6 +43,8 @@ class OpenStep:
     began: float
     forward_began: float = 0.0
     forwarded: bool = False
+    awaited: bool = False
+    processing: bool = False
     calls: CallNotes | None = None
     scores: ScoreStages | None = None
     rng_before: torch.Tensor | None = None
@@ -76,6 +80,8 @@ def peek(
     """
     caught = step.caught.copy()
     caught.calls = modules.peek(step.calls)
+    if step.awaited and step.forwarded:
+        caught.keep_prompt_pass(calls=modules.count)
     _add_locals(caught, step, local, loop)
     caught.rng = step.rng_states()
     tensors = caught.tensors
@@ -103,17 +109,22 @@ def peek_saved(step: OpenStep) -> dict[str, SavedValues]:
 def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], loop: LoopWatch) -> None:
     logits, outputs, ids = local.get("logits"), local.get("outputs"), local.get("input_ids")
     if caught.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
-        caught.forward = forward_result(logits)
+        caught.forward = forward_result(logits, caught.candidates)
     _add_cache(caught, step, outputs)
+    _add_scores(caught, step, local, loop)
+    _add_decided(caught, loop)
+    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.ids_before.shape[1] + 1,):
+        caught.ids_after = info_of(ids)
+        caught.tensors.chosen = clone(ids[:, -1])
+
+
+def _add_scores(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], loop: LoopWatch) -> None:
+    """The scores after each processor that has run, or those that the first one will begin with."""
     scores = step.scores or loop.scores()
     if scores is not None:
         caught.tensors.scores = scores.stages
-    elif step.forwarded and (first := loop.first_scores(local)) is not None:
+    elif (step.forwarded or step.awaited) and (first := loop.first_scores(local)) is not None:
         caught.tensors.scores = first.detach().float()[None]
-    _add_decided(caught, loop)
-    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.sequence_length - caught.leading + 1,):
-        caught.ids_after = info_of(ids)
-        caught.tensors.chosen = clone(ids[:, -1])
 
 
 def _add_decided(caught: CaughtStep, loop: LoopWatch) -> None:

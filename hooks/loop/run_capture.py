@@ -17,7 +17,7 @@ from hooks.faults import is_ours
 from hooks.known_models import ANY_MODEL, KnownModel
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.view import slot_names
-from hooks.kv_cache.watch import CacheWatch
+from hooks.kv_cache.watch import CacheWatch, signature_in
 from hooks.loop.course import Course, TokenChange
 from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions
@@ -35,6 +35,7 @@ from hooks.user_modes import unseen_by_modes
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.faults import CaptureError, Failure, ProbedCapture
 from tracer.schema.run import StopName
+from tracer.schema.tensors import TensorInfo
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""
@@ -126,7 +127,8 @@ class RunCapture:
         self._deliver = deliver
         self._options = options
         self.loop = loop
-        self._probes = probes
+        self._probes = () if loop.unprobed else probes
+        self._left_out = probes if loop.unprobed else ()
         self._cache = CacheWatch(options.model, statistics=options.statistics, save=options.save_kv)
         self._open: OpenStep | None = None
         self._stopped = False
@@ -140,6 +142,12 @@ class RunCapture:
     def number(self) -> int:
         """Number of the step in progress, from 1; between two steps that of the one before."""
         return self.steps if self._open is None else self._open.caught.number
+
+    @property
+    def in_prompt_pass(self) -> bool:
+        """Whether a forward pass over the prompt is in progress, behind which the step has its own."""
+        step = self._open
+        return step is not None and step.awaited and not step.forwarded and bool(step.caught.inputs)
 
     def guard(self, stop: StopName, capture: ProbedCapture | None = None) -> _Guard:
         """A context in which an exception becomes a capture error.
@@ -167,9 +175,17 @@ class RunCapture:
             inputs: the arguments of the coming ``forward``.
             began: the run's clock when the call was made.
         """
-        chunks = self._chunks_before()
         if self._stopped or self._undone:
             return
+        if self._open is not None and self._open.awaited:
+            self._go_on(self._open, input_ids, mask, inputs)
+        else:
+            self._begin_step(input_ids, mask, inputs, began)
+
+    def _begin_step(
+        self, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any], began: float
+    ) -> None:
+        chunks = self._chunks_before()
         if self._open is not None and self._open.forwarded and not chunks:
             return  # a processor prepares a forward pass of its own
         if chunks:
@@ -180,9 +196,51 @@ class RunCapture:
         self.input_ids = self.loop.decided_ids(input_ids)
         caught = self._caught(input_ids, inputs, began)
         caught.prefill_chunks = chunks
-        self._open = OpenStep(caught, began)
+        self._open = OpenStep(caught, began, awaited=self.loop.prompt_pass(caught.number))
         with self.guard("model-call"):
             self._note_inputs(caught, mask, inputs)
+
+    def _go_on(
+        self, step: OpenStep, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any]
+    ) -> None:
+        """A step that has begun comes to its own forward pass."""
+        caught = step.caught
+        if step.processing:
+            return  # a processor prepares a forward pass of its own
+        if step.forwarded:
+            caught.keep_prompt_pass(calls=self._modules.count)
+        step.awaited = step.forwarded = False
+        caught.inputs, caught.others = _specs(inputs)
+        caught.fed = _fed(inputs)
+        caught.candidates = input_ids.shape[0] // caught.rows
+        length = caught.sequence_length
+        caught.sequence_length += caught.fed
+        with self.guard("model-call"):
+            _note_arguments(caught, mask, inputs)
+            self.loop.prepared(input_ids, inputs, length)
+
+    @unseen_by_modes
+    def begin_with_scores(self) -> None:
+        """The processors are about to run: in some loops a step begins with them."""
+        if self._stopped or self._open is not None or not self.loop.scores_first or self.input_ids is None:
+            return
+        began = self.clock.now()
+        caught = CaughtStep(
+            number=self.steps + 1,
+            started=began - self._began,
+            inputs=[],
+            others={},
+            ids_before=info_of(self.input_ids),
+            sequence_length=self.input_ids.shape[1] + self._leading,
+            leading=self._leading,
+            fed=0,
+            stages=self._options.stages,
+            model=self._options.model,
+            cache_before=self._cache.after,
+            cache_after=self._cache.after,
+            ordinary=self._cache.ordinary,
+        )
+        self._open = OpenStep(caught, began, awaited=True)
 
     @property
     def _undone(self) -> bool:
@@ -196,12 +254,7 @@ class RunCapture:
         caught.leading = self._leading
         caught.sequence_length += self._leading
         caught.cache_before, caught.ordinary = self._cache.after, self._cache.ordinary
-        # Copies stay on the device until the step is over, so that a GPU is not asked in between.
-        if mask is not None and mask.dim() == 2:
-            caught.tensors.mask = clone(mask)
-        for name, value in inputs.items():
-            if isinstance(value, torch.Tensor) and is_small_integer(value):
-                caught.tensors.arguments[name] = clone(value)
+        _note_arguments(caught, mask, inputs)
 
     def _chunks_before(self) -> int:
         """Forward passes that have read the prompt in parts, if that is what another one goes on with.
@@ -214,16 +267,7 @@ class RunCapture:
         return 0 if step.caught.updated else step.caught.prefill_chunks + 1
 
     def _caught(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], began: float) -> CaughtStep:
-        fed = inputs.get("input_ids")
-        if fed is None:
-            fed = inputs.get("inputs_embeds")
-        tensors: list[tuple[str, Any]] = []
-        others: dict[str, str] = {}
-        for name, value in inputs.items():
-            if isinstance(value, torch.Tensor):
-                tensors.append((name, info_of(value)))
-            else:
-                others[name] = _text(value)
+        tensors, others = _specs(inputs)
         return CaughtStep(
             number=self.steps + 1,
             started=began - self._began,
@@ -231,7 +275,7 @@ class RunCapture:
             others=others,
             ids_before=info_of(self.loop.decided_ids(input_ids)),
             sequence_length=input_ids.shape[1],
-            fed=fed.shape[1] if fed is not None and fed.dim() > 1 else 0,
+            fed=_fed(inputs),
             stages=self._options.stages,
             model=self._options.model,
         )
@@ -246,12 +290,13 @@ class RunCapture:
         step = self._open
         if step is None:
             return False
-        if step.forwarded:
+        if step.forwarded or step.processing or not step.caught.inputs:
             step.caught.extra_forwards += 1
             return False
         with self.guard("layers"):
             caught = step.caught
-            self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=_batch(caught))
+            if caught.prompt is None:  # else the calls join those of the pass over the prompt
+                self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=_batch(caught))
         with self.guard("next-logits"):
             self.loop.begin()
         for probe in self._probes:
@@ -272,7 +317,7 @@ class RunCapture:
             with self.guard("layers", probe.capture):
                 probe.end()
         with self.guard("forward-result"):
-            step.caught.forward = forward_result(outputs.logits)
+            step.caught.forward = forward_result(outputs.logits, step.caught.candidates)
         with self.guard("next-logits"):
             self.loop.forwarded(outputs)
 
@@ -293,13 +338,17 @@ class RunCapture:
     @unseen_by_modes
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores ``[batch, vocab]`` at a stage."""
+        if stage == 0:
+            self.begin_with_scores()
         step = self._open
         if step is None:
             return
         with self.guard("processors"):
             if stage == 0:
+                step.processing = True
                 step.caught.vocab_size = scores.shape[-1]
-                self._take_calls(step)
+                if not step.awaited:
+                    self._take_calls(step)
                 step.scores = ScoreStages(self._options.stages, scores)
                 if self._options.save_logits:
                     step.caught.tensors.saved["logits"] = clone(scores)
@@ -314,6 +363,8 @@ class RunCapture:
             The scores to choose from.
         """
         step = self._open
+        if step is not None:
+            step.processing = False
         if step is not None and self._options.sampling and step.scores is not None:
             with self.guard("choice"):
                 step.rng_before = generator_state(step.scores.device)
@@ -380,6 +431,12 @@ class RunCapture:
         step = self._open
         if step is None:
             return
+        if step.awaited:
+            with self.guard("prefill"):
+                # The step goes on with another pass; what is read here is what the prompt has left.
+                positions = step.caught.sequence_length
+                step.caught.cache_after = signature_in(model_kwargs, self._options.model, positions)
+            return
         with self.guard("update"):
             self._take_calls(step)
             step.caught.updated = True
@@ -388,9 +445,10 @@ class RunCapture:
             if position is not None:
                 step.caught.tensors.next_position = clone(position)
             self._note_cache(step.caught, model_kwargs)
+            self.loop.updated(model_kwargs)
 
     def _note_cache(self, caught: CaughtStep, model_kwargs: Mapping[str, Any]) -> None:
-        before, kept = caught.cache_before, self.loop.kept(caught.fed)
+        before, kept = caught.cache_before, self.loop.kept(caught.written)
         caught.cache_after = self._cache.update(model_kwargs, kept, caught.sequence_length)
         slots = self._cache.new_slots(before)
         if isinstance(slots, torch.Tensor):
@@ -518,8 +576,7 @@ class RunCapture:
         self._take_decided(step)
         if caught.failure is not None:
             _leave_undecided(caught)
-        for probe in self._probes:
-            _finish_probe(probe, caught)
+        self._finish_probes(caught)
         caught.logits = None
         sums = bring_to_host(caught, queued, reading)
         if reading is not None:
@@ -530,9 +587,39 @@ class RunCapture:
         if scores is not None and scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
 
+    def _finish_probes(self, caught: CaughtStep) -> None:
+        for probe in self._probes:
+            _finish_probe(probe, caught)
+        for probe in self._left_out:
+            caught.miss(probe.capture, "layers", self.loop.unprobed or "")
+
     def _note_ended(self, done: torch.Tensor | None) -> None:
         if self._options.deferred and done is not None:
             self._unfinished -= {row for row, over in enumerate(done.tolist()) if over}
+
+
+def _specs(inputs: Mapping[str, Any]) -> tuple[list[tuple[str, TensorInfo]], dict[str, str]]:
+    """Specs of the tensors among the arguments of ``forward``, and the others as text."""
+    tensors = [(name, info_of(value)) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
+    others = {name: _text(value) for name, value in inputs.items() if not isinstance(value, torch.Tensor)}
+    return tensors, others
+
+
+def _fed(inputs: Mapping[str, Any]) -> int:
+    """How many positions of each row go into the model."""
+    fed = inputs.get("input_ids")
+    if fed is None:
+        fed = inputs.get("inputs_embeds")
+    return fed.shape[1] if fed is not None and fed.dim() > 1 else 0
+
+
+def _note_arguments(caught: CaughtStep, mask: torch.Tensor | None, inputs: Mapping[str, Any]) -> None:
+    """Copies stay on the device until the step is over, so that a GPU is not asked in between."""
+    if mask is not None and mask.dim() == 2:
+        caught.tensors.mask = clone(mask)
+    for name, value in inputs.items():
+        if isinstance(value, torch.Tensor) and is_small_integer(value):
+            caught.tensors.arguments[name] = clone(value)
 
 
 def _whole(step: OpenStep) -> torch.Tensor | None:

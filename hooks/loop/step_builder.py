@@ -21,8 +21,17 @@ from tracer.schema.beams import ConstraintStep
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import CacheColumns, ScoreColumns
 from tracer.schema.faults import CaptureError, Uncaptured
+from tracer.schema.ranking import ContrastiveStep
 from tracer.schema.run import ModuleInfo, TokenText
-from tracer.schema.step import Criterion, ForwardResult, KwargsUpdate, ModelInputs, Step, StepHead
+from tracer.schema.step import (
+    Criterion,
+    ForwardResult,
+    KwargsUpdate,
+    ModelInputs,
+    PromptPass,
+    Step,
+    StepHead,
+)
 from tracer.schema.tensors import IntValues
 
 
@@ -136,15 +145,12 @@ class StepBuilder:
         if caught.cache_read is not None:
             reading, sums = caught.cache_read
             _settle(caught, *reading.check(sums, caught.rows))
-        values = _integers(caught)
         reason = caught.model.positions
         if reason is not None:
             reason = f"{caught.model.name}: {reason}"
             caught.checks.append(Check.not_made("positions", reason, total=caught.rows))
         else:
-            # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
-            cached, new = caught.cache_before.positions, caught.fed
-            _settle(caught, *check_positions(values, cached=cached, new=new, rows=caught.rows))
+            _settle(caught, *_positions(caught))
         if calls is not None:
             self._check_modules(caught, calls)
 
@@ -204,6 +210,8 @@ class StepBuilder:
             contrast=loop.contrast,
             beams=loop.beams,
             assisted=loop.assisted,
+            contrastive=loop.contrastive,
+            prompt_pass=_prompt_pass(caught, calls, self._decoder),
             draw=self._draws.record(caught.rng) if caught.rng else None,
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),
@@ -226,12 +234,11 @@ class StepBuilder:
 
     def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
         """Specs of the results; the hidden states are what the decoder stack returned."""
-        if caught.forward is None or calls is None or self._decoder not in calls.layout.modules:
+        if caught.forward is None or calls is None:
             return caught.forward
-        shape = calls.shapes[int(calls.columns.shapes[calls.layout.modules.index(self._decoder)])]
-        return caught.forward.model_copy(
-            update={"hidden_states": shape.outputs[0] if shape.outputs else None}
-        )
+        first = 0 if caught.prompt is None else caught.prompt.calls
+        places = range(first, len(calls.layout.modules))
+        return _with_hidden_states(caught.forward, calls, self._decoder, places)
 
 
 _OTHERWISE = {
@@ -250,6 +257,77 @@ def _settle(caught: CaughtStep, check: Check, violations: Sequence[Violation]) -
         violations = ()
     caught.checks.append(check)
     caught.violations += violations
+
+
+def _positions(caught: CaughtStep) -> tuple[Check, tuple[Violation, ...]]:
+    """The check of the positions, in both forward passes of a step that has two."""
+    values = _integers(caught)
+    # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
+    rows, candidates = caught.rows, caught.candidates
+    check, found = check_positions(values, cached=caught.cached, new=caught.fed, rows=rows * candidates)
+    if candidates > 1:
+        check, found = _by_row(check, found, rows, candidates)
+    if caught.prompt is None or check.result == "not made":
+        return check, found
+    values = {name: to_host(tensor) for name, tensor in caught.tensors.prompt.items()}
+    cached = caught.cache_before.positions
+    first, before = check_positions(values, cached=cached, new=caught.prompt.fed, rows=rows)
+    holds = check.held and not first.failed
+    return Check.made("positions", holds=holds, checked=rows, total=rows), (*before, *found)
+
+
+def _by_row(
+    check: Check, violations: tuple[Violation, ...], rows: int, candidates: int
+) -> tuple[Check, tuple[Violation, ...]]:
+    """A check of rows that each went in once for each candidate, by the rows themselves."""
+    counts = {"checked": check.checked // candidates, "total": rows}
+    found = (
+        each if each.row is None else each.model_copy(update={"row": each.row // candidates})
+        for each in violations
+    )
+    return check.model_copy(update=counts), tuple(dict.fromkeys(found))
+
+
+def _prompt_pass(caught: CaughtStep, calls: StepCalls | None, decoder: int) -> PromptPass | None:
+    """The record of the forward pass over the prompt, where the step has another one behind it."""
+    found = caught.prompt
+    if found is None:
+        return None
+    result = found.forward and _with_hidden_states(found.forward, calls, decoder, range(found.calls))
+    values = caught.tensors.prompt
+    return PromptPass(
+        inputs=ModelInputs(
+            tensors=tuple(named(name, info, as_array(values.get(name))) for name, info in found.inputs),
+            others=found.others,
+            sequence_length=found.sequence_length,
+            new_start=max(0, found.sequence_length - found.fed),
+            leading=caught.leading,
+        ),
+        cache=found.cache.record,
+        forward=result,
+        calls=found.calls,
+        seconds=found.seconds,
+    )
+
+
+def _with_hidden_states(
+    result: ForwardResult, calls: StepCalls | None, decoder: int, places: range
+) -> ForwardResult:
+    """A result with what the decoder stack returned.
+
+    Args:
+        result: the result.
+        calls: the module calls of the step.
+        decoder: index of the module that is the decoder stack.
+        places: those among the calls that belong to the forward pass.
+    """
+    if calls is None:
+        return result
+    place = next((place for place in places if calls.layout.modules[place] == decoder), None)
+    if place is None:
+        return result
+    shape = calls.shapes[int(calls.columns.shapes[place])]
+    return result.model_copy(update={"hidden_states": shape.outputs[0] if shape.outputs else None})
 
 
 def _integers(caught: CaughtStep) -> dict[str, Array]:
@@ -340,6 +418,8 @@ def _of_loop(head: StepHead) -> Iterator[int]:
             yield from _of_constraints(head.beams.constraints)
     if head.assisted is not None:
         yield from _of_proposals(head.assisted)
+    if head.contrastive is not None:
+        yield from _of_candidates(head.contrastive)
 
 
 def _of_constraints(found: ConstraintStep) -> Iterator[int]:
@@ -353,6 +433,14 @@ def _of_proposals(assisted: AssistedStep) -> Iterator[int]:
         yield each.token
         if each.choice is not None:
             yield each.choice
+
+
+def _of_candidates(contrastive: ContrastiveStep) -> Iterator[int]:
+    for row in contrastive.rows:
+        for each in () if row is None else row.candidates:
+            yield each.token
+            if each.similar is not None:
+                yield each.similar
 
 
 def _predicted_by_layers(caught: CaughtStep) -> set[int]:

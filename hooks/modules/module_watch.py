@@ -113,6 +113,12 @@ class ModuleWatch:
         contents = self.tape.take()
         return None if notes is None or contents is None else _complete(notes, contents)
 
+    @property
+    def count(self) -> int:
+        """How many calls of the step are noted so far."""
+        contents = self.tape.peek()
+        return 0 if contents is None else len(contents[1]) // NOTES.itemsize
+
     def peek(self, notes: CallNotes | None) -> ReducedCalls | None:
         """The calls of a step in progress, which goes on as if nobody had asked.
 

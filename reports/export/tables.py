@@ -200,6 +200,26 @@ def _continuations(step: Step, _header: RunHeader, tokens: Mapping[int, TokenTex
             )
 
 
+def _rankings(step: Step, _header: RunHeader, tokens: Mapping[int, TokenText]) -> Iterator[Row]:
+    head, found = step.head, step.head.contrastive
+    for row, ranking in enumerate(found.rows) if found is not None else ():
+        for place, each in enumerate(ranking.candidates if ranking is not None else ()):
+            yield (
+                head.run,
+                head.step,
+                row,
+                place + 1,
+                each.token,
+                _text(tokens, each.token),
+                each.probability,
+                each.penalty,
+                each.position,
+                each.similar,
+                each.score,
+                ranking is not None and place == ranking.taken,
+            )
+
+
 TABLES: dict[str, Table] = {
     "choices": Table(
         "the chosen token of each step and row, and its figures",
@@ -274,6 +294,22 @@ TABLES: dict[str, Table] = {
             "forced": "truth",
         },
         _continuations,
+    ),
+    "rankings": Table(
+        "the candidates that a contrastive search ranked",
+        {
+            **_PLACE,
+            "place": "int",
+            "token": "int",
+            "text": "text",
+            "probability": "float",
+            "penalty": "float",
+            "position": "int",
+            "similar": "int",
+            "score": "float",
+            "taken": "truth",
+        },
+        _rankings,
     ),
     "modules": Table(
         "shape and statistics of each module call",

@@ -26,6 +26,7 @@ from tracer.schema.changes import Intervention
 from tracer.schema.contrast import ContrastedToken, LayerContrast
 from tracer.schema.faults import CaptureError, Failure
 from tracer.schema.fork import ForkOrigin
+from tracer.schema.ranking import RankedCandidate
 from tracer.schema.run import (
     AdapterInfo,
     Anchor,
@@ -88,6 +89,7 @@ _HOLD_TOKENS = (
     AssistedStep,
     ConstraintProgress,
     ConstraintStep,
+    RankedCandidate,
 )
 """Records without texts that hold token ids."""
 
@@ -124,6 +126,7 @@ class Redactor:
                 "next": aliases.of_row(reached.next),
             },
             ConstraintStep: self._constraints,
+            RankedCandidate: self._candidate,
         }
 
     def record(self, record: R) -> R:
@@ -202,6 +205,11 @@ class Redactor:
         token, choice = self._aliases.of_row((proposal.token, proposal.choice or 0))
         known = {"token": token, "choice": None if proposal.choice is None else choice}
         return proposal.model_copy(update=known)
+
+    def _candidate(self, candidate: RankedCandidate) -> dict[str, Any]:
+        """Its token, and the one that it is most like, by their numbers."""
+        token, similar = self._aliases.of_row((candidate.token, candidate.similar or 0))
+        return {"token": token, "similar": None if candidate.similar is None else similar}
 
     def _token(self, record: ContrastedToken | Continuation | Hypothesis) -> dict[str, Any]:
         """One token by its number."""

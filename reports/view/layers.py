@@ -30,12 +30,29 @@ def layer_table(modules: Sequence[ModuleInfo], step: Step) -> LayerTable | None:
         modules: all modules of the run.
         step: the step.
     """
+    prompt = step.head.prompt_pass
+    return _layer_table(modules, step, 0 if prompt is None else prompt.calls, None)
+
+
+def prompt_layers(modules: Sequence[ModuleInfo], step: Step) -> LayerTable | None:
+    """Fold the module calls of the forward pass over the prompt, where a step has another one behind it.
+
+    Args:
+        modules: all modules of the run.
+        step: the step.
+    """
+    prompt = step.head.prompt_pass
+    return None if prompt is None else _layer_table(modules, step, 0, prompt.calls)
+
+
+def _layer_table(modules: Sequence[ModuleInfo], step: Step, first: int, end: int | None) -> LayerTable | None:
+    """Fold the module calls from one place to another; None when they were not recorded."""
     if step.modules is None or step.layout is None:
         return None
     calls = [
         _call(modules[module], step.modules, index, step.shapes)
-        for index, module in enumerate(step.layout.modules)
-        if index < len(step.modules.shapes)
+        for index, module in enumerate(step.layout.modules[:end])
+        if first <= index < len(step.modules.shapes)
     ]
     return LayerTable(
         rows=tuple(_rows(calls)),

@@ -177,7 +177,6 @@ def test_streamer_of_the_user_gets_every_token() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive search"),
         ({"num_beams": 4, "low_memory": True}, "low_memory"),
     ],
 )

@@ -48,11 +48,13 @@ from tracer.schema.beams import (
     Continuation,
     Hypothesis,
 )
+from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallShape
 from tracer.schema.changes import Intervention
 from tracer.schema.checks import Violation
 from tracer.schema.faults import CaptureError, Failure, Uncaptured
 from tracer.schema.fork import ForkOrigin
+from tracer.schema.ranking import ContrastiveStep, RankedCandidate, RowRanking
 from tracer.schema.run import (
     AdapterInfo,
     CheckpointFaults,
@@ -63,7 +65,7 @@ from tracer.schema.run import (
     WeightsFingerprint,
 )
 from tracer.schema.stamp import Stamp
-from tracer.schema.step import Step, StepHead
+from tracer.schema.step import PromptPass, Step, StepHead
 from tracer.tracefile import FileInfo
 
 R = TypeVar("R", bound=Record)
@@ -238,6 +240,23 @@ ASSISTED = AssistedStep(
     matched_at=0,
 )
 
+CONTRASTIVE = ContrastiveStep(
+    penalty_alpha=0.6,
+    rows=(
+        RowRanking(
+            candidates=(
+                RankedCandidate(
+                    token=20 + FAR, probability=0.5, penalty=0.5, position=0, similar=21 + FAR, score=-0.1
+                ),
+            ),
+            taken=0,
+        ),
+        None,
+    ),
+    repeated=CacheState(kind="none", length=0),
+    grown=CacheState(kind="none", length=0),
+)
+
 
 def secret_step(step: Step, secret: str, only: str | None) -> Step:
     assert step.scores is not None
@@ -269,6 +288,14 @@ def secret_step(step: Step, secret: str, only: str | None) -> Step:
             "uncaptured": (Uncaptured(capture="kv", stop="update", reason=""),),
             "beams": BEAMS,
             "assisted": ASSISTED,
+            "contrastive": CONTRASTIVE,
+            "prompt_pass": PromptPass(
+                inputs=inputs.model_copy(update={"tensors": (*tensors, own), "others": {"given": ""}}),
+                cache=CacheState(kind="none", length=0),
+                forward=None,
+                calls=0,
+                seconds=0.0,
+            ),
         }
     )
     scores = replace(

@@ -114,3 +114,23 @@ def fail_in_pass(model: PreTrainedModel, number: int) -> None:
             raise RuntimeError("no more")
 
     model.lm_head.register_forward_hook(fail)
+
+
+CONTRASTIVE: dict[str, dict[str, Any]] = {
+    "plain": {"penalty_alpha": 0.6, "top_k": 4},
+    "processed": {"penalty_alpha": 0.4, "top_k": 5, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
+    "ending": {"penalty_alpha": 0.8, "top_k": 3, "eos_token_id": [*range(20, 60)]},
+    "penalty alone": {"penalty_alpha": 1.0, "top_k": 6},
+}
+
+
+def contrastive(model: PreTrainedModel, inputs: dict[str, torch.Tensor], **changed: Any) -> Any:
+    """A contrastive search with everything that ``generate()`` can return."""
+    return model.generate(
+        **inputs,
+        **{"max_new_tokens": 8, "pad_token_id": 0, "do_sample": False, **changed},
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+        output_hidden_states=True,
+    )

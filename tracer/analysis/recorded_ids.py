@@ -114,7 +114,7 @@ def _of_beams(run: RecordedRun, prompt: Ids, mask: Ids, steps: int) -> RecordedI
 def _mask(header: RunHeader, head: StepHead) -> Ids:
     """The attention mask over the prompt: as the model got it, else derived from the padding."""
     shape = (len(header.prompt), len(header.prompt[0].token_ids))
-    recorded = head.inputs.tensor("attention_mask")
+    recorded = head.first_inputs.tensor("attention_mask")
     values = None if recorded is None or recorded.info.shape != shape else recorded.values
     if values is not None and not values.omitted:
         return values.decode().reshape(shape)

@@ -173,7 +173,7 @@ def _refuse_foreign_inputs(head: StepHead) -> None:
     Raises:
         UsageError: it had model inputs that are not recorded, or a cache from before.
     """
-    first = head.inputs
+    first = head.first_inputs
     foreign = sorted({tensor.name for tensor in first.tensors} - _REPEATABLE_INPUTS)
     if foreign:
         raise impossible(f"the model was given {', '.join(foreign)}, which a trace does not keep")

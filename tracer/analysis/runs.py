@@ -163,7 +163,7 @@ def require_choice_by_row(header: RunHeader, what: str) -> None:
         what: what is asked for, as the beginning of a sentence.
 
     Raises:
-        UsageError: the run is a beam search, or assisted.
+        UsageError: the run is a beam search, a contrastive search, or assisted.
     """
     reason = _OTHERWISE.get(header.loop)
     if reason is not None:
@@ -177,6 +177,7 @@ _OTHERWISE: Mapping[LoopName, str] = {
     "_group_beam_search": f"group beam search: {_OF_BEAMS}",
     "_constrained_beam_search": f"constrained beam search: {_OF_BEAMS}",
     "_assisted_decoding": "assisted decoding: a step chooses several tokens",
+    "_contrastive_search": "contrastive search: a step ranks its candidates by their hidden states, too",
 }
 """Loops that do not choose a token of each row by itself, and how."""
 

@@ -97,7 +97,9 @@ class AttachedDebugger:
 
     def _at_stop(self, anchor: Anchor, frame: FrameType) -> bool:
         live = self._live
-        if live is None or not self._first(anchor.stop, live):
+        if live is None or threading.get_ident() != self._thread or live.come_to(anchor.stop) is None:
+            return False
+        if not self._first(anchor.stop, live):
             return False
         if self._ordered or not self._here.halts(anchor.stop, live.step) or not self._notice():
             return False

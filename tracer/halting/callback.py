@@ -125,7 +125,9 @@ class StopCallback:
 
     def _at(self, stop: StopName, live: LiveRun, frame: FrameType) -> Halt | None:
         """A halt at a stop of the plan, once a step."""
-        step = live.step
+        step = live.come_to(stop)
+        if step is None:
+            return None
         first = self._passes.first(stop, step)
         return Halt(stop, step, frame, live) if first and self.plan.halts(stop, step) else None
 

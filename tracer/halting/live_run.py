@@ -117,6 +117,25 @@ class LiveRun:
         fork = None if self.header is None else self.header.fork
         return 1 if fork is None else fork.step
 
+    def come_to(self, stop: StopName) -> int | None:
+        """The step that a stop belongs to whose line is about to run; a step may begin with its processors.
+
+        Args:
+            stop: the stop.
+
+        Returns:
+            The number of the step; None where the line runs for a forward pass over the prompt, behind which
+            the step has another one.
+        """
+        run = self._watch.run if self._watch is not None else None
+        if run is None:
+            return 0
+        if stop == "forward-result" and run.in_prompt_pass:
+            return None
+        if stop == "processors":
+            run.begin_with_scores()
+        return run.number
+
     def standing_still(self) -> AbstractContextManager[object]:
         """A context in which the run is halted: its clock stands still."""
         run = self._watch.run if self._watch is not None else None
@@ -333,7 +352,7 @@ class LiveRun:
 
     def _split_before(self, step: Step) -> tuple[bytes, ...]:
         """Bytes of a character that what comes before a step's choice leaves unfinished, a row each."""
-        length = step.head.inputs.sequence_length
+        length = step.head.ids_before.shape[-1]
         return tuple(
             unfinished(self.history(step.parent(row), length), self.tokens) for row in range(step.rows)
         )
@@ -343,6 +362,8 @@ def _known(step: Step, header: RunHeader) -> set[StopName]:
     """Stops of a step in progress whose variables are there, and those of every stop before."""
     if "candidates" in header.stops:
         return _known_by_decision(step, header)
+    if "top-k" in header.stops:
+        return _known_by_ranking(step, header)
     known: set[StopName] = {"model-call"}
     if step.head.forward is not None:
         known |= {"layers", "forward-result"}
@@ -374,6 +395,24 @@ def _known_by_decision(step: Step, header: RunHeader) -> set[StopName]:
     return known
 
 
+def _known_by_ranking(step: Step, header: RunHeader) -> set[StopName]:
+    """Stops of a step that begins with its processors, and ranks candidates behind its forward pass."""
+    head = step.head
+    prompt_read = head.step > 1 or head.prompt_pass is not None
+    known: set[StopName] = {"prefill"} if prompt_read else set()
+    if step.scores is not None:
+        known |= _known_by_scores(step.scores, header)
+    if prompt_read and head.contrastive is not None:
+        known |= {"repeat", "model-call"}
+    if prompt_read and head.forward is not None:
+        known |= {"layers", "forward-result"}
+    if "choice" in known:
+        known.add("select")
+    if head.update is not None:
+        known.add("update")
+    return set(takewhile(known.__contains__, header.stops[1:]))
+
+
 def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:
     """Stops of a step in progress that its scores are enough for."""
     known: set[StopName] = {"next-logits", "contrast", "log-softmax"}
@@ -381,7 +420,7 @@ def _known_by_scores(scores: ScoreColumns, header: RunHeader) -> set[StopName]:
     if passed >= sum(1 for each in header.processors if each.list_name == "logits_processor"):
         known.add("processors")
     if passed >= len(header.processors):
-        known |= {"warpers", "beam-scores", "softmax"}
+        known |= {"warpers", "beam-scores", "softmax", "top-k"}
     if (scores.chosen != NO_TOKEN).all():
         known |= {"choice", "beams", "append"}
         # Where the criteria are asked before the beams are chosen, their answers are there with these.

@@ -29,6 +29,12 @@ IN_PARTS = (
 )
 """Why a beam search with little memory is refused."""
 
+CANDIDATE_BY_CANDIDATE = (
+    "Contrastive search with low_memory=True, which makes a forward pass for each candidate and one more, is "
+    "not traced. Leave low_memory out, or generate outside of the trace."
+)
+"""Why a contrastive search with little memory is refused."""
+
 OWN_LAYERS = (
     "Assisted decoding by layers of the model's own (use_mtp) is not traced; a draft model and prompt lookup "
     "are. Change the generation settings or generate outside of the trace."
@@ -61,6 +67,8 @@ def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
         raise untraced(mode, of)
     if mode in ("beam_search", "beam_sample") and settings.get("low_memory"):
         raise UnsupportedError(IN_PARTS)
+    if mode == "contrastive_search" and settings.get("low_memory"):
+        raise UnsupportedError(CANDIDATE_BY_CANDIDATE)
     if settings.get("use_mtp"):
         raise UnsupportedError(OWN_LAYERS)
 

@@ -37,6 +37,7 @@ FIRST_SCORES: Mapping[LoopName, FirstScores] = MappingProxyType(
             "best token.",
         ),
         "_assisted_decoding": FirstScores("raw logit", "raw logits", _BY_MODEL),
+        "_contrastive_search": FirstScores("raw logit", "raw logits", _BY_MODEL),
         "_beam_search": _LOG_PROBABILITY,
         "_group_beam_search": _LOG_PROBABILITY,
         "_constrained_beam_search": _LOG_PROBABILITY,

@@ -29,6 +29,7 @@ class Statement:
         choice: the way of choosing that it belongs to; None for both.
         phase: the phase of a run that it belongs to; None for both.
         everywhere: whether every release of the family has it; the others have another one of that stop.
+        occurrence: which of the lines of the function that begin so it is, from 1.
     """
 
     stop: StopName
@@ -37,6 +38,7 @@ class Statement:
     choice: Choice | None = None
     phase: Phase | None = None
     everywhere: bool = True
+    occurrence: int = 1
 
     def runs(self, *, do_sample: bool, speculative: bool = False) -> bool:
         """Whether a run comes to it.

@@ -14,6 +14,7 @@ from tracer.library.loop import Loop
 from tracer.library.loops.assisted import ASSISTED_4_44, ASSISTED_4_57, ASSISTED_5
 from tracer.library.loops.beam_search import BEAM_SEARCH_4_44, BEAM_SEARCH_4_57, BEAM_SEARCH_5
 from tracer.library.loops.constrained_search import CONSTRAINED_SEARCH_4_44
+from tracer.library.loops.contrastive import CONTRASTIVE_4_44
 from tracer.library.loops.dola import DOLA_4_44
 from tracer.library.loops.group_search import GROUP_SEARCH_4_44
 from tracer.library.loops.sample import SAMPLE_4_44, SAMPLE_4_57, SAMPLE_5
@@ -129,6 +130,7 @@ RELEASES: tuple[Release, ...] = (
             GROUP_SEARCH_4_44,
             CONSTRAINED_SEARCH_4_44,
             ASSISTED_4_44,
+            CONTRASTIVE_4_44,
         ),
         absent_settings=_SINCE_4_57 | _SINCE_5,
         caches=("static", "offloaded_static", "sliding_window", "hybrid", "mamba", "quantized"),

@@ -74,7 +74,7 @@ class Recording(TraceFile):
             run: number of the run.
             use_torch: repeat the draws; without, the choice of a sampled step is mostly unknown.
             settings: ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``typical_p``, ``epsilon_cutoff``,
-                ``eta_cutoff``, ``repetition_penalty`` or ``greedy``.
+                ``eta_cutoff``, ``repetition_penalty``, ``penalty_alpha`` or ``greedy``.
 
         Raises:
             UsageError: an unknown setting or an impossible value, no such run, or no recorded scores.

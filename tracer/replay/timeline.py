@@ -13,7 +13,7 @@ from tracer.schema.step import Step
 from tracer.tracefile import TraceRun
 
 _ONLY_WHEN_SAMPLING: tuple[StopName, ...] = ("warpers", "softmax")
-"""Lines that a greedy ``_sample`` jumps over."""
+"""Lines that a greedy ``_sample`` jumps over; contrastive search draws nothing, and has the last of them."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,23 @@ def passed_stops(header: RunHeader) -> tuple[StopName, ...]:
     Args:
         header: the run's header.
     """
-    skipped = () if header.do_sample else _ONLY_WHEN_SAMPLING
+    greedy = not header.do_sample and not header.ranks
+    skipped = _ONLY_WHEN_SAMPLING if greedy else ()
     if header.loop == "_assisted_decoding" and header.anchor("softmax") is None:
         skipped = (*skipped, "softmax")  # speculative sampling does it inside of its choice
     return tuple(stop for stop in header.stops if stop in HALTS and stop not in skipped)
+
+
+def stops_in(header: RunHeader, stops: tuple[StopName, ...], phase: Phase) -> tuple[StopName, ...]:
+    """The stops that a step of a phase passes: not those whose lines all belong to the other one.
+
+    Args:
+        header: the run's header.
+        stops: the stops of both phases, in order.
+        phase: the phase.
+    """
+    lines = {stop: [each.phase for each in header.anchors if each.stop == stop] for stop in stops}
+    return tuple(stop for stop in stops if not lines[stop] or {None, phase} & {*lines[stop]})
 
 
 class Timeline:
@@ -73,7 +86,8 @@ class Timeline:
             for a recorded one.
 
     Attributes:
-        stops: those of them that each step passes, in order; a step in which the run failed passes the first.
+        stops: those of them that steps pass, in order; a step in which the run failed passes the first, and
+            one may lack those that belong to the first step.
 
     Raises:
         UsageError: the run has no step, or passes none of the stops.
@@ -84,6 +98,11 @@ class Timeline:
     ) -> None:
         passed = passed_stops(run.header)
         self.stops = tuple(stop for stop in passed if stop in wanted)
+        # A step that passes none of the chosen stops is shown at the first.
+        phases: tuple[Phase, ...] = ("prefill", "decode")
+        self._by_phase = {
+            phase: stops_in(run.header, self.stops, phase) or self.stops[:1] for phase in phases
+        }
         self._run = run
         self._standing = standing
         self._last: tuple[int, tuple[StopName, ...]] | None = None
@@ -107,7 +126,7 @@ class Timeline:
     @property
     def first(self) -> Position:
         """Where the recording begins."""
-        return Position(self.steps[0], self.stops[0])
+        return self._begin_of(self.steps[0])
 
     @property
     def last(self) -> Position:
@@ -120,16 +139,19 @@ class Timeline:
         Args:
             step: number of the step.
         """
-        standing = self._standing
+        standing, stops = self._standing, self._by_phase["prefill" if step == 1 else "decode"]
         if standing is not None and step == standing.step:
-            return self.stops[: self.stops.index(standing.stop) + 1]
+            return stops[: stops.index(standing.stop) + 1]
         if step != self.steps[-1] or _went_well(self._run):
-            return self.stops
+            return stops
         if self._last is None or self._last[0] != step:
-            came_to = reached(self._run.steps.number(step), self._run.header, self.stops)
+            came_to = reached(self._run.steps.number(step), self._run.header, stops)
             # One that failed before the first of the chosen stops is shown there.
-            self._last = step, came_to or self.stops[:1]
+            self._last = step, came_to or stops[:1]
         return self._last[1]
+
+    def _begin_of(self, step: int) -> Position:
+        return Position(step, self.stops_of(step)[0])
 
     def _end_of(self, step: int) -> Position:
         return Position(step, self.stops_of(step)[-1])
@@ -150,7 +172,11 @@ class Timeline:
             raise UsageError(
                 f"step {step} was not recorded; the recording has the steps {steps[0]} to {steps[-1]}"
             )
-        wanted, stops = stop or self.stops[0], self.stops_of(step)
+        stops = self.stops_of(step)
+        wanted = stop or stops[0]
+        here = self._by_phase[Position(step, wanted).phase]
+        if wanted in self.stops and wanted not in here:
+            raise UsageError(f"step {step} has no {wanted}: the first step alone has it")
         if wanted not in stops:
             raise UsageError(f"the run failed in step {step}, before {wanted}")
         return Position(step, wanted)
@@ -171,9 +197,10 @@ class Timeline:
         Args:
             position: where to start.
         """
-        place = self.stops.index(position.stop)
+        stops = self.stops_of(position.step)
+        place = stops.index(position.stop)
         if place:
-            return Position(position.step, self.stops[place - 1])
+            return Position(position.step, stops[place - 1])
         earlier = self.step_before(position)
         return earlier and self._end_of(earlier.step)
 
@@ -185,7 +212,7 @@ class Timeline:
         """
         steps = self.steps
         place = bisect_right(steps, position.step)
-        return Position(steps[place], self.stops[0]) if place < len(steps) else None
+        return self._begin_of(steps[place]) if place < len(steps) else None
 
     def step_before(self, position: Position) -> Position | None:
         """The first stop of the step before; None in the first step.
@@ -195,7 +222,7 @@ class Timeline:
         """
         steps = self.steps
         place = bisect_left(steps, position.step)
-        return Position(steps[place - 1], self.stops[0]) if place else None
+        return self._begin_of(steps[place - 1]) if place else None
 
     def onwards(self, position: Position, *, back: bool) -> Iterator[Position]:
         """All positions behind one, in the order in which they are passed.

@@ -6,7 +6,9 @@ from typing import Literal
 
 from tracer.schema.base import Record
 
-CheckName = Literal["cache", "positions", "modules", "finite", "contrast", "beams", "assisted"]
+CheckName = Literal[
+    "cache", "positions", "modules", "finite", "contrast", "beams", "assisted", "ranking", "selection"
+]
 
 
 CheckResult = Literal["held", "failed", "not made"]

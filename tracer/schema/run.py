@@ -18,6 +18,7 @@ LoopName = Literal[
     "_group_beam_search",
     "_constrained_beam_search",
     "_assisted_decoding",
+    "_contrastive_search",
 ]
 """The methods of ``GenerationMixin`` that are traced: the decoding loops."""
 
@@ -26,6 +27,7 @@ LOOPS: tuple[LoopName, ...] = get_args(LoopName)
 
 StopName = Literal[
     "run-header",
+    "prefill",
     "candidates",
     "model-call",
     "layers",
@@ -37,8 +39,11 @@ StopName = Literal[
     "warpers",
     "beam-scores",
     "softmax",
+    "top-k",
+    "repeat",
     "choice",
     "beams",
+    "select",
     "append",
     "crop",
     "strategy",
@@ -48,10 +53,24 @@ StopName = Literal[
 ]
 
 ALL_STOPS: tuple[StopName, ...] = get_args(StopName)
-"""The stops of all loops, in an order that agrees with that of each loop of transformers 4.44."""
+"""The stops of all loops, in an order that agrees with that of each loop of transformers 4.44 but one:
+contrastive search runs its processors before its forward pass."""
 
 _OF_OTHER_LOOPS: frozenset[StopName] = frozenset(
-    {"candidates", "contrast", "log-softmax", "beam-scores", "beams", "crop", "strategy", "reorder"}
+    {
+        "prefill",
+        "candidates",
+        "contrast",
+        "log-softmax",
+        "beam-scores",
+        "top-k",
+        "repeat",
+        "beams",
+        "select",
+        "crop",
+        "strategy",
+        "reorder",
+    }
 )
 
 _NOT_EVERYWHERE: frozenset[StopName] = frozenset({"warpers", "softmax"})
@@ -378,6 +397,11 @@ class RunHeader(Record):
     def proposes(self) -> bool:
         """Whether a step may append several tokens, those of proposals that are accepted."""
         return self.loop == "_assisted_decoding"
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a step ranks candidates that its forward pass has read, as contrastive search does."""
+        return self.loop == "_contrastive_search"
 
     @property
     def one_list(self) -> bool:

@@ -20,6 +20,7 @@ from tracer.schema.columns import NO_TOKEN, CacheColumns, ModuleColumns, ScoreCo
 from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
 from tracer.schema.lineage import Parents
+from tracer.schema.ranking import ContrastiveStep
 from tracer.schema.run import NotSeen, Phase
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
@@ -65,6 +66,24 @@ class ForwardResult(Record):
     hidden_states: TensorInfo | None
     logits: TensorInfo
     next_logits: TensorInfo
+
+
+class PromptPass(Record):
+    """A forward pass over the prompt that comes before the forward pass of its step.
+
+    Attributes:
+        inputs: its model inputs.
+        cache: the KV cache behind it.
+        forward: shapes of its results; None if they were not seen.
+        calls: how many of the step's module calls are its own; they are the first.
+        seconds: how long it took on the host.
+    """
+
+    inputs: ModelInputs
+    cache: CacheState
+    forward: ForwardResult | None
+    calls: int
+    seconds: float
 
 
 class Criterion(Record):
@@ -135,6 +154,9 @@ class StepHead(Record):
         beams: the continuations that a beam search decided about.
         assisted: the tokens that were proposed in assisted decoding, whose step may append several; the
             scores are those of the last one.
+        contrastive: the candidates that a contrastive search has ranked; its forward pass is theirs, each row
+            of the batch as often as it has candidates.
+        prompt_pass: the forward pass over the prompt, where the step has another one behind it.
         draw: RNG state, when sampling.
         checks: checks made.
         violations: checks that did not hold.
@@ -170,6 +192,8 @@ class StepHead(Record):
     contrast: LayerContrast | None = None
     beams: BeamStep | None = None
     assisted: AssistedStep | None = None
+    contrastive: ContrastiveStep | None = None
+    prompt_pass: PromptPass | None = None
     draw: Draw | None = None
     checks: tuple[Check, ...] = ()
     violations: tuple[Violation, ...] = ()
@@ -185,6 +209,11 @@ class StepHead(Record):
 
     def __repr__(self) -> str:
         return f"<head of step {self.step} of run {self.run}: {self.phase}, {len(self.checks)} checks>"
+
+    @property
+    def first_inputs(self) -> ModelInputs:
+        """The model inputs of the first forward pass of the step."""
+        return self.inputs if self.prompt_pass is None else self.prompt_pass.inputs
 
     @property
     def phase(self) -> Phase:

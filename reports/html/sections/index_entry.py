@@ -52,13 +52,19 @@ def index_entry(run: Run, totals: RunTotals, tokens: Mapping[int, TokenText]) ->
         "sampling": header.do_sample,
         "beams": _beams(header, run.end),
         "appended": totals.appended or None,
+        "ranked": header.ranks,
         "first": {"one": FIRST_SCORES[header.loop].one, "many": FIRST_SCORES[header.loop].many},
         "cap": header.capture.candidates,
         "vocabulary": header.model.vocab_size,
         "capture": " ".join((header.capture.level, *map(plain, header.capture.save))),
         "modules": [[plain(module.name), plain(module.class_name)] for module in header.modules],
         "stops": [
-            {"name": stop, "title": stop_title(stop), "anchor": _anchor(header.anchor(stop))}
+            {
+                "name": stop,
+                "title": stop_title(stop),
+                "anchor": _anchor(header.anchor(stop) or header.anchor(stop, "prefill")),
+                "first": header.anchor(stop) is None,
+            }
             for stop in header.stops[1:]
         ],
         **_header_entry(header, header_view(header, tokens)),

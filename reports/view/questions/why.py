@@ -13,10 +13,12 @@ from reports.view.text import plain
 from reports.view.tokens import TokenView, token_view
 from tracer.analysis.draw import NearMisses
 from tracer.analysis.processors.processor import Cutoff
+from tracer.analysis.ranking import winning_alphas, winning_top_k
 from tracer.analysis.why.report import Change, Goal, Rank, TokenStage, Verdict, WhyReport
 from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.beams import Continuation
 from tracer.schema.columns import NO_TOKEN
+from tracer.schema.ranking import RankedCandidate, RowRanking
 from tracer.schema.run import TokenText
 
 GOALS: dict[Goal, str] = {
@@ -195,6 +197,8 @@ def _chance(report: WhyReport) -> str:
 
 
 def _was_chosen(report: WhyReport) -> str:
+    if report.ranking is not None:
+        return _won(report, report.ranking)
     chosen = f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
     found = report.continuation
     if found is not None and found.forced:
@@ -210,6 +214,54 @@ def _paid(found: Continuation | None) -> str:
     several = len(found.taken_by) > 1
     who = f"rows {rows} of earlier groups go" if several else f"row {rows} of an earlier group goes"
     return f" It paid {figures.score(found.penalty)}, as {who} on with the same token."
+
+
+def _won(report: WhyReport, ranking: RowRanking) -> str:
+    """By what margin a candidate of a contrastive search won."""
+    second, margin = ranking.runner_up, ranking.margin
+    ahead = "" if second is None or margin is None else f", by {figures.score(margin)} before the next"
+    return (
+        f"It was taken{ahead}: its score is {_arithmetic(report, ranking.winner)}. "
+        + ("It is not the most probable one: the penalty decided." if ranking.penalty_decided else "")
+    ).strip()
+
+
+def _arithmetic(report: WhyReport, each: RankedCandidate) -> str:
+    """The score of a candidate with what it is made of."""
+    alpha = report.penalty_alpha
+    return (
+        f"{1 - alpha:g} · {figures.probability(each.probability)} - {alpha:g} · {each.penalty:.4f} = "
+        f"{figures.score(each.score)} (most like position {each.position})"
+    )
+
+
+def _outranked(report: WhyReport) -> str:
+    """By how much a candidate of a contrastive search lost, and what would have made it win."""
+    ranking = report.ranking
+    assert ranking is not None
+    place = next(at for at, each in enumerate(ranking.candidates) if each.token == report.token)
+    own = ranking.candidates[place]
+    lost = figures.score(ranking.winner.score - own.score)
+    text = f"It was a candidate and lost by {lost}: its score is {_arithmetic(report, own)}."
+    alphas, top_k = winning_alphas(ranking, place), winning_top_k(ranking, place)
+    ways = [] if alphas is None else [f"penalty_alpha from {alphas[0]:.4f} to {alphas[1]:.4f}"]
+    ways += [] if top_k is None else [f"top_k of at most {top_k}"]
+    if not ways:
+        return f"{text} No penalty_alpha and no smaller top_k would have made it win in this step."
+    return f"{text} With {' or '.join(ways)} it would have won in this step."
+
+
+def _no_candidate(report: WhyReport) -> str:
+    """What a token that was not asked for lacks."""
+    ranking = report.ranking
+    assert ranking is not None
+    last, chance = ranking.candidates[-1], _chance(report)
+    own = f" (probability {chance})" if chance else ""
+    return (
+        f"It was no candidate{own}: only the {figures.count(len(ranking.candidates))} most probable tokens "
+        f"are, the last with probability {figures.probability(last.probability)}. What its hidden state "
+        "repeats is not known, since the model has not read it."
+    )
 
 
 def _lost(report: WhyReport) -> str:
@@ -256,6 +308,8 @@ _TOLD: Mapping[Verdict, Callable[[WhyReport], str]] = {
     "chosen": _was_chosen,
     "lost the draw": _lost,
     "not continued": _not_continued,
+    "outranked": _outranked,
+    "no candidate": _no_candidate,
     "removed": _removal,
     "undecided": _undecided,
 }

@@ -187,6 +187,10 @@ _LOOPS: Mapping[LoopName, tuple[str, str]] = {
         "constrained beam search",
         "several sequences of each row are followed at once, and have to meet constraints",
     ),
+    "_contrastive_search": (
+        "contrastive search",
+        "of the most probable tokens one is taken that repeats little of what is there",
+    ),
     "_dola_decoding": ("DoLa", "the last layer's prediction is contrasted with that of an earlier one"),
 }
 """Loops beside that of greedy decoding and sampling, and what they do."""
@@ -201,6 +205,8 @@ def decoding(header: RunHeader) -> NamedValue:
     way, meaning = _DRAWN if header.do_sample else _GREEDY
     if header.loop in _LOOPS:
         name, what = _LOOPS[header.loop]
+        if header.ranks:
+            return NamedValue("decoding", name, what)
         way, meaning = f"{name}, {way}", f"{what}; {meaning}"
     return NamedValue("decoding", way, meaning)
 

@@ -23,6 +23,8 @@ _CHECKS: dict[CheckName, str] = {
     "contrast": "contrast of layers",
     "beams": "beams",
     "assisted": "accepted proposals",
+    "ranking": "ranking of candidates",
+    "selection": "selection from the cache",
 }
 
 
@@ -45,6 +47,8 @@ class RunTotals:
         proposed: in assisted decoding how many tokens were proposed.
         accepted: how many of them were accepted.
         drafts: forward passes of the draft model.
+        ranked: in contrastive search how many tokens its ranking chose.
+        penalised: how many of them were not the most probable candidate.
     """
 
     steps: int = 0
@@ -61,6 +65,8 @@ class RunTotals:
     proposed: int = 0
     accepted: int = 0
     drafts: int = 0
+    ranked: int = 0
+    penalised: int = 0
     _settings: frozenset[str] = frozenset()
 
     def add(self, step: Step) -> None:
@@ -75,6 +81,9 @@ class RunTotals:
         self.uncaptured += head.uncaptured
         if head.assisted is not None:
             self._add_proposals(head.assisted)
+        for row in () if head.contrastive is None else head.contrastive.rows:
+            self.ranked += row is not None
+            self.penalised += row is not None and row.penalty_decided
         for check in head.checks:
             if check.result == "not made":
                 self.not_made[check.name, check.reason or ""] += 1
@@ -102,6 +111,15 @@ class RunTotals:
             "fact",
         )
 
+    def rankings(self) -> Iterator[Note]:
+        """In how many choices a contrastive search differs from greedy decoding; nothing for another run."""
+        if self.ranked:
+            yield Note(
+                f"The penalty decided {count(self.penalised)} of {plural(self.ranked, 'choice')}: there "
+                "greedy decoding would have taken another token.",
+                "fact",
+            )
+
     def _new_changes(self, step: Step) -> int:
         """Changes made in a step: the record of every later one repeats a setting that stays changed."""
         before = self._settings
@@ -119,6 +137,7 @@ class RunTotals:
     def gaps(self) -> Iterator[Note]:
         """What else there is to say: proposals, checks not made, captures that could not be had."""
         yield from self.assistance()
+        yield from self.rankings()
         yield from map(uncaptured_note, self.uncaptured)
         for (name, why), steps in self.not_made.items():
             yield Note(f"Not checked in {plural(steps, 'step')}: {_CHECKS[name]}: {plain(why)}.", "fact")

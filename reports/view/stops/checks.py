@@ -37,6 +37,8 @@ STOP_OF_CHECK: Mapping[CheckName, StopName] = {
     "contrast": "contrast",
     "beams": "beams",
     "assisted": "choice",
+    "ranking": "choice",
+    "selection": "select",
 }
 """The stop at which a check is shown."""
 
@@ -49,6 +51,11 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
     "finite": ("no NaN and no infinite value", "module calls"),
     "cache": ("old slots are unchanged, exactly the new tokens' slots were added", "layers"),
     "beams": ("beams and hypotheses are those that the scores lead to", "batch rows"),
+    "ranking": ("the candidate taken is the best, its ranking computed again", "rows"),
+    "selection": (
+        "the cache was repeated, grew by one slot, and kept the slots of the candidate taken",
+        "rows",
+    ),
     "assisted": ("the proposals accepted are those that have to be, computed again", "proposals"),
     "contrast": ("the scores are the contrast of the two layers, computed again", "rows"),
 }

@@ -17,7 +17,7 @@ from reports.view.stops.values import row_values, values_text
 from reports.view.text import plain
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import LoopName, RunHeader
-from tracer.schema.step import ForwardResult
+from tracer.schema.step import ForwardResult, ModelInputs
 from tracer.schema.tensors import NamedTensor
 
 _LAST_LOGITS: Mapping[LoopName, str] = {
@@ -27,6 +27,7 @@ _LAST_LOGITS: Mapping[LoopName, str] = {
     "_beam_search": "next_token_logits",
     "_group_beam_search": "next_token_logits",
     "_constrained_beam_search": "next_token_logits",
+    "_contrastive_search": "logit_for_next_step",
 }
 """What a loop calls the logits of the last position."""
 
@@ -37,7 +38,7 @@ def _last_logits(header: RunHeader) -> str:
 
 
 def model_call(context: Context) -> Iterator[Block]:
-    """Stop 1: every model input, the cache before the forward pass, and the new tokens."""
+    """Every model input, the cache before the forward pass, and the new tokens."""
     head = context.step.head
     new = head.inputs.sequence_length - head.inputs.new_start
     if head.phase == "prefill":
@@ -58,11 +59,11 @@ def model_call(context: Context) -> Iterator[Block]:
         )
     yield VariableTable(
         (
-            *(_input(context, tensor) for tensor in head.inputs.tensors),
-            *(Variable(plain(name), value=plain(value, 200)) for name, value in head.inputs.others.items()),
+            *(argument(context, tensor) for tensor in head.inputs.tensors),
+            *other_arguments(head.inputs),
         )
     )
-    strip = _new_tokens(context)
+    strip = new_tokens(context, head.inputs)
     if strip is not None:
         yield strip
     yield cache_block("KV cache before the forward pass", head.cache_before)
@@ -90,7 +91,7 @@ def forward_result(context: Context) -> Iterator[Block]:
     if result is None:
         yield Note("The result of the forward pass was not seen.", "warning")
         return
-    yield VariableTable(tuple(_results(context, result)))
+    yield VariableTable(tuple(results(result, head.inputs)))
     yield _last_position(context, result)
     if head.forward_seconds:  # not known while the run is halted inside the forward pass
         yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
@@ -121,7 +122,9 @@ def next_logits(context: Context) -> Iterator[Block]:
                 ),
             )
         )
-    if context.header.loop in ("_sample", "_assisted_decoding"):
+    if context.header.ranks and context.step.number > 1:
+        yield Note(f"No forward pass of this step: step {context.step.number - 1} has read the last token.")
+    if context.header.loop in ("_sample", "_assisted_decoding", "_contrastive_search"):
         yield from first_scores(context)
 
 
@@ -144,19 +147,40 @@ def other_first_scores(context: Context) -> Iterator[OtherRows]:
         )
 
 
-def _input(context: Context, tensor: NamedTensor) -> Variable:
+def argument(context: Context, tensor: NamedTensor, text: str | None = None) -> Variable:
+    """A tensor argument of the model.
+
+    Args:
+        context: the step.
+        tensor: the argument.
+        text: its values in words; None for those of the row that is shown in full.
+    """
     rows = context.step.rows
     values = row_values(tensor, context.row, rows)
-    text = None
-    if values is not None and tensor.values is not None:
+    if text is None and values is not None and tensor.values is not None:
         text = values_text(values, tensor.values.omitted)
         if rows > 1 and len(tensor.info.shape) > 1 and tensor.info.shape[0] == rows:
             text = context.place + text
     return Variable(plain(tensor.name), tensor.info, text, MODEL_INPUTS.get(tensor.name))
 
 
-def _new_tokens(context: Context) -> TokenStrip | None:
-    inputs = context.step.head.inputs
+def other_arguments(inputs: ModelInputs) -> Iterator[Variable]:
+    """The arguments that are no tensors.
+
+    Args:
+        inputs: the arguments.
+    """
+    for name, value in inputs.others.items():
+        yield Variable(plain(name), value=plain(value, 200))
+
+
+def new_tokens(context: Context, inputs: ModelInputs) -> TokenStrip | None:
+    """The tokens of the row that the model has not read before.
+
+    Args:
+        context: the step.
+        inputs: the arguments of its forward pass.
+    """
     ids = inputs.tensor("input_ids")
     values = row_values(ids, context.row, context.step.rows) if ids is not None else None
     if values is None or not values.size:
@@ -170,22 +194,27 @@ def _new_tokens(context: Context) -> TokenStrip | None:
     return TokenStrip(title, context.sequence(values[start - length :]), start)
 
 
-def _results(context: Context, result: ForwardResult) -> Iterator[Variable]:
+def results(result: ForwardResult, inputs: ModelInputs) -> Iterator[Variable]:
+    """What a forward pass returned.
+
+    Args:
+        result: specs of it.
+        inputs: the arguments of the forward pass.
+    """
     if result.hidden_states is not None:
         yield Variable(
             "hidden_states",
             result.hidden_states,
             meaning="[rows, new tokens, hidden size], after the last layer",
         )
-    positions = "last position" if _last_only(context, result) else "new tokens"
+    positions = "last position" if _last_only(inputs, result) else "new tokens"
     yield Variable(
         "logits", result.logits, meaning=f"[rows, {positions}, vocabulary], hidden_states through lm_head"
     )
 
 
-def _last_only(context: Context, result: ForwardResult) -> bool:
+def _last_only(inputs: ModelInputs, result: ForwardResult) -> bool:
     """Whether the model computed no logits but those of the last of several positions."""
-    inputs = context.step.head.inputs
     return _positions(result) == 1 < inputs.sequence_length - inputs.new_start
 
 
@@ -196,7 +225,12 @@ def _positions(result: ForwardResult) -> int:
 def _last_position(context: Context, result: ForwardResult) -> Note:
     head = context.step.head
     last = head.inputs.sequence_length - 1
-    alone = _last_only(context, result)
+    alone = _last_only(head.inputs, result)
+    if context.header.ranks:
+        return Note(
+            "The hidden state of each candidate says how much it repeats; its logits say what may follow it, "
+            f"at position {last + 1}."
+        )
     if not alone and _positions(result) == 1:
         return Note(
             f"One position went in, so one comes out: its logits say what may follow position {last}."

@@ -12,6 +12,7 @@ from reports.view.stops.beams import continuations
 from reports.view.stops.candidates import candidate_list, candidate_rows
 from reports.view.stops.checks import NOT_RECORDED
 from reports.view.stops.context import Context
+from reports.view.stops.contrastive import ranking
 from reports.view.stops.stages import ListName, stage_table
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.run import LoopName
@@ -52,6 +53,8 @@ def softmax(context: Context) -> Iterator[Block]:
             "Softmax over all continuations of all beams of a batch row; the candidates below are those of "
             "this row alone, before the score of its beam is added."
         )
+    elif context.header.ranks:
+        yield Note("Softmax turns the scores into probabilities: how confident the model is of each token.")
     elif context.header.do_sample:
         yield Note(
             "Softmax turns the scores that are left into probabilities: exp(score), divided by their sum."
@@ -203,5 +206,6 @@ _CHOICES: Mapping[LoopName, Callable[[Context], Iterator[Block]]] = {
     "_beam_search": continuations,
     "_group_beam_search": continuations,
     "_constrained_beam_search": continuations,
+    "_contrastive_search": ranking,
 }
 """What decides in loops that do not choose a token of each row by itself."""

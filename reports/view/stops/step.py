@@ -14,14 +14,16 @@ from reports.view.stops.changed_variables import mark_changes
 from reports.view.stops.checks import alerts, stop_notes
 from reports.view.stops.context import Context
 from reports.view.stops.contrast import contrast
+from reports.view.stops.contrastive import candidates_call, prefill, repeat, select, top_k
 from reports.view.stops.forward import forward_result, layers, model_call, next_logits
 from reports.view.stops.scores import choice, processors, softmax, warpers
 from reports.view.stops.step_end import append, stopping, update
 from reports.view.text import plain
-from tracer.schema.run import Anchor, RunHeader, StopName, TokenText
+from tracer.schema.run import Anchor, LoopName, RunHeader, StopName, TokenText
 from tracer.schema.step import Step
 
 _STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
+    "prefill": ("prefill", prefill),
     "candidates": ("candidates", candidates),
     "model-call": ("prepare inputs", model_call),
     "layers": ("layers", layers),
@@ -33,8 +35,11 @@ _STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
     "warpers": ("logits warpers", warpers),
     "beam-scores": ("scores of the beams", beam_scores),
     "softmax": ("softmax", softmax),
+    "top-k": ("candidates", top_k),
+    "repeat": ("repeat the cache", repeat),
     "choice": ("choice", choice),
     "beams": ("beams", beams),
+    "select": ("select from the cache", select),
     "append": ("append", append),
     "crop": ("crop the cache", crop),
     "strategy": ("next candidates", strategy),
@@ -42,6 +47,12 @@ _STOPS: dict[StopName, tuple[str, Callable[[Context], Iterator[Block]]]] = {
     "reorder": ("reorder the cache", reorder),
     "stopping": ("stopping", stopping),
 }
+
+
+_OF_LOOP: dict[tuple[LoopName, StopName], Callable[[Context], Iterator[Block]]] = {
+    ("_contrastive_search", "model-call"): candidates_call,
+}
+"""Cards that a loop has in place of those of all others."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def step_view(
     if previous is not None:
         earlier = Context(header, previous, tokens, row)
         cards = mark_changes(cards, tuple(_card(earlier, stop) for stop in stops))
-    inputs = step.head.inputs
+    inputs = step.head.first_inputs
     return StepView(
         run=step.head.run,
         number=step.number,
@@ -178,15 +189,18 @@ _OF_PARENT: frozenset[StopName] = frozenset({"log-softmax", "processors", "warpe
 """Stops whose figures are those of the row that a row continues."""
 
 
-def _skipped(header: RunHeader) -> tuple[StopName, ...]:
-    """Stops that a run passes by."""
+def _skipped(header: RunHeader, number: int) -> tuple[StopName, ...]:
+    """Stops that a step passes by."""
     if header.do_sample:
         return ()
+    if header.ranks:
+        return ("prefill",) if number > 1 else ()
     return ("warpers",) if not header.rows_move else ("warpers", "softmax")
 
 
 def _card(context: Context, stop: StopName) -> StopCard:
     title, build = _STOPS[stop]
+    build = _OF_LOOP.get((context.header.loop, stop), build)
     header, failure = context.header, context.step.head.failure
     blocks: tuple[Block, ...]
     if failure is not None and header.number(failure.stop) < header.number(stop):
@@ -201,5 +215,5 @@ def _card(context: Context, stop: StopName) -> StopCard:
         title=title,
         anchor=safe_anchor(header.anchor(stop, context.step.head.phase)),
         blocks=blocks,
-        skipped=stop in _skipped(header),
+        skipped=stop in _skipped(header, context.step.number),
     )

@@ -98,7 +98,7 @@ def _last_id(context: Context, row: int) -> str | None:
     """The last id of a row before the step, if the model has read it in this step."""
     head = context.step.head
     ids = head.inputs.tensor("input_ids")
-    if ids is None or ids.values is None or ids.values.omitted:
+    if ids is None or ids.values is None or ids.values.omitted or ids.info.shape[:1] != (context.step.rows,):
         return None
     # What the model reads may go beyond what is decided, by the tokens that are only proposed.
     ahead = head.inputs.sequence_length - head.inputs.leading - head.ids_before.shape[1]

@@ -131,7 +131,7 @@ def test_every_table_as_csv_and_parquet(real: Path, tmp_path: Path, call: Any) -
         read = pyarrow.parquet.read_table(parquet_path)
         with open_trace(real) as recording:
             expected = list(table.of_run(recording.run(2)))
-        assert expected or name == "beams"
+        assert expected or name in ("beams", "rankings")
         assert read.column_names == list(table.columns)
         found = [tuple(row.values()) for row in read.to_pylist()]
         for one, other in zip(found, expected, strict=True):

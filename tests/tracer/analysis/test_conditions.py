@@ -107,7 +107,10 @@ def test_on_the_first_synthetic_step(text: str, expected: bool) -> None:
     assert holds(text) is expected
 
 
-ONE_LOOP_ONLY = {"beam_score", "group", "penalty_paid", "constraints_met", "proposed", "accepted"}
+ONE_LOOP_ONLY = {
+    *("beam_score", "group", "penalty_paid", "constraints_met"),
+    *("proposed", "accepted", "similarity", "ranking_margin"),
+}
 """Numbers that steps of one decoding loop have."""
 
 

@@ -34,7 +34,7 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "--top-k 999", ["--gen", "top_k=" + "9" * 5000]),
     (2, "min_p", ["--gen", "min_p=" + "[" * 100_000]),
     (4, "is not traced", ["--gen", "num_beams=4", "--gen", "low_memory=true"]),
-    (4, "contrastive", ["--greedy", "--gen", "penalty_alpha=0.6"]),
+    (4, "low_memory", ["--greedy", "--gen", "penalty_alpha=0.6", "--gen", "low_memory=true"]),
     (3, "no such folder", ["--model", "/nowhere"]),
     (3, "Did you mean checkpoint?", ["--model", "./chekpoint"]),
     (3, "no config.json", ["--model", "."]),

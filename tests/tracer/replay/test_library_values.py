@@ -14,7 +14,7 @@ from tests.support.models import GREEDY, SAMPLING
 from tests.tracer.replay.recordings import Recorded, recorded
 from tracer.library.release import installed_release
 from tracer.replay.moment import Moment
-from tracer.replay.timeline import Position, passed_stops
+from tracer.replay.timeline import Position, passed_stops, stops_in
 from tracer.replay.values.elements import Whole
 from tracer.replay.values.library import FrameKind, later_variables, local_variables
 from tracer.replay.values.tensor import Tensor
@@ -25,6 +25,7 @@ from tracer.schema.run import StopName
 """The name of the cache among the arguments of the model."""
 
 EVERYTHING = ("logits", "kv", "hidden")
+CONTRASTIVE = {"penalty_alpha": 0.6, "top_k": 4}
 DOLA = {"dola_layers": "high", "repetition_penalty": 1.2}
 RUNS = {
     "sampling, all saved": (2, EVERYTHING, SAMPLING),
@@ -57,10 +58,13 @@ RUNS = {
     "constrained search": (2, (), {**GREEDY, "num_beams": 3, "force_words_ids": ((30, 31),)}),
     "assisted": (1, EVERYTHING, {**GREEDY, "prompt_lookup_num_tokens": 2}),
     "assisted, sampling": (1, (), {**SAMPLING, "prompt_lookup_num_tokens": 2}),
+    "contrastive search": (2, EVERYTHING, {**GREEDY, **CONTRASTIVE}),
+    "contrastive search, tuples": (1, (), {**GREEDY, **CONTRASTIVE, "model_name": "gpt2"}),
 }
 ONLY_HERE = (
     *("DoLa", "DoLa, greedy", "assisted", "assisted, sampling"),
     *("group search", "group search, whole", "constrained search"),
+    *("contrastive search", "contrastive search, tuples"),
 )
 """Those that are compared under the required release alone."""
 
@@ -89,6 +93,12 @@ COMPARED = {
     "beam_idx",
     "candidate_input_ids",
     "valid_tokens",
+    "logit_for_next_step",
+    "processed_logit_for_next_step",
+    "next_probs",
+    "top_k_ids",
+    "top_k_probs",
+    "selected_idx",
 }
 
 
@@ -107,7 +117,7 @@ def moments(run: Recorded) -> Iterator[Moment]:
     shelf = run.shelf()
     stops = passed_stops(shelf.run.header)
     for number in shelf.run.steps.numbers:
-        for stop in stops:
+        for stop in stops_in(shelf.run.header, stops, "prefill" if number == 1 else "decode"):
             yield Moment(shelf, Position(number, stop), stops)
 
 
@@ -137,7 +147,8 @@ def assert_tensor(value: Value, real: torch.Tensor, *, close: bool = False) -> N
 
 def assert_cache(value: Value, real: Any) -> None:
     if not isinstance(value, Listed):
-        assert value.text == "DynamicCache"  # with use_cache=False nothing is recorded of it
+        # With use_cache=False nothing is recorded of it, and of one among arguments its class alone.
+        assert value.text in ("DynamicCache", "tuple")
         return
     assert value.count == len(real)
     for layer, pair in enumerate(real):
@@ -157,9 +168,11 @@ def own_part(cache: Value, layer: int, part: int) -> Value:
 def assert_same(value: Value, real: Any, name: str) -> None:
     if value.text.startswith("not recorded: "):
         # The mask is of a model that is given one of its own.
-        assert name in ("attention_mask", "candidate_premature_logits")
+        assert name in ("attention_mask", "candidate_premature_logits") or (
+            "once for each of its candidates" in value.text or "the step that begins with it" in value.text
+        )
     elif isinstance(real, torch.Tensor):
-        assert_tensor(value, real, close=name == "probs")
+        assert_tensor(value, real, close=name in ("probs", "next_probs", "top_k_probs"))
     elif isinstance(real, list | tuple):
         assert_cache(value, real)
     elif isinstance(real, dict):

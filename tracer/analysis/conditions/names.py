@@ -157,6 +157,21 @@ NAMES: dict[str, Name] = {
         lambda row: row.step.head.assisted and row.step.head.assisted.accepted,
         per_row=False,
     ),
+    "similarity": Name(
+        "number",
+        "in contrastive search how much the token repeats: the penalty of the candidate taken",
+        lambda row: row.ranking and row.ranking.winner.penalty,
+    ),
+    "ranking_margin": Name(
+        "number",
+        "in contrastive search by how much the candidate taken is ahead of the next",
+        lambda row: row.ranking and row.ranking.margin,
+    ),
+    "penalty_decided": Name(
+        "truth",
+        "in contrastive search another candidate than the most probable one was taken",
+        lambda row: row.ranking and row.ranking.penalty_decided,
+    ),
     "ended": Name("truth", "the row had ended before this step", lambda row: row.ended),
     "ends": Name("truth", "the row ends in this step", lambda row: row.ends),
     "row": Name("number", "row of the batch, from 0", lambda row: row.index),
@@ -167,7 +182,7 @@ NAMES: dict[str, Name] = {
     "length": Name(
         "number",
         "tokens of the row before the step, padding included",
-        lambda row: row.step.head.inputs.sequence_length,
+        lambda row: row.step.head.ids_before.shape[-1] + row.step.head.inputs.leading,
         per_row=False,
     ),
     "new_tokens": Name(

@@ -13,6 +13,7 @@ from tracer.schema.beams import BeamStep, Continuation
 from tracer.schema.checks import Violation
 from tracer.schema.choice import Choice
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
+from tracer.schema.ranking import RowRanking
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -133,6 +134,12 @@ class StepRow:
     def constraint_forced(self) -> bool | None:
         """Whether the row goes on for advancing a constraint; None like :attr:`constraints_met`."""
         return None if self.constraints_met is None or self.continuation is None else self.continuation.forced
+
+    @property
+    def ranking(self) -> RowRanking | None:
+        """The candidates of a contrastive search; None where the row had ended, and in any other run."""
+        found = self.step.head.contrastive
+        return None if found is None or self.index >= len(found.rows) else found.rows[self.index]
 
     @property
     def choice(self) -> Choice | None:

@@ -27,6 +27,7 @@ class Settings:
         epsilon_cutoff: 0 to 1; 0 or 1 means none.
         eta_cutoff: 0 to 1; 0 or 1 means none.
         repetition_penalty: above 0; 1 means none.
+        penalty_alpha: 0 to 1; the weight of the penalty in contrastive search, which no processor has.
         greedy: True for the most probable token, False for a draw.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     epsilon_cutoff: float | None = None
     eta_cutoff: float | None = None
     repetition_penalty: float | None = None
+    penalty_alpha: float | None = None
     greedy: bool | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +47,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not knob.allows(value):
                 raise UsageError(f"{name.replace('_', '-')} {value} is not possible: {knob.range}")
+        if self.penalty_alpha is not None and not 0 <= self.penalty_alpha <= 1:
+            raise UsageError(f"penalty-alpha {self.penalty_alpha} is not possible: it must be from 0 to 1")
 
     @classmethod
     def of(cls, changes: Mapping[str, float | bool]) -> Settings:

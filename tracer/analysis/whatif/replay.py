@@ -26,6 +26,7 @@ from tracer.analysis.runs import (
     scores_dtype,
     whole_scores,
 )
+from tracer.analysis.whatif.ranked import ranked_whatif
 from tracer.analysis.whatif.report import FirstDifference, WhatIfReport, WhatIfStep
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UnsupportedError, UsageError
@@ -46,8 +47,10 @@ def whatif(run: RecordedRun, settings: Settings, *, replayer: Replayer | None = 
         replayer: runs transformers' own processors and repeats draws.
 
     Raises:
-        UsageError: a step's scores were not recorded.
+        UsageError: a step's scores were not recorded, or the run's loop has no answer.
     """
+    if run.header.ranks:
+        return ranked_whatif(run, settings)
     replay = _Replay(run, settings, replayer)
     steps = [found for step in run.steps for found in replay.step(step)]
     first = tuple(_first_difference(row, steps) for row in range(len(run.header.prompt)))
@@ -98,6 +101,8 @@ class _Replay:
 
     def __init__(self, run: RecordedRun, settings: Settings, replayer: Replayer | None) -> None:
         require_choice_by_row(run.header, "What-if")
+        if settings.penalty_alpha is not None:
+            raise UsageError("penalty-alpha is a setting of contrastive search, which this run is not.")
         self._run = run
         self._replayer = replayer
         self._states = DrawStates(run, replayer) if replayer else None

@@ -19,7 +19,7 @@ from tracer.analysis.runs import (
     scores_device,
     step_of,
 )
-from tracer.analysis.why.report import NEEDS_LOGITS, Rank, TokenStage, Verdict, WhyReport
+from tracer.analysis.why.report import NEEDS_LOGITS, Change, Rank, TokenStage, Verdict, WhyReport
 from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
@@ -27,6 +27,7 @@ from tracer.library.first_scores import FIRST_SCORES
 from tracer.schema.arrays import F32, I64
 from tracer.schema.beams import BeamRow, Continuation
 from tracer.schema.columns import NO_TOKEN
+from tracer.schema.ranking import RowRanking
 from tracer.schema.run import RunHeader, TokenText
 from tracer.schema.step import Step
 
@@ -126,8 +127,8 @@ class _Answer:
         stages = tuple(self._stage(stage) for stage in range(columns.scores.shape[0]))
         remover = next((view.stage for view in stages if view.removed), None)
         verdict = self._verdict(chosen, stages)
-        search = search and verdict not in ("padding", "unknown") and stages[0].score is not None
-        changes = find_changes(self._known, self._token, do_sample=self._header.do_sample) if search else ()
+        known = verdict not in ("padding", "unknown") and stages[0].score is not None
+        changes = self._changes() if search and known else ()
         return WhyReport(
             step=self._step.number,
             row=row,
@@ -148,12 +149,31 @@ class _Answer:
             loop=self._header.loop,
             continuation=self._continuation(),
             last=self._last(),
+            ranking=self._ranking,
+            penalty_alpha=self._penalty_alpha,
         )
 
     def _search(self) -> BeamRow | None:
         """What a beam search decided about the row and those that it was compared with."""
         beams = self._step.head.beams
         return None if beams is None else beams.rows[self._row // beams.beams]
+
+    def _changes(self) -> tuple[Change, ...]:
+        """The smallest changes of settings; none where the highest score does not decide."""
+        if self._ranking is not None:
+            return ()
+        return find_changes(self._known, self._token, do_sample=self._header.do_sample)
+
+    @property
+    def _penalty_alpha(self) -> float:
+        found = self._step.head.contrastive
+        return 0.0 if found is None else found.penalty_alpha
+
+    @property
+    def _ranking(self) -> RowRanking | None:
+        """The candidates of a contrastive search."""
+        found = self._step.head.contrastive
+        return None if found is None or not found.rows else found.rows[self._row]
 
     def _rivals(self) -> tuple[Continuation, ...]:
         """The continuations of a beam search that the row's were compared with."""
@@ -266,14 +286,19 @@ class _Answer:
         if self._token == chosen:
             return "chosen"
         final = stages[-1].score
-        if final is None and not self._rivals():
+        if final is None and not self._rivals() and self._ranking is None:
             return "unknown"
-        if final == -np.inf:
-            return "removed"
+        return "removed" if final == -np.inf else self._left(chosen)
+
+    def _left(self, chosen: int) -> Verdict:
+        """What became of a token that no processor removed, and that was not chosen."""
         if chosen == NO_TOKEN:
             return "undecided"
         if self._header.rows_move:
             return "not continued"
+        if self._ranking is not None:
+            among = any(each.token == self._token for each in self._ranking.candidates)
+            return "outranked" if among else "no candidate"
         return "lost the draw" if self._header.do_sample else "not the highest score"
 
     def _probability(self, stages: Sequence[TokenStage]) -> float | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from tracer.analysis.processors.processor import Cutoff
 from tracer.schema.beams import Continuation
+from tracer.schema.ranking import RowRanking
 from tracer.schema.run import LoopName
 
 Verdict = Literal[
@@ -14,6 +15,8 @@ Verdict = Literal[
     "lost the draw",
     "not the highest score",
     "not continued",
+    "outranked",
+    "no candidate",
     "removed",
     "padding",
     "undecided",
@@ -113,7 +116,8 @@ class WhyReport:
         row: row of the batch.
         token: the token in question.
         text: its text; None if the recording has none.
-        verdict: what became of it; ``not continued`` in a beam search. ``undecided``
+        verdict: what became of it; ``not continued`` in a beam search, ``outranked`` and ``no candidate`` in
+            a contrastive search. ``undecided``
             in a step that goes on and has not chosen; ``unknown`` where
             the recording does not say.
         source: what the answer is based on. ``bounds``: the token was not recorded and logits were not saved.
@@ -129,6 +133,8 @@ class WhyReport:
         continuation: what became of the row and the token as a continuation of a beam search; None where it
             was not among the best.
         last: score of the last continuation that goes on.
+        ranking: the candidates of a contrastive search, whose ranking decided; None elsewhere.
+        penalty_alpha: the weight of their penalty.
     """
 
     step: int
@@ -148,6 +154,8 @@ class WhyReport:
     loop: LoopName = "_sample"
     continuation: Continuation | None = None
     last: float | None = None
+    ranking: RowRanking | None = None
+    penalty_alpha: float = 0.0
 
     @property
     def removed_by(self) -> TokenStage | None:

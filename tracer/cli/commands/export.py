@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reports.recorded_run import Run
     from tracer.tracefile import TraceFile, TraceRun
 
-TABLE_NAMES = ("choices", "candidates", "stages", "beams", "modules", "cache")
+TABLE_NAMES = ("choices", "candidates", "stages", "beams", "rankings", "modules", "cache")
 """Names of :data:`reports.export.tables.TABLES`, here so that ``--help`` need not import them."""
 
 

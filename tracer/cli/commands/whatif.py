@@ -47,6 +47,12 @@ _setting_options = option_group(
     click.option(
         "--repetition-penalty", type=NUMBER, metavar="R", help="Make tokens that occurred less likely."
     ),
+    click.option(
+        "--penalty-alpha",
+        type=NUMBER,
+        metavar="A",
+        help="In contrastive search: weigh what is repeated.",
+    ),
     click.option("--greedy/--sample", "greedy", default=None, help="Take the best token, or draw."),
 )
 

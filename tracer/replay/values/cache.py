@@ -28,7 +28,19 @@ def cache_value(moment: Moment) -> Value:
     Args:
         moment: the moment.
     """
+    if _is_repeated(moment):
+        return _REPEATED
     return returned_cache(moment) if moment.passed("model-call") else _cache_before(moment)
+
+
+_REPEATED = Value("not recorded: each row is there once for each of its candidates, until one is taken")
+
+
+def _is_repeated(moment: Moment) -> bool:
+    """Whether a contrastive search stands where the cache is not by rows, or has just read the prompt."""
+    if "repeat" not in moment.header.stops or moment.passed("select"):
+        return False
+    return moment.passed("repeat") or (moment.step.head.prompt_pass is not None and moment.passed("prefill"))
 
 
 def given_cache(moment: Moment) -> Value:
@@ -38,6 +50,9 @@ def given_cache(moment: Moment) -> Value:
         moment: the moment.
     """
     is_tuple = moment.step.head.cache_after.kind == "tuple"
+    # A tuple stays what it was when the rows of the candidates taken are selected into another one.
+    if _is_repeated(moment) or (is_tuple and "repeat" in moment.header.stops and moment.passed("repeat")):
+        return _REPEATED
     return _cache_before(moment) if is_tuple else cache_value(moment)
 
 
@@ -47,6 +62,8 @@ def returned_cache(moment: Moment) -> Value:
     Args:
         moment: a moment behind the forward pass.
     """
+    if _is_repeated(moment):
+        return _REPEATED
     assisted = moment.step.head.assisted
     rejected = 0 if assisted is None else len(assisted.proposals) - assisted.accepted
     if rejected and not moment.passed("crop"):

@@ -18,11 +18,12 @@ from tracer.replay.timeline import Position, reached
 from tracer.replay.values.cache import given_cache, returned_cache
 from tracer.replay.values.elements import Absent, Elements, Runs, Whole
 from tracer.replay.values.loops import Since, exchanged_rows, integers, loop_variables
-from tracer.replay.values.scores import logits_value
+from tracer.replay.values.scores import logits_value, prompt_logits_value
 from tracer.replay.values.statistics import output_statistics
 from tracer.replay.values.tensor import tensor
 from tracer.replay.values.value import Fields, Make, Value, sequence
 from tracer.schema.run import ListName, RunHeader, StopName
+from tracer.schema.step import ModelInputs
 from tracer.schema.tensors import IntValues, NamedTensor, TensorInfo
 
 FrameKind = Literal["sample", "forward"]
@@ -64,6 +65,9 @@ def local_variables(moment: Moment, frame: FrameKind) -> dict[str, Make]:
         "stopping_criteria": (None, partial(_criteria, moment)),
         **loop_variables(moment),
     }
+    if moment.header.ranks:
+        del makes["do_sample"], makes["outputs"], makes["model_inputs"]
+        makes |= _of_both_passes(moment)
     if moment.header.rows_move:
         makes = _with_names_of_beams(moment, makes)
     if "softmax" not in moment.header.stops:
@@ -86,6 +90,31 @@ def _with_names_of_beams(moment: Moment, makes: dict[str, Since]) -> dict[str, S
     without["input_ids"] = None, partial(_prompt_ids, moment)
     without["flat_running_sequences"] = None, partial(_ids_before, moment)
     return without if moment.passed("processors") else without | outputs
+
+
+def _of_both_passes(moment: Moment) -> dict[str, Since]:
+    """The model inputs of contrastive search, which has a forward pass over the prompt and one behind it."""
+    head, makes = moment.step.head, dict[str, Since]()
+    if head.prompt_pass is not None:  # later steps have that of the first
+        makes["model_inputs"] = None, partial(_arguments, head.prompt_pass.inputs)
+        if not moment.passed("top-k"):
+            logits: dict[str, Make] = {"logits": partial(prompt_logits_value, moment)}
+            makes["outputs"] = "prefill", partial(Fields, "logits", "CausalLMOutputWithPast", logits)
+    if not moment.passed("forward-result"):  # then the loop deletes them
+        makes["next_model_inputs"] = "repeat", partial(_arguments, head.inputs)
+    else:  # the loop makes outputs of its own of the candidates taken
+        parts: dict[str, Make] = {"logits": partial(logits_value, moment)}
+        if moment.passed("select"):
+            parts = {head.inputs.cache_name: partial(returned_cache, moment)}
+        makes["outputs"] = None, partial(Fields, ", ".join(parts), "CausalLMOutputWithPast", parts)
+    return makes
+
+
+def _arguments(inputs: ModelInputs) -> Value:
+    """The arguments of a forward pass, its cache by its class."""
+    made: dict[str, Make] = {each.name: partial(_named, each) for each in inputs.tensors}
+    made |= {name: partial(Value, text, "") for name, text in inputs.others.items()}
+    return Fields(f"{{{', '.join(made)}}}", "dict", made, by_key=True)
 
 
 def _in_another_frame(moment: Moment, names: list[str]) -> list[str]:
@@ -135,7 +164,7 @@ def _logits_name(header: RunHeader) -> str:
 
 def _inputs(moment: Moment) -> dict[str, Make]:
     """The arguments of the model."""
-    inputs = moment.step.head.inputs
+    inputs = _inputs_now(moment)
     made: dict[str, Make] = {each.name: partial(_named, each) for each in inputs.tensors}
     for name, text in inputs.others.items():
         made[name] = partial(Value, text, "")
@@ -143,6 +172,13 @@ def _inputs(moment: Moment) -> dict[str, Make]:
     if moment.step.head.cache_after.kind != "none":
         made[inputs.cache_name] = partial(given_cache, moment)
     return made
+
+
+def _inputs_now(moment: Moment) -> ModelInputs:
+    """The inputs of the forward pass that a moment belongs to."""
+    head = moment.step.head
+    prompt = head.prompt_pass
+    return head.inputs if prompt is None or moment.passed("next-logits") else prompt.inputs
 
 
 def _model_inputs(moment: Moment) -> Value:
@@ -170,7 +206,7 @@ def _model_kwargs(moment: Moment) -> Value:
 
 def _mask(moment: Moment) -> Value:
     """The mask of tokens; some models are given one of another shape, made from it."""
-    given = moment.step.head.inputs.tensor("attention_mask")
+    given = _inputs_now(moment).tensor("attention_mask")
     if given is not None and len(given.info.shape) == 2:
         return _named(given)
     before = moment.shelf.neighbour(moment.position.step - 1)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tracer.analysis.runs import scores_device
 from tracer.replay.moment import Moment
+from tracer.replay.timeline import Position
 from tracer.replay.values.elements import Absent, Elements, Whole
 from tracer.replay.values.scores import last_logits_value, probabilities_value, scores_value
 from tracer.replay.values.tensor import Tensor, tensor
@@ -18,6 +19,7 @@ from tracer.replay.values.value import Make, Value
 from tracer.schema.beams import BeamRow, BeamStep
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.lineage import Parents
+from tracer.schema.ranking import ContrastiveStep
 from tracer.schema.run import LoopName, StopName
 from tracer.schema.tensors import TensorInfo
 
@@ -345,6 +347,53 @@ def _of_assisted(moment: Moment) -> dict[str, Since]:
     return found
 
 
+def _of_contrastive(moment: Moment) -> dict[str, Since]:
+    head, settings = moment.step.head, moment.header.generation_config
+    found: dict[str, Since] = {
+        "top_k": (None, lambda: Value(settings.get("top_k", "50"), "int")),
+        "penalty_alpha": (None, lambda: Value(settings.get("penalty_alpha", ""), "float")),
+        "batch_size": (None, lambda: Value(str(moment.rows), "int")),
+        "logit_for_next_step": ("next-logits", partial(_logits_to_begin_with, moment)),
+        "processed_logit_for_next_step": ("processors", partial(processed_scores, moment)),
+        "next_probs": ("softmax", partial(probabilities_value, moment)),
+        # Behind the selection, rows that have ended get padding in place of what they took.
+        "next_tokens": ("select" if _any_ended(moment) else "choice", partial(chosen_tokens, moment)),
+    }
+    ids = head.inputs.tensor("input_ids")
+    if ids is not None and ids.values is not None and not ids.values.omitted:
+        candidates = ids.values.decode().reshape(moment.rows, -1)
+        found["top_k_ids"] = "top-k", partial(integers, candidates, moment)
+    return found if head.contrastive is None else {**found, **_of_ranking(moment, head.contrastive)}
+
+
+def _any_ended(moment: Moment) -> bool:
+    """Whether a row had ended before the step."""
+    scores = moment.step.scores
+    return scores is not None and bool(scores.finished.any())
+
+
+def _of_ranking(moment: Moment, ranking: ContrastiveStep) -> dict[str, Since]:
+    """What is known where no row has ended, since nothing is recorded of the candidates of one that has."""
+    rows = [row for row in ranking.rows if row is not None]
+    if not rows or len(rows) < len(ranking.rows):
+        return {}
+    chances = np.array([[each.probability for each in row.candidates] for row in rows])
+    return {
+        "top_k_probs": ("top-k", partial(_floats, chances, moment)),
+        "selected_idx": ("choice", partial(integers, np.array([row.taken for row in rows]), moment)),
+    }
+
+
+def _logits_to_begin_with(moment: Moment) -> Value:
+    """``logit_for_next_step``: from the selection on it is what the next step begins with."""
+    if not moment.passed("select"):
+        return scores_value(moment, 0)
+    after = moment.position.step + 1
+    if moment.shelf.neighbour(after) is None:
+        return Value("not recorded: the step that begins with it was not")
+    return scores_value(Moment(moment.shelf, Position(after, "processors"), moment.stops), 0)
+
+
 _POSITIONS: Mapping[str, StopName] = {
     "new_logits": "next-logits",
     "next_token_logits": "next-logits",
@@ -359,4 +408,5 @@ _OF_LOOP: Mapping[LoopName, Callable[[Moment], dict[str, Since]]] = {
     "_group_beam_search": _of_groups,
     "_constrained_beam_search": _of_beams,
     "_assisted_decoding": _of_assisted,
+    "_contrastive_search": _of_contrastive,
 }

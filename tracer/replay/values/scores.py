@@ -18,6 +18,7 @@ from tracer.replay.values.value import Value
 from tracer.schema.arrays import F32, I32
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.lineage import Parents
+from tracer.schema.tensors import TensorInfo
 
 _SAVE = "record with --capture tensors --save logits"
 
@@ -31,8 +32,26 @@ def logits_value(moment: Moment) -> Value:
     result = moment.step.head.forward
     if result is None:
         return Value("not recorded: the result of the forward pass was not seen")
-    info, elements = result.logits, _logits(moment)
+    statistics = output_statistics(moment.step, moment.header, result.logits, of_model=True)
+    return _at_last_position(result.logits, _logits(moment), statistics)
+
+
+def prompt_logits_value(moment: Moment) -> Value:
+    """The same of a forward pass over the prompt, behind which the step has another one.
+
+    Args:
+        moment: the moment; it is of step 1.
+    """
+    prompt = moment.step.head.prompt_pass
+    if prompt is None or prompt.forward is None:
+        return Value("not recorded: the result of the forward pass was not seen")
+    info = prompt.forward.logits
     statistics = output_statistics(moment.step, moment.header, info, of_model=True)
+    return _at_last_position(info, scores_elements(moment, 0), statistics)
+
+
+def _at_last_position(info: TensorInfo, elements: Elements, statistics: str) -> Value:
+    """Logits of which the last position is known."""
     if len(info.shape) != 3:
         return tensor(info, Absent("only the last position is in the recording"), statistics=statistics)
     last = info.shape[1] - 1
@@ -49,6 +68,8 @@ def _logits(moment: Moment) -> Elements:
         return scores_elements(moment, 0)
     if loop == "_assisted_decoding":
         return Absent("of several positions the recording has one: that of the last token appended")
+    if loop == "_contrastive_search":
+        return Absent("of the candidates' logits the recording has those that the next step begins with")
     return Absent(f"the recording has the {FIRST_SCORES[loop].many} that {loop} makes of them")
 
 

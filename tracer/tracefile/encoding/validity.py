@@ -18,8 +18,9 @@ from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.fork import ForkOrigin
+from tracer.schema.ranking import RowRanking
 from tracer.schema.run import RunEnd, RunHeader
-from tracer.schema.step import Draw, Step, StepHead
+from tracer.schema.step import Draw, ForwardResult, ModelInputs, Step, StepHead
 from tracer.schema.tensors import MAX_RUNS, MAX_VALUES, IntValues, NamedTensor, TensorInfo
 
 MAX_STEPS = 1 << 24
@@ -173,8 +174,10 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _require(rows == len(header.prompt), "the step and the header's prompt differ in rows")
     _check_sizes(head, rows, header)
     _check_seconds((head.started, head.forward_seconds, head.seconds), "the step")
+    # In a contrastive search each row goes in once for each candidate.
+    added = MAX_CONTINUATIONS if header.ranks else MAX_ADDED_IDS
     for tensor in head.inputs.tensors:
-        _check_argument(tensor, rows * (len(header.prompt[0].token_ids) + head.step + MAX_ADDED_IDS))
+        _check_argument(tensor, rows * (len(header.prompt[0].token_ids) + head.step + added))
     if head.update is not None and head.update.cache_position is not None:
         _check_values(head.update.cache_position, head.inputs.sequence_length + MAX_ADDED_POSITIONS)
     _check_cache(head.cache_before)
@@ -183,6 +186,8 @@ def _check_head(head: StepHead, header: RunHeader) -> None:
     _check_contrast(head, rows)
     _check_beams(head, rows, header)
     _check_assisted(head, rows)
+    _check_contrastive(head, rows)
+    _check_prompt_pass(head, rows, header)
     if head.draw is not None:
         _check_draw(head.draw)
     _check_faults(head, header)
@@ -197,8 +202,10 @@ def _check_sizes(head: StepHead, rows: int, header: RunHeader) -> None:
     passes = (head.extra_forwards, head.prefill_chunks)
     _require(all(0 <= each < INT32 for each in passes), "the step has an impossible number of forward passes")
     _require(0 < head.step <= MAX_STEPS, "the step has an impossible number")
-    inputs = head.inputs
-    longest = len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS
+    _check_positions(head.inputs, len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS)
+
+
+def _check_positions(inputs: ModelInputs, longest: int) -> None:
     possible = 0 <= inputs.new_start <= inputs.sequence_length <= longest
     possible = possible and 0 <= inputs.leading <= inputs.sequence_length
     _require(possible, "the step has impossible positions")
@@ -315,6 +322,43 @@ def _check_assisted(head: StepHead, rows: int) -> None:
     _check_seconds((assisted.seconds,), "the proposals")
 
 
+def _check_contrastive(head: StepHead, rows: int) -> None:
+    """Check the candidates of a step."""
+    found = head.contrastive
+    if found is None:
+        return
+    _require(len(found.rows) in (0, rows), "the ranking and the step differ in rows")
+    for cache in (found.repeated, found.grown):
+        _check_cache(cache)
+    for row in found.rows:
+        if row is not None:
+            _check_ranking(row, head)
+
+
+def _check_ranking(row: RowRanking, head: StepHead) -> None:
+    count, length = len(row.candidates), head.inputs.sequence_length
+    _require(0 < count <= MAX_CONTINUATIONS, "the step has an impossible number of candidates")
+    _require(0 <= row.taken < count, "the step takes an unknown candidate")
+    for each in row.candidates:
+        _require(0 <= each.token < head.vocab_size, "a candidate is an unknown token")
+        _require(0 <= each.position < length, "a candidate is compared with an unknown position")
+        _require(each.similar is None or -INT32 <= each.similar < INT32, "a candidate has an impossible id")
+
+
+def _check_prompt_pass(head: StepHead, rows: int, header: RunHeader) -> None:
+    """Check the forward pass over the prompt, where a step has another one behind it."""
+    found = head.prompt_pass
+    if found is None:
+        return
+    length = len(header.prompt[0].token_ids)
+    _check_positions(found.inputs, length + MAX_ADDED_POSITIONS)
+    for tensor in found.inputs.tensors:
+        _check_argument(tensor, rows * (length + MAX_ADDED_IDS))
+    _check_cache(found.cache)
+    _require(0 <= found.calls < INT32, "the pass over the prompt has an impossible number of calls")
+    _check_seconds((found.seconds,), "the pass over the prompt")
+
+
 def _check_draw(draw: Draw) -> None:
     for text in (draw.digest, draw.state):
         if text is not None:
@@ -326,15 +370,20 @@ def _tensors(head: StepHead) -> Iterator[TensorInfo]:
     yield head.ids_before
     if head.ids_after is not None:
         yield head.ids_after
-    for tensor in head.inputs.tensors:
+    for tensor in (*head.inputs.tensors, *head.first_inputs.tensors):
         yield tensor.info
     if head.update is not None and head.update.attention_mask is not None:
         yield head.update.attention_mask
-    if head.forward is not None:
-        yield head.forward.logits
-        yield head.forward.next_logits
-        if head.forward.hidden_states is not None:
-            yield head.forward.hidden_states
+    for result in (head.forward, None if head.prompt_pass is None else head.prompt_pass.forward):
+        if result is not None:
+            yield from _results(result)
+
+
+def _results(result: ForwardResult) -> Iterator[TensorInfo]:
+    yield result.logits
+    yield result.next_logits
+    if result.hidden_states is not None:
+        yield result.hidden_states
 
 
 def _check_tensors(tensors: Iterable[TensorInfo]) -> None:

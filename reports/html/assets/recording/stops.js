@@ -24,9 +24,11 @@ export const stops = {
       update(step) {
         title.textContent = `Step ${count(step.number)}, ${step.number === 1 ? "prefill" : "decode"}`;
         alerts.replaceChildren(...step.alerts.map(banner));
-        list.replaceChildren(...state.run.stops.map((stop, index) => item(state, stop, index + 1, step.cards[index])));
-        const place = state.run.stops.findIndex((stop) => stop.name === state.at.stop);
-        pane.replaceChildren(...card(state, step, state.run.stops[place], place + 1, step.cards[place]));
+        // A line that only the first step comes to is none of later ones.
+        const stops = state.run.stops.map((stop) => (stop.first && step.number > 1 ? { ...stop, anchor: null } : stop));
+        list.replaceChildren(...stops.map((stop, index) => item(state, stop, index + 1, step.cards[index])));
+        const place = stops.findIndex((stop) => stop.name === state.at.stop);
+        pane.replaceChildren(...card(state, step, stops[place], place + 1, step.cards[place]));
       },
     };
   },
@@ -52,7 +54,7 @@ function item(state, { name, title, anchor }, number, { blocks, skipped }) {
   h("span", { class: "title", text: title }),
   bad ? h("span", { class: "flag bad", title: "a check failed or recording failed", text: "✕" }) : null,
   variables.some((variable) => variable.changed) ? h("span", { class: "flag", title: "changed since the step before", text: "●" }) : null,
-  h("span", { class: "place", text: anchor ? `${anchor.file.split("/").pop()}:${anchor.line}` : skipped ? "skipped" : "every module" })));
+  h("span", { class: "place", text: anchor ? `${anchor.file.split("/").pop()}:${anchor.line}` : skipped ? "skipped" : name === "layers" ? "every module" : "no line of this step" })));
 }
 
 function card(state, step, { title, anchor }, number, { blocks }) {
@@ -76,6 +78,7 @@ const DRAW = {
   variables: (state, step, { title, rows }) => h("div", { class: "variables" }, title ? h("h4", { text: title }) : null,
     table(title ?? "Variables", ["name", "shape", "dtype", "device", "value"], rows.map(variable))),
   tokens: (state, step, { title, ids, start }) => h("div", {}, h("h4", { text: title }), strip(state, ids, start)),
+  layers: () => h("p", { class: "note fact", text: "Their shapes and statistics are under Layers, before those of the candidates." }),
   cache: (state, step, block) => cache(block),
   criteria: (state, step, { batch, fired }) => table("Stopping criteria", ["criterion", "settings", "answer"], state.run.criteria.map((criterion, index) => [
     criterion.name, criterion.value, answer(fired[index] ?? [], batch)])),

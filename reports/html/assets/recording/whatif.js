@@ -31,7 +31,7 @@ export const whatif = {
       h("button", { type: "button", text: "As recorded", on: { click: () => { ours = null; draw(); } } }));
     body.append(h("div", { class: "whatif" }, form, result));
     const draw = () => {
-      const several = state.run.beams ? "beam search: which token goes on depends on all beams of a row" : state.run.appended ? "assisted decoding: a step chooses several tokens" : null;
+      const several = state.run.beams ? "beam search: which token goes on depends on all beams of a row" : state.run.appended ? "assisted decoding: a step chooses several tokens" : state.run.ranked ? "contrastive search: a step ranks its candidates by their hidden states, too (trace-generate whatif --penalty-alpha does)" : null;
       form.hidden = Boolean(several);
       if (several) return result.replaceChildren(h("p", { class: "note", text: `What-if is not there for ${several}.` }));
       const settings = ours ?? settingsOf(shown.processors);

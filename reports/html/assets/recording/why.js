@@ -44,6 +44,7 @@ export function fate(state, step, id) {
   const chance = `probability ${probability(scores.probabilities[column])}, rank ${count(rankOf(scores, scores.stages - 1, column))} of ${count(scores.candidates)}`;
   if (id === scores.chosen) return `Chosen: ${chance} (${rank}).`;
   if (state.run.beams) return `Not what this row goes on with: ${chance} (${rank}). The continuations at choice say which were cut, and by how much.`;
+  if (state.run.ranked) return `Not taken: ${chance} (${rank}). The ranking at choice says whether it was a candidate, and by how much it lost.`;
   return state.run.sampling ? `It could have been drawn: ${chance} (${rank}).` : `Not the highest score: ${chance} (${rank}).`;
 }
 
