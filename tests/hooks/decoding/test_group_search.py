@@ -96,7 +96,7 @@ def taken_before(step: Step, parent: int, token: int) -> tuple[int, ...]:
     return tuple(row for row in earlier if step.choice(row).token == token)  # type: ignore[union-attr]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_the_records_rebuild_what_is_returned(data: st.DataObject) -> None:
     model, rows = tiny_model(seed=data.draw(st.integers(0, 3))), data.draw(st.sampled_from([1, 3]))
