@@ -257,7 +257,7 @@ def _scorer_step(rules: _Rules, row: _Row, found: BeamRow, step: int) -> None:
 
 
 def _end_open(rules: _Rules, step: Step, rows: Sequence[_Row]) -> None:
-    """The recorded run is over, and not all rows are done: a stopping criterion has ended it, or they have."""
+    """The recorded run is over, by a stopping criterion or since all its rows were done."""
     fired = {row for answer in step.head.criteria for row in answer.fired}
     over = step.number >= rules.max_length or len(fired) == step.rows
     scores = _beams(step).scores
