@@ -6,7 +6,7 @@ them has returned, which ends the step and is where the loop itself waits for th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from hooks.decoding.beam_book import Rules
 from hooks.decoding.beam_readings import Decided, Floats, SeenTensors
 from hooks.decoding.beam_rules import Ledger, RowRules, fired, goes_on_as_ruled, rows_of, step_record
 from hooks.decoding.caught_beams import adds_up, checked
-from hooks.decoding.loop_watch import OnePosition, ScoreObserver
+from hooks.decoding.loop_watch import LoopWatch, OnePosition, ScoreObserver
 from hooks.faults import is_ours
 from hooks.instance_class import untouched_class
 from hooks.method_layer import MethodLayer
@@ -89,7 +89,7 @@ class BeamMethodsWatch(OnePosition):
         logits = getattr(local.get("model_outputs"), "logits", None)
         return None if logits is None else logits[:, -1, :].float().log_softmax(dim=-1)
 
-    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> bool:
         """A method in which the loop decides has returned.
 
         Args:
@@ -98,12 +98,29 @@ class BeamMethodsWatch(OnePosition):
             result: what it returned.
 
         Returns:
-            What the loop gets: the same, unless the user ends the run here.
+            Whether the user ends the run here.
         """
         if method == UNFINISHED:
-            return self._ended(result)
+            return self._step_over(result)
         self._guarded(partial(self._handlers[method], arguments, result))
-        return result
+        return False
+
+    def end_early(self, others: Sequence[LoopWatch], result: Any) -> Any:
+        """The user ends the run: as where a stopping criterion does, beams that are open may be returned.
+
+        Args:
+            others: watches of other traces of the run.
+            result: whether there is another step.
+        """
+        kept, loops_own = list[Any](), self._seen.hypotheses
+        if bool(result):
+            self._guarded(lambda: kept.extend(self._open_ended()))
+        for watch in (self, *others):
+            if isinstance(watch, BeamMethodsWatch):
+                watch._guarded(partial(watch._end_with, kept))
+        for old, new in zip(loops_own if kept else (), kept, strict=True):
+            old.copy_(new)
+        return torch.zeros_like(result)
 
     def put(self, step: CaughtStep) -> None:
         """Put what was decided into the step."""
@@ -145,8 +162,8 @@ class BeamMethodsWatch(OnePosition):
         """All of them have."""
         self._guarded(lambda: self._seen.answered(done))
 
-    def _ended(self, unfinished: Any) -> Any:
-        """The last method has returned: the step is over."""
+    def _step_over(self, unfinished: torch.Tensor) -> bool:
+        """The last method has returned; this says whether the user ends the run here."""
         self._guarded(lambda: self._settle(unfinished))
         self._over = not bool(unfinished)
         found = self._caught
@@ -154,23 +171,16 @@ class BeamMethodsWatch(OnePosition):
         if found is not None:
             self._capture.on_appended(self._seen.sequences)
         done = torch.tensor([False] * self._rows if found is None else found.done())
-        answer = self._capture.on_stopping_done(done)
-        if answer is done:
-            return unfinished
-        if not self._over and found is not None:
-            self._guarded(self._end_open)
-        self._over = True
-        return torch.zeros_like(unfinished)
+        return self._capture.on_stopping_done(done) is not done
 
-    def _end_open(self) -> None:
-        """The user ends the run: as where a stopping criterion does, beams that are open may be returned."""
+    def _open_ended(self) -> tuple[torch.Tensor, ...]:
+        """The hypotheses that are kept where the beams that are open end too."""
         seen = self._seen
         sequences, scores, indices = seen.beams
         every = torch.ones_like(scores, dtype=torch.bool)
-        finished = dict(zip(_HYPOTHESES, seen.hypotheses, strict=True))
-        kept = GenerationMixin._update_finished_beams(
+        kept: tuple[torch.Tensor, ...] = GenerationMixin._update_finished_beams(
             GenerationMixin,  # of which it needs nothing but functions
-            **finished,
+            **dict(zip(_HYPOTHESES, seen.hypotheses, strict=True)),
             topk_running_sequences=sequences,
             topk_log_probs=scores,
             topk_running_beam_indices=indices,
@@ -183,11 +193,15 @@ class BeamMethodsWatch(OnePosition):
             length_penalty=self._rules.length_penalty,
             early_stopping=self._rules.early_stopping,
         )
-        for old, new in zip(seen.hypotheses, kept, strict=True):
-            old.copy_(new)
-        seen.keep(kept)
-        decided = seen.on_host(self._running)
-        self._ledgers = tuple(each.with_open(decided, row) for row, each in enumerate(self._ledgers))
+        return kept
+
+    def _end_with(self, kept: Sequence[torch.Tensor]) -> None:
+        """These hypotheses are kept in the end; none where there is no more to end."""
+        if kept:
+            self._seen.keep((*kept,))
+            decided = self._seen.on_host(self._running)
+            self._ledgers = tuple(each.with_open(decided, row) for row, each in enumerate(self._ledgers))
+            self._over = True
 
     def _settle(self, unfinished: torch.Tensor) -> None:
         self._seen.unfinished(unfinished)

@@ -111,11 +111,12 @@ class SeenTensors:
         lengths = (indices >= 0).sum(dim=-1)
         last, at = (lengths[..., None] + before - 1 for before in (0, self.prompt))
         self.values |= {
-            "kept_finished": finished,
+            # Copies, as the user may end the run, and these are changed then.
+            "kept_finished": clone(finished),
             "kept_lengths": lengths,
             "kept_parents": indices.gather(-1, last.clamp(0))[..., 0],
             "kept_tokens": sequences.gather(-1, at.clamp(0))[..., 0],
-            "kept_values": values,
+            "kept_values": clone(values),
         }
 
     def improvable(self, result: torch.Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -104,7 +104,7 @@ class LoopWatch(Protocol):
             capture: what they report to in ``_sample``.
         """
 
-    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> bool:
         """A method in which the loop decides has returned.
 
         Args:
@@ -113,7 +113,18 @@ class LoopWatch(Protocol):
             result: what it returned.
 
         Returns:
-            What the loop gets: the same, unless the user ends the run here.
+            Whether the user ends the run here.
+        """
+
+    def end_early(self, others: Sequence[LoopWatch], result: Any) -> Any:
+        """The user ends the run where such a method has returned, and all traces have seen it.
+
+        Args:
+            others: watches of other traces of the run.
+            result: what it returned.
+
+        Returns:
+            What the loop gets instead.
         """
 
     def proposer_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +171,11 @@ _NOTHING: Mapping[nn.Module, Observer] = MappingProxyType({})
 class NoHelpers:
     """What loops share that decide in no methods of the model."""
 
-    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+    def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> bool:
+        """Nothing is seen."""
+        return False
+
+    def end_early(self, others: Sequence[LoopWatch], result: Any) -> Any:
         """The result itself."""
         return result
 

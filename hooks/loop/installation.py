@@ -388,9 +388,11 @@ def _helper(name: str, inner: Callable[..., Any], args: tuple[Any, ...], kwargs:
     """A method in which a loop decides."""
     result = inner(*args, **kwargs)
     arguments = {**dict(zip(_helpers()[name], args, strict=False)), **kwargs}
-    for run in runs_in_progress():
-        result = run.capture.on_helper(name, arguments, result)
-    return result
+    captures = [run.capture for run in runs_in_progress()]
+    ends = [each for each in captures if each.on_helper(name, arguments, result)]
+    if not ends:
+        return result
+    return ends[0].end_early([each.loop for each in captures if each is not ends[0]], result)
 
 
 def _generator(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:

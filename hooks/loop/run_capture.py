@@ -421,9 +421,14 @@ class RunCapture:
                 self._open.caught.tensors.chosen = clone(input_ids[:, -1])
 
     @unseen_by_modes
-    def on_helper(self, method: str, arguments: Mapping[str, Any], result: Any) -> Any:
+    def on_helper(self, method: str, arguments: Mapping[str, Any], result: Any) -> bool:
         """A method in which the loop decides has returned (see :meth:`LoopWatch.helper_returned`)."""
         return self.loop.helper_returned(method, arguments, result)
+
+    @unseen_by_modes
+    def end_early(self, others: Sequence[LoopWatch], result: Any) -> Any:
+        """The user ends the run here (see :meth:`LoopWatch.end_early`)."""
+        return self.loop.end_early(others, result)
 
     @unseen_by_modes
     def on_updated(self, model_kwargs: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "open_trace": open_trace,
     "why": Recording.why,
     "whatif": Recording.whatif,
+    "whatif_beams": Recording.whatif_beams,
     "diff": Recording.diff,
     "fork": Recording.fork,
     "to_html": Recording.to_html,

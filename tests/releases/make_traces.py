@@ -1,5 +1,5 @@
-"""Make the traces in ``tests/releases/traces``: a greedy and a sampled run of one small model, and under the
-required release a run of the demo model.
+"""Make the traces in ``tests/releases/traces``: a greedy and a sampled run of one small model, under the
+required release a run of the demo model, and under releases without a beam scorer a beam search.
 
 Run it once with the Python of each release, from the root of the repository::
 
@@ -15,13 +15,16 @@ import lzma
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from tests.support.checkpoints import tiny_tokenizer
+from tests.support.decoding import search
 from tests.support.demo import demo_model
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
 from tracer import trace
-from tracer.library.release import REFERENCE
+from tracer.library.release import REFERENCE, installed_release
 
 TRACES = Path(__file__).with_name("traces")
 
@@ -38,9 +41,26 @@ def main() -> None:
             for settings in (GREEDY, SAMPLING):
                 generate(model, batch(3), **settings, max_new_tokens=4)
         packed.write_bytes(lzma.compress(path.read_bytes(), preset=9))
+        loop = installed_release().loop_of("beam_search")
+        if loop is not None and loop.helpers:
+            record_beams(path)
+            packed = TRACES / f"beams-{metadata.version('transformers')}.trace.xz"
+            packed.write_bytes(lzma.compress(path.read_bytes(), preset=9))
         if metadata.version("transformers") == REFERENCE:
             record_demo(path)
             (TRACES / "demo.trace.xz").write_bytes(lzma.compress(path.read_bytes(), preset=9))
+
+
+def record_beams(path: Path) -> None:
+    """Record a beam search in which rows are done at different times.
+
+    Args:
+        path: the trace to make.
+    """
+    settings: dict[str, Any] = {"do_sample": False, "num_beams": 2, "early_stopping": True}
+    model = tiny_model(num_hidden_layers=1)
+    with trace(model, tiny_tokenizer(), path, capture="shapes", name="tiny", seed=1, force=True):
+        search(model, batch(3), **settings, eos_token_id=[*range(20, 26)], max_new_tokens=8)
 
 
 def record_demo(path: Path) -> None:
@@ -60,7 +80,7 @@ def unpacked(name: str, folder: Path) -> Path:
     """A trace, unpacked.
 
     Args:
-        name: version of transformers, or ``demo``.
+        name: version of transformers, the same behind ``beams-``, or ``demo``.
         folder: where to.
     """
     path = folder / f"{name}.trace"

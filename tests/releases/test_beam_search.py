@@ -156,12 +156,19 @@ def test_a_search_that_is_ended_returns_what_a_criterion_would_have_it_return(
         return torch.full((len(input_ids),), input_ids.shape[1] >= length)
 
     expected = search(model, inputs, **BEAMS[mode], stopping_criteria=[over])
-    with trace(model, path=tmp_path / "t", breaks=[f"step == {number}"], on_break="stop"):
+    # Another trace of the same run sees it end too, and ends none itself.
+    with (
+        trace(model, path=tmp_path / "t", breaks=[f"step == {number}"], on_break="stop"),
+        trace(model, path=tmp_path / "other"),
+    ):
         found = search(model, inputs, **BEAMS[mode])
     assert torch.equal(found.sequences, expected.sequences)
     assert torch.equal(found.sequences_scores, expected.sequences_scores)
     assert torch.equal(found.beam_indices, expected.beam_indices)
-    assert check_file(tmp_path / "t").whole
+    for name in ("t", "other"):
+        assert check_file(tmp_path / name).whole
+        with open_trace(tmp_path / name) as recording:
+            assert not [check for step in recording.steps for check in step.head.checks if check.failed]
     with open_trace(tmp_path / "t") as recording:
         assert len(recording.steps) == number
         assert recording.end is not None

@@ -14,11 +14,13 @@ from tracer.analysis.processors.settings import Settings
 from tracer.analysis.runs import LOGITS, check_row, chosen_token, step_of
 from tracer.analysis.token_search import one_token
 from tracer.analysis.whatif import whatif
+from tracer.analysis.whatif.beams import BeamSettings, BeamWhatIf, beam_whatif
 from tracer.analysis.why import why_in_run
 from tracer.reading.answers import DiffAnswer, WhatIfAnswer, WhyAnswer, diff_answer, whatif_answer, why_answer
 from tracer.reading.recorded import RecordingRun
 from tracer.rerun.model_source import ModelSource
 from tracer.rerun.replayer import benefits_from_torch, make_replayer
+from tracer.schema.beams import EarlyStopping
 from tracer.tracefile import TraceFile, TraceRun
 
 FRAME_HEIGHT = 860
@@ -83,6 +85,30 @@ class Recording(TraceFile):
         reading, changed = self.run(run), Settings.of(settings)
         replayer = make_replayer(wanted=use_torch and benefits_from_torch(reading))
         return whatif_answer(whatif(reading, changed, replayer=replayer), reading.tokens)
+
+    def whatif_beams(
+        self,
+        *,
+        run: int | None = None,
+        length_penalty: float | None = None,
+        early_stopping: EarlyStopping | None = None,
+        num_return_sequences: int | None = None,
+    ) -> BeamWhatIf:
+        """What-if of a beam search: the hypotheses that other settings would have kept and returned.
+
+        Args:
+            run: number of the run.
+            length_penalty: exponent of the length.
+            early_stopping: when a row of the batch is done: ``True``, ``False`` or ``never``, as text.
+            num_return_sequences: how many hypotheses of each row are returned.
+
+        Raises:
+            UsageError: the run is no beam search that came to its end, or the setting is not possible.
+            UnsupportedError: its hypotheses cannot be worked out again.
+            TraceFileError: the trace is damaged.
+        """
+        settings = BeamSettings(length_penalty, early_stopping, num_return_sequences)
+        return beam_whatif(self.run(run), settings)
 
     def diff(
         self,

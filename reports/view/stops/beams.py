@@ -336,10 +336,12 @@ def _fate(context: Context, each: Continuation, last: float | None) -> str:
 
 
 def _by(context: Context, each: Continuation) -> str:
-    """`` (EosTokenCriteria)`` where stopping criteria end continuations."""
+    """`` (EosToken)`` where a stopping criterion ends what is compared with the hypotheses."""
     known = context.header.criteria
     names = [plain(known[number].class_name) for number in each.criteria if number < len(known)]
-    return f" ({', '.join(names)})" if names else ""
+    if each.fate == "too late" or not names:
+        return ""
+    return f" ({', '.join(name.removesuffix('Criteria') for name in names)})"
 
 
 FORCED_CUT = "advances, but its bank has better ones"

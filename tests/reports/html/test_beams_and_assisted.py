@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.releases.make_traces import unpacked
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import page_of
@@ -37,6 +38,12 @@ def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with trace(model, tiny_tokenizer(), path):
         assisted(model, prompt(), assistant_model=drafted(model), do_sample=False)
     return page_of(path)
+
+
+@pytest.fixture(scope="module")
+def unscored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a beam search without a scorer, by a newer release."""
+    return page_of(unpacked("beams-5.24.0", tmp_path_factory.mktemp("unscored")))
 
 
 def at(opened: Opened, place: str) -> None:
@@ -104,6 +111,20 @@ def test_it_fits_and_can_be_read(
     opened.page.set_viewport_size({"width": width, "height": 1000})
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     shown = opened.open(request.getfixturevalue(which), "#run=1&step=2&stop=choice")
+    assert shown.evaluate(WIDE) <= 0
+    assert serious_barriers(shown) == []
+
+
+def test_a_search_without_a_scorer_is_there_too(unscored: Path, opened: Opened) -> None:
+    steps = steps_of(unscored)
+    shown = opened.open(unscored, f"#run=1&step={len(steps)}&row=0&stop=choice")
+    pane = shown.locator(".pane").inner_text()
+    assert "was done before" in pane
+    assert "1000000" not in shown.locator("body").inner_text()
+    assert shown.locator("#beams button.beam").count() == 2 * len(steps)
+    shown.keyboard.press("ArrowLeft")
+    at(opened, f"1/{len(steps) - 1}/")
+    opened.page.set_viewport_size({"width": 400, "height": 1000})
     assert shown.evaluate(WIDE) <= 0
     assert serious_barriers(shown) == []
 

@@ -140,6 +140,26 @@ def test_two_searches_and_a_plain_run_are_compared(run: Any, call: Any, models: 
         assert json.loads(done.stdout)["reason"] == "loop"
 
 
+def test_other_settings_of_a_search(run: Any, call: Any) -> None:
+    _, out = run("--quiet", *BEAMS)
+    done = call("whatif", out, "--length-penalty", "-2", "--num-return-sequences", "2")
+    assert done.returncode == 0, done.stderr
+    assert "What if  length_penalty -2.0, num_return_sequences 2" in done.stdout
+    assert "hypothesis would win" in done.stdout or "would go on behind step" in done.stdout
+    asked = ("--early-stopping", "never", "--json")
+    found = json.loads(call("whatif", out, *asked).stdout)
+    assert found["settings"]["early_stopping"] == "never"
+    with open_trace(out) as recording:
+        report = recording.whatif_beams(early_stopping="never")
+        assert found["parts"] == [*report.parts]
+    both = call("whatif", out, "--length-penalty", "2", "--top-k", "3")
+    assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+    _, plain = run("--quiet", "--greedy", name="plain")
+    none = call("whatif", plain, "--length-penalty", "2")
+    assert (none.returncode, none.stderr.count("\n")) == (2, 1)
+    assert "settings of beam search" in none.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

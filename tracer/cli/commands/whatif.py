@@ -24,6 +24,7 @@ from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from tracer.analysis.processors.settings import Settings
+    from tracer.analysis.whatif.beams import BeamSettings
     from tracer.analysis.whatif.report import WhatIfReport
     from tracer.tracefile import TraceRun
 
@@ -57,10 +58,37 @@ _setting_options = option_group(
 )
 
 
+def _beam_settings(**options: Any) -> BeamSettings:
+    from tracer.analysis.whatif.beams import BeamSettings
+
+    return BeamSettings(**options)
+
+
+_beam_options = option_group(
+    "beam_settings",
+    _beam_settings,
+    click.option(
+        "--length-penalty", type=NUMBER, metavar="X", help="Of a beam search: the exponent of the length."
+    ),
+    click.option(
+        "--early-stopping",
+        type=click.Choice(["True", "False", "never"], case_sensitive=False),
+        help="Of a beam search: when a row is done.",
+    ),
+    click.option(
+        "--num-return-sequences",
+        type=int,
+        metavar="N",
+        help="Of a beam search: how many hypotheses are returned.",
+    ),
+)
+
+
 @click.command("whatif")
 @trace_argument
 @click.argument("more", nargs=-1, metavar="")
 @_setting_options
+@_beam_options
 @click.option(
     "--grid",
     multiple=True,
@@ -75,6 +103,7 @@ def whatif_command(
     path: Path,
     more: tuple[str, ...],
     settings: Settings,
+    beam_settings: BeamSettings,
     grid: tuple[str, ...],
     steps: StepChoice,
     run_number: int | None,
@@ -86,12 +115,12 @@ def whatif_command(
     from tracer.rerun.replayer import benefits_from_torch, make_replayer
     from tracer.tracefile import TraceFile
 
-    if more and not grid:
-        raise UsageError(f"{more[0]!r} is one argument too many; a grid begins with --grid.")
-    axes = _axes((*grid, *more))
-    both = sorted(set(axes) & set(settings.changes))
-    if both:
-        raise UsageError(f"{both[0]} is given alone and in --grid; choose one.")
+    axes = _asked_axes(grid, more, settings)
+    if beam_settings.changes:
+        if axes or settings.changes:
+            raise UsageError("Settings of a beam search are asked for by themselves.")
+        _ask_beams(path, run_number, beam_settings, as_json=as_json)
+        return
     if not axes and not settings.changes:
         raise UsageError("Nothing is to be different: give a setting, e.g. --temperature 1.0, or a --grid.")
     with TraceFile(path) as recording:
@@ -104,6 +133,31 @@ def whatif_command(
             return
         report = whatif(run, settings, replayer=replayer)
         _print_report(report, run, steps, as_json=as_json)
+
+
+def _asked_axes(grid: tuple[str, ...], more: tuple[str, ...], settings: Settings) -> dict[str, list[float]]:
+    """The axes of the grid; those that the settings have too are refused."""
+    if more and not grid:
+        raise UsageError(f"{more[0]!r} is one argument too many; a grid begins with --grid.")
+    axes = _axes((*grid, *more))
+    both = sorted(set(axes) & set(settings.changes))
+    if both:
+        raise UsageError(f"{both[0]} is given alone and in --grid; choose one.")
+    return axes
+
+
+def _ask_beams(path: Path, run_number: int | None, settings: BeamSettings, *, as_json: bool) -> None:
+    from reports.terminal.questions.whatif_beams import render_beam_whatif
+    from reports.view.questions.whatif_beams import beam_whatif_view
+    from tracer.analysis.whatif.beams import beam_whatif
+    from tracer.tracefile import TraceFile
+
+    with TraceFile(path) as recording:
+        report = beam_whatif(run_of_option(recording, run_number), settings)
+        if as_json:
+            print_json(report)
+        else:
+            output_console().print(render_beam_whatif(beam_whatif_view(report)))
 
 
 def _axes(texts: Sequence[str]) -> dict[str, list[float]]:
