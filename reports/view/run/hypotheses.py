@@ -19,8 +19,11 @@ def hypothesis_tables(end: BeamEnd | None) -> tuple[FigureTable, ...]:
     """
     if end is None:
         return ()
+    penalty, group = end.length_penalty, end.group if end.groups > 1 else None
     return tuple(
-        hypothesis_table(f"{_of_row(end, row)}hypotheses kept", kept(outcome), None, outcome.returned, end)
+        hypothesis_table(
+            f"{_of_row(end, row)}hypotheses kept", kept(outcome), None, outcome.returned, penalty, group
+        )
         for row, outcome in enumerate(end.rows)
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.view.blocks import FigureColumn, FigureRow, FigureTable, Note
 from reports.view.card import Block
@@ -12,7 +12,7 @@ from reports.view.stops import constraints
 from reports.view.stops.context import Context
 from reports.view.stops.forward import first_scores
 from reports.view.text import plain
-from tracer.schema.beams import BeamEnd, BeamRow, BeamStep, Continuation, Fate, Hypothesis
+from tracer.schema.beams import BeamRow, BeamStep, Continuation, Fate, Hypothesis
 from tracer.schema.run import RunHeader
 
 NOT_RECORDED = Note("What the beam search decided was not recorded.", "warning")
@@ -184,7 +184,8 @@ def hypothesis_table(
     hypotheses: Sequence[Hypothesis],
     context: Context | None = None,
     returned: Sequence[int] = (),
-    end: BeamEnd | None = None,
+    penalty: float | None = None,
+    group: Callable[[Hypothesis], int] | None = None,
 ) -> FigureTable:
     """Hypotheses with the arithmetic of the length penalty.
 
@@ -193,15 +194,15 @@ def hypothesis_table(
         hypotheses: the hypotheses.
         context: step whose tokens ended them; None to leave tokens out.
         returned: numbers of those that are returned.
-        end: the end of the search, for the exponent of the length and the groups; None before it.
+        penalty: the exponent of the length; None where it is not known.
+        group: the group of a hypothesis; None where there are no groups.
     """
-    power = "length ** length_penalty" if end is None else f"length ** {end.length_penalty:g}"
-    groups = end is not None and end.groups > 1
+    power = "length ** length_penalty" if penalty is None else f"length ** {penalty:g}"
     return FigureTable(
         title,
         (
             FigureColumn("number"),
-            *((FigureColumn("group"),) if groups else ()),
+            *((FigureColumn("group"),) if group is not None else ()),
             FigureColumn("ended in step", rank=2),
             FigureColumn("by" if context else "", text=True, rank=1),
             FigureColumn("sum"),
@@ -209,12 +210,15 @@ def hypothesis_table(
             FigureColumn(f"sum / {power}"),
             FigureColumn("", text=True),
         ),
-        tuple(_hypothesis(each, context, returned, end) for each in hypotheses),
+        tuple(_hypothesis(each, context, returned, group) for each in hypotheses),
     )
 
 
 def _hypothesis(
-    each: Hypothesis, context: Context | None, returned: Sequence[int], end: BeamEnd | None
+    each: Hypothesis,
+    context: Context | None,
+    returned: Sequence[int],
+    group: Callable[[Hypothesis], int] | None,
 ) -> FigureRow:
     by = context.token(each.token) if context is not None and each.token is not None else ""
     step = f"{each.step}" if each.token is not None else "open"
@@ -224,7 +228,7 @@ def _hypothesis(
     return FigureRow(
         (
             str(each.number),
-            *((str(end.group(each)),) if end is not None and end.groups > 1 else ()),
+            *((str(group(each)),) if group is not None else ()),
             step,
             by,
             score(each.total),

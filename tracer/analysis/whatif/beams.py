@@ -104,6 +104,8 @@ def _recorded(run: RecordedRun) -> tuple[BeamEnd, list[Step]]:
     """The end of a search, and its steps."""
     header, end, steps = run.header, run.end, [*run.steps]
     if header.loop != "_beam_search":
+        if header.rows_move:
+            raise UsageError("What other settings would have kept is known of plain beam search alone.")
         raise UsageError(
             "Length penalty, early stopping and the number of sequences are settings of beam search."
         )
