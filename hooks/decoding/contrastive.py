@@ -24,7 +24,6 @@ from hooks.kv_cache.view import CacheView
 from hooks.kv_cache.watch import view_in
 from hooks.modules.module_watch import Observer
 from hooks.tensors import clone
-from tracer.errors import UnsupportedError
 from tracer.library.decoding_modes import CANDIDATE_BY_CANDIDATE
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import NO_TOKEN
@@ -183,7 +182,7 @@ def require_one_pass(arguments: Mapping[str, Any]) -> None:
         UnsupportedError: the candidates go into the model one after the other.
     """
     if arguments["generation_config"].low_memory:
-        raise UnsupportedError(CANDIDATE_BY_CANDIDATE)
+        raise CANDIDATE_BY_CANDIDATE.error()
 
 
 def _of_prompt(step: CaughtStep) -> HiddenStates:

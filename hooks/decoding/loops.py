@@ -17,7 +17,6 @@ from hooks.decoding.dola import DolaWatch
 from hooks.decoding.group_search import GroupWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
 from hooks.known_models import KnownModel
-from tracer.errors import UnsupportedError
 from tracer.library.decoding_modes import IN_PARTS, OWN_LAYERS
 from tracer.library.loop import Loop
 
@@ -39,11 +38,11 @@ def require_watchable(loop: Loop, model: PreTrainedModel, arguments: Mapping[str
         require_own_scorer(arguments)
     # Group and constrained search take no notice of the setting.
     if loop.method == "_beam_search" and arguments["generation_config"].low_memory:
-        raise UnsupportedError(IN_PARTS)
+        raise IN_PARTS.error()
     if loop.method == "_contrastive_search":
         require_one_pass(arguments)
     if getattr(arguments["generation_config"], "use_mtp", None):
-        raise UnsupportedError(OWN_LAYERS)
+        raise OWN_LAYERS.error()
 
 
 def is_speculative(arguments: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -23,23 +24,53 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Modes beside greedy decoding and sampling, by the library's names, and how a message calls them."""
 
-IN_PARTS = (
-    "Beam search with low_memory=True, which makes each forward pass in parts where transformers has it, is "
-    "not traced. Leave low_memory out, or generate outside of the trace."
-)
-"""Why a beam search with little memory is refused."""
 
-CANDIDATE_BY_CANDIDATE = (
-    "Contrastive search with low_memory=True, which makes a forward pass for each candidate and one more, is "
-    "not traced. Leave low_memory out, or generate outside of the trace."
-)
-"""Why a contrastive search with little memory is refused."""
+@dataclass(frozen=True)
+class Unfollowed:
+    """A setting of a traced mode with which it cannot be followed.
 
-OWN_LAYERS = (
-    "Assisted decoding by layers of the model's own (use_mtp) is not traced; a draft model and prompt lookup "
-    "are. Change the generation settings or generate outside of the trace."
+    Attributes:
+        what: the mode with the setting.
+        why: why not, as a sentence.
+        instead: what can be done but generating outside of the trace.
+    """
+
+    what: str
+    why: str
+    instead: str
+
+    def error(self, of: str = "") -> UnsupportedError:
+        """The error for it.
+
+        Args:
+            of: where the setting is from.
+        """
+        return UnsupportedError(
+            f"{self.what}{_place(of)} is not traced: {self.why}. {self.instead}, or "
+            "generate outside of the trace."
+        )
+
+
+IN_PARTS = Unfollowed(
+    "Beam search with low_memory=True",
+    "it makes each forward pass in parts where transformers has it",
+    "Leave low_memory out",
 )
-"""Why proposals by the model's own layers are refused."""
+"""Beams one after the other."""
+
+CANDIDATE_BY_CANDIDATE = Unfollowed(
+    "Contrastive search with low_memory=True",
+    "it makes a forward pass for each candidate and one more",
+    "Leave low_memory out",
+)
+"""Candidates one after the other."""
+
+OWN_LAYERS = Unfollowed(
+    "Assisted decoding by layers of the model's own (use_mtp)",
+    "a draft model and prompt lookup alone are",
+    "Change the generation settings",
+)
+"""Proposals by the model's own layers."""
 
 _MARKED = {
     "dola_generation": ("dola_layers",),
@@ -66,11 +97,11 @@ def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
     if installed_release().loop_of(mode) is None:
         raise untraced(mode, of)
     if mode in ("beam_search", "beam_sample") and settings.get("low_memory"):
-        raise UnsupportedError(IN_PARTS)
+        raise IN_PARTS.error(of)
     if mode == "contrastive_search" and settings.get("low_memory"):
-        raise UnsupportedError(CANDIDATE_BY_CANDIDATE)
+        raise CANDIDATE_BY_CANDIDATE.error(of)
     if settings.get("use_mtp"):
-        raise UnsupportedError(OWN_LAYERS)
+        raise OWN_LAYERS.error(of)
 
 
 def require_same_loop(method: LoopName, settings: Mapping[str, Any]) -> None:
@@ -99,14 +130,17 @@ def untraced(mode: str, of: str = "") -> UnsupportedError:
         mode: the library's name of it.
         of: where the settings are from.
     """
-    place = f", which {of} sets," if of else ""
     release = installed_release()
     *first, last = (loop.title for loop in release.loops)
     traced = f"{', '.join(first)} and {last}" if first else last
     return UnsupportedError(
-        f"{_NAMES[mode]}{place} is not traced with transformers {release.name}; {traced} are. "
+        f"{_NAMES[mode]}{_place(of)} is not traced with transformers {release.name}; {traced} are. "
         "Change the generation settings or generate outside of the trace."
     )
+
+
+def _place(of: str) -> str:
+    return f", which {of} sets," if of else ""
 
 
 def decoding_mode(settings: Mapping[str, Any]) -> str:

@@ -87,7 +87,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Light]:
         (folder / name).mkdir()
         (folder / name / "config.json").write_text("{}")
         (folder / name / "model.safetensors").touch()
-    (folder / "beams" / "generation_config.json").write_text(json.dumps({"penalty_alpha": 0.6, "top_k": 4}))
+    (folder / "beams" / "generation_config.json").write_text(json.dumps({"num_beams": 4, "low_memory": True}))
     (folder / "unreadable" / "generation_config.json").write_text('{"top_k": 5,\n "top_p": }')
     (folder / "old.trace").touch()
     (folder / "circle").symlink_to("circle")
