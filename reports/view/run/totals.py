@@ -115,8 +115,8 @@ class RunTotals:
         """In how many choices a contrastive search differs from greedy decoding; nothing for another run."""
         if self.ranked:
             yield Note(
-                f"The penalty decided {count(self.penalised)} of {plural(self.ranked, 'choice')}: there greedy "
-                "decoding would have taken another token.",
+                f"The penalty decided {count(self.penalised)} of {plural(self.ranked, 'choice')}: there "
+                "greedy decoding would have taken another token.",
                 "fact",
             )
 
