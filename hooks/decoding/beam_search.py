@@ -101,8 +101,7 @@ class BeamWatch(OnePosition):
         caught = self._caught
         if caught is None:
             # Slots of the cache move all the same: its check is not to take that for a fault of the model.
-            if len(self._moved) == len(self._books):
-                step.parents = tuple(parent for _, moved in sorted(self._moved.items()) for parent in moved)
+            step.parents = self._parents()
             return
         step.logits = self._logits
         scores = step.tensors.scores
@@ -114,6 +113,12 @@ class BeamWatch(OnePosition):
         step.ids_after = info(torch.Size((step.rows, step.ids_before.shape[1] + 1)), torch.int64, device)
         ended = torch.tensor(caught.done, device=device)
         step.tensors.done = ended if step.tensors.done is None else step.tensors.done | ended
+
+    def _parents(self) -> tuple[int, ...]:
+        """The row that each row goes on from, once all groups have gone on; else nothing."""
+        if len(self._moved) < len(self._books):
+            return ()
+        return tuple(parent for _, moved in sorted(self._moved.items()) for parent in moved)
 
     def ending(self) -> BeamEnd | None:
         """The end of the search; None where the run did not come to it."""
