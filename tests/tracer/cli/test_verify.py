@@ -29,6 +29,7 @@ from tracer.schema.changes import Intervention
 from tracer.schema.run import WeightsFingerprint
 from tracer.session import TraceSession
 from tracer.tracefile import TraceWriter
+from tracer.tracefile.format import SCHEMA_VERSION
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_a_sound_file(tmp_path: Path, call: Any) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "✓ run 1: 4 steps, 8 saved tensors of 240 B; complete" in done.stdout
     assert "✓ run 2:" in done.stdout
-    assert "trace format 4" in done.stdout
+    assert f"trace format {SCHEMA_VERSION}" in done.stdout
     assert (tmp_path / "run.trace").read_bytes() == before
 
 
