@@ -110,18 +110,11 @@ def forward_result(context: Context) -> Iterator[Block]:
 
 
 def next_logits(context: Context) -> Iterator[Block]:
-    """Stop 4: the logits of the last position."""
+    """Stop 4: the logits of the last position, or of all that are asked about."""
     result = context.step.head.forward
     if result is not None:
-        yield VariableTable(
-            (
-                Variable(
-                    _last_logits(context.header),
-                    result.next_logits,
-                    meaning="[rows, vocabulary]: one score a token",
-                ),
-            )
-        )
+        yield VariableTable((_next_logits(context, result),))
+        yield from _judged_position(context)
     if context.header.ranks and context.step.number > 1:
         yield Note(f"No forward pass of this step: step {context.step.number - 1} has read the last token.")
     if context.header.loop in ("_sample", "_assisted_decoding", "_contrastive_search"):
@@ -226,6 +219,8 @@ def _last_position(context: Context, result: ForwardResult) -> Note:
     head = context.step.head
     last = head.inputs.sequence_length - 1
     alone = _last_only(head.inputs, result)
+    if _proposed(context):
+        return _last_positions(context, result)
     if context.header.ranks:
         return Note(
             "The hidden state of each candidate says how much it repeats; its logits say what may follow it, "
@@ -242,6 +237,46 @@ def _last_position(context: Context, result: ForwardResult) -> Note:
     return Note(
         f"Only the last position ({last}) is used: its logits say which token may come next. "
         f"The other {others} {kept}their logits are {'not computed' if alone else 'dropped'}."
+    )
+
+
+def _proposed(context: Context) -> int:
+    """How many of the tokens that the model reads are only proposed."""
+    inputs = context.step.head.inputs
+    if not context.header.proposes:
+        return 0
+    return inputs.sequence_length - inputs.leading - context.step.head.ids_before.shape[1]
+
+
+def _next_logits(context: Context, result: ForwardResult) -> Variable:
+    name, info, proposed = _last_logits(context.header), result.next_logits, _proposed(context)
+    if not context.header.proposes:
+        return Variable(name, info, meaning="[rows, vocabulary]: one score a token")
+    rows, vocabulary = info.shape
+    return Variable(
+        name,
+        info.model_copy(update={"shape": (rows, proposed + 1, vocabulary)}),
+        meaning="[rows, positions, vocabulary]: one score a token, at each place that is asked about",
+    )
+
+
+def _judged_position(context: Context) -> Iterator[Note]:
+    """Whose logits the figures are, where there are several positions."""
+    head = context.step.head
+    if not _proposed(context) or head.assisted is None:
+        return
+    behind = head.inputs.leading + head.ids_before.shape[1] + len(head.assisted.appended) - 2
+    yield Note(f"The figures are those behind position {behind}, where the step's last token comes.", "fact")
+
+
+def _last_positions(context: Context, result: ForwardResult) -> Note:
+    """What the logits of several positions are for."""
+    used, last = _proposed(context) + 1, context.step.head.inputs.sequence_length - 1
+    others = _positions(result) - used
+    rest = f" The logits of the other {plural(others, 'position')} are dropped." if others > 0 else ""
+    return Note(
+        f"The last {plural(used, 'position')} ({span(last - used + 1, last)}) are used: their logits say "
+        f"what the model itself would choose in the place of each proposal, and behind the last one.{rest}"
     )
 
 
