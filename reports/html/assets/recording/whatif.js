@@ -31,9 +31,9 @@ export const whatif = {
       h("button", { type: "button", text: "As recorded", on: { click: () => { ours = null; draw(); } } }));
     body.append(h("div", { class: "whatif" }, form, result));
     const draw = () => {
-      const several = state.run.beams ? "beam search: which token goes on depends on all beams of a row" : state.run.appended ? "assisted decoding: a step chooses several tokens" : state.run.ranked ? "contrastive search: a step ranks its candidates by their hidden states, too (trace-generate whatif --penalty-alpha does)" : null;
-      form.hidden = Boolean(several);
-      if (several) return result.replaceChildren(h("p", { class: "note", text: `What-if is not there for ${several}.` }));
+      const reason = elsewhere(state.run);
+      form.hidden = Boolean(reason);
+      if (reason) return result.replaceChildren(h("p", { class: "note", text: reason }));
       const settings = ours ?? settingsOf(shown.processors);
       if (!ours) write(inputs, settings);
       result.replaceChildren(...(shown.step.scores ? outcome(state, shown, settings) : [h("p", { class: "note", text: "The scores of this step were not recorded." })]));
@@ -41,6 +41,14 @@ export const whatif = {
     return { update(step) { shown = { step, processors: state.run.processors }; draw(); } };
   },
 };
+
+/** Why these settings alone do not say what a step of the run would choose; null where they do. */
+function elsewhere(run) {
+  if (run.beams) return "A beam search takes continuations from all beams of a row, so that one row's settings do not decide. What other settings would have kept of its hypotheses: trace-generate whatif --length-penalty, --early-stopping, --num-return-sequences.";
+  if (run.appended) return "In assisted decoding a step chooses several tokens: what-if is not there for it.";
+  if (run.ranked) return "In contrastive search a step ranks its candidates by their hidden states, too. What another penalty would have taken: trace-generate whatif --penalty-alpha.";
+  return null;
+}
 
 function knob(inputs, name, label, range, changed) {
   const number = h("input", { type: "number", name, id: `knob-${name}`, ...range, max: null, step: "any", on: { input: () => { slider.value = number.value; changed(); } } });
