@@ -231,7 +231,8 @@ class RowRules:
         return near or ruled == bool(decided.improvable[row].all())
 
     def _value(self, total: Any, length: int) -> Any:
-        return total / np.float32(float(length**self.rules.length_penalty))
+        with np.errstate(over="ignore"):  # as the library has it, which divides by infinity then
+            return total / np.float32(float(length**self.rules.length_penalty))
 
 
 _ROUNDING = 1e-6
@@ -239,7 +240,7 @@ _ROUNDING = 1e-6
 
 
 def _falls(values: Floats) -> bool:
-    return not bool((np.diff(values) > 0).any())
+    return not bool((values[1:] > values[:-1]).any())
 
 
 def _same(one: Floats, other: Floats) -> bool:

@@ -314,6 +314,14 @@ class WatchedScorer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scorer, name)
 
+    @property
+    def own_scorer(self) -> Any:
+        """The scorer itself, behind the stand-ins of other traces of the run."""
+        found = self._scorer
+        while isinstance(found, WatchedScorer):
+            found = found._scorer
+        return found
+
     def process(self, *args: Any, **kwargs: Any) -> Any:
         """As the scorer's own."""
         given = dict(zip(_PROCESS, args, strict=False)) | kwargs

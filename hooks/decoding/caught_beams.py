@@ -119,6 +119,9 @@ def checked(
         fits: whether the figures of a continuation fit together.
     """
     total = len(as_expected) // record.groups
+    figures = (each.score for row in record.rows for each in row.continuations)
+    if any(map(math.isnan, (*figures, *record.before, *record.scores))):
+        return LoopRecord(beams=record, checks=((Check.not_made("beams", _NO_ORDER, total=total), ()),))
     wrong = [
         number
         for number, row in enumerate(record.rows)
@@ -155,6 +158,8 @@ def _place(record: BeamStep, number: int) -> str:
     row, group = divmod(number, record.groups)
     return f"batch row {row}, group {group}" if record.groups > 1 else f"batch row {row}"
 
+
+_NO_ORDER = "scores are NaN, which have no order"
 
 ROUNDING = 1e-6
 """Relative error of a sum of two numbers of single precision, some roundings over."""

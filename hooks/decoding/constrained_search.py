@@ -146,7 +146,7 @@ class _Watched(WatchedScorer):
     def _noted(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it with the scorer's own methods watched."""
         self._constrained.asked = Asked()
-        patches, scorer = Patches(), self._scorer
+        patches, scorer = Patches(), self.own_scorer
         patches.set(scorer, "check_completes_constraints", self._check(scorer.check_completes_constraints))
         patches.set(scorer, "make_constraint_states", self._make(scorer.make_constraint_states))
         patches.set(scorer, "step_sentence_constraint", self._step(scorer.step_sentence_constraint))

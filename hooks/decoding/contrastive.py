@@ -7,7 +7,7 @@ is repeated for it, grows by one slot, and is cut down to the candidates taken; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,11 @@ from tracer.schema.ranking import ContrastiveStep, RankedCandidate, RowRanking
 _LOST = "what an earlier step decided was not recorded, so candidates cannot be ranked again"
 
 _ROUNDINGS = 8
-"""Roundings by which two scores may differ that are computed in another order."""
+"""Roundings of single precision by which two scores may differ that are computed in another order; in half
+precision only the last step rounds."""
+
+_COMPARED = 64
+"""Of so many tokens the logits are compared with those that the next step begins with."""
 
 
 class ContrastiveWatch(OnePosition):
@@ -60,6 +64,8 @@ class ContrastiveWatch(OnePosition):
         self._candidates: torch.Tensor | None = None
         self._cache = _CandidatesCache()
         self._hidden: torch.Tensor | None = None
+        self._left: torch.Tensor | None = None
+        self._expected: torch.Tensor | None = None
         self._dtype = torch.float32
         self._last: CaughtStep | None = None
         self._lost = False
@@ -96,6 +102,7 @@ class ContrastiveWatch(OnePosition):
             self._prompt, self._dtype = clone(outputs.hidden_states[-1]), outputs.logits.dtype
             return
         self._hidden = clone(outputs.hidden_states[-1][:, -1])
+        self._left = clone(outputs.logits[:, -1, :_COMPARED])
         view = view_in(outputs, self._model, self._cache.length + 1)
         self._cache.grown = cache_signature(view)
         if self._statistics and view.appends:
@@ -129,6 +136,7 @@ class ContrastiveWatch(OnePosition):
             step.errors.append(CaptureError(stop="choice", message=_LOST))
             return
         step.tensors.loop = {
+            "first": clone(scores[0][:, :_COMPARED]),
             "final": scores[-1],
             "candidates": candidates.reshape(step.rows, -1),
             **self._cache.tensors,
@@ -136,6 +144,8 @@ class ContrastiveWatch(OnePosition):
         if self._hidden is not None:
             step.tensors.loop["hidden"] = self._hidden.reshape(step.rows, -1, self._hidden.shape[-1])
             self._last = step
+        if self._left is not None:
+            step.tensors.loop["left"] = self._left.reshape(step.rows, -1, self._left.shape[-1])
         if self._prompt is not None:
             step.tensors.loop["prompt"] = self._prompt
         step.loop = CaughtRanking(
@@ -145,6 +155,7 @@ class ContrastiveWatch(OnePosition):
             parts=len(self._context),
             finished=frozenset(self._finished),
             cache=self._cache,
+            begins_with=self._expected,
         )
 
     def _settle(self) -> None:
@@ -164,6 +175,7 @@ class ContrastiveWatch(OnePosition):
             row.index(token) if token in row else 0 for row, token in zip(candidates, chosen, strict=True)
         ]
         states = chosen_states(tensors.loop["hidden"], places)
+        self._expected = chosen_states(tensors.loop["left"], places)[:, 0]
         self._context.add(HiddenStates(states, tuple((token,) for token in chosen)))
         if tensors.done is not None:
             self._finished |= {row for row, over in enumerate(tensors.done.tolist()) if over}
@@ -235,6 +247,7 @@ class CaughtRanking:
         parts: how many parts of it there were before the step; none before the first.
         finished: rows that had ended before.
         cache: what became of the cache.
+        begins_with: ``[rows, n]`` the first logits that the step before has left; None in the first step.
     """
 
     alpha: float
@@ -243,6 +256,7 @@ class CaughtRanking:
     parts: int
     finished: frozenset[int]
     cache: _CandidatesCache
+    begins_with: torch.Tensor | None = None
 
     def describe(self, step: CaughtStep) -> LoopRecord:
         """Rank the candidates again, and compare that with the tokens that were appended.
@@ -269,7 +283,8 @@ class CaughtRanking:
         """The ranking of all rows, step by step as ``_contrastive_search`` computes it."""
         loop = step.tensors.loop
         candidates = loop["candidates"]
-        chances = loop["final"].to(self.dtype).softmax(dim=-1).gather(1, candidates)
+        every = loop["final"].to(self.dtype).softmax(dim=-1)
+        chances, best_of_all = every.gather(1, candidates), every.topk(candidates.shape[1], dim=-1).values
         penalties, positions = most_similar(self._states(step), loop["hidden"])
         scores = (1.0 - self.alpha) * chances - self.alpha * penalties
         tokens, best = candidates.tolist(), scores.max(dim=-1).indices.tolist()
@@ -284,6 +299,9 @@ class CaughtRanking:
             scores=scores.float().tolist(),
             ids=self._ids(step),
             best=best,
+            most_probable=torch.isclose(chances, best_of_all, rtol=self._room, atol=0, equal_nan=True)
+            .all(dim=-1)
+            .tolist(),
             appended=places,
         )
 
@@ -324,24 +342,37 @@ class CaughtRanking:
 
     def _ranking(self, step: CaughtStep, found: _Ranked) -> tuple[Check, tuple[Violation, ...]]:
         """Whether the best candidate of each row was appended; scores within roundings are equal."""
-        room = _ROUNDINGS * torch.finfo(self.dtype).eps
         rows = [row for row in range(step.rows) if row not in self.finished]
-        wrong = [row for row in rows if not found.took_the_best(row, room)]
+        wrong = [*self._wrong_rankings(rows, found)]
         # A token that is no candidate at all is wrong wherever it was computed.
-        rounded = all(found.appended[row] is not None for row in wrong)
+        rounded = all(found.appended[each.row] is not None for each in wrong if each.row is not None)
         if wrong and rounded and step.ids_before.device != "cpu":
             reason = f"what {step.ids_before.device} computed cannot be repeated exactly here"
             return Check.not_made("ranking", reason, total=step.rows), ()
         check = Check.made("ranking", holds=not wrong, checked=len(rows), total=step.rows)
-        message = "the token appended is not the candidate with the highest score"
-        return check, tuple(Violation(check="ranking", message=message, row=row) for row in wrong)
+        return check, tuple(wrong)
+
+    def _wrong_rankings(self, rows: Sequence[int], found: _Ranked) -> Iterator[Violation]:
+        """What is wrong with the candidates of rows, and with the ones that were appended."""
+        for row in rows:
+            if not found.took_the_best(row, self._room):
+                message = "the token appended is not the candidate with the highest score"
+                yield Violation(check="ranking", message=message, row=row)
+            if not found.most_probable[row]:
+                message = "the candidates are not the most probable tokens"
+                yield Violation(check="ranking", message=message, row=row)
+
+    @property
+    def _room(self) -> float:
+        """By how much figures may differ that are computed again."""
+        return max(_ROUNDINGS * torch.finfo(torch.float32).eps, torch.finfo(self.dtype).eps)
 
     def _selection(self, step: CaughtStep, places: list[int]) -> tuple[Check, tuple[Violation, ...]]:
         """Whether the cache was repeated, grew by one slot, and kept the rows of the candidates taken."""
         total, sums = step.rows, step.tensors.loop
         if self.cache.selected is NO_CACHE:
             return Check.not_made("selection", "what the next step begins with was not seen", total=total), ()
-        wrong = self._wrong_sizes(total, sums["candidates"].shape[1])
+        wrong = [*self._wrong_sizes(total, sums["candidates"].shape[1]), *self._wrong_beginnings(step)]
         summed = {"old", "written", "kept"} <= sums.keys()
         if not summed and not wrong:
             return Check.not_made("selection", "no checksums of the cache were taken", total=total), ()
@@ -351,6 +382,19 @@ class CaughtRanking:
                 wrong.append(Violation(check="selection", message=problem, row=row))
         check = Check.made("selection", holds=not wrong, checked=total if summed else 0, total=total)
         return check, tuple(wrong)
+
+    def _wrong_beginnings(self, step: CaughtStep) -> list[Violation]:
+        """Where the step does not begin with the logits that the candidate taken before has left."""
+        if self.begins_with is None:
+            return []
+        left, own = self.begins_with.float(), step.tensors.loop["first"].float()
+        same = ((left == own) | (left.isnan() & own.isnan())).all(dim=-1).tolist()
+        message = "its logits are not those of the candidate that the step before took"
+        return [
+            Violation(check="selection", message=message, row=row)
+            for row, fits in enumerate(same)
+            if not fits and row not in self.finished
+        ]
 
     def _wrong_sizes(self, rows: int, candidates: int) -> list[Violation]:
         """Where the cache has other rows or slots than it should have."""
@@ -392,6 +436,7 @@ class _Ranked:
         scores: the two together.
         ids: the tokens before them.
         best: place of the candidate with the highest score.
+        most_probable: whether they are the most probable tokens.
         appended: place of the one that was appended; None where none was.
     """
 
@@ -402,6 +447,7 @@ class _Ranked:
     scores: list[list[float]]
     ids: list[list[int | None]]
     best: list[int]
+    most_probable: list[bool]
     appended: list[int | None]
 
     @property

@@ -59,11 +59,13 @@ class GroupWatch(BeamWatch):
             None,
         )
         self._scores: GroupStages | None = None
+        self._epsilon = 0.0
         self._turn = -1
 
     def forwarded(self, outputs: Any) -> None:
         """It is over: there are scores for all rows, but they are processed group by group."""
         super().forwarded(outputs)
+        self._epsilon = torch.finfo(outputs.logits.dtype).eps
         self._scores = GroupStages(self._stages, outputs.logits[:, -1, :], self.groups, self.beams)
 
     def scores(self) -> GroupStages | None:
@@ -118,7 +120,7 @@ class GroupWatch(BeamWatch):
             tokens: the token of each row after the step.
             same: for each group of each row, whether the rules lead to the same.
         """
-        return CaughtGroups(record, tokens, same, self._diversity)
+        return CaughtGroups(record, tokens, same, self._diversity, self._epsilon)
 
 
 class _ByGroup:
@@ -155,9 +157,11 @@ class CaughtGroups(CaughtBeams):
 
     Attributes:
         diversity: the processor that lets a group pay; None where there is none.
+        epsilon: relative rounding of the scores, in whose precision it takes from them.
     """
 
     diversity: Diversity | None
+    epsilon: float
 
     def figures(self, stages: torch.Tensor) -> dict[str, torch.Tensor]:
         """Figures of each continuation, with what the processor took from its score.
@@ -206,5 +210,5 @@ class CaughtGroups(CaughtBeams):
         if self.diversity is None or each.penalty is None or each.log_probability is None:
             return True
         due = self.diversity.penalty * len(each.taken_by)
-        size = max(abs(each.log_probability), due, 1.0)
-        return math.isclose(each.penalty, due, abs_tol=ROUNDING * size)
+        size = max(abs(each.log_probability) + due, 1.0)
+        return math.isclose(each.penalty, due, abs_tol=max(ROUNDING, self.epsilon) * size)

@@ -76,7 +76,7 @@ class _Proxy:
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        return type(self._original)
+        return self._original.__class__
 
     @property
     def __call__(self) -> Callable[..., Any]:

@@ -11,12 +11,13 @@ import pytest
 import torch
 from transformers import GenerationMixin
 
+from tests.hooks.decoding.test_beam_search import assert_same
 from tests.hooks.test_unchanged import attributes
 from tests.releases.architectures import architecture
 from tests.support.decoding import BEAMS, search
 from tests.support.models import EOS, batch, collected, tiny_model
 from tracer import open_trace, trace
-from tracer.errors import UnsupportedError
+from tracer.errors import UnsupportedError, UsageError
 from tracer.library.loops.beam_search import CONTINUATIONS, FINISHED, IMPROVABLE, RUNNING, UNFINISHED
 from tracer.library.release import installed_release
 from tracer.schema.beams import BeamRow
@@ -222,3 +223,38 @@ def test_one_token_ends_all_beams_at_once() -> None:
     assert run.problems() == []
     (last,) = run.steps[-1].head.beams.rows  # type: ignore[union-attr]
     assert last.done or run.ends[0].steps == len(run.steps)
+
+
+EMPTY: dict[str, Any] = {
+    "do_sample": False,
+    "num_beams": 3,
+    "num_return_sequences": 3,
+    "length_penalty": 0.0,
+    "prefix_allowed_tokens_fn": lambda _, ids: [4 + len(ids)] if len(ids) < 9 else [EOS],
+}
+"""Of the sequences allowed there is one: two places are returned that no hypothesis has taken."""
+
+
+def test_places_without_a_hypothesis_are_returned_too(tmp_path: Path) -> None:
+    model, inputs = tiny_model(), batch(2)
+    untraced = search(model, inputs, **EMPTY)
+    with trace(model, path=tmp_path / "run.trace") as session:
+        assert_same(search(model, inputs, **EMPTY), untraced)
+    assert not session.violated
+    assert check_file(tmp_path / "run.trace").whole
+    with open_trace(tmp_path / "run.trace") as recording:
+        assert recording.end is not None
+        assert len(recording.end.sequences) == 6
+        with pytest.raises(UnsupportedError, match="equal values"):
+            recording.whatif_beams(length_penalty=2.0)
+
+
+def test_a_length_penalty_that_no_float_holds_is_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace"):
+        search(model, batch(1), **BEAMS["greedy"])
+    with (
+        open_trace(tmp_path / "run.trace") as recording,
+        pytest.raises(UsageError, match="too large for a sequence"),
+    ):
+        recording.whatif_beams(length_penalty=1e300)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tracer.schema.ranking import RowRanking
 
 
@@ -25,6 +27,9 @@ def winner(row: RowRanking, alpha: float, top_k: int | None = None) -> int:
         top_k: number of candidates, not above that of the ranking; None for all of them.
     """
     scores = scores_with(row, alpha, top_k)
+    nothing = next((place for place, each in enumerate(scores) if math.isnan(each)), None)
+    if nothing is not None:  # which torch takes for the highest
+        return nothing
     return max(range(len(scores)), key=scores.__getitem__)
 
 

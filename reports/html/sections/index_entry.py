@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
@@ -82,8 +81,8 @@ def _answers(end: RunEnd | None, texts: Sequence[str | None]) -> list[str | None
     """The answer of each row; of a beam search that is the best sequence of its batch row."""
     if end is None or end.beams is None:
         return list(texts)
-    firsts = itertools.accumulate((len(row.returned) for row in end.beams.rows[:-1]), initial=0)
-    found = [texts[first] if first < len(texts) else None for first in firsts]
+    each = len(texts) // max(len(end.beams.rows), 1)
+    found = [texts[row * each] if each else None for row in range(len(end.beams.rows))]
     return [text for text in found for _ in range(end.beams.beams)]
 
 

@@ -241,7 +241,7 @@ def _outcome(context: Context, row: RowRanking) -> str:
 
 
 def _name(context: Context, each: RankedCandidate) -> str:
-    return context.token(each.token).label
+    return context.token(each.token).label or f"token {each.token}"
 
 
 def _figures(context: Context, number: int, row: RowRanking | None) -> tuple[str, ...]:

@@ -10,16 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LogitsProcessor
 
 from tests.hooks.test_unchanged import attributes
 from tests.support.breadth import slow
 from tests.support.caches import cache_in, layers_of
-from tests.support.decoding import BEAMS, fail_in_pass, search
+from tests.support.decoding import BEAMS, CONSTRAINED, GROUPS, fail_in_pass, search
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.beams import Hypothesis
 from tracer.schema.lineage import lineage
+from tracer.tracefile import check_file
 from tracer.tracefile.reading.wholeness import Wholeness
 
 
@@ -228,3 +230,45 @@ def test_two_searches_part_where_their_beams_do(tmp_path: Path) -> None:
             if step[0].parents != step[1].parents:
                 assert found.steps <= step[0].number
                 break
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BEAMS["greedy"],
+        pytest.param(GROUPS["two"], marks=pytest.mark.reference_only),
+        pytest.param(CONSTRAINED["two"], marks=pytest.mark.reference_only),
+    ],
+    ids=["beams", "groups", "constrained"],
+)
+def test_two_traces_of_a_search_change_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The library asks a list of criteria for the class of each, also behind two stand-ins."""
+    model, inputs = tiny_model(), batch(2)
+    untraced = search(model, inputs, **settings)
+    with trace(model, path=tmp_path / "a") as one, trace(model, path=tmp_path / "b") as other:
+        assert_same(search(model, inputs, **settings), untraced)
+    for session, name in ((one, "a"), (other, "b")):
+        assert not session.violated
+        assert check_file(tmp_path / name).whole
+    with trace(model, path=tmp_path / "a", force=True), trace(model, path=tmp_path / "b", force=True):
+        search(model, inputs, **{**settings, "eos_token_id": None, "pad_token_id": None})
+
+
+class _Nothing(LogitsProcessor):  # type: ignore[misc]
+    """Makes the scores of a token NaN."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        found = scores.clone()
+        found[:, 3] = torch.nan
+        return found
+
+
+def test_scores_without_an_order_are_not_checked(tmp_path: Path) -> None:
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace") as session:
+        search(model, batch(2), **BEAMS["greedy"], logits_processor=[_Nothing()])
+    assert not session.violated
+    with open_trace(tmp_path / "run.trace") as recording:
+        checks = [each for step in recording.steps for each in step.head.checks if each.name == "beams"]
+    assert {each.reason for each in checks} == {"scores are NaN, which have no order"}
+    assert check_file(tmp_path / "run.trace").whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.hooks.test_unchanged import attributes
 from tests.support.decoding import CONTRASTIVE, contrastive, fail_in_pass
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
+from tracer.analysis.ranking import winner
 from tracer.errors import UnsupportedError, UsageError
 from tracer.schema.ranking import RowRanking
 from tracer.tracefile.reading.wholeness import Wholeness
@@ -415,3 +417,49 @@ def test_questions_that_a_row_cannot_answer_alone_are_refused(tmp_path: Path) ->
         contrastive(model, batch(), **CONTRASTIVE["plain"])
     with open_trace(tmp_path / "t") as recording, pytest.raises(UsageError, match="contrastive search"):
         recording.whatif(temperature=0.5)
+
+
+def test_logits_of_another_candidate_than_the_one_taken_are_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stack = torch.stack
+
+    def other(tensors: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        found = stack(tensors, *args, **kwargs)
+        return found.roll(1, 1) if found.dim() == 3 and found.shape[-1] == VOCAB else found
+
+    monkeypatch.setattr(torch, "stack", other)
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace") as session:
+        contrastive(model, batch(3), **CONTRASTIVE["plain"])
+    assert session.violated
+    with open_trace(tmp_path / "run.trace") as recording:
+        found = {(each.check, each.row) for step in recording.steps for each in step.head.violations}
+        assert not recording.steps[0].head.violations
+    assert {check for check, _ in found} == {"selection"}
+
+
+def test_candidates_that_are_not_the_most_probable_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    topk = torch.topk
+
+    def worse(scores: torch.Tensor, *, dim: int, k: int) -> Any:
+        values, places = topk(scores, dim=dim, k=k + 1)
+        return torch.return_types.topk((values[:, 1:].contiguous(), places[:, 1:].contiguous()))
+
+    monkeypatch.setattr(torch, "topk", worse)
+    model = tiny_model()
+    with collected(model) as run:
+        contrastive(model, batch(3), **CONTRASTIVE["plain"])
+    assert {*run.problems()} == {"the candidates are not the most probable tokens"}
+
+
+def test_a_score_that_is_nan_wins_as_it_does_in_torch() -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[60] = torch.nan
+    with collected(model) as run:
+        contrastive(model, batch(1), **CONTRASTIVE["plain"])
+    rankings = [step.head.contrastive.rows[0] for step in run.steps if step.head.contrastive]
+    known = [each for each in rankings if each is not None]
+    assert any(math.isnan(each.score) for row in known for each in row.candidates)
+    assert [winner(row, 0.6) for row in known] == [row.taken for row in known]

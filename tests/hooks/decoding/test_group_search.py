@@ -278,3 +278,11 @@ def test_a_fault_of_the_watch_costs_the_records_alone(where: str, monkeypatch: p
     first = next(place for place, messages in enumerate(faults) if messages)
     for step in run.steps[:first]:
         assert step.head.beams is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_penalty_rounded_to_half_precision_is_the_one_that_is_due(dtype: torch.dtype) -> None:
+    model = tiny_model("gpt2").to(dtype)  # which leaves its logits in it
+    with collected(model) as run:
+        search(model, batch(3), **GROUPS["two"])
+    assert run.problems() == []

@@ -81,12 +81,14 @@ def beam_whatif(run: RecordedRun, settings: BeamSettings) -> BeamWhatIf:
     """
     end, steps = _recorded(run)
     recorded = _Rules.of(run, end, len(end.rows[0].returned))
+    _require_order(recorded, end.rows)
     if _told(_replayed(recorded, steps)[0]) != _told(end.rows):
         raise UnsupportedError("The recorded hypotheses are not those that the recorded scores lead to.")
     changed = dataclasses.replace(recorded, **settings.changes)
     if not 1 <= changed.num_return_sequences <= end.beams:
         raise UsageError(f"num-return-sequences: from 1 to num_beams, which is {end.beams}")
     rows, parts, last = _replayed(changed, steps)
+    _require_order(changed, rows)
     return BeamWhatIf(
         settings=settings,
         length_penalty=changed.length_penalty,
@@ -98,6 +100,19 @@ def beam_whatif(run: RecordedRun, settings: BeamSettings) -> BeamWhatIf:
             for row, before in zip(rows, end.rows, strict=True)
         ),
     )
+
+
+def _require_order(rules: _Rules, rows: Sequence[BeamOutcome | None]) -> None:
+    """Without a scorer ``topk`` orders hypotheses: equal ones anyhow, and places without one as -1e9."""
+    if rules.with_scorer:
+        return
+    for row in rows:
+        values = [] if row is None else [each.value for each in row.hypotheses]
+        if len({*values}) < len(values) or not all(_NO_HYPOTHESIS < each < math.inf for each in values):
+            raise UnsupportedError(
+                "Some hypotheses have equal values, or values that the library takes for none at all: in "
+                "which order it would return them is not known."
+            )
 
 
 def _recorded(run: RecordedRun) -> tuple[BeamEnd, list[Step]]:
@@ -176,8 +191,15 @@ class _Rules:
 
     def value(self, total: float, length: int) -> float:
         """The value of a sequence, in the precision of the library."""
-        divisor = float(length**self.length_penalty)
-        return total / divisor if self.with_scorer else float(np.float32(total) / np.float32(divisor))
+        try:
+            divisor = float(length**self.length_penalty)
+        except OverflowError:
+            raise UsageError(
+                f"length-penalty {self.length_penalty:g}: too large for a sequence of {length} tokens"
+            ) from None
+        with np.errstate(over="ignore", divide="ignore"):
+            # Python raises where the library's own division does, too.
+            return total / divisor if self.with_scorer else float(np.float32(total) / np.float32(divisor))
 
     def attainable(self, total: float, length: int) -> float:
         """The best value that a beam is taken to come to."""

@@ -186,7 +186,7 @@ def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
         )
     _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
     if not logits_follow(run.header):
-        _line(f"  {run.header.loop} makes other scores of the model's logits, so only ids were compared")
+        _line(f"  what {run.header.loop} saves as logits is not compared, only ids were")
     elif not result.logits:
         _line("  its logits were not saved (--capture tensors --save logits), so only ids were compared")
     for note in result.notes:

@@ -99,12 +99,18 @@ def check_end(end: RunEnd, header: RunHeader) -> None:
     _check_seconds((end.seconds, end.queue_wait_seconds, end.halted_seconds), "the end record")
     for count in (end.queue_peak_bytes, end.queue_waits, end.tensors_stopped_at or 0):
         _require(0 <= count < INT64, "the end record has an impossible count")
-    returned = (0, rows) if end.beams is None else (0, sum(len(row.returned) for row in end.beams.rows))
-    _require(len(end.sequences) in returned, "the end record and the header's prompt differ in rows")
-    _require(len(end.texts) in returned, "the end record's texts and the header's prompt differ in rows")
+    for found, what in ((end.sequences, "the end record"), (end.texts, "the end record's texts")):
+        fits = len(found) in (0, rows) if end.beams is None else _are_returned(len(found), end.beams)
+        _require(fits, f"{what} and the header's prompt differ in rows")
     _check_sequences(end.sequences, "the end record")
     if end.beams is not None:
         _check_outcomes(end.beams, rows)
+
+
+def _are_returned(count: int, beams: BeamEnd) -> bool:
+    """Whether a search may return so many sequences: the same number for each row of the batch."""
+    each, rest = divmod(count, max(len(beams.rows), 1))
+    return rest == 0 and (not count or all(len(row.returned) <= each <= beams.beams for row in beams.rows))
 
 
 def _check_outcomes(beams: BeamEnd, rows: int) -> None:

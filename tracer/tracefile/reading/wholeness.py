@@ -128,11 +128,17 @@ class _Hypotheses:
         """What of the sequences returned is not what the steps lead to."""
         if end.beams is None:
             return [] if end.status is not RunStatus.COMPLETE else ["its end record has no hypotheses"]
-        found = [row.hypotheses[number] for row in end.beams.rows for number in row.returned]
-        if any(each.step > len(self._chosen) for each in found):
+        each = len(end.sequences) // max(len(end.beams.rows), 1)
+        found = [
+            (row * each + place, outcome.hypotheses[number])
+            for row, outcome in enumerate(end.beams.rows)
+            # A place that no hypothesis has taken is returned too, behind those that one has.
+            for place, number in enumerate(outcome.returned)
+        ]
+        if any(hypothesis.step > len(self._chosen) for _, hypothesis in found):
             return ["a hypothesis ended in a step that is not there"]
-        same = [self._is(ids, each) for ids, each in zip(end.sequences, found, strict=True)]
-        return [] if all(same) else [f"sequence {same.index(False)} is not that of its hypothesis"]
+        wrong = next((row for row, hypothesis in found if not self._is(end.sequences[row], hypothesis)), None)
+        return [] if wrong is None else [f"sequence {wrong} is not that of its hypothesis"]
 
     def _is(self, ids: Sequence[int], hypothesis: Hypothesis) -> bool:
         """Whether ids are those of a hypothesis, behind which a row is filled up."""
