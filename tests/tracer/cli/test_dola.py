@@ -136,7 +136,7 @@ def test_saved_scores_are_the_contrast_and_the_lens_sees_the_logits(run: Any, ca
     done = call("verify", out, "--rerun")
     assert done.returncode == 0, done.stderr
     assert "gave the same 8 ids, bit for bit" in done.stdout
-    assert "_dola_decoding makes other scores of the model's logits, so only ids were compared" in done.stdout
+    assert "ids were compared: no forward pass returns what _dola_decoding saves as logits" in done.stdout
 
 
 def test_forks_repeat_the_run(run: Any, call: Any) -> None:

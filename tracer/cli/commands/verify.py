@@ -186,7 +186,7 @@ def _repeat(run: TraceRun, source: ModelSource) -> RerunResult:
         )
     _line(f"{'✓' if result.ok else '✗'} run {run.number} repeated: {plain(result.summary)}")
     if not logits_follow(run.header):
-        _line(f"  what {run.header.loop} saves as logits is not compared, only ids were")
+        _line(f"  only ids were compared: no forward pass returns what {run.header.loop} saves as logits")
     elif not result.logits:
         _line("  its logits were not saved (--capture tensors --save logits), so only ids were compared")
     for note in result.notes:
