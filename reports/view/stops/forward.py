@@ -245,17 +245,16 @@ def _proposed(context: Context) -> int:
     inputs = context.step.head.inputs
     if not context.header.proposes:
         return 0
-    return inputs.sequence_length - inputs.leading - context.step.head.ids_before.shape[1]
+    return max(0, inputs.sequence_length - inputs.leading - context.step.head.ids_before.shape[1])
 
 
 def _next_logits(context: Context, result: ForwardResult) -> Variable:
     name, info, proposed = _last_logits(context.header), result.next_logits, _proposed(context)
     if not context.header.proposes:
         return Variable(name, info, meaning="[rows, vocabulary]: one score a token")
-    rows, vocabulary = info.shape
     return Variable(
         name,
-        info.model_copy(update={"shape": (rows, proposed + 1, vocabulary)}),
+        info.model_copy(update={"shape": (*info.shape[:-1], proposed + 1, *info.shape[-1:])}),
         meaning="[rows, positions, vocabulary]: one score a token, at each place that is asked about",
     )
 

@@ -103,7 +103,7 @@ def _last_id(context: Context, row: int) -> str | None:
     # What the model reads may go beyond what is decided, by the tokens that are only proposed.
     ahead = head.inputs.sequence_length - head.inputs.leading - head.ids_before.shape[1]
     values = row_values(ids, row, context.step.rows)
-    return None if values is None or values.size <= ahead else str(int(values[-1 - ahead]))
+    return None if values is None or not 0 <= ahead < values.size else str(int(values[-1 - ahead]))
 
 
 def _criterion(answer: Criterion, criteria: tuple[CriterionInfo, ...]) -> CriterionRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from rich.cells import cell_len
 from syrupy.assertion import SnapshotAssertion
 
 from reports.terminal import TerminalReport
+from reports.view.stops.step import stop_card
 from tests.reports.records import console, scrubbed, written
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.decoding import assisted, drafted, prompt, search
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
+from tracer.schema.run import StopName
 
 pytestmark = pytest.mark.reference_only
 
@@ -80,3 +83,15 @@ def test_ids_before_the_append_are_those_decided(traces: dict[str, Path]) -> Non
             ids += step.appended()
     assert len(shown) == 2  # later steps are a line each
     assert shown == last[:2]
+
+
+def test_a_step_that_says_it_has_more_ids_than_were_read_is_shown(traces: dict[str, Path]) -> None:
+    """Of a damaged file; what it read ends before the ids that it says it has."""
+    with open_trace(traces["assisted"]) as recording:
+        run = recording.runs[0]
+        step = run.steps[0]
+        ids = step.head.ids_before.model_copy(update={"shape": (1, (1 << 31) - 1)})
+        damaged = replace(step, head=step.head.model_copy(update={"ids_before": ids}))
+        stops: tuple[StopName, ...] = ("forward-result", "next-logits", "append")
+        for stop in stops:
+            assert stop_card(run.header, damaged, run.tokens, stop).blocks
