@@ -255,20 +255,32 @@ def test_two_traces_of_a_search_change_nothing(settings: dict[str, Any], tmp_pat
 
 
 class _Nothing(LogitsProcessor):  # type: ignore[misc]
-    """Makes the scores of a token NaN."""
+    """Makes the scores of a token NaN, in the first rows."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         found = scores.clone()
-        found[:, 3] = torch.nan
+        found[: self._rows, 3] = torch.nan
         return found
 
 
 def test_scores_without_an_order_are_not_checked(tmp_path: Path) -> None:
     model = tiny_model()
     with trace(model, path=tmp_path / "run.trace") as session:
-        search(model, batch(2), **BEAMS["greedy"], logits_processor=[_Nothing()])
+        search(model, batch(2), **BEAMS["greedy"], logits_processor=[_Nothing(6)])
     assert not session.violated
     with open_trace(tmp_path / "run.trace") as recording:
         checks = [each for step in recording.steps for each in step.head.checks if each.name == "beams"]
     assert {each.reason for each in checks} == {"scores are NaN, which have no order"}
     assert check_file(tmp_path / "run.trace").whole
+
+
+def test_rows_with_an_order_are_checked_beside_one_without() -> None:
+    model, settings = tiny_model(), {**BEAMS["greedy"], "num_beams": 3}
+    with collected(model) as run:
+        search(model, batch(2), **settings, logits_processor=[_Nothing(3)])
+    assert run.problems() == []
+    checks = [each for step in run.steps for each in step.head.checks if each.name == "beams"]
+    assert {(each.held, each.checked, each.total) for each in checks} == {(True, 1, 2)}
