@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -29,4 +30,5 @@ def test_a_difference_is_put_down_to_the_release(tmp_path: Path, capsys: pytest.
     if version != REFERENCE:
         assert f"versions transformers {REFERENCE} {version}" in told
     if report.reason == "rounding":
-        assert "the first number that differs step 1, stop next-logits, row 0" in told
+        # In which step depends on the processor that it runs on.
+        assert re.search(r"the first number that differs step \d, stop next-logits, row 0", told)
