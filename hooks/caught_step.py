@@ -190,7 +190,8 @@ class CaughtStep:
         cache_read: what was read of the cache to prove that it only grows, and the checksums on the host.
         vocab_size: width of the scores.
         forward: specs of the results of the forward pass; None where it ran inside a compiled graph.
-        forward_seconds: how long it took.
+        forward_seconds: how long it took; where it is several, all of them.
+        passes: how many forward passes it is, one after the other.
         extra_forwards: forward passes that a processor made.
         prefill_chunks: forward passes before this one that read the prompt in parts.
         loop: what only the loop of this run has; None where there is nothing.
@@ -236,6 +237,7 @@ class CaughtStep:
     vocab_size: int = 0
     forward: ForwardResult | None = None
     forward_seconds: float = 0.0
+    passes: int = 1
     extra_forwards: int = 0
     prefill_chunks: int = 0
     loop: CaughtLoop | None = None

@@ -36,6 +36,7 @@ class BeamWatch(OnePosition):
         arguments: of the loop; its scorer is replaced.
         keep_logits: whether something asks for the model's own logits.
         scorer: the argument that is the scorer.
+        splits: whether the loop reads one beam of each row after the other.
 
     Attributes:
         groups: groups of each row of the batch; 1 where there are none.
@@ -43,8 +44,15 @@ class BeamWatch(OnePosition):
         returned: how many hypotheses of each row are returned, once they are.
     """
 
-    def __init__(self, arguments: dict[str, Any], *, keep_logits: bool, scorer: str = "beam_scorer") -> None:
-        self._keep_logits = keep_logits
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        *,
+        keep_logits: bool,
+        scorer: str = "beam_scorer",
+        splits: bool = False,
+    ) -> None:
+        self._keep_logits = keep_logits and not splits  # nothing probes its forward passes
         self._logits: torch.Tensor | None = None
         theirs = arguments[scorer]
         first, searches = theirs._beam_hyps[0], len(theirs._beam_hyps)
@@ -65,6 +73,9 @@ class BeamWatch(OnePosition):
         self._end: BeamEnd | None = None
         self.returned = 1
         arguments[scorer] = self.stand_in(theirs)
+        if splits:
+            self.passes = self.stacked = self.beams
+            self.unprobed = "with low_memory=True a forward pass reads one beam of each row"
 
     def stand_in(self, scorer: Any) -> WatchedScorer:
         """What the loop is given in place of its scorer.

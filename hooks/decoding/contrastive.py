@@ -1,8 +1,8 @@
 """Contrastive search: which candidates there are, how much each repeats what is there, and which one wins.
 
-Each row of the batch goes into the forward pass once for each of its candidates. Their hidden states are
-compared with those of all positions before them, and the ranking is computed again from that. The KV cache
-is repeated for it, grows by one slot, and is cut down to the candidates taken; checksums show each of it.
+Each row of the batch goes into the forward pass once for each of its candidates; with ``low_memory`` each
+candidate has a forward pass of its own, and another one follows, of the candidate taken. Their hidden states
+are compared with those of all positions before them, and the ranking is computed again from that.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import nn
 
 from hooks.caught_step import CaughtStep, LoopRecord
+from hooks.decoding.candidates_cache import CandidatesCache, joined
 from hooks.decoding.hidden_context import HiddenContext, HiddenStates, chosen_states, most_similar
 from hooks.decoding.loop_watch import OnePosition
 from hooks.known_models import KnownModel
 from hooks.kv_cache.proof import CacheProof, written_slot_sums
-from hooks.kv_cache.signature import NO_CACHE, CacheSignature, cache_signature
+from hooks.kv_cache.signature import cache_signature
 from hooks.kv_cache.view import CacheView
 from hooks.kv_cache.watch import view_in
 from hooks.modules.module_watch import Observer
 from hooks.tensors import clone
-from tracer.library.decoding_modes import CANDIDATE_BY_CANDIDATE
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.faults import CaptureError
@@ -55,16 +55,18 @@ class ContrastiveWatch(OnePosition):
     def __init__(self, arguments: Mapping[str, Any], model: KnownModel, *, statistics: bool) -> None:
         config = arguments["generation_config"]
         self._alpha = float(config.penalty_alpha)
+        if config.low_memory:
+            self.stacked, self.passes = int(config.top_k), int(config.top_k) + 1
         self._model = model
         self._statistics = statistics
         self._proof = CacheProof()
         self._context = HiddenContext()
         self._finished: set[int] = set()
         self._prompt: torch.Tensor | None = None
-        self._candidates: torch.Tensor | None = None
-        self._cache = _CandidatesCache()
-        self._hidden: torch.Tensor | None = None
-        self._left: torch.Tensor | None = None
+        self._candidates: list[torch.Tensor] = []
+        self._cache = CandidatesCache()
+        self._hidden: list[torch.Tensor] = []
+        self._left: list[torch.Tensor] = []
         self._expected: torch.Tensor | None = None
         self._dtype = torch.float32
         self._last: CaughtStep | None = None
@@ -82,32 +84,41 @@ class ContrastiveWatch(OnePosition):
     def begin(self) -> None:
         """A forward pass starts."""
 
-    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int) -> None:
-        """The candidates are about to go into the model.
+    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int, number: int) -> None:
+        """The candidates are about to go into the model; or the next of them, or the one taken.
 
         Args:
             input_ids: ``[rows · candidates, 1]``.
             inputs: the arguments of the coming ``forward``.
             length: positions of each row before the step.
+            number: how many of the step's own forward passes are over.
         """
-        self._step += 1
-        self._settle()
-        self._hidden, self._candidates = None, clone(input_ids)
-        view = view_in(inputs, self._model, length)
-        self._cache = _CandidatesCache(repeated=cache_signature(view), length=length)
+        if not number:
+            self._step += 1
+            self._settle()
+            self._hidden, self._left, self._candidates = [], [], []
+            self._cache = CandidatesCache(length, begins_with=self._expected)
+        if number == self.stacked:
+            self._cache.read_again = clone(inputs.get("input_ids", input_ids)[:, -1:])
+            return
+        self._candidates.append(clone(input_ids))
+        self._cache.repeated.append(cache_signature(view_in(inputs, self._model, length)))
 
     def forwarded(self, outputs: Any) -> None:
-        """A forward pass is over: that over the prompt, or that of the candidates."""
-        if self._candidates is None:
+        """A forward pass is over: that over the prompt, or that of the candidates, or of one of them."""
+        if not self._candidates:
             self._prompt, self._dtype = clone(outputs.hidden_states[-1]), outputs.logits.dtype
             return
-        self._hidden = clone(outputs.hidden_states[-1][:, -1])
-        self._left = clone(outputs.logits[:, -1, :_COMPARED])
-        view = view_in(outputs, self._model, self._cache.length + 1)
-        self._cache.grown = cache_signature(view)
-        if self._statistics and view.appends:
-            self._cache.old = self._old_sums(view)
-            self._cache.written = written_slot_sums(view, self._cache.length)
+        cache, view = self._cache, view_in(outputs, self._model, self._cache.length + 1)
+        summed = self._statistics and view.appends
+        if cache.read_again is not None:
+            cache.written_again = written_slot_sums(view, cache.length) if summed else None
+            return
+        self._hidden.append(clone(outputs.hidden_states[-1][:, -1]))
+        self._left.append(clone(outputs.logits[:, -1, :_COMPARED]))
+        cache.grown.append(cache_signature(view))
+        if summed:
+            cache.add_sums(self._old_sums(view), written_slot_sums(view, cache.length))
 
     def _old_sums(self, view: CacheView) -> torch.Tensor:
         """``[2, rows, KV heads]`` checksums of the old slots of one layer, whose turn it is."""
@@ -128,9 +139,9 @@ class ContrastiveWatch(OnePosition):
 
     def put(self, step: CaughtStep) -> None:
         """Put what was seen of the candidates into the step."""
-        scores, candidates = step.tensors.scores, self._candidates
+        scores = step.tensors.scores
         # Between two steps the candidates are still those of the one before.
-        if candidates is None or step.number != self._step or scores is None or len(scores) < step.stages:
+        if not self._candidates or step.number != self._step or scores is None or len(scores) < step.stages:
             return
         if self._lost:
             step.errors.append(CaptureError(stop="choice", message=_LOST))
@@ -138,14 +149,13 @@ class ContrastiveWatch(OnePosition):
         step.tensors.loop = {
             "first": clone(scores[0][:, :_COMPARED]),
             "final": scores[-1],
-            "candidates": candidates.reshape(step.rows, -1),
+            "candidates": joined(self._candidates, step.rows).flatten(1),
             **self._cache.tensors,
         }
-        if self._hidden is not None:
-            step.tensors.loop["hidden"] = self._hidden.reshape(step.rows, -1, self._hidden.shape[-1])
+        if len(self._hidden) == self.stacked:
+            step.tensors.loop["hidden"] = joined(self._hidden, step.rows)
+            step.tensors.loop["left"] = joined(self._left, step.rows)
             self._last = step
-        if self._left is not None:
-            step.tensors.loop["left"] = self._left.reshape(step.rows, -1, self._left.shape[-1])
         if self._prompt is not None:
             step.tensors.loop["prompt"] = self._prompt
         step.loop = CaughtRanking(
@@ -155,7 +165,6 @@ class ContrastiveWatch(OnePosition):
             parts=len(self._context),
             finished=frozenset(self._finished),
             cache=self._cache,
-            begins_with=self._expected,
         )
 
     def _settle(self) -> None:
@@ -184,19 +193,6 @@ class ContrastiveWatch(OnePosition):
         """Nothing beside the sequences."""
 
 
-def require_one_pass(arguments: Mapping[str, Any]) -> None:
-    """Refuse what cannot be followed.
-
-    Args:
-        arguments: of ``_contrastive_search``.
-
-    Raises:
-        UnsupportedError: the candidates go into the model one after the other.
-    """
-    if arguments["generation_config"].low_memory:
-        raise CANDIDATE_BY_CANDIDATE.error()
-
-
 def _of_prompt(step: CaughtStep) -> HiddenStates:
     """The hidden states of the prompt, and its tokens where it was given as such."""
     states = step.tensors.loop["prompt"]
@@ -205,35 +201,6 @@ def _of_prompt(step: CaughtStep) -> HiddenStates:
     if ids is None or ids.shape != (rows, length):
         return HiddenStates(states, ((None,) * length,) * rows)
     return HiddenStates(states, tuple(map(tuple, ids.tolist())))
-
-
-@dataclass
-class _CandidatesCache:
-    """What the KV cache of a step goes through.
-
-    Attributes:
-        length: slots that each row had before the candidates.
-        repeated: the cache before the candidates' forward pass.
-        grown: the same after it.
-        selected: what goes into the next step.
-        old: ``[2, rows · candidates, KV heads]`` checksums of the old slots of one layer.
-        written: ``[2 · layers, rows · candidates, KV heads]`` checksums of the candidates' slots.
-        kept: ``[2 · layers, rows, KV heads]`` checksums of the same slots of the rows taken.
-    """
-
-    length: int = 0
-    repeated: CacheSignature = NO_CACHE
-    grown: CacheSignature = NO_CACHE
-    selected: CacheSignature = NO_CACHE
-    old: torch.Tensor | None = None
-    written: torch.Tensor | None = None
-    kept: torch.Tensor | None = None
-
-    @property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The checksums that were taken, by name."""
-        found = {"old": self.old, "written": self.written, "kept": self.kept}
-        return {name: sums for name, sums in found.items() if sums is not None}
 
 
 @dataclass(frozen=True)
@@ -247,7 +214,6 @@ class CaughtRanking:
         parts: how many parts of it there were before the step; none before the first.
         finished: rows that had ended before.
         cache: what became of the cache.
-        begins_with: ``[rows, n]`` the first logits that the step before has left; None in the first step.
     """
 
     alpha: float
@@ -255,8 +221,7 @@ class CaughtRanking:
     context: HiddenContext
     parts: int
     finished: frozenset[int]
-    cache: _CandidatesCache
-    begins_with: torch.Tensor | None = None
+    cache: CandidatesCache
 
     def describe(self, step: CaughtStep) -> LoopRecord:
         """Rank the candidates again, and compare that with the tokens that were appended.
@@ -268,15 +233,15 @@ class CaughtRanking:
         record = ContrastiveStep(
             penalty_alpha=self.alpha,
             rows=(),
-            repeated=self.cache.repeated.record,
-            grown=self.cache.grown.record,
+            repeated=self.cache.before.record,
+            grown=self.cache.after.record,
         )
         if chosen is None or "hidden" not in step.tensors.loop or bool((chosen == NO_TOKEN).any()):
             return LoopRecord(contrastive=record)  # it stands still, or has failed, before its choice
         found = self._ranked(step, chosen.tolist())
         rows = tuple(self._row(row, found) for row in range(step.rows))
         record = record.model_copy(update={"rows": rows})
-        checks = (self._ranking(step, found), self._selection(step, found.taken))
+        checks = (self._ranking(step, found), self.cache.check(step, found.taken, self.finished))
         return LoopRecord(contrastive=record, checks=checks)
 
     def _ranked(self, step: CaughtStep, chosen: list[int]) -> _Ranked:
@@ -367,62 +332,6 @@ class CaughtRanking:
         """By how much figures may differ that are computed again."""
         return max(_ROUNDINGS * torch.finfo(torch.float32).eps, torch.finfo(self.dtype).eps)
 
-    def _selection(self, step: CaughtStep, places: list[int]) -> tuple[Check, tuple[Violation, ...]]:
-        """Whether the cache was repeated, grew by one slot, and kept the rows of the candidates taken."""
-        total, sums = step.rows, step.tensors.loop
-        if self.cache.selected is NO_CACHE:
-            return Check.not_made("selection", "what the next step begins with was not seen", total=total), ()
-        wrong = [*self._wrong_sizes(total, sums["candidates"].shape[1]), *self._wrong_beginnings(step)]
-        summed = {"old", "written", "kept"} <= sums.keys()
-        if not summed and not wrong:
-            return Check.not_made("selection", "no checksums of the cache were taken", total=total), ()
-        for row in range(total) if summed else ():
-            problem = self._moved(row, places[row], sums, total)
-            if problem:
-                wrong.append(Violation(check="selection", message=problem, row=row))
-        check = Check.made("selection", holds=not wrong, checked=total if summed else 0, total=total)
-        return check, tuple(wrong)
-
-    def _wrong_beginnings(self, step: CaughtStep) -> list[Violation]:
-        """Where the step does not begin with the logits that the candidate taken before has left."""
-        if self.begins_with is None:
-            return []
-        left, own = self.begins_with.float(), step.tensors.loop["first"].float()
-        same = ((left == own) | (left.isnan() & own.isnan())).all(dim=-1).tolist()
-        message = "its logits are not those of the candidate that the step before took"
-        return [
-            Violation(check="selection", message=message, row=row)
-            for row, fits in enumerate(same)
-            if not fits and row not in self.finished
-        ]
-
-    def _wrong_sizes(self, rows: int, candidates: int) -> list[Violation]:
-        """Where the cache has other rows or slots than it should have."""
-        cache = self.cache
-        expected = (
-            ("repeated", cache.repeated, rows * candidates, cache.length),
-            ("grown", cache.grown, rows * candidates, cache.length + 1),
-            ("selected", cache.selected, rows, cache.length + 1),
-        )
-        return [
-            Violation(check="selection", message=f"the {name} cache {problem}")
-            for name, found, count, length in expected
-            if (problem := _other_size(found, count, length))
-        ]
-
-    def _moved(self, row: int, place: int, sums: Mapping[str, torch.Tensor], rows: int) -> str | None:
-        """What is wrong with the slots of a row; None if nothing is."""
-        block = _of_row(sums["old"], row, rows)
-        if not bool((block == block[:, :1]).all()):
-            return "its candidates did not begin with the same old slots"
-        kept = sums["kept"]
-        if kept.shape[1] != rows:
-            return None  # its size says so
-        same = (_of_row(sums["written"], row, rows) == kept[:, row, None]).flatten(2).all(dim=2).all(dim=0)
-        if row in self.finished:
-            return None if bool(same.any()) else "its new slot is that of none of its candidates"
-        return None if bool(same[place]) else "its new slot is not that of the candidate taken"
-
 
 @dataclass(frozen=True)
 class _Ranked:
@@ -468,18 +377,3 @@ class _Ranked:
         if place is None:
             return False
         return place == best or self.scores[row][place] >= self.scores[row][best] - room
-
-
-def _of_row(sums: torch.Tensor, row: int, rows: int) -> torch.Tensor:
-    """``[m, candidates, KV heads]`` those of the candidates of one row, of ``[m, rows · candidates, …]``."""
-    return sums.reshape(len(sums), rows, -1, *sums.shape[2:])[:, row]
-
-
-def _other_size(found: CacheSignature, rows: int, length: int) -> str | None:
-    """How a cache differs from what it should be; None if it does not."""
-    there = {key[0][0] for _, _, key, _ in found.groups}
-    if there and there != {rows}:
-        return f"has {', '.join(map(str, sorted(there)))} rows, expected {rows}"
-    if found.length != length:
-        return f"holds {found.length} slots, expected {length}"
-    return None

@@ -51,6 +51,12 @@ class LoopWatch(Protocol):
     unprobed: str | None
     """Why the optional captures of a forward pass do not apply; None where they do."""
 
+    passes: int
+    """How many forward passes, one after the other, are a step's own."""
+
+    stacked: int
+    """How many of them, the first, the loop stacks to one result; what follows them is not part of it."""
+
     def observers(self) -> Mapping[nn.Module, Observer]:
         """Modules whose outputs it has to see, each with what is called with them."""
 
@@ -61,13 +67,14 @@ class LoopWatch(Protocol):
             step: its number, from 1.
         """
 
-    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int) -> None:
-        """The step has begun, and now its own forward pass is prepared.
+    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int, number: int) -> None:
+        """The step has begun, and now its own forward pass is prepared, or the next one of several.
 
         Args:
             input_ids: what it is prepared from.
             inputs: the arguments of the coming ``forward``.
             length: positions of each row before the step.
+            number: how many of the step's own forward passes are over.
         """
 
     def updated(self, model_kwargs: Mapping[str, Any]) -> None:
@@ -81,7 +88,7 @@ class LoopWatch(Protocol):
         """The forward pass of a step starts."""
 
     def forwarded(self, outputs: Any) -> None:
-        """It is over.
+        """It is over; where a step has several, each of them.
 
         Args:
             outputs: what it returned.
@@ -185,12 +192,13 @@ class PassFirst:
 
     scores_first = False
     unprobed: str | None = None
+    passes = stacked = 1
 
     def prompt_pass(self, step: int) -> bool:
         """No."""
         return False
 
-    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int) -> None:
+    def prepared(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], length: int, number: int) -> None:
         """A step begins with it."""
 
     def updated(self, model_kwargs: Mapping[str, Any]) -> None:

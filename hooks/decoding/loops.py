@@ -12,12 +12,12 @@ from hooks.decoding.assisted import AssistedWatch
 from hooks.decoding.beam_methods import BeamMethodsWatch, require_own_helpers
 from hooks.decoding.beam_search import BeamWatch, require_own_scorer
 from hooks.decoding.constrained_search import ConstrainedWatch
-from hooks.decoding.contrastive import ContrastiveWatch, require_one_pass
+from hooks.decoding.contrastive import ContrastiveWatch
 from hooks.decoding.dola import DolaWatch
 from hooks.decoding.group_search import GroupWatch
 from hooks.decoding.loop_watch import LoopWatch, PlainLoop
 from hooks.known_models import KnownModel
-from tracer.library.decoding_modes import IN_PARTS, OWN_LAYERS
+from tracer.library.decoding_modes import own_layers
 from tracer.library.loop import Loop
 
 
@@ -36,13 +36,8 @@ def require_watchable(loop: Loop, model: PreTrainedModel, arguments: Mapping[str
         require_own_helpers(loop, model)
     elif loop.method in ("_beam_search", "_group_beam_search", "_constrained_beam_search"):
         require_own_scorer(arguments)
-    # Group and constrained search take no notice of the setting.
-    if loop.method == "_beam_search" and arguments["generation_config"].low_memory:
-        raise IN_PARTS.error()
-    if loop.method == "_contrastive_search":
-        require_one_pass(arguments)
     if getattr(arguments["generation_config"], "use_mtp", None):
-        raise OWN_LAYERS.error()
+        raise own_layers()
 
 
 def is_speculative(arguments: Mapping[str, Any]) -> bool:
@@ -77,8 +72,10 @@ def loop_watch(
     if loop.method == "_dola_decoding":
         return DolaWatch(model, arguments["dola_layers"])
     if loop.method == "_beam_search":
-        watch = BeamMethodsWatch if loop.helpers else BeamWatch
-        return watch(arguments, keep_logits=keep_logits)
+        if loop.helpers:
+            return BeamMethodsWatch(arguments, keep_logits=keep_logits)
+        splits = bool(arguments["generation_config"].low_memory)
+        return BeamWatch(arguments, keep_logits=keep_logits, splits=splits)
     if loop.method == "_group_beam_search":
         return GroupWatch(arguments, keep_logits=keep_logits)
     if loop.method == "_constrained_beam_search":

@@ -10,23 +10,23 @@ from hooks.tensors import info
 from tracer.schema.step import ForwardResult
 
 
-def forward_result(logits: torch.Tensor, candidates: int = 1) -> ForwardResult:
+def forward_result(logits: torch.Tensor, batch: int, stacked: int = 1) -> ForwardResult:
     """The record of results with these logits; the hidden states are added when the module calls are known.
 
     Args:
-        logits: ``[batch · candidates, new tokens, vocab]``.
-        candidates: how often each row of the batch went in.
+        logits: ``[rows / stacked, new tokens, vocab]``, where a row of the batch may be in it several times.
+        batch: rows of the batch.
+        stacked: forward passes whose results of this shape are stacked to one.
     """
-    return _record(logits.shape, logits.dtype, logits.device, candidates)
+    rows, *others = logits.shape
+    return _record(torch.Size((rows * stacked, *others)), logits.dtype, logits.device, batch)
 
 
 @lru_cache(maxsize=16)
-def _record(shape: torch.Size, dtype: torch.dtype, device: torch.device, candidates: int) -> ForwardResult:
+def _record(shape: torch.Size, dtype: torch.dtype, device: torch.device, batch: int) -> ForwardResult:
     """All decode steps of a run share one."""
-    rows, _, vocabulary = shape
-    batch = rows // candidates
     return ForwardResult(
         hidden_states=None,
         logits=info(shape, dtype, device),
-        next_logits=info(torch.Size((batch, vocabulary)), dtype, device),
+        next_logits=info(torch.Size((batch, shape[-1])), dtype, device),
     )

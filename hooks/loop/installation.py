@@ -131,6 +131,7 @@ class Installation:
             with _InRun(()):  # a processor that generates on its own inside a traced run
                 return inner(*args, **kwargs)
         kwargs = {**dict(zip(_parameters(loop), args, strict=False)), **kwargs}
+        loop = loop.with_low_memory(bool(kwargs["generation_config"].low_memory))
         require_watchable(loop, self.model, kwargs)
         input_ids = kwargs.pop("input_ids")
         runs: list[TracedRun] = []

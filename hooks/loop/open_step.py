@@ -31,7 +31,8 @@ class OpenStep:
         caught: its values and tensors so far.
         began: the run's clock at its start.
         forward_began: the same at the start of its forward pass.
-        forwarded: whether its forward pass is over.
+        passes: forward passes of its own that are over.
+        forwarded: whether all of them are.
         awaited: whether its own forward pass is still to be prepared.
         processing: whether its processors run, which may make forward passes of their own.
         calls: notes of its module calls, once they were taken.
@@ -42,6 +43,7 @@ class OpenStep:
     caught: CaughtStep
     began: float
     forward_began: float = 0.0
+    passes: int = 0
     forwarded: bool = False
     awaited: bool = False
     processing: bool = False
@@ -109,7 +111,7 @@ def peek_saved(step: OpenStep) -> dict[str, SavedValues]:
 def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], loop: LoopWatch) -> None:
     logits, outputs, ids = local.get("logits"), local.get("outputs"), local.get("input_ids")
     if caught.forward is None and isinstance(logits, torch.Tensor) and logits.dim() == 3:
-        caught.forward = forward_result(logits, caught.candidates)
+        caught.forward = forward_result(logits, caught.rows, 1 if step.awaited else loop.stacked)
     _add_cache(caught, step, outputs)
     _add_scores(caught, step, local, loop)
     _add_decided(caught, loop)

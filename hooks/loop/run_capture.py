@@ -144,10 +144,15 @@ class RunCapture:
         return self.steps if self._open is None else self._open.caught.number
 
     @property
-    def in_prompt_pass(self) -> bool:
-        """Whether a forward pass over the prompt is in progress, behind which the step has its own."""
+    def in_other_pass(self) -> bool:
+        """Whether a forward pass is in progress whose result is not that of the step, or not all of it.
+
+        It may be one over the prompt, behind which the step has its own, or one of several of its own.
+        """
         step = self._open
-        return step is not None and step.awaited and not step.forwarded and bool(step.caught.inputs)
+        if step is None or step.forwarded or not step.caught.inputs:
+            return False
+        return step.awaited or step.passes != self.loop.stacked - 1
 
     def guard(self, stop: StopName, capture: ProbedCapture | None = None) -> _Guard:
         """A context in which an exception becomes a capture error.
@@ -177,8 +182,11 @@ class RunCapture:
         """
         if self._stopped or self._undone:
             return
-        if self._open is not None and self._open.awaited:
-            self._go_on(self._open, input_ids, mask, inputs)
+        step = self._open
+        if step is not None and step.passes and not step.forwarded:
+            self._next_pass(step, input_ids, inputs)
+        elif step is not None and step.awaited:
+            self._go_on(step, input_ids, mask, inputs)
         else:
             self._begin_step(input_ids, mask, inputs, began)
 
@@ -209,7 +217,7 @@ class RunCapture:
             return  # a processor prepares a forward pass of its own
         if step.forwarded:
             caught.keep_prompt_pass(calls=self._modules.count)
-        step.awaited = step.forwarded = False
+        step.awaited, step.forwarded, step.passes = False, False, 0
         caught.inputs, caught.others = _specs(inputs)
         caught.fed = _fed(inputs)
         caught.candidates = input_ids.shape[0] // caught.rows
@@ -217,7 +225,13 @@ class RunCapture:
         caught.sequence_length += caught.fed
         with self.guard("model-call"):
             _note_arguments(caught, mask, inputs)
-            self.loop.prepared(input_ids, inputs, length)
+            self.loop.prepared(input_ids, inputs, length, 0)
+
+    def _next_pass(self, step: OpenStep, input_ids: torch.Tensor, inputs: Mapping[str, Any]) -> None:
+        """The next one of a step's own forward passes is prepared; the first one's arguments are recorded."""
+        with self.guard("model-call"):
+            length = step.caught.sequence_length - step.caught.fed
+            self.loop.prepared(input_ids, inputs, length, step.passes)
 
     @unseen_by_modes
     def begin_with_scores(self) -> None:
@@ -234,6 +248,7 @@ class RunCapture:
             sequence_length=self.input_ids.shape[1] + self._leading,
             leading=self._leading,
             fed=0,
+            passes=self.loop.passes,
             stages=self._options.stages,
             model=self._options.model,
             cache_before=self._cache.after,
@@ -276,6 +291,7 @@ class RunCapture:
             ids_before=info_of(self.loop.decided_ids(input_ids)),
             sequence_length=input_ids.shape[1],
             fed=_fed(inputs),
+            passes=self.loop.passes,
             stages=self._options.stages,
             model=self._options.model,
         )
@@ -293,17 +309,22 @@ class RunCapture:
         if step.forwarded or step.processing or not step.caught.inputs:
             step.caught.extra_forwards += 1
             return False
+        if not step.passes:
+            self._begin_passes(step.caught)
+        step.forward_began = self.clock.now()
+        return True
+
+    def _begin_passes(self, caught: CaughtStep) -> None:
+        """The first of the forward passes that are a step's own, or the one over the prompt, begins."""
         with self.guard("layers"):
-            caught = step.caught
             if caught.prompt is None:  # else the calls join those of the pass over the prompt
-                self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=_batch(caught))
+                batch = _batch(caught) if self.loop.passes == 1 else None
+                self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=batch)
         with self.guard("next-logits"):
             self.loop.begin()
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.begin()
-        step.forward_began = self.clock.now()
-        return True
 
     @unseen_by_modes
     def on_forward_end(self, outputs: Any) -> None:
@@ -311,13 +332,18 @@ class RunCapture:
         step = self._open
         if step is None:
             return
-        step.caught.forward_seconds = self.clock.now() - step.forward_began
-        step.forwarded = True
+        caught = step.caught
+        caught.forward_seconds += self.clock.now() - step.forward_began
+        # A pass over the prompt is one, whatever the step's own are.
+        stacked, passes = (1, 1) if step.awaited else (self.loop.stacked, self.loop.passes)
+        step.passes += 1
+        step.forwarded = step.passes >= passes
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.end()
-        with self.guard("forward-result"):
-            step.caught.forward = forward_result(outputs.logits, step.caught.candidates)
+        if step.passes == stacked:
+            with self.guard("forward-result"):
+                caught.forward = forward_result(outputs.logits, caught.rows, stacked)
         with self.guard("next-logits"):
             self.loop.forwarded(outputs)
 

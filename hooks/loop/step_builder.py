@@ -205,6 +205,7 @@ class StepBuilder:
             criteria=_criteria(caught),
             unfinished=tuple(row for row in range(caught.rows) if not done[row]),
             layout=calls.layout_number if calls else None,
+            passes=caught.passes,
             extra_forwards=caught.extra_forwards,
             prefill_chunks=caught.prefill_chunks,
             contrast=loop.contrast,
@@ -238,7 +239,7 @@ class StepBuilder:
             return caught.forward
         first = 0 if caught.prompt is None else caught.prompt.calls
         places = range(first, len(calls.layout.modules))
-        return _with_hidden_states(caught.forward, calls, self._decoder, places)
+        return _with_hidden_states(caught.forward, calls, self._decoder, places, stacked=caught.passes > 1)
 
 
 _OTHERWISE = {
@@ -311,7 +312,7 @@ def _prompt_pass(caught: CaughtStep, calls: StepCalls | None, decoder: int) -> P
 
 
 def _with_hidden_states(
-    result: ForwardResult, calls: StepCalls | None, decoder: int, places: range
+    result: ForwardResult, calls: StepCalls | None, decoder: int, places: range, *, stacked: bool = False
 ) -> ForwardResult:
     """A result with what the decoder stack returned.
 
@@ -320,14 +321,19 @@ def _with_hidden_states(
         calls: the module calls of the step.
         decoder: index of the module that is the decoder stack.
         places: those among the calls that belong to the forward pass.
+        stacked: whether the result is that of several forward passes, of rows of each.
     """
     if calls is None:
         return result
     place = next((place for place in places if calls.layout.modules[place] == decoder), None)
     if place is None:
         return result
-    shape = calls.shapes[int(calls.columns.shapes[place])]
-    return result.model_copy(update={"hidden_states": shape.outputs[0] if shape.outputs else None})
+    outputs = calls.shapes[int(calls.columns.shapes[place])].outputs
+    states = outputs[0] if outputs else None
+    if stacked and states is not None:
+        whole = (result.logits.shape[0], *states.shape[1:])
+        states = states.model_copy(update={"shape": whole})
+    return result.model_copy(update={"hidden_states": states})
 
 
 def _integers(caught: CaughtStep) -> dict[str, Array]:

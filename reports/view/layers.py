@@ -31,7 +31,8 @@ def layer_table(modules: Sequence[ModuleInfo], step: Step) -> LayerTable | None:
         step: the step.
     """
     prompt = step.head.prompt_pass
-    return _layer_table(modules, step, 0 if prompt is None else prompt.calls, None)
+    several = step.head.passes > 1
+    return _layer_table(modules, step, 0 if prompt is None else prompt.calls, None, several=several)
 
 
 def prompt_layers(modules: Sequence[ModuleInfo], step: Step) -> LayerTable | None:
@@ -45,8 +46,18 @@ def prompt_layers(modules: Sequence[ModuleInfo], step: Step) -> LayerTable | Non
     return None if prompt is None else _layer_table(modules, step, 0, prompt.calls)
 
 
-def _layer_table(modules: Sequence[ModuleInfo], step: Step, first: int, end: int | None) -> LayerTable | None:
-    """Fold the module calls from one place to another; None when they were not recorded."""
+def _layer_table(
+    modules: Sequence[ModuleInfo], step: Step, first: int, end: int | None, *, several: bool = False
+) -> LayerTable | None:
+    """Fold the module calls from one place to another; None when they were not recorded.
+
+    Args:
+        modules: all modules of the run.
+        step: the step.
+        first: the first place.
+        end: the place behind the last; None for all.
+        several: whether they are of several forward passes, which are folded too.
+    """
     if step.modules is None or step.layout is None:
         return None
     calls = [
@@ -54,6 +65,9 @@ def _layer_table(modules: Sequence[ModuleInfo], step: Step, first: int, end: int
         for index, module in enumerate(step.layout.modules[:end])
         if first <= index < len(step.modules.shapes)
     ]
+    if several:
+        place = {call.name: index for index, call in reversed([*enumerate(calls)])}
+        calls.sort(key=lambda call: place[call.name])
     return LayerTable(
         rows=tuple(_rows(calls)),
         calls=len(calls),
@@ -117,7 +131,11 @@ def _rows(calls: list[_Call]) -> Iterable[LayerRow]:
         if in_layer:
             yield from _layer_rows(stack, members)
         else:
-            yield from (_row(call.name or WHOLE_MODEL, [call]) for call in members)
+            yield from (_row(name or WHOLE_MODEL, [*same]) for name, same in groupby(members, key=_name))
+
+
+def _name(call: _Call) -> str:
+    return call.name
 
 
 def _layer_rows(stack: str, calls: list[_Call]) -> Iterable[LayerRow]:

@@ -20,10 +20,12 @@ from tests.fidelity import library_tests
 from tests.fidelity.library_check.checked_calls import CheckedCalls
 from tests.fidelity.library_check.findings import Findings
 from tests.fidelity.library_check.outcomes import differences
+from tests.support.decoding import scorer_of_ones_own
 from tests.support.models import GREEDY, SAMPLING, batch, generate, tiny_model
 from tracer.schema.checks import Check, Violation
 
 REPO = Path(__file__).parents[2]
+REFUSED = "Beam search with a scorer of one's own (Scorer)"
 
 
 @pytest.fixture
@@ -101,9 +103,12 @@ def test_what_a_model_keeps_of_every_call_is_its_own(findings: Findings) -> None
     assert findings.examples == {}
 
 
-def test_a_refused_mode_is_counted_and_runs_untraced(findings: Findings) -> None:
+def test_a_refused_mode_is_counted_and_runs_untraced(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer_of_ones_own(monkeypatch)
     model, inputs = tiny_model(), batch()
-    result = generate(model, inputs, num_beams=2, low_memory=True)
+    result = generate(model, inputs, num_beams=2)
     torch.manual_seed(1)
     alone = GenerationMixin.generate.__wrapped__(
         model,
@@ -111,14 +116,13 @@ def test_a_refused_mode_is_counted_and_runs_untraced(findings: Findings) -> None
         max_new_tokens=6,
         pad_token_id=0,
         num_beams=2,
-        low_memory=True,
         output_logits=True,
         return_dict_in_generate=True,
     )
     assert torch.equal(result.sequences, alone.sequences)
     tally = findings.classes["Qwen2ForCausalLM"]
     (refused,) = tally.refused.items()
-    assert refused == ("Beam search with low_memory=True", 1)
+    assert refused == (REFUSED, 1)
     assert (tally.traced, findings.examples) == (0, {})
     assert findings.exit_code == 2, "nothing was traced, which is not to pass for success"
 
@@ -176,6 +180,7 @@ def test_results_are_compared_bit_for_bit() -> None:
 MODEL = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.generation import utils
 
 def model():
     torch.manual_seed(0)
@@ -187,9 +192,12 @@ IDS = torch.tensor([[5, 9, 17]])
 def test_generate_sampling():
     assert model().generate(IDS, do_sample=True, max_new_tokens=3).shape == (1, 6)
 
-def test_generate_with_beams():
-    settings = {"num_beams": 2, "low_memory": True}
-    assert model().generate(IDS, **settings, max_new_tokens=3).shape == (1, 6)
+class Scorer(utils.BeamSearchScorer):
+    pass
+
+def test_generate_with_beams(monkeypatch):
+    monkeypatch.setattr(utils, "BeamSearchScorer", Scorer)
+    assert model().generate(IDS, num_beams=2, max_new_tokens=3).shape == (1, 6)
 
 def test_nothing_of_the_kind():
     raise AssertionError("left out")
@@ -253,7 +261,7 @@ def test_the_script_runs_a_checkout_and_writes_a_table(tmp_path: Path) -> None:
     assert code == 0, text
     row = next(line for line in text.splitlines() if line.startswith("GPT2LMHeadModel"))
     assert row.split()[1:] == ["2", "1", "1", "1", "3", "0", "0"]
-    assert "refused by name: Beam search with low_memory=True" in text
+    assert f"refused by name: {REFUSED}" in text
     assert "fail untraced too: 1 tests" in text
     assert "1 failed, 2 passed, 1 deselected" in text
 

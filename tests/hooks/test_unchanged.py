@@ -31,7 +31,6 @@ from transformers import (
 from hooks.scores.random_state import generator_state
 from tests.support.models import CONFIGS, DEVICE, GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tracer import TraceSession, trace
-from tracer.errors import UnsupportedError
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -171,21 +170,6 @@ def test_streamer_of_the_user_gets_every_token() -> None:
         step.choice().token  # type: ignore[union-attr]
         for step in run.steps
     ]
-
-
-@pytest.mark.reference_only
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"num_beams": 4, "low_memory": True}, "low_memory"),
-    ],
-)
-def test_untraced_decoding_modes_are_refused_by_name(settings: dict[str, Any], named: str) -> None:
-    model = tiny_model()
-    before = attributes(model)
-    with pytest.raises(UnsupportedError, match=named), collected(model):
-        model.generate(**batch(), max_new_tokens=4, pad_token_id=0, **settings)
-    assert attributes(model) == before
 
 
 def test_inference_mode_is_traced_too() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import trace_generate
-from tracer.errors import UnsupportedError
+from tracer.errors import UnsupportedError, UsageError
+from tracer.library.decoding_modes import require_traced_mode
 from tracer.library.release import ANY, REFERENCE, RELEASES, installed_release
 
 
@@ -40,6 +41,16 @@ def test_it_is_tried_like_the_newest(monkeypatch: pytest.MonkeyPatch, found_anew
         installed_release()
     monkeypatch.setenv(ANY, "1")
     assert installed_release() is RELEASES[-1]
+
+
+@pytest.mark.parametrize("release", ["4.57.6", "5.24.0"])
+def test_a_setting_that_its_loop_refuses(
+    release: str, monkeypatch: pytest.MonkeyPatch, found_anew: None
+) -> None:
+    monkeypatch.setattr(metadata, "version", lambda _: release)
+    require_traced_mode({"num_beams": 2})
+    with pytest.raises(UsageError, match=r"low_memory, which x sets, is not possible: the beam search of"):
+        require_traced_mode({"num_beams": 2, "low_memory": True}, "x")
 
 
 def test_none_at_all(monkeypatch: pytest.MonkeyPatch, found_anew: None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from transformers import PreTrainedModel
+from transformers.generation import utils
 
 from tests.support.models import tiny_model
 
@@ -101,6 +103,12 @@ def assisted(model: PreTrainedModel, inputs: Any, seed: int = 1, **changed: Any)
         output_scores=True,
         output_logits=True,
     )
+
+
+def scorer_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let beam searches have a scorer that is not the library's, which is refused."""
+    scorer = type("Scorer", (utils.BeamSearchScorer,), {})
+    monkeypatch.setattr(utils, "BeamSearchScorer", scorer)
 
 
 def fail_in_pass(model: PreTrainedModel, number: int) -> None:

@@ -34,9 +34,11 @@ class RerunPlan:
             it was not recorded.
         steps: number of steps to run.
         cut_short: the run ended before its own criteria ended it, so that the repetition needs a limit.
-        logits_at: step by the number of its forward pass, for the steps whose raw logits were saved; the
-            two differ where a processor ran forward passes of its own. Empty where what was saved are other
-            scores that the loop makes of them; of a beam search it is their log-probabilities.
+        logits_at: step by the number of its last forward pass, for the steps whose raw logits were saved; the
+            two differ where a step has several, or a processor ran some of its own. Empty where what was
+            saved are other scores that the loop makes of them; of a beam search it is their
+            log-probabilities.
+        passes: how many forward passes a step has, each of a part of its rows.
     """
 
     model: ModelInfo
@@ -49,6 +51,7 @@ class RerunPlan:
     steps: int
     cut_short: bool
     logits_at: Mapping[int, int]
+    passes: int
 
 
 def plan_rerun(run: RecordedRun) -> RerunPlan:
@@ -103,6 +106,7 @@ def _plan(run: RecordedRun, heads: list[StepHead], steps: int) -> RerunPlan:
         steps=steps,
         cut_short=_was_cut_short(run.end),
         logits_at=_forwards_with_logits(run, heads),
+        passes=heads[0].passes,
     )
 
 
@@ -186,9 +190,9 @@ def _refuse_foreign_inputs(head: StepHead) -> None:
 def _forwards_with_logits(run: RecordedRun, heads: list[StepHead]) -> dict[int, int]:
     if not logits_follow(run.header):
         return {}
-    before = itertools.accumulate((1 + head.extra_forwards for head in heads), initial=1)
+    before = itertools.accumulate((head.passes + head.extra_forwards for head in heads), initial=0)
     return {
-        forward: head.step
+        forward + head.passes: head.step
         for forward, head in zip(before, heads, strict=False)
         if LOGITS in run.tensor_names(head.step)
     }

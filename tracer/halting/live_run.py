@@ -124,13 +124,13 @@ class LiveRun:
             stop: the stop.
 
         Returns:
-            The number of the step; None where the line runs for a forward pass over the prompt, behind which
-            the step has another one.
+            The number of the step; None where the line runs for a forward pass whose result is not that of
+            the step: one over the prompt, behind which it has its own, or one of several of its own.
         """
         run = self._watch.run if self._watch is not None else None
         if run is None:
             return 0
-        if stop == "forward-result" and run.in_prompt_pass:
+        if stop == "forward-result" and run.in_other_pass:
             return None
         if stop == "processors":
             run.begin_with_scores()

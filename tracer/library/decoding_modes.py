@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from tracer.errors import UnsupportedError
+from tracer.errors import UnsupportedError, UsageError
 from tracer.library.release import installed_release
 from tracer.schema.run import LoopName
 
@@ -24,53 +23,6 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Modes beside greedy decoding and sampling, by the library's names, and how a message calls them."""
 
-
-@dataclass(frozen=True)
-class Unfollowed:
-    """A setting of a traced mode with which it cannot be followed.
-
-    Attributes:
-        what: the mode with the setting.
-        why: why not, as a sentence.
-        instead: what can be done but generating outside of the trace.
-    """
-
-    what: str
-    why: str
-    instead: str
-
-    def error(self, of: str = "") -> UnsupportedError:
-        """The error for it.
-
-        Args:
-            of: where the setting is from.
-        """
-        return UnsupportedError(
-            f"{self.what}{_place(of)} is not traced: {self.why}. {self.instead}, or "
-            "generate outside of the trace."
-        )
-
-
-IN_PARTS = Unfollowed(
-    "Beam search with low_memory=True",
-    "it makes each forward pass in parts where transformers has it",
-    "Leave low_memory out",
-)
-"""Beams one after the other."""
-
-CANDIDATE_BY_CANDIDATE = Unfollowed(
-    "Contrastive search with low_memory=True",
-    "it makes a forward pass for each candidate and one more",
-    "Leave low_memory out",
-)
-"""Candidates one after the other."""
-
-OWN_LAYERS = Unfollowed(
-    "Assisted decoding by layers of the model's own (use_mtp)",
-    "a draft model and prompt lookup alone are",
-    "Change the generation settings",
-)
-"""Proposals by the model's own layers."""
 
 _MARKED = {
     "dola_generation": ("dola_layers",),
@@ -92,16 +44,20 @@ def require_traced_mode(settings: Mapping[str, Any], of: str = "") -> None:
 
     Raises:
         UnsupportedError: naming the mode.
+        UsageError: the mode refuses a setting that it has in other releases.
     """
     mode = decoding_mode(settings)
-    if installed_release().loop_of(mode) is None:
+    loop = installed_release().loop_of(mode)
+    if loop is None:
         raise untraced(mode, of)
-    if mode in ("beam_search", "beam_sample") and settings.get("low_memory"):
-        raise IN_PARTS.error(of)
-    if mode == "contrastive_search" and settings.get("low_memory"):
-        raise CANDIDATE_BY_CANDIDATE.error(of)
+    refused = next((name for name in loop.refuses if settings.get(name)), None)
+    if refused is not None:
+        raise UsageError(
+            f"{refused}{_place(of)} is not possible: the {loop.title} of transformers "
+            f"{installed_release().name} refuses it. Leave it out."
+        )
     if settings.get("use_mtp"):
-        raise OWN_LAYERS.error(of)
+        raise own_layers(of)
 
 
 def require_same_loop(method: LoopName, settings: Mapping[str, Any]) -> None:
@@ -121,6 +77,18 @@ def require_same_loop(method: LoopName, settings: Mapping[str, Any]) -> None:
             f"{_NAMES.get(mode, mode)}: a fork stays in the decoding loop of its run, {method}. "
             "Leave the setting out, or generate anew."
         )
+
+
+def own_layers(of: str = "") -> UnsupportedError:
+    """The error for assisted decoding whose proposals are by layers of the model's own.
+
+    Args:
+        of: where the setting is from.
+    """
+    return UnsupportedError(
+        f"Assisted decoding by layers of the model's own (use_mtp){_place(of)} is not traced: a draft model "
+        "and prompt lookup alone are. Change the generation settings, or generate outside of the trace."
+    )
 
 
 def untraced(mode: str, of: str = "") -> UnsupportedError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tracer.schema.run import LoopName, Phase, StopName
@@ -30,6 +30,7 @@ class Statement:
         phase: the phase of a run that it belongs to; None for both.
         everywhere: whether every release of the family has it; the others have another one of that stop.
         occurrence: which of the lines of the function that begin so it is, from 1.
+        low_memory: the value of the setting ``low_memory`` that it belongs to; None for both.
     """
 
     stop: StopName
@@ -39,6 +40,7 @@ class Statement:
     phase: Phase | None = None
     everywhere: bool = True
     occurrence: int = 1
+    low_memory: bool | None = None
 
     def runs(self, *, do_sample: bool, speculative: bool = False) -> bool:
         """Whether a run comes to it.
@@ -62,6 +64,7 @@ class Loop:
         statements: its statements, in the order in which a step comes to them.
         helpers: methods of the model in which it decides, and whose results are watched.
         end: how the line begins at which a step is over; None: the one behind the stopping criteria.
+        refuses: settings that it raises an error for.
     """
 
     method: LoopName
@@ -70,6 +73,16 @@ class Loop:
     statements: tuple[Statement, ...]
     helpers: tuple[str, ...] = ()
     end: str | None = None
+    refuses: tuple[str, ...] = ()
+
+    def with_low_memory(self, low_memory: bool) -> Loop:
+        """The loop of a run, with the statements that it comes to.
+
+        Args:
+            low_memory: whether the setting of that name is on.
+        """
+        there = tuple(each for each in self.statements if each.low_memory in (None, low_memory))
+        return self if there == self.statements else replace(self, statements=there)
 
     @property
     def stops(self) -> tuple[StopName, ...]:

@@ -145,6 +145,7 @@ class _Repetition:
         self._model = loaded.model
         self._tokenizer = loaded.tokenizer
         self._forwards = 0
+        self._parts: list[torch.Tensor] = []
         self._same_logits = 0
         self._first_logits: tuple[int, float] | None = None
 
@@ -216,10 +217,11 @@ class _Repetition:
 
     def _compare_logits(self, _module: Any, _arguments: Any, outputs: Any) -> None:
         self._forwards += 1
+        self._parts = [*self._parts, outputs.logits[:, -1, :].detach()][-self._plan.passes :]
         step = self._plan.logits_at.get(self._forwards)
         if step is None:
             return
-        found = outputs.logits[:, -1, :].detach().contiguous().cpu()
+        found = torch.cat(self._parts).contiguous().cpu()
         saved = self._run.saved_tensor(step, "logits")
         if saved.dtype == "float32":  # newer releases make them so before the first processor
             found = found.float()

@@ -53,7 +53,7 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
     "beams": ("beams and hypotheses are those that the scores lead to", "batch rows"),
     "ranking": ("the candidate taken is the best, its ranking computed again", "rows"),
     "selection": (
-        "the cache was repeated, grew by one slot, and kept the slots of the candidate taken",
+        "each candidate found the same cache and added a slot, and that of the one taken stayed",
         "rows",
     ),
     "assisted": ("the proposals accepted are those that have to be, computed again", "proposals"),

@@ -56,7 +56,7 @@ def top_k(context: Context) -> Iterator[Block]:
     """The candidates of the row: its most probable tokens."""
     yield Note(
         "The most probable tokens are the candidates. What the model makes of each, it has to read: all of "
-        "them go into the next forward pass."
+        f"them go into the next forward {'pass' if context.step.head.passes == 1 else 'passes'}."
     )
     found = _ranking(context)
     if found is not None:
@@ -103,10 +103,18 @@ def candidates_call(context: Context) -> Iterator[Block]:
     if not copies:
         yield Note("The inputs of this forward pass were not recorded.", "warning")
         return
-    yield Note(
-        f"The model reads one token for each candidate, at position {head.inputs.new_start}: "
-        f"{count(copies)} of each row, {plural(rows * copies, 'row')} in all."
-    )
+    position = head.inputs.new_start
+    if head.passes > 1:
+        yield Note(
+            f"With low_memory the model reads one candidate after the other, each at position {position}, in "
+            f"{plural(head.passes - 1, 'forward pass', 'forward passes')}. The KV cache is cut behind each, "
+            "so that the next one finds it as it was. These are the inputs of the first."
+        )
+    else:
+        yield Note(
+            f"The model reads one token for each candidate, at position {position}: "
+            f"{count(copies)} of each row, {plural(rows * copies, 'row')} in all."
+        )
     yield VariableTable(
         (
             *(_argument(context, each, copies) for each in head.inputs.tensors),
@@ -147,12 +155,22 @@ def select(context: Context) -> Iterator[Block]:
     if found is None or not found.grown.length:
         yield NOT_RECORDED
         return
-    yield Note(
+    in_turn = context.step.head.passes > 1
+    how = (
         "Of the copies of each row the KV cache keeps that of the candidate taken. The keys and values of "
-        "this candidate are in it already: the cache is one token ahead of other ways of decoding. Its "
-        "logits are what the next step begins with."
+        "this candidate are in it already"
     )
-    yield cache_block("KV cache before the selection", found.grown)
+    if in_turn:
+        how = (
+            "With low_memory the keys and values of no candidate stay in the KV cache, so that the model "
+            "reads the one taken again. Its keys and values are in the cache then"
+        )
+    yield Note(
+        f"{how}: the cache is one token ahead of other ways of decoding. Its logits are what the next step "
+        "begins with."
+    )
+    title = "KV cache with the last of the candidates" if in_turn else "KV cache before the selection"
+    yield cache_block(title, found.grown)
 
 
 def _ranking(context: Context) -> RowRanking | None:
@@ -172,7 +190,8 @@ def _argument(context: Context, tensor: NamedTensor, copies: int) -> Variable:
     """An argument that has a row for each candidate: its values for those of the row shown in full."""
     rows = context.step.rows
     shape = tensor.info.shape
-    if len(shape) < 2 or shape[0] != rows * copies or tensor.values is None or tensor.values.omitted:
+    by_candidate = copies > 1 and len(shape) > 1 and shape[0] == rows * copies
+    if not by_candidate or tensor.values is None or tensor.values.omitted:
         return argument(context, tensor)
     values = row_values(tensor, context.row * copies, rows * copies)
     if values is None:

@@ -57,6 +57,11 @@ def model_call(context: Context) -> Iterator[Block]:
             f"Decode: the model reads only {plural(new, 'new token')} of each row; "
             f"of the tokens before, the KV cache holds {holds}."
         )
+    if head.passes > 1:
+        yield Note(
+            f"With low_memory it reads one beam of each row after the other, in {head.passes} forward "
+            "passes. These are the inputs of all of them."
+        )
     yield VariableTable(
         (
             *(argument(context, tensor) for tensor in head.inputs.tensors),
@@ -75,8 +80,10 @@ def layers(context: Context) -> Iterator[Block]:
     if table is None:
         yield Note("The module calls of this step were not recorded.", "warning")
         return
+    passes = context.step.head.passes
+    within = f" in {passes} forward passes" if passes > 1 else ""
     yield Note(
-        f"{plural(table.calls, 'module call')}; equal layers share a line, "
+        f"{plural(table.calls, 'module call')}{within}; equal layers share a line, "
         "with the modules inside them below it."
     )
     yield table
@@ -94,7 +101,8 @@ def forward_result(context: Context) -> Iterator[Block]:
     yield VariableTable(tuple(results(result, head.inputs)))
     yield _last_position(context, result)
     if head.forward_seconds:  # not known while the run is halted inside the forward pass
-        yield Note(f"forward pass {duration(head.forward_seconds)} on the host", "fact")
+        what = "forward pass" if head.passes == 1 else f"{head.passes} forward passes"
+        yield Note(f"{what} {duration(head.forward_seconds)} on the host", "fact")
     if head.prefill_chunks:
         yield Note(
             f"{plural(head.prefill_chunks, 'forward pass', 'forward passes')} before it read the rest of the "

@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from tests.hooks.test_unchanged import attributes
 from tests.support.breadth import slow
 from tests.support.caches import cache_in, layers_of
-from tests.support.decoding import BEAMS, CONSTRAINED, GROUPS, fail_in_pass, search
+from tests.support.decoding import BEAMS, CONSTRAINED, GROUPS, fail_in_pass, scorer_of_ones_own, search
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError, UsageError
@@ -161,11 +161,13 @@ def test_another_decision_than_the_rules_lead_to_is_seen(what: str, monkeypatch:
     assert "beams" in failed
 
 
-def test_what_cannot_be_followed_is_refused_by_name() -> None:
+@pytest.mark.reference_only
+def test_what_cannot_be_followed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer_of_ones_own(monkeypatch)
     model = tiny_model()
     before = attributes(model)
-    with collected(model) as run, pytest.raises(UnsupportedError, match="low_memory"):
-        search(model, batch(), num_beams=2, low_memory=True)
+    with collected(model) as run, pytest.raises(UnsupportedError, match="scorer of one's own"):
+        search(model, batch(), num_beams=2)
     assert run.headers == []
     assert attributes(model) == before
 

@@ -20,7 +20,7 @@ from tests.support.decoding import CONTRASTIVE, contrastive, fail_in_pass
 from tests.support.models import EOS, VOCAB, CollectedRun, batch, collected, tiny_model
 from tracer import open_trace, trace
 from tracer.analysis.ranking import winner
-from tracer.errors import UnsupportedError, UsageError
+from tracer.errors import UsageError
 from tracer.schema.ranking import RowRanking
 from tracer.tracefile.reading.wholeness import Wholeness
 
@@ -353,15 +353,6 @@ def test_lens_and_attention_are_missed_with_the_reason() -> None:
     assert [each.capture for each in run.steps[0].head.uncaptured] == ["lens"]
     assert "several candidates" in run.steps[0].head.uncaptured[0].reason
     assert not any(each.head.uncaptured for each in run.steps[1:])
-
-
-def test_what_cannot_be_followed_is_refused_by_name() -> None:
-    model = tiny_model()
-    before = attributes(model)
-    with collected(model) as run, pytest.raises(UnsupportedError, match="low_memory"):
-        contrastive(model, batch(), **CONTRASTIVE["plain"], low_memory=True)
-    assert run.headers == []
-    assert attributes(model) == before
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

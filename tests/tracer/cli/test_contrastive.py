@@ -137,10 +137,12 @@ def test_the_penalty_is_no_setting_of_another_run(run: Any, call: Any) -> None:
     assert "a setting of contrastive search" in done.stderr
 
 
-def test_low_memory_is_refused_before_the_run(run: Any) -> None:
-    done, out = run(*HOW, "--gen", "low_memory=true", code=4)
-    assert "low_memory" in done.stderr
-    assert not out.exists()
+def test_low_memory_is_repeated_too(run: Any, call: Any) -> None:
+    done, out = run(*HOW, "--gen", "low_memory=true")
+    assert "one candidate after the other" in one_line(done)
+    assert "the model reads the one taken again" in one_line(done)
+    verified = call("verify", out, "--rerun")
+    assert verified.returncode == 0, verified.stdout
 
 
 def test_the_table_of_rankings(run: Any, call: Any, tmp_path: Path) -> None:

@@ -33,14 +33,12 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "given twice", ["--greedy", "--gen", "do_sample=true"]),
     (2, "--top-k 999", ["--gen", "top_k=" + "9" * 5000]),
     (2, "min_p", ["--gen", "min_p=" + "[" * 100_000]),
-    (4, "is not traced", ["--gen", "num_beams=4", "--gen", "low_memory=true"]),
-    (4, "low_memory", ["--greedy", "--gen", "penalty_alpha=0.6", "--gen", "low_memory=true"]),
     (3, "no such folder", ["--model", "/nowhere"]),
     (3, "Did you mean checkpoint?", ["--model", "./chekpoint"]),
     (3, "no config.json", ["--model", "."]),
     (3, "ame too long", ["--model", "x" * 5000]),
     (3, "home", ["--model", "~nobody-of-this-name/x"]),
-    (4, "which the generation_config.json of beams sets", ["--model", "beams"]),
+    (4, "which the generation_config.json of layers sets", ["--model", "layers"]),
     (3, "line 2", ["--model", "unreadable"]),
     (2, "--dtype int8", ["--dtype", "int8"]),
     (2, "Did you mean bfloat16?", ["--dtype", "bf16"]),
@@ -83,11 +81,11 @@ COMPARED = [
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Light]:
     folder = tmp_path_factory.mktemp("early")
-    for name in ("checkpoint", "beams", "unreadable"):
+    for name in ("checkpoint", "layers", "unreadable"):
         (folder / name).mkdir()
         (folder / name / "config.json").write_text("{}")
         (folder / name / "model.safetensors").touch()
-    (folder / "beams" / "generation_config.json").write_text(json.dumps({"num_beams": 4, "low_memory": True}))
+    (folder / "layers" / "generation_config.json").write_text(json.dumps({"use_mtp": True}))
     (folder / "unreadable" / "generation_config.json").write_text('{"top_k": 5,\n "top_p": }')
     (folder / "old.trace").touch()
     (folder / "circle").symlink_to("circle")

@@ -30,7 +30,7 @@ EVALUATED = {
 
 def test_it_halts_at_every_stop_of_a_contrastive_search(tmp_path: Path) -> None:
     checkpoint, out = tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run.trace"
-    anchors = find_anchors(tiny_model(TINY), CONTRASTIVE_4_44, do_sample=False)
+    anchors = find_anchors(tiny_model(TINY), CONTRASTIVE_4_44.with_low_memory(False), do_sample=False)
     names = {(Path(anchor.path), anchor.line): anchor.stop for anchor in anchors}
     command = AttachedCommand(
         *("--model", checkpoint, "--prompt", "w10 w11 w12 w10 w11", "--max-new-tokens", "4", "--json"),

@@ -14,7 +14,8 @@ _END = "while self._has_unfinished_sequences("
 BEAM_SEARCH_4_44 = Loop(
     *_BEAM_SEARCH,
     (
-        Statement("model-call", "outputs = self(**model_inputs, return_dict=True)"),
+        Statement("model-call", "outputs = self(**model_inputs, return_dict=True)", low_memory=False),
+        Statement("model-call", "outputs_per_sub_batch = [", low_memory=True),
         Statement("forward-result", "loss = None", function=FORWARD),
         Statement("next-logits", "next_token_logits = outputs.logits[:, -1, :].clone()"),
         Statement("log-softmax", "next_token_scores = nn.functional.log_softmax("),
@@ -73,6 +74,7 @@ BEAM_SEARCH_4_57 = Loop(
     ),
     (CONTINUATIONS, RUNNING, FINISHED, IMPROVABLE, UNFINISHED),
     _END,
+    ("low_memory",),
 )
 """``_beam_search`` of 4.57: tensors in place of a scorer, and methods of the model that decide."""
 

@@ -28,19 +28,25 @@ def cache_value(moment: Moment) -> Value:
     Args:
         moment: the moment.
     """
-    if _is_repeated(moment):
-        return _REPEATED
+    between = _of_candidates(moment)
+    if between is not None:
+        return between
     return returned_cache(moment) if moment.passed("model-call") else _cache_before(moment)
 
 
 _REPEATED = Value("not recorded: each row is there once for each of its candidates, until one is taken")
+_IN_TURN = Value("not recorded: one candidate after the other is added and taken out, until one is taken")
 
 
-def _is_repeated(moment: Moment) -> bool:
-    """Whether a contrastive search stands where the cache is not by rows, or has just read the prompt."""
-    if "repeat" not in moment.header.stops or moment.passed("select"):
-        return False
-    return moment.passed("repeat") or (moment.step.head.prompt_pass is not None and moment.passed("prefill"))
+def _of_candidates(moment: Moment) -> Value | None:
+    """The cache where a contrastive search has candidates in it, or has just read the prompt; else None."""
+    if not moment.header.ranks or moment.passed("select"):
+        return None
+    in_turn = "repeat" not in moment.header.stops
+    reads_prompt = moment.step.head.prompt_pass is not None and moment.passed("prefill")
+    if not reads_prompt and not moment.passed("model-call" if in_turn else "repeat"):
+        return None
+    return _IN_TURN if in_turn else _REPEATED
 
 
 def given_cache(moment: Moment) -> Value:
@@ -49,11 +55,16 @@ def given_cache(moment: Moment) -> Value:
     Args:
         moment: the moment.
     """
-    is_tuple = moment.step.head.cache_after.kind == "tuple"
+    head = moment.step.head
+    # Where a forward pass has the beams in parts, it is given copies, which make another object in the end.
+    replaced = head.cache_after.kind == "tuple" or (head.passes > 1 and moment.header.rows_move)
+    between = _of_candidates(moment)
+    if between is not None:
+        return between
     # A tuple stays what it was when the rows of the candidates taken are selected into another one.
-    if _is_repeated(moment) or (is_tuple and "repeat" in moment.header.stops and moment.passed("repeat")):
+    if replaced and "repeat" in moment.header.stops and moment.passed("repeat"):
         return _REPEATED
-    return _cache_before(moment) if is_tuple else cache_value(moment)
+    return _cache_before(moment) if replaced else cache_value(moment)
 
 
 def returned_cache(moment: Moment) -> Value:
@@ -62,8 +73,9 @@ def returned_cache(moment: Moment) -> Value:
     Args:
         moment: a moment behind the forward pass.
     """
-    if _is_repeated(moment):
-        return _REPEATED
+    between = _of_candidates(moment)
+    if between is not None:
+        return between
     assisted = moment.step.head.assisted
     rejected = 0 if assisted is None else len(assisted.proposals) - assisted.accepted
     if rejected and not moment.passed("crop"):

@@ -101,7 +101,8 @@ def _of_both_passes(moment: Moment) -> dict[str, Since]:
             logits: dict[str, Make] = {"logits": partial(prompt_logits_value, moment)}
             makes["outputs"] = "prefill", partial(Fields, "logits", "CausalLMOutputWithPast", logits)
     if not moment.passed("forward-result"):  # then the loop deletes them
-        makes["next_model_inputs"] = "repeat", partial(_arguments, head.inputs)
+        since: StopName = "repeat" if "repeat" in moment.header.stops else "top-k"
+        makes["next_model_inputs"] = since, partial(_arguments, head.inputs)
     else:  # the loop makes outputs of its own of the candidates taken
         parts: dict[str, Make] = {"logits": partial(logits_value, moment)}
         if moment.passed("select"):
@@ -151,7 +152,13 @@ def _forward_variables(moment: Moment) -> dict[str, Make]:
     made: dict[str, Make] = dict(_inputs(moment))
     made["hidden_states"] = partial(_hidden_states, moment)
     made[_logits_name(moment.header)] = partial(logits_value, moment)
-    return made
+    passes = moment.step.head.passes
+    if passes == 1:
+        return made
+    part = Value(f"not recorded: this is one of {passes} forward passes, and each has its own")
+    inputs = moment.step.head.inputs
+    shared = inputs.others.keys() - {inputs.cache_name}
+    return {name: make if name in shared else lambda: part for name, make in made.items()}
 
 
 def _logits_name(header: RunHeader) -> str:

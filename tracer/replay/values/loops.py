@@ -359,7 +359,7 @@ def _of_contrastive(moment: Moment) -> dict[str, Since]:
         # Behind the selection, rows that have ended get padding in place of what they took.
         "next_tokens": ("select" if _any_ended(moment) else "choice", partial(chosen_tokens, moment)),
     }
-    ids = head.inputs.tensor("input_ids")
+    ids = head.inputs.tensor("input_ids") if head.passes == 1 else None
     if ids is not None and ids.values is not None and not ids.values.omitted:
         candidates = ids.values.decode().reshape(moment.rows, -1)
         found["top_k_ids"] = "top-k", partial(integers, candidates, moment)
@@ -378,7 +378,9 @@ def _of_ranking(moment: Moment, ranking: ContrastiveStep) -> dict[str, Since]:
     if not rows or len(rows) < len(ranking.rows):
         return {}
     chances = np.array([[each.probability for each in row.candidates] for row in rows])
+    tokens = np.array([[each.token for each in row.candidates] for row in rows])
     return {
+        "top_k_ids": ("top-k", partial(integers, tokens, moment)),
         "top_k_probs": ("top-k", partial(_floats, chances, moment)),
         "selected_idx": ("choice", partial(integers, np.array([row.taken for row in rows]), moment)),
     }

@@ -207,6 +207,7 @@ def _check_sizes(head: StepHead, rows: int, header: RunHeader) -> None:
     _require(rows * head.vocab_size <= MAX_STEP_SCORES, "the step has impossibly many scores")
     passes = (head.extra_forwards, head.prefill_chunks)
     _require(all(0 <= each < INT32 for each in passes), "the step has an impossible number of forward passes")
+    _require(0 < head.passes <= 1 + MAX_CONTINUATIONS, "the step has an impossible number of forward passes")
     _require(0 < head.step <= MAX_STEPS, "the step has an impossible number")
     _check_positions(head.inputs, len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS)
 
