@@ -77,6 +77,24 @@ def test_the_tree_has_a_button_for_each_beam_of_each_step(beams: Path, opened: O
     assert faint.first.evaluate(looks) != shown.locator("#beams button.beam.alive").first.evaluate(looks)
 
 
+def test_the_page_opens_at_its_top_and_stays_where_it_is(tmp_path: Path, opened: Opened) -> None:
+    """The tree follows the step; the page, which may show something else, does not."""
+    path, model = tmp_path / "run.trace", tiny_model()
+    with trace(model, tiny_tokenizer(), path):
+        search(model, batch(1), **{**BEAMS, "eos_token_id": None}, max_new_tokens=24)
+    shown = opened.open(page_of(path))
+    assert shown.evaluate("scrollY") == 0
+    for _ in range(23):
+        shown.keyboard.press("ArrowRight")
+    at(opened, "1/24/")
+    assert shown.evaluate("scrollY") == 0
+    tree = shown.locator("#beams .scroll")
+    assert tree.evaluate("each => each.scrollLeft") > 0
+    current = tree.locator("[aria-current=step]")
+    visible = "(each, box) => each.getBoundingClientRect().right <= box.getBoundingClientRect().right + 1"
+    assert current.evaluate(visible, tree.element_handle())
+
+
 def test_a_click_opens_step_and_row_and_the_chips_are_its_path(beams: Path, opened: Opened) -> None:
     shown = opened.open(beams)
     for step, row in ((2, 1), (3, 2), (4, 0)):

@@ -52,3 +52,15 @@ export function section(id, title, hint) {
     body);
   return { element, body };
 }
+
+/** Scroll a box so that an item in it is in sight, without moving the page. */
+export function reveal(box, item) {
+  const outside = box.getBoundingClientRect(), inside = item.getBoundingClientRect();
+  box.scrollLeft += outOfSight(inside.left - outside.left, inside.right - outside.right);
+  box.scrollTop += outOfSight(inside.top - outside.top, inside.bottom - outside.bottom);
+}
+
+/** By how much something is to move, of which so much is hidden before (negative) or behind (positive). */
+function outOfSight(before, behind) {
+  return before < 0 ? before : Math.max(0, behind);
+}

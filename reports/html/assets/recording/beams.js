@@ -1,6 +1,6 @@
 // The beams of a batch row over the steps: which goes on from which, and which come to nothing.
 
-import { h, section } from "../lib/dom.js";
+import { h, reveal, section } from "../lib/dom.js";
 import { probability } from "../lib/format.js";
 
 export const beams = {
@@ -90,6 +90,6 @@ function mark(place, run, step) {
     each.classList.toggle("path", path[at] === row);
     const current = at === step.place && row === step.row;
     each.setAttribute("aria-current", current ? "step" : "false");
-    if (current) each.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (current) reveal(place, each);
   }
 }

@@ -1,7 +1,7 @@
 // How the runs of the recording branch off one another: a tree that opens them, and the command that compares two.
 
 import { compare } from "./compare.js";
-import { h, section } from "../lib/dom.js";
+import { h, reveal, section } from "../lib/dom.js";
 import { lane, placed } from "./lanes.js";
 import { tokenText } from "../lib/tokens.js";
 
@@ -67,7 +67,7 @@ function mark(trees, number) {
     if (!open) continue;
     for (const line of trees.querySelectorAll(`[data-to~="${number}"]`)) line.classList.add("on-path");
     reachable(each);
-    show(trees, each);
+    reveal(trees, each);
   }
 }
 
@@ -75,14 +75,6 @@ function mark(trees, number) {
 function reachable(item) {
   for (const other of item.closest(".trees").querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
   item.tabIndex = 0;
-}
-
-/** Scroll a branch into sight inside the trees, without moving the page. */
-function show(trees, item) {
-  const above = item.offsetTop - trees.scrollTop;
-  if (above < 0) trees.scrollTop += above;
-  const below = above + item.offsetHeight - trees.clientHeight;
-  if (below > 0) trees.scrollTop += below;
 }
 
 const MOVES = {
