@@ -101,7 +101,7 @@ class ConstrainedWatch(BeamWatch):
         for row, total in open_beams.items():
             if met[row]:
                 self.add_open(book, row, total, length)
-        if sum(met.values()) < self.returned:
+        if sum(met.values()) < self.wanted:
             for row, total in open_beams.items():
                 if not met[row]:
                     self.add_open(book, row, total, length, unmet=True)

@@ -19,7 +19,7 @@ from typing import Final
 APPLICATION_ID: Final = 0x54724765
 """``TrGe``: stored in the database header; `file(1)` and the reader recognise a trace by it."""
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Stored as ``user_version``. Increase it with every change of a table, blob or record, and say why below."""
 
 HISTORY: Final[dict[int, str]] = {
@@ -28,6 +28,7 @@ HISTORY: Final[dict[int, str]] = {
     3: "a run says which stops its loop has, in their order, and of which function and phase each line is",
     4: "a run says which decoding loop it is in, and its steps hold what only that loop does",
     5: "a step may hold what contrastive, group and constrained search do",
+    6: "what a beam search returns is checked",
 }
 """Every released version. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 

@@ -93,10 +93,17 @@ def assert_alike(traced: Any, untraced: Any) -> None:
     """Everything that is returned is the same; the cache is compared by what follows from it."""
     assert {*traced} == {*untraced} >= {"sequences", "scores", "logits"}
     for field in {*traced} - {"past_key_values"}:
-        one, other = traced[field], untraced[field]
-        if isinstance(one, torch.Tensor):
-            one, other = (one,), (other,)
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True)), field
+        pairs = zip(flat(traced[field]), flat(untraced[field]), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs), field
+
+
+def flat(returned: Any) -> list[torch.Tensor]:
+    """The tensors of a field, which may be one, one a step, or some of each step; some give None instead."""
+    if returned is None:
+        return []
+    if isinstance(returned, torch.Tensor):
+        return [returned]
+    return [tensor for each in returned for tensor in flat(each)]
 
 
 @pytest.mark.parametrize(("name", "rows"), CASES)

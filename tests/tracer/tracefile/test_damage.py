@@ -118,7 +118,7 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("PRAGMA user_version = 6", "written by a newer trace-generate .*format 6, this one reads up to 5"),
+        ("PRAGMA user_version = 7", "written by a newer trace-generate .*format 7, this one reads up to 6"),
         ("PRAGMA user_version = 0", "unknown format version 0"),
         ("PRAGMA user_version = -5", "unknown format version -5"),
         ("DROP TABLE stage", "lacks the table stage"),

@@ -94,5 +94,6 @@ VERSIONS: Final[dict[int, Queries]] = {
     3: Queries(),
     4: Queries(),
     5: Queries(),
+    6: Queries(),
 }
 """Every version of :data:`tracer.tracefile.format.HISTORY`."""
