@@ -13,6 +13,7 @@ CheckName = Literal[
     "finite",
     "contrast",
     "beams",
+    "constraints",
     "returned",
     "assisted",
     "ranking",

@@ -36,6 +36,7 @@ STOP_OF_CHECK: Mapping[CheckName, StopName] = {
     "cache": "update",
     "contrast": "contrast",
     "beams": "beams",
+    "constraints": "beams",
     "assisted": "choice",
     "ranking": "choice",
     "selection": "select",
@@ -51,6 +52,7 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
     "finite": ("no NaN and no infinite value", "module calls"),
     "cache": ("old slots are unchanged, exactly the new tokens' slots were added", "layers"),
     "beams": ("beams and hypotheses are those that the scores lead to", "batch rows"),
+    "constraints": ("how far the beams have met their constraints, worked out again from their ids", "beams"),
     "returned": ("what was returned is what the steps lead to", "sequences"),
     "ranking": ("the candidate taken is the best, its ranking computed again", "rows"),
     "selection": (
