@@ -29,6 +29,9 @@ from tracer.schema.tensors import TensorInfo
 
 Array = npt.NDArray[Any]
 
+Checked = tuple[Check, tuple[Violation, ...]]
+"""A check with what did not hold in it."""
+
 _SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "cache_slots")
 _GROUPS = ("arguments", "prompt", "fired", "loop", "saved")
 

@@ -58,7 +58,7 @@ class RecordingSink:
 
     @property
     def violated(self) -> bool:
-        """Whether a check did not hold in any step built so far."""
+        """Whether a check did not hold in any step built so far, or of what a run has returned."""
         return self.violated_event.is_set()
 
     def begin(self, header: RunHeader, decoder: int) -> RunRecording:
@@ -134,6 +134,8 @@ class RunRecording:
 
     def end(self, end: RunEnd) -> None:
         """The run is over."""
+        if end.violations:
+            self._sink.violated_event.set()
         whole = end.model_copy(update={"ended_by": self._ended_by})
         self._sink.recorder.end_run(self.number, lambda: self._completed(whole))
 

@@ -98,7 +98,7 @@ class TraceSession:
 
     @property
     def violated(self) -> bool:
-        """Whether a check did not hold in any step recorded so far."""
+        """Whether a check did not hold in any step recorded so far, or of what a run has returned."""
         return self._recording.sink.violated
 
     @property

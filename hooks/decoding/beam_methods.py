@@ -15,12 +15,13 @@ import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 
-from hooks.caught_step import CaughtStep, LoopRecord
+from hooks.caught_step import CaughtStep, Checked, LoopRecord
 from hooks.decoding.beam_book import Rules
 from hooks.decoding.beam_readings import Decided, Floats, SeenTensors
 from hooks.decoding.beam_rules import Ledger, RowRules, fired, goes_on_as_ruled, rows_of, step_record
 from hooks.decoding.caught_beams import adds_up, checked
 from hooks.decoding.loop_watch import LoopWatch, OnePosition, ScoreObserver
+from hooks.decoding.returned import Closing, Way, check_returned
 from hooks.faults import is_ours
 from hooks.instance_class import untouched_class
 from hooks.method_layer import MethodLayer
@@ -58,6 +59,7 @@ class BeamMethodsWatch(OnePosition):
         self._logits: torch.Tensor | None = None
         self._fault: str | None = None
         self._over = False
+        self._way, self._lost = Way(), False
         self._handlers: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
             CONTINUATIONS: lambda given, found: self._seen.chose(given, found, sampling=self._sampling),
             RUNNING: lambda _, found: self._seen.go_on(found),
@@ -154,6 +156,15 @@ class BeamMethodsWatch(OnePosition):
             rows=tuple(ledger.outcome(self._returned) for ledger in self._ledgers),
         )
 
+    def returned(self, output: Any, prompt: torch.Tensor) -> Checked:
+        """The check of what the loop has returned.
+
+        Args:
+            output: what it has returned.
+            prompt: ``[rows, length]`` that it began with.
+        """
+        return check_returned(output, prompt, None if self._lost else self.ending(), self._way, Closing())
+
     def criterion(self, number: int, done: Any) -> None:
         """A stopping criterion has answered about all continuations."""
         self._guarded(lambda: self._seen.criteria.update({number: _whole(done, self._seen)}))
@@ -206,7 +217,13 @@ class BeamMethodsWatch(OnePosition):
     def _settle(self, unfinished: torch.Tensor) -> None:
         self._seen.unfinished(unfinished)
         self._caught = self._decide()
-        self._running = self._caught.decided.next_scores
+        decided = self._caught.decided
+        self._running = decided.next_scores
+        self._way.add(
+            tuple(decided.next_parents.ravel().tolist()),
+            tuple(decided.next_tokens.ravel().tolist()),
+            decided.rows_without_order(),
+        )
         self._ledgers = tuple(row.after for row in self._caught.rows)
 
     def _decide(self) -> CaughtDecisions:
@@ -218,7 +235,7 @@ class BeamMethodsWatch(OnePosition):
         except Exception as error:
             if not is_ours(error):
                 raise
-            self._fault = printed_error(error)
+            self._fault, self._lost = printed_error(error), True
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,11 @@ class Decided:
         found = np.flatnonzero((self.parents[row] == parent) & (self.tokens[row] == token))
         return int(found[0]) if len(found) else None
 
+    def rows_without_order(self) -> set[int]:
+        """Rows of the batch with scores that are NaN."""
+        scores = np.concatenate([self.before, self.scores, self.next_scores], axis=1)
+        return {*np.flatnonzero(np.isnan(scores).any(axis=1)).tolist()}
+
     def beams_of(self, row: int) -> tuple[list[int], list[int]]:
         """The beams after the step: the row that each continues, and its token.
 

@@ -13,10 +13,11 @@ import torch
 import transformers
 from torch import nn
 
-from hooks.caught_step import CaughtStep
+from hooks.caught_step import CaughtStep, Checked
 from hooks.decoding.beam_book import Advances, Book, Given, Rules, outcome
-from hooks.decoding.caught_beams import CaughtBeams
+from hooks.decoding.caught_beams import CaughtBeams, rows_without_order
 from hooks.decoding.loop_watch import OnePosition
+from hooks.decoding.returned import Closing, Way, check_returned
 from hooks.faults import is_ours
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
@@ -41,7 +42,7 @@ class BeamWatch(OnePosition):
     Attributes:
         groups: groups of each row of the batch; 1 where there are none.
         beams: beams that are searched together.
-        returned: how many hypotheses of each row are returned, once they are.
+        wanted: how many hypotheses of each row are returned, once they are.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class BeamWatch(OnePosition):
         self._lost = False
         self._moved: dict[int, list[int]] = {}
         self._end: BeamEnd | None = None
-        self.returned = 1
+        self._way, self._closing = Way(), Closing()
+        self.wanted = 1
         arguments[scorer] = self.stand_in(theirs)
         if splits:
             self.passes = self.stacked = self.beams
@@ -135,6 +137,15 @@ class BeamWatch(OnePosition):
         """The end of the search; None where the run did not come to it."""
         return self._end
 
+    def returned(self, output: Any, prompt: torch.Tensor) -> Checked:
+        """The check of what the loop has returned.
+
+        Args:
+            output: what it has returned.
+            prompt: ``[rows, length]`` that it began with.
+        """
+        return check_returned(output, prompt, self._end, self._way, self._closing)
+
     def advances(self, row: int) -> Advances | None:
         """What the scorer found out of its constraints for a row of the batch; None without constraints.
 
@@ -189,7 +200,9 @@ class BeamWatch(OnePosition):
             decided.rows[number], decided.same[number], decided.beams[number] = found, same, own
         if len(decided.rows) == len(self._books):
             self._caught = self._whole(decided)
-            self._running = [*self._caught.record.scores]
+            record = self._caught.record
+            self._running = [*record.scores]
+            self._way.add(record.parents, self._caught.tokens, rows_without_order(record))
 
     def _whole(self, decided: _Decided) -> CaughtBeams:
         """The decision about all groups of all rows."""
@@ -235,7 +248,9 @@ class BeamWatch(OnePosition):
         """
         if self._lost:
             return
-        self.returned = returned
+        self.wanted = returned
+        eos = given.get("eos_token_id")
+        self._closing = Closing(None if eos is None else int(torch.as_tensor(eos).flatten()[0]))
         total: list[float] = given["final_beam_scores"].tolist()
         length = given["input_ids"].shape[1] - (given.get("decoder_prompt_len") or 0)
         for number, book in enumerate(self._books):

@@ -119,11 +119,9 @@ def checked(
         fits: whether the figures of a continuation fit together.
     """
     total = len(as_expected) // record.groups
-    without = {
-        number // record.groups for number in range(len(record.rows)) if _without_order(record, number)
-    }
+    without = rows_without_order(record)
     if len(without) == total:
-        return LoopRecord(beams=record, checks=((Check.not_made("beams", _NO_ORDER, total=total), ()),))
+        return LoopRecord(beams=record, checks=((Check.not_made("beams", NO_ORDER, total=total), ()),))
     wrong = [
         number
         for number, row in enumerate(record.rows)
@@ -141,6 +139,15 @@ def checked(
         for number in wrong
     )
     return LoopRecord(beams=record, checks=((check, violations),))
+
+
+def rows_without_order(record: BeamStep) -> set[int]:
+    """Rows of the batch with scores that are NaN.
+
+    Args:
+        record: the record of a step.
+    """
+    return {number // record.groups for number in range(len(record.rows)) if _without_order(record, number)}
 
 
 def _without_order(record: BeamStep, number: int) -> bool:
@@ -169,7 +176,8 @@ def _place(record: BeamStep, number: int) -> str:
     return f"batch row {row}, group {group}" if record.groups > 1 else f"batch row {row}"
 
 
-_NO_ORDER = "scores are NaN, which have no order"
+NO_ORDER = "scores are NaN, which have no order"
+"""Why a check of what they lead to is not made."""
 
 ROUNDING = 1e-6
 """Relative error of a sum of two numbers of single precision, some roundings over."""

@@ -7,13 +7,16 @@ nothing is asked of a constraint that the scorer does not ask itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from hooks.caught_step import CaughtStep, Checked, LoopRecord
 from hooks.decoding.beam_book import Book
 from hooks.decoding.beam_search import BeamWatch, WatchedScorer
 from hooks.decoding.caught_beams import CaughtBeams
+from hooks.decoding.constraint_rules import ConstraintStates
 from hooks.decoding.constraint_states import (
     Candidate,
     SentenceAdvances,
@@ -23,6 +26,7 @@ from hooks.decoding.constraint_states import (
 )
 from hooks.patches import Patches
 from tracer.schema.beams import BeamStep, ConstraintProgress, ConstraintStep
+from tracer.schema.checks import Check, Violation
 
 
 class ConstrainedWatch(BeamWatch):
@@ -37,6 +41,8 @@ class ConstrainedWatch(BeamWatch):
         self.asked = Asked()
         self._wanted = [*arguments["constrained_beam_scorer"].constraints]
         self._constraints = tuple(map(constraint_record, self._wanted))
+        self._states = ConstraintStates(self._constraints)
+        self._final: list[list[int]] = []
         super().__init__(arguments, keep_logits=keep_logits, scorer="constrained_beam_scorer")
 
     def stand_in(self, scorer: Any) -> WatchedScorer:
@@ -73,19 +79,35 @@ class ConstrainedWatch(BeamWatch):
         advancing: list[tuple[int, ...]] = []
         reached: list[tuple[ConstraintProgress, ...]] = []
         holds: list[bool] = []
+        as_ruled: list[bool | None] = []
+        self._states.next_step()
         for row, found in enumerate(record.rows):
             asked = self.asked.rows.get(row)
             advancing += [()] * beams if asked is None else asked.advancing
             reached += [()] * beams if asked is None else asked.reached
             holds.append(asked is None or asked.holds(found.continuations, row * beams))
+            unknown = self._states.unknown is not None
+            as_ruled += [None] * beams if asked is None or unknown else asked.as_ruled(self._states)
         constraints = ConstraintStep(
             constraints=self._constraints, advancing=tuple(advancing), progress=tuple(reached)
         )
-        return CaughtBeams(
+        return CaughtConstrained(
             record.model_copy(update={"constraints": constraints}),
             tokens,
             tuple(one and other for one, other in zip(same, holds, strict=True)),
+            tuple(as_ruled),
+            self._states.unknown,
         )
+
+    def finalized(self, given: Mapping[str, Any], returned: int) -> None:
+        """The scorer has chosen the hypotheses to return.
+
+        Args:
+            given: the arguments of ``finalize``.
+            returned: how many of each row.
+        """
+        self._final = given["input_ids"].tolist()
+        super().finalized(given, returned)
 
     def close(self, book: Book, open_beams: Mapping[int, float], length: int) -> None:
         """Beams that were open when the run ended become hypotheses, if they meet their constraints.
@@ -97,14 +119,60 @@ class ConstrainedWatch(BeamWatch):
             open_beams: their scores, by the row that each is.
             length: number of tokens that the length penalty counts.
         """
-        met = {row: self.asked.met.pop(0) for row in open_beams}
+        met = {row: self._is_met(row) for row in open_beams}
         for row, total in open_beams.items():
             if met[row]:
                 self.add_open(book, row, total, length)
-        if sum(met.values()) < self.returned:
+        if sum(met.values()) < self.wanted:
             for row, total in open_beams.items():
                 if not met[row]:
                     self.add_open(book, row, total, length, unmet=True)
+
+    def _is_met(self, row: int) -> bool:
+        """Whether an open beam meets its constraints: as the scorer says where their rules are not known."""
+        told = self.asked.met.pop(0)
+        return told if self._states.unknown is not None else self._states.of(self._final[row]).complete
+
+
+@dataclass(frozen=True)
+class CaughtConstrained(CaughtBeams):
+    """What the scorer decided in a step, with the check of its constraints.
+
+    Attributes:
+        as_ruled: for each row before the step, whether the states that the scorer made of its constraints are
+            those that its ids lead to; None where its batch row was done, and where that is not known.
+        unknown: class of a constraint whose rules are not known; None where there is none.
+    """
+
+    as_ruled: tuple[bool | None, ...]
+    unknown: str | None
+
+    def describe(self, step: CaughtStep) -> LoopRecord:
+        """The record, and whether the beams and the constraints are those that the rules lead to.
+
+        Args:
+            step: the step.
+        """
+        found = super().describe(step)
+        return replace(found, checks=(*found.checks, self._constraints()))
+
+    def _constraints(self) -> Checked:
+        total = len(self.as_ruled)
+        if self.unknown is not None:
+            reason = f"a constraint is of a class of one's own ({self.unknown}), whose rules are not known"
+            return Check.not_made("constraints", reason, total=total), ()
+        wrong = [row for row, holds in enumerate(self.as_ruled) if holds is False]
+        check = Check.made(
+            "constraints", holds=not wrong, checked=total - self.as_ruled.count(None), total=total
+        )
+        return check, tuple(
+            Violation(
+                check="constraints",
+                message="the scorer's states of the constraints are not those that the ids lead to",
+                row=row,
+            )
+            for row in wrong
+        )
 
 
 class Asked:
@@ -267,7 +335,7 @@ class _Sentence:
             met: whether the sequences that ended meet their constraints.
             wanted: the constraints.
         """
-        row, _, scores, best_scores, best_tokens, best_rows = args[:6]
+        row, ids, scores, best_scores, best_tokens, best_rows = args[:6]
         best_states, beam_states = self._made
         first = row * len(beam_states)
         # A sequence that is among the best already is not added, and the scorer asks for no bank of it.
@@ -296,6 +364,7 @@ class _Sentence:
             best=candidates[: len(best_states)],
             added=candidates[len(best_states) :],
             advancing=[self._advancing.get(beam, ()) for beam in range(len(beam_states))],
+            ids=[*map(tuple, ids[first : first + len(beam_states)].tolist())],
             dtype=torch.promote_types(best_scores.dtype, scores.dtype),
         )
 

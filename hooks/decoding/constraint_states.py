@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
+from hooks.decoding.constraint_rules import ConstraintState, ConstraintStates
 from hooks.printing import printed
 from tracer.schema.beams import Constraint, ConstraintProgress, ConstraintStatus, Continuation
 
@@ -166,6 +167,7 @@ class SentenceAdvances:
         best: the sequences that would go on without constraints, in order.
         added: those that are there for advancing a constraint.
         advancing: for each beam, the tokens that would advance it.
+        ids: for each beam, its ids before the step.
         dtype: of the scores.
         going_on: places of the candidates that go on, in the order of their rows.
     """
@@ -175,6 +177,7 @@ class SentenceAdvances:
     best: list[Candidate] = field(default_factory=list)
     added: list[Candidate] = field(default_factory=list)
     advancing: list[tuple[int, ...]] = field(default_factory=list)
+    ids: list[tuple[int, ...]] = field(default_factory=list)
     dtype: torch.dtype = torch.float32
     going_on: list[int] = field(default_factory=list)
 
@@ -198,6 +201,43 @@ class SentenceAdvances:
         ended = [self.whole[each.parent - first] for each in found if each.fate in _ASKED]
         banks = all(each.bank is None or each.asked in (None, each.bank) for each in self.candidates)
         return banks and ended == self.met
+
+    def as_ruled(self, states: ConstraintStates) -> list[bool]:
+        """For each beam, whether the states that the scorer made for it are those that the ids lead to.
+
+        Args:
+            states: the states of sequences.
+        """
+        before = [states.of(ids) for ids in self.ids]
+        wrong = {
+            beam
+            for beam, state in enumerate(before)
+            if (state.complete, state.advancing()) != (self.whole[beam], self.advancing[beam])
+        }
+        wrong |= {
+            each.beam
+            for each in self.best
+            if states.of((*self.ids[each.beam], each.token)).progress() != each.progress
+        }
+        expected = self._to_add(before)
+        wrong |= {beam for beam in range(len(before)) if expected[beam] != self._added_to(beam)}
+        return [beam not in wrong for beam in range(len(before))]
+
+    def _to_add(self, before: Sequence[ConstraintState]) -> list[_Adding]:
+        """What has to be added for each beam: what advances it and leads to a sequence of its own."""
+        seen = {(*self.ids[each.beam], each.token) for each in self.best}
+        found: list[_Adding] = []
+        for ids, state in zip(self.ids, before, strict=True):
+            own: _Adding = []
+            for token, after in zip(state.advancing(), state.advanced(), strict=True):
+                if (*ids, token) not in seen:
+                    seen.add((*ids, token))
+                    own.append((token, after.progress()))
+            found.append(own)
+        return found
+
+    def _added_to(self, beam: int) -> _Adding:
+        return [(each.token, each.progress) for each in self.added if each.beam == beam]
 
     def rearranged(
         self, found: Sequence[Continuation], first: int, running: Sequence[float]
@@ -261,6 +301,9 @@ class SentenceAdvances:
             places.append(in_bank)
         return [order[place] for place in np.argsort(places, kind="mergesort")][:beams]
 
+
+_Adding: TypeAlias = list[tuple[int, tuple[ConstraintProgress, ...]]]
+"""Tokens that advance a beam, and how far it has come with each."""
 
 _ASKED = ("hypothesis", "rejected", "unmet")
 """What became of continuations that ended in time to be hypotheses, if they meet their constraints."""

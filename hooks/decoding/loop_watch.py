@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from hooks.caught_step import CaughtStep
+from hooks.caught_step import CaughtStep, Checked
 from hooks.modules.module_watch import Observer
 from hooks.scores.stages import ScoreStages
 from tracer.schema.beams import BeamEnd
@@ -171,11 +171,27 @@ class LoopWatch(Protocol):
     def ending(self) -> BeamEnd | None:
         """What the loop has in the end beside its sequences."""
 
+    def returned(self, output: Any, prompt: torch.Tensor) -> Checked | None:
+        """The check of what the loop has returned; None where its sequences are those of its steps.
+
+        Args:
+            output: what it has returned.
+            prompt: ``[rows, length]`` that it began with.
+        """
+
 
 _NOTHING: Mapping[nn.Module, Observer] = MappingProxyType({})
 
 
-class NoHelpers:
+class OwnSequences:
+    """What loops share that return the sequences of their steps, which are compared in the trace."""
+
+    def returned(self, output: Any, prompt: torch.Tensor) -> Checked | None:
+        """None."""
+        return None
+
+
+class NoHelpers(OwnSequences):
     """What loops share that decide in no methods of the model."""
 
     def helper_returned(self, method: str, arguments: Mapping[str, Any], result: Any) -> bool:

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import torch
 
-from hooks.caught_step import CaughtStep
+from hooks.caught_step import CaughtStep, Checked
 from hooks.faults import is_ours, surely
 from hooks.loop.run_capture import RunCapture
 from hooks.printing import printed_error
 from hooks.probes.probe import Probe
 from hooks.user_modes import unseen_by_modes
 from tracer.interrupts import LeftRun
+from tracer.schema.checks import Check
 from tracer.schema.faults import Failure
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 
@@ -171,6 +172,7 @@ class TracedRun:
             self._lost(fault)
 
     def _end_record(self, status: RunStatus, error: str | None) -> RunEnd:
+        found = self._check_returned()
         return RunEnd(
             status=status,
             error=error,
@@ -179,7 +181,21 @@ class TracedRun:
             halted_seconds=self.capture.clock.halted,
             sequences=tuple(map(tuple, self._ids().tolist())),
             beams=self.capture.loop.ending(),
+            checks=() if found is None else found[:1],
+            violations=() if found is None else found[1],
         )
+
+    def _check_returned(self) -> Checked | None:
+        """The check of what the loop has returned, if it has returned anything that is to be checked."""
+        if self.output is None:
+            return None
+        try:
+            return self.capture.loop.returned(self.output, self._input_ids)
+        except Exception as fault:
+            if not is_ours(fault):
+                raise
+            reason = f"what was returned could not be read: {printed_error(fault)}"
+            return Check.not_made("returned", reason), ()
 
     def _ids(self) -> torch.Tensor:
         """The whole sequences: what the loop returned, else what was seen of them last."""

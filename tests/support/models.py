@@ -186,6 +186,8 @@ class CollectedRun:
         for step in self.steps:
             found += [error.message for error in step.head.errors]
             found += [violation.message for violation in step.head.violations]
+        for end in self.ends:
+            found += [violation.message for violation in end.violations]
         return found
 
 

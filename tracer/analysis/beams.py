@@ -6,7 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from tracer.schema.arrays import I64
 from tracer.schema.beams import BeamOutcome, Hypothesis
+from tracer.schema.columns import NO_TOKEN
+from tracer.schema.step import Step
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,24 @@ def margin(outcome: BeamOutcome) -> float | None:
     """
     values = sorted((each.value for each in kept(outcome)), reverse=True)
     return values[0] - values[1] if len(values) > 1 else None
+
+
+def taken_before(step: Step, row: int) -> I64 | None:
+    """The tokens that earlier groups of the same row of the batch go on with, for each of their beams one.
+
+    Args:
+        step: a step of a group search.
+        row: the row of a later group.
+
+    Returns:
+        None where they are not known, and for other searches.
+    """
+    beams, scores = step.head.beams, step.scores
+    if beams is None or scores is None or beams.groups < 2:
+        return None
+    first = row // beams.beams * beams.beams
+    found: I64 = scores.chosen[first - beams.place(row)[1] * beams.beams : first].astype(np.int64)
+    return None if (found == NO_TOKEN).any() else found
 
 
 def kept(outcome: BeamOutcome) -> tuple[Hypothesis, ...]:

@@ -107,6 +107,19 @@ class BeamRow(Record):
         ]
         return min(scores, default=None)
 
+    def last_of_bank(self, bank: int | None) -> float | None:
+        """Score of the last continuation of a bank that goes on; None where there is none.
+
+        Args:
+            bank: how far it has met its constraints; None where that was of no account.
+        """
+        scores = [
+            each.score
+            for each in self.continuations
+            if each.row is not None and each.bank == bank is not None
+        ]
+        return min(scores, default=None)
+
 
 ConstraintStatus = Literal["met", "in progress", "open"]
 """How far a beam has come with a constraint: all of it, a part, or nothing that counts."""

@@ -7,8 +7,22 @@ from typing import Literal
 from tracer.schema.base import Record
 
 CheckName = Literal[
-    "cache", "positions", "modules", "finite", "contrast", "beams", "assisted", "ranking", "selection"
+    "cache",
+    "positions",
+    "modules",
+    "finite",
+    "contrast",
+    "beams",
+    "constraints",
+    "returned",
+    "assisted",
+    "ranking",
+    "selection",
 ]
+"""The checks of a step, and those of :data:`OF_WHOLE_RUNS`."""
+
+OF_WHOLE_RUNS: frozenset[CheckName] = frozenset({"returned"})
+"""Checks that are made once, of what the loop returns in the end."""
 
 
 CheckResult = Literal["held", "failed", "not made"]

@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from tracer.schema.base import Record, short_repr
 from tracer.schema.beams import BeamEnd
+from tracer.schema.checks import Check, Violation
 from tracer.schema.fork import ForkOrigin
 
 LoopName = Literal[
@@ -470,6 +471,9 @@ class RunEnd(Record):
         tensors_stopped_at: step from which tensors were skipped for ``--max-trace-size``.
         ended_by: the user's condition that ended the run, and why it held.
         beams: the hypotheses of a beam search; None for any other run, and where it did not come to its end.
+        checks: what became of the checks of what the loop returned; none where it returned nothing, and for
+            loops whose sequences are those of their steps.
+        violations: what did not hold in them; a row is that of a returned sequence.
     """
 
     status: RunStatus
@@ -485,6 +489,8 @@ class RunEnd(Record):
     halted_seconds: float = 0.0
     ended_by: str | None = None
     beams: BeamEnd | None = None
+    checks: tuple[Check, ...] = ()
+    violations: tuple[Violation, ...] = ()
 
     def __repr__(self) -> str:
         return f"<end of a run: {self.status.value}, {self.steps} steps, {self.seconds:.2f} s>"

@@ -202,7 +202,10 @@ def _was_chosen(report: WhyReport) -> str:
     chosen = f"It was chosen, with probability {figures.probability(report.chosen_probability)}."
     found = report.continuation
     if found is not None and found.forced:
-        chosen += " The beam goes on with it for advancing a constraint: by its score alone it would not."
+        chosen += (
+            f" The beam goes on with it for advancing a constraint{_in_bank(found)}: its score alone misses "
+            f"the cut{_missed(report.last, found)}."
+        )
     return chosen + _paid(found)
 
 
@@ -281,15 +284,35 @@ def _not_continued(report: WhyReport) -> str:
     if found is None:
         return "With it the beam was not among the best continuations."
     if found.fate == "beam":
-        why = " for advancing a constraint" if found.forced else ""
+        why = f" for advancing a constraint{_in_bank(found)}" if found.forced else ""
         return f"The beam goes on with it too, as row {found.row}{why}.{_paid(found)}"
+    if found.fate == "displaced":
+        return f"With it the beam {CONTINUATION_ENDED[found.fate]}: {_within_bank(report, found)}."
     if found.fate != "cut":
         return f"With it the beam {CONTINUATION_ENDED[found.fate]}.{_paid(found)}"
     if found.forced:
-        return f"With it the beam {FORCED_CUT}."
-    missed = "" if report.last is None else f", by {figures.score(report.last - found.score)}"
-    worth = f"With it the beam is worth {figures.score(found.score)}: it missed the cut{missed}."
-    return worth + _paid(found)
+        told = "advances" if report.last_of_bank is None else FORCED_CUT
+        return f"With it the beam {told}: {_within_bank(report, found)}."
+    worth = f"With it the beam is worth {figures.score(found.score)}: it missed the cut"
+    return f"{worth}{_missed(report.last, found)}.{_paid(found)}"
+
+
+def _missed(last: float | None, found: Continuation) -> str:
+    """By how much a continuation missed the score of the last that goes on."""
+    return "" if last is None else f", by {figures.score(last - found.score)}"
+
+
+def _in_bank(found: Continuation) -> str:
+    return "" if found.bank is None else f", in bank {found.bank}"
+
+
+def _within_bank(report: WhyReport, found: Continuation) -> str:
+    """How a continuation fared among those that have met as much of their constraints."""
+    worth = f"it is worth {figures.score(found.score)}{_in_bank(found)}"
+    if report.last_of_bank is None:
+        return f"{worth}, of which none goes on"
+    missed = figures.score(report.last_of_bank - found.score)
+    return f"{worth}, of which the last that goes on is worth {missed} more"
 
 
 def _removal(report: WhyReport) -> str:

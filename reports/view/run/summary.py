@@ -10,6 +10,7 @@ from reports.view.figures import count, duration, plural
 from reports.view.run.hypotheses import hypothesis_notes, hypothesis_tables
 from reports.view.run.release import release_notes
 from reports.view.run.verification import stamp_notes
+from reports.view.stops.checks import end_notes
 from reports.view.text import plain, plain_lines
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 from tracer.schema.stamp import Stamp
@@ -113,6 +114,7 @@ def summary(
             *(release_notes(header) if header is not None else ()),
             *_remarks(end, interventions),
             *hypothesis_notes(beams),
+            *(end_notes(end) if end is not None else ()),
             *gaps,
             *stamp_notes(stamps),
         ),

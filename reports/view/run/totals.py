@@ -22,6 +22,8 @@ _CHECKS: dict[CheckName, str] = {
     "finite": "finite values",
     "contrast": "contrast of layers",
     "beams": "beams",
+    "constraints": "states of constraints",
+    "returned": "what was returned",
     "assisted": "accepted proposals",
     "ranking": "ranking of candidates",
     "selection": "selection from the cache",

@@ -15,7 +15,7 @@ from reports.view.text import plain
 from tracer.schema.changes import ChangedOutput, Intervention
 from tracer.schema.checks import Check, CheckName, Violation
 from tracer.schema.faults import CaptureError, OptionalCapture, Uncaptured
-from tracer.schema.run import ModuleInfo, RunHeader, StopName
+from tracer.schema.run import ModuleInfo, RunEnd, RunHeader, StopName
 from tracer.schema.step import Step
 from tracer.schema.tensors import TensorInfo
 
@@ -36,11 +36,12 @@ STOP_OF_CHECK: Mapping[CheckName, StopName] = {
     "cache": "update",
     "contrast": "contrast",
     "beams": "beams",
+    "constraints": "beams",
     "assisted": "choice",
     "ranking": "choice",
     "selection": "select",
 }
-"""The stop at which a check is shown."""
+"""The stop at which a check of a step is shown."""
 
 STOP_OF_INTERVENTION: Mapping[str, StopName] = {"force": "choice", "ban": "choice", "set": "warpers"}
 """The stop at which an intervention is shown, by its kind."""
@@ -51,6 +52,8 @@ _CHECKED: dict[CheckName, tuple[str, str]] = {
     "finite": ("no NaN and no infinite value", "module calls"),
     "cache": ("old slots are unchanged, exactly the new tokens' slots were added", "layers"),
     "beams": ("beams and hypotheses are those that the scores lead to", "batch rows"),
+    "constraints": ("how far the beams have met their constraints, worked out again from their ids", "beams"),
+    "returned": ("what was returned is what the steps lead to", "sequences"),
     "ranking": ("the candidate taken is the best, its ranking computed again", "rows"),
     "selection": (
         "each candidate found the same cache and added a slot, and that of the one taken stayed",
@@ -109,6 +112,19 @@ def alerts(step: Step, modules: Sequence[ModuleInfo] = ()) -> tuple[Note, ...]:
         *_first(uncaptured_note, head.uncaptured),
         *_first(_fault, head.errors),
         *_first(_intervention, head.interventions),
+    )
+
+
+def end_notes(end: RunEnd) -> tuple[Note, ...]:
+    """The checks of what a run has returned.
+
+    Args:
+        end: its end record.
+    """
+    return (
+        *map(_passed, (check for check in end.checks if check.held)),
+        *map(_not_made, (check for check in end.checks if check.result == "not made")),
+        *_first(partial(_violation, ()), end.violations),
     )
 
 

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hooks.decoding.constraint_states import bank_of
+from hooks.decoding.constraint_rules import ConstraintStates
+from hooks.decoding.constraint_states import bank_of, constraint_record, progress
 from tests.hooks.decoding.test_beam_search import assert_same, path
 from tests.hooks.test_unchanged import attributes
 from tests.support.decoding import CONSTRAINED, fail_in_pass, search
@@ -54,7 +55,12 @@ def test_a_traced_search_is_the_untraced_one(name: str, mode: str, rows: int) ->
     assert run.header.loop == "_constrained_beam_search"
     assert len(run.steps) == len(untraced.scores)
     for step, saved, logits in zip(run.steps, run.saved, untraced.logits, strict=True):
-        assert {check.name for check in step.head.checks if check.held} >= {"beams", "cache", "positions"}
+        assert {check.name for check in step.head.checks if check.held} >= {
+            "beams",
+            "constraints",
+            "cache",
+            "positions",
+        }
         assert torch.equal(saved["logits"], logits.log_softmax(dim=-1))
 
 
@@ -241,6 +247,10 @@ def test_a_constraint_of_ones_own_is_asked_what_it_is_asked_untraced(rows: int) 
         ("PhrasalConstraint", ((30, 31),)),
     ]
     assert last.progress[0][0].status == "met"
+    reasons = {
+        check.reason for step in run.steps for check in step.head.checks if check.name == "constraints"
+    }
+    assert reasons == {"a constraint is of a class of one's own (Own), whose rules are not known"}
     assert run.header.generation_config["constraints"] == "[Own, PhrasalConstraint([30, 31])]"
 
 
@@ -286,6 +296,109 @@ def test_a_bank_that_is_not_that_of_the_state_is_seen(monkeypatch: pytest.Monkey
     with collected(model) as run:
         constrained(model, batch(), **CONSTRAINED["phrase"], max_new_tokens=3)
     assert "beams" in failed_checks(run)
+
+
+def one_less(advance: Any) -> Any:
+    return lambda self: (advance(self) or [])[:-1]
+
+
+def without_last(reset: Any) -> Any:
+    return lambda self, ids: reset(self, ids[:-1])
+
+
+def every_other(add: Any) -> Any:
+    return lambda self, token: (False, False) if token % 2 else add(self, token)
+
+
+def as_new(copy_state: Any) -> Any:
+    return lambda self, **_: copy_state(self, stateful=False)
+
+
+STATES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a token that advances left out": ("advance", one_less),
+    "the last id passed over": ("reset", without_last),
+    "a token passed over": ("add", every_other),
+    "a copy without its state": ("copy", as_new),
+}
+
+
+@pytest.mark.parametrize("which", STATES)
+def test_states_of_constraints_that_the_ids_do_not_lead_to_are_seen(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.generation.beam_constraints import ConstraintListState
+
+    name, change = STATES[which]
+    monkeypatch.setattr(ConstraintListState, name, change(getattr(ConstraintListState, name)))
+    model = tiny_model()
+    with collected(model) as run:
+        constrained(model, batch(), **CONSTRAINED["two"], max_new_tokens=5)
+    assert "constraints" in failed_checks(run)
+    assert "beams" not in failed_checks(run)
+
+
+@pytest.mark.parametrize("kind", ["PhrasalConstraint", "DisjunctiveConstraint"])
+def test_a_constraint_that_goes_on_with_another_token_is_seen(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.generation import beam_constraints
+
+    monkeypatch.setattr(getattr(beam_constraints, kind), "does_advance", lambda _, token: token == 50)
+    model = tiny_model()
+    with collected(model) as run:
+        constrained(model, batch(3), **CONSTRAINED["two"], max_new_tokens=5)
+    assert "constraints" in failed_checks(run)
+
+
+def test_open_beams_that_are_wrongly_taken_to_meet_their_constraints_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers import ConstrainedBeamSearchScorer
+
+    finalize, check = ConstrainedBeamSearchScorer.finalize, "check_completes_constraints"
+
+    def wrong(self: Any, *args: Any, **kwargs: Any) -> Any:
+        original = getattr(self, check)
+        setattr(self, check, lambda ids: not original(ids))
+        return finalize(self, *args, **kwargs)
+
+    monkeypatch.setattr(ConstrainedBeamSearchScorer, "finalize", wrong)
+    model = tiny_model()
+    with collected(model) as run:
+        model.generate(**batch(), **CONSTRAINED["phrase"], max_new_tokens=5, pad_token_id=0)
+    assert [check.failed for check in run.ends[0].checks] == [True]
+
+
+words_of = st.lists(
+    st.one_of(
+        st.lists(st.integers(20, 24), min_size=1, max_size=3).map(lambda word: [word]),
+        st.lists(
+            st.lists(st.integers(20, 24), min_size=2, max_size=2), min_size=2, max_size=3, unique_by=tuple
+        ),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(words=words_of, ids=st.lists(st.integers(20, 24), max_size=12))
+def test_the_rules_lead_to_the_states_of_the_library(words: list[list[list[int]]], ids: list[int]) -> None:
+    """Also where copies of an alternative in progress share its tokens."""
+    from transformers import DisjunctiveConstraint, PhrasalConstraint
+    from transformers.generation.beam_constraints import ConstraintListState
+
+    wanted = [PhrasalConstraint(each[0]) if len(each) == 1 else DisjunctiveConstraint(each) for each in words]
+    library = ConstraintListState([each.copy() for each in wanted])
+    library.reset(ids)
+    state = ConstraintStates(tuple(map(constraint_record, wanted))).of(ids)
+    assert state.progress() == progress(library, wanted)
+    assert state.complete == library.completed
+    assert state.advancing() == tuple(library.advance() or ())
+    copies = [library.copy(stateful=True) for _ in state.advancing()]
+    for each, token in zip(copies, state.advancing(), strict=True):
+        each.add(token)
+    assert [each.progress() for each in state.advanced()] == [progress(each, wanted) for each in copies]
 
 
 def test_what_ends_before_its_constraints_are_met_is_refused() -> None:

@@ -29,6 +29,26 @@ class Temperature(Processor):
 
 
 @dataclass(frozen=True)
+class HammingDiversity(Processor):
+    """Takes from the score of a token for each beam of an earlier group that goes on with it.
+
+    Its own record has no settings: the penalty is that of the run.
+    """
+
+    diversity_penalty: float
+    class_name: ClassVar[str] = "HammingDiversityLogitsProcessor"
+
+    def apply(self, row: ScoreRow, context: Context) -> ScoreRow:
+        """Let the tokens pay that earlier groups have taken; an unknown one may be among them or not."""
+        if context.taken is None:
+            return replace(row, scores=np.full_like(row.scores, -np.inf), estimated=True)
+        tokens, counts = np.unique(_known(context.taken, row), return_counts=True)
+        scores = row.scores.copy()
+        scores[tokens] -= np.float32(self.diversity_penalty) * counts.astype(np.float32)
+        return replace(row, scores=scores)
+
+
+@dataclass(frozen=True)
 class RepetitionPenalty(Processor):
     """Multiplies negative scores of tokens seen before by the penalty, and divides others by it.
 

@@ -10,6 +10,7 @@ from tracer.analysis.processors.edits import (
     ExponentialDecay,
     ForcedBeginning,
     ForcedEnd,
+    HammingDiversity,
     MinLength,
     MinNewTokens,
     NoRepeatNGram,
@@ -91,7 +92,20 @@ def parse_processors(header: RunHeader) -> tuple[PlacedProcessor, ...]:
         header: the run's header.
     """
     pairs = zip(roles(header), header.processors, strict=True)
-    return tuple(PlacedProcessor(role, parse_processor(info)) for role, info in pairs)
+    return tuple(
+        PlacedProcessor(role, _diversity(info, header) or parse_processor(info)) for role, info in pairs
+    )
+
+
+def _diversity(info: ProcessorInfo, header: RunHeader) -> HammingDiversity | None:
+    """What lets groups pay, whose penalty is a setting of the run alone."""
+    if info.class_name != HammingDiversity.class_name or not info.of_transformers:
+        return None
+    try:
+        penalty = parse_number(header.generation_config.get("diversity_penalty", ""))
+    except ValueError:
+        return None
+    return HammingDiversity(penalty) if penalty > 0 else None
 
 
 def describe(placed: PlacedProcessor, *, one_list: bool = False) -> ProcessorInfo:

@@ -67,11 +67,14 @@ class Context:
         reciprocal: CUDA multiplies with the reciprocal of a Python number where the CPU divides by it
             (``aten/src/ATen/native/cuda/BinaryDivTrueKernel.cu``), which may differ in the last bit.
         row: the row's number in the batch.
+        taken: the tokens that earlier groups of a group search go on with in the step, one for each of their
+            beams; None where they are not known.
     """
 
     history: I64 = field(default_factory=lambda: NOBODY)
     reciprocal: bool = False
     row: int = 0
+    taken: I64 | None = None
 
     def divide(self, scores: F32, number: float) -> F32:
         """``scores / number`` as torch computes it for float32."""

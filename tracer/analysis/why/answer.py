@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tracer.analysis.beams import taken_before
 from tracer.analysis.draw import Replayer
 from tracer.analysis.processors.filters import TopK
 from tracer.analysis.processors.processor import Context, ScoreRow
@@ -19,7 +20,16 @@ from tracer.analysis.runs import (
     scores_device,
     step_of,
 )
-from tracer.analysis.why.report import NEEDS_LOGITS, Change, Rank, TokenStage, Verdict, WhyReport
+from tracer.analysis.why.report import (
+    CONTINUED_ALONE,
+    NEEDS_LOGITS,
+    Change,
+    Rank,
+    Source,
+    TokenStage,
+    Verdict,
+    WhyReport,
+)
 from tracer.analysis.why.smallest_change import find_changes
 from tracer.analysis.why.stages import RowStages, row_stages
 from tracer.errors import UsageError
@@ -66,7 +76,8 @@ def why(
     check_row(header, row)
     if not 0 <= token < step.head.vocab_size:
         raise UsageError(f"token {token} is outside the vocabulary of {step.head.vocab_size}")
-    context = Context(_ids(header, step, row, history), scores_device(step.head).startswith("cuda"), row)
+    on_cuda = scores_device(step.head).startswith("cuda")
+    context = Context(_ids(header, step, row, history), on_cuda, row, taken_before(step, row))
     scores = logits if logits is None or logits.ndim == 1 else logits[row]
     known = row_stages(header, step, row, context, logits=scores, replayer=replayer)
     return _Answer(header, step, known, token, tokens or {}).report(search=search)
@@ -127,7 +138,7 @@ class _Answer:
         stages = tuple(self._stage(stage) for stage in range(columns.scores.shape[0]))
         remover = next((view.stage for view in stages if view.removed), None)
         verdict = self._verdict(chosen, stages)
-        known = verdict not in ("padding", "unknown") and stages[0].score is not None
+        known = verdict not in ("padding", "unknown") and self._recorded(0) is not None
         changes = self._changes() if search and known else ()
         return WhyReport(
             step=self._step.number,
@@ -135,9 +146,7 @@ class _Answer:
             token=self._token,
             text=self._text(self._token),
             verdict=verdict,
-            source="saved logits"
-            if self._known.full
-            else ("bounds" if self._place is None else "recorded scores"),
+            source=self._source(),
             chosen=chosen,
             chosen_text=self._text(chosen),
             chosen_probability=float(columns.chosen_probability[row]),
@@ -149,6 +158,7 @@ class _Answer:
             loop=self._header.loop,
             continuation=self._continuation(),
             last=self._last(),
+            last_of_bank=self._last_of_bank(),
             ranking=self._ranking,
             penalty_alpha=self._penalty_alpha,
         )
@@ -194,12 +204,38 @@ class _Answer:
         search = self._search()
         return None if search is None else search.cut_below
 
+    def _last_of_bank(self) -> float | None:
+        """Score of the last of those that go on of the continuation's own bank."""
+        search, found = self._search(), self._continuation()
+        return None if search is None or found is None else search.last_of_bank(found.bank)
+
+    def _source(self) -> Source:
+        if self._known.full:
+            return "saved logits"
+        alone = self._place is None and self._continued(self._step.head.stages - 1) is None
+        return "bounds" if alone else "recorded scores"
+
     def _text(self, token: int) -> str | None:
         found = self._tokens.get(token)
         return None if found is None else found.text
 
     def _score(self, stage: int) -> float | None:
         """The token's score at a stage; None if it is not known."""
+        found = self._recorded(stage)
+        return self._continued(stage) if found is None else found
+
+    def _continued(self, stage: int) -> float | None:
+        """The score of a token that is recorded as a continuation alone: the last one.
+
+        Where no later processor changed anything, it is that of an earlier stage too.
+        """
+        found = self._continuation()
+        if found is None or self._columns.changed[stage + 1 :, self._row].any():
+            return None
+        return found.log_probability
+
+    def _recorded(self, stage: int) -> float | None:
+        """The token's score at a stage, if it is among the recorded or repeated ones."""
         if self._place is not None:
             return float(self._columns.scores[stage, self._row, self._place])
         row = self._known.rows[stage]
@@ -278,7 +314,8 @@ class _Answer:
         value = 1 + int(np.count_nonzero(row.scores > score))
         if row.bound <= score:
             return Rank(value, exact=True)
-        return Rank(value, exact=False, at_most=value + max(0, kept - row.kept))
+        itself = int(not row.scores[self._token] > -np.inf)
+        return Rank(value, exact=False, at_most=value + max(0, kept - row.kept - itself))
 
     def _verdict(self, chosen: int, stages: Sequence[TokenStage]) -> Verdict:
         if self._columns.finished[self._row]:
@@ -312,7 +349,8 @@ class _Answer:
     def _notes(self, stages: Sequence[TokenStage], verdict: Verdict) -> tuple[str, ...]:
         notes = list(self._known.notes)
         if stages[0].score is None:
-            notes.append(f"Without saved logits: {NEEDS_LOGITS}.")
+            needed = NEEDS_LOGITS if stages[-1].score is None else CONTINUED_ALONE
+            notes.append(f"Without saved logits: {needed}.")
         elif stages[0].score == -np.inf and verdict != "removed":
             notes.append(FIRST_SCORES[self._header.loop].ruled_out)
         if self._step.head.interventions:

@@ -30,6 +30,11 @@ NEEDS_LOGITS = (
     "its scores are known only with `--capture tensors --save logits`"
 )
 
+CONTINUED_ALONE = (
+    "the step recorded the last score of this token alone, with which the beam was continued; the earlier "
+    "ones are known only with `--capture tensors --save logits`"
+)
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -133,6 +138,7 @@ class WhyReport:
         continuation: what became of the row and the token as a continuation of a beam search; None where it
             was not among the best.
         last: score of the last continuation that goes on.
+        last_of_bank: in constrained search that of the last of the continuation's own bank.
         ranking: the candidates of a contrastive search, whose ranking decided; None elsewhere.
         penalty_alpha: the weight of their penalty.
     """
@@ -154,6 +160,7 @@ class WhyReport:
     loop: LoopName = "_sample"
     continuation: Continuation | None = None
     last: float | None = None
+    last_of_bank: float | None = None
     ranking: RowRanking | None = None
     penalty_alpha: float = 0.0
 

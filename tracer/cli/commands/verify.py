@@ -100,14 +100,16 @@ def _print_report(report: FileReport) -> None:
 def _print_details(run: RunReport) -> None:
     from reports.view.figures import plural
     from reports.view.text import plain
+    from tracer.schema.checks import OF_WHOLE_RUNS
 
     for gap in run.gaps:
         _line(f"  not whole: {plain(gap)}")
     for each in run.checks:
+        where = "" if each.name in OF_WHOLE_RUNS else f" in {plural(each.steps, 'step')}"
         if each.result == "failed":
-            _line(f"  check failed in {plural(each.steps, 'step')}: {each.name}")
+            _line(f"  check failed{where}: {each.name}")
         elif each.result == "not made":
-            _line(f"  not checked in {plural(each.steps, 'step')}: {each.name}: {plain(each.reason or '')}")
+            _line(f"  not checked{where}: {each.name}: {plain(each.reason or '')}")
 
 
 def _print_releases(path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tracer.schema.beams import BeamEnd, ConstraintStep, Continuation, Hypothesis
 from tracer.schema.cache import CacheState
 from tracer.schema.calls import CallLayout, CallShape
+from tracer.schema.checks import OF_WHOLE_RUNS, Check, Violation
 from tracer.schema.columns import NO_TOKEN, ScoreColumns
 from tracer.schema.fork import ForkOrigin
 from tracer.schema.ranking import RowRanking
@@ -105,6 +106,20 @@ def check_end(end: RunEnd, header: RunHeader) -> None:
     _check_sequences(end.sequences, "the end record")
     if end.beams is not None:
         _check_outcomes(end.beams, rows)
+    _check_checks(end.checks, end.violations, "the end record", of_run=True)
+    _require(len(end.violations) <= MAX_FAULTS, "the end record has impossibly many violations")
+    for violation in end.violations:
+        _check_optional(violation.row, len(end.sequences))
+
+
+def _check_checks(
+    checks: Sequence[Check], violations: Sequence[Violation], what: str, *, of_run: bool = False
+) -> None:
+    _require(len(checks) <= MAX_CHECKS, f"{what} has impossibly many checks")
+    for check in checks:
+        _require(0 <= check.checked < INT64 and 0 <= check.total < INT64, "a check has an impossible count")
+    names = (*(check.name for check in checks), *(violation.check for violation in violations))
+    _require(all((name in OF_WHOLE_RUNS) == of_run for name in names), f"{what} has a check of another place")
 
 
 def _are_returned(count: int, beams: BeamEnd) -> bool:
@@ -238,9 +253,7 @@ def _check_faults(head: StepHead, header: RunHeader) -> None:
         _require(0 <= criterion.index < len(header.criteria), "the step names an unknown stopping criterion")
         _check_rows(criterion.fired, rows)
     _require(len(head.criteria) <= len(header.criteria), "the step names a stopping criterion twice")
-    _require(len(head.checks) <= MAX_CHECKS, "the step has impossibly many checks")
-    for check in head.checks:
-        _require(0 <= check.checked < INT64 and 0 <= check.total < INT64, "a check has an impossible count")
+    _check_checks(head.checks, head.violations, "the step")
     _require(len(head.violations) <= MAX_FAULTS + modules + rows, "the step has impossibly many violations")
     _require(len(head.errors) <= MAX_FAULTS, "the step has impossibly many capture errors")
     if head.failure is not None:

@@ -37,7 +37,7 @@ class CheckTally:
         name: which check.
         result: what became of it.
         reason: why it was not made; None where it was.
-        steps: in how many steps.
+        steps: in how many steps; 1 for a check of the whole run.
     """
 
     name: CheckName
@@ -58,7 +58,7 @@ class RunReport:
         tensors: number of saved tensors.
         tensor_bytes: bytes of their values.
         gaps: what was not recorded or does not fit the run's ids, one line each.
-        checks: what became of the checks of its steps.
+        checks: what became of the checks of its steps, and of what it returned.
     """
 
     number: int
@@ -207,6 +207,7 @@ class _RunCheck:
             for number in numbers:
                 self._check_step(number, chain, whole)
             if end is not None:
+                self.checks.update((check.name, check.result, check.reason) for check in end.checks)
                 self._check_end(end, chain, len(numbers))
         return RunReport(
             number=self.run.number,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from tracer.schema.beams import Hypothesis
-from tracer.schema.lineage import Parents, lineage
+from tracer.schema.hypothesis_path import hypothesis_path
+from tracer.schema.lineage import Parents
 from tracer.schema.run import RunEnd, RunHeader, RunStatus
 from tracer.schema.step import Step
 
@@ -142,9 +143,6 @@ class _Hypotheses:
 
     def _is(self, ids: Sequence[int], hypothesis: Hypothesis) -> bool:
         """Whether ids are those of a hypothesis, behind which a row is filled up."""
-        steps = hypothesis.step if hypothesis.token is None else hypothesis.step - 1
-        rows = lineage(self._parents[:steps], hypothesis.row)
-        tokens = [chosen[row] for chosen, row in zip(self._chosen, rows[1:], strict=False)]
-        whole = (*self._prompt[rows[0]], *tokens)
+        whole = hypothesis_path(hypothesis, self._prompt, self._parents, self._chosen).ids
         # Behind them the library puts the first id that may end a sequence, whichever one did.
         return whole == tuple(ids[: len(whole)])
