@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from tracer.loading.model_spec import ModelSpec
 from tracer.loading.models import load_model
+
+Inputs: TypeAlias = dict[str, torch.Tensor]
 
 _WALKTHROUGH: dict[str, Any] = {
     "do_sample": True,
@@ -19,17 +23,37 @@ _WALKTHROUGH: dict[str, Any] = {
     "repetition_penalty": 1.05,
 }
 
-_GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.05}
-
-MODES: dict[str, dict[str, Any]] = {
-    "sample": _WALKTHROUGH,
-    "beams": {**_WALKTHROUGH, "num_beams": 4},
-    "groups": {**_GREEDY, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
-    "constrained": {**_GREEDY, "num_beams": 4, "force_words_ids": [[14230]]},
-    "assisted": {**_WALKTHROUGH, "prompt_lookup_num_tokens": 3},
-    "dola": {**_WALKTHROUGH, "dola_layers": "high"},
+_GREEDY: dict[str, Any] = {
+    "do_sample": False,
+    "temperature": None,
+    "top_k": None,
+    "top_p": None,
+    "repetition_penalty": 1.05,
 }
-"""Settings by decoding mode: those of the walkthrough, or its greedy ones, and what leads to the mode."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A decoding mode.
+
+    Attributes:
+        settings: those of the walkthrough, or its greedy ones, and what leads to the mode.
+        rows: of a forward pass for each prompt.
+    """
+
+    settings: Mapping[str, Any]
+    rows: int = 1
+
+
+MODES: dict[str, Mode] = {
+    "sample": Mode(_WALKTHROUGH),
+    "beams": Mode({**_WALKTHROUGH, "num_beams": 4}, rows=4),
+    "groups": Mode({**_GREEDY, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, rows=4),
+    "constrained": Mode({**_GREEDY, "num_beams": 4, "force_words_ids": [[14230]]}, rows=4),
+    "assisted": Mode({**_WALKTHROUGH, "prompt_lookup_num_tokens": 3}),
+    "dola": Mode({**_WALKTHROUGH, "repetition_penalty": 1.2, "dola_layers": "high"}),
+    "contrastive": Mode({**_GREEDY, "penalty_alpha": 0.6, "top_k": 4}, rows=4),
+}
 
 
 @dataclass(frozen=True)
@@ -39,34 +63,51 @@ class Subject:
     Attributes:
         name: for the report.
         model: on its device, in eval mode.
-        mode: a key of :data:`MODES`.
+        mode: how it generates.
     """
 
     name: str
     model: PreTrainedModel
-    mode: str = "sample"
+    mode: Mode = MODES["sample"]
 
     def __post_init__(self) -> None:
         self.model.generation_config.eos_token_id = None
 
-    def inputs(self, rows: int, length: int) -> dict[str, torch.Tensor]:
+    def sharing_weights(self) -> Subject:
+        """The same with another model, whose weights are those of this one."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return replace(self, model=deepcopy(self.model, {id(tensor): tensor for tensor in tensors}))
+
+    def inputs(self, rows: int, length: int) -> Inputs:
         """Random prompts of one length; the ids stay clear of special tokens."""
         generator = torch.Generator().manual_seed(1)
-        ids = torch.randint(100, 40_000, (rows, length), generator=generator).to(self.model.device)
+        most = min(40_000, self.model.config.vocab_size)
+        ids = torch.randint(100, most, (rows, length), generator=generator).to(self.model.device)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    def generate(self, inputs: dict[str, torch.Tensor], new_tokens: int) -> Any:
-        """Draw exactly ``new_tokens`` tokens a row."""
+    def generate(self, inputs: Inputs, new_tokens: int, **settings: Any) -> Any:
+        """Draw exactly ``new_tokens`` tokens a row, the same ones each time."""
         torch.manual_seed(0)
-        output = self.model.generate(
-            **inputs,
-            **MODES[self.mode],
-            max_new_tokens=new_tokens,
-            pad_token_id=2,
+        return self.model.generate(
+            **inputs, **self.mode.settings, **settings, max_new_tokens=new_tokens, pad_token_id=2
         )
+
+    def wait(self) -> None:
+        """Wait for the model's device."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize()
-        return output
+
+    def random_state(self) -> torch.Tensor:
+        """The state of the generator that draws."""
+        cuda = self.model.device.type == "cuda"
+        return torch.cuda.get_rng_state(self.model.device) if cuda else torch.get_rng_state()
+
+    def set_random_state(self, state: torch.Tensor) -> None:
+        """Go on drawing from a state."""
+        if self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.model.device)
+        else:
+            torch.set_rng_state(state)
 
 
 def demo_subject() -> Subject:
