@@ -12,7 +12,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from tests.benchmarks.models import Inputs, Subject, demo_subject
+from tests.benchmarks.demo import demo_subject
+from tests.benchmarks.models import Inputs, Subject
 from tests.benchmarks.turns import Lane, compare
 from tests.benchmarks.watchers import nothing
 from tests.tracer.debugger.client import DebugClient

@@ -1,4 +1,4 @@
-"""What only whole traced runs show: memory, sizes, speed of writing and reading, opening and closing."""
+"""What only whole traced runs show: sizes, speed of writing and reading, opening and closing."""
 
 from __future__ import annotations
 
@@ -9,38 +9,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import psutil
-
 from tests.benchmarks.models import Inputs, Subject
-from tests.benchmarks.watchers import LEVELS, Watcher, traced, unwatched
+from tests.benchmarks.watchers import LEVELS
 from tracer import open_trace, trace
 from tracer.tracefile import Recorder
 
 _OPENINGS = 9
-
-
-def memory_growth(subject: Subject, new: int) -> float:
-    """Bytes a step by which resident memory grows beyond an untraced run, from the middle half of the run.
-
-    The model's own KV cache grows too, so the slope of an untraced run is taken off.
-    """
-    return _slope(subject, traced(LEVELS["stats"]), new) - _slope(subject, unwatched, new)
-
-
-def _slope(subject: Subject, watch: Watcher, new: int) -> float:
-    process, samples = psutil.Process(), []
-
-    class Sampler:
-        def put(self, _value: Any) -> None:
-            samples.append(process.memory_info().rss)
-
-        def end(self) -> None:
-            pass
-
-    with tempfile.TemporaryDirectory() as folder, watch(subject.model, Path(folder) / "run.trace"):
-        subject.generate(subject.inputs(1, 30), new, streamer=Sampler())
-    middle = samples[len(samples) // 4 : -len(samples) // 4]
-    return statistics.linear_regression(range(len(middle)), middle).slope
 
 
 def opening_and_closing(subject: Subject) -> float:

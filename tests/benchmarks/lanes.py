@@ -1,77 +1,18 @@
 """Generations that take turns, each with a model of its own that shares the weights with the others.
 
 A lane without a trace is therefore a generation that nothing of ours has touched, beside traced ones in the
-same process. All lanes run in one thread, each in a context and on a stack of its own: several threads would
-each have a pool of torch's threads.
+same process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from contextvars import copy_context
 from pathlib import Path
-from typing import Any
-
-import torch
-from greenlet import GreenletExit, getcurrent, greenlet
-from transformers import StoppingCriteria
 
 from tests.benchmarks.models import Inputs, Subject
 from tests.benchmarks.turns import Comparison, Lane, compare
 from tests.benchmarks.watchers import Watcher, unwatched
-
-_ENDLESS = 1 << 16
-"""More tokens than a benchmark comes to."""
-
-
-class _Steps(StoppingCriteria):  # type: ignore[misc]
-    """Ends a turn after each step."""
-
-    caller: greenlet
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.caller.switch()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-@contextmanager
-def steps(subject: Subject, watch: Watcher, path: Path, inputs: Inputs) -> Iterator[Lane]:
-    """A generation that goes on by one decode step a turn.
-
-    Args:
-        subject: the model, which no other lane has.
-        watch: how it is watched.
-        path: of the trace, if one is made.
-        inputs: what ``generate()`` is given.
-    """
-    ends, settles = _Steps(), []
-
-    def generation() -> None:
-        with watch(subject.model, path) as settle:
-            settles.append(settle)
-            subject.generate(inputs, _ENDLESS, stopping_criteria=[ends])
-
-    stack = greenlet(generation)
-    stack.gr_context = copy_context()
-    state = subject.random_state()
-
-    def turn() -> None:
-        nonlocal state
-        ends.caller = getcurrent()
-        subject.set_random_state(state)  # all lanes choose the same tokens
-        stack.switch()
-        assert not stack.dead
-        state = subject.random_state()
-        subject.wait()
-
-    # A lane that ends while others go on would leave them with gradients.
-    with torch.no_grad():
-        turn()  # the prefill
-        try:
-            yield Lane(turn, *settles)
-        finally:
-            stack.throw(GreenletExit)  # some loops cannot end early in any other way
 
 
 @contextmanager
@@ -108,7 +49,7 @@ def compare_lanes(
         subject: the model.
         watchers: the ways.
         folder: for the traces.
-        lane: makes the lane of one of them, :func:`steps` or :func:`runs`.
+        lane: makes the lane of one of them, :func:`runs` or :func:`tests.benchmarks.steps.steps`.
         seconds: time for all turns.
     """
     with ExitStack() as stack:

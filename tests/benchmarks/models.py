@@ -1,4 +1,4 @@
-"""What the benchmarks run on: the demo model, and on CUDA a model of Qwen2-7B's shape."""
+"""What the benchmarks run on, and how it generates."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any, TypeAlias
 
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
-
-from tracer.loading.model_spec import ModelSpec
-from tracer.loading.models import load_model
 
 Inputs: TypeAlias = dict[str, torch.Tensor]
 
@@ -29,6 +26,26 @@ _GREEDY: dict[str, Any] = {
     "top_k": None,
     "top_p": None,
     "repetition_penalty": 1.05,
+}
+
+
+_OF_7B: dict[str, Any] = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 32768,
+}
+
+_TINY: dict[str, Any] = {
+    "vocab_size": 1000,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
 }
 
 
@@ -110,29 +127,16 @@ class Subject:
             torch.set_rng_state(state)
 
 
-def demo_subject() -> Subject:
-    """The demo model on the CPU."""
-    return Subject("demo model (SmolLM2-135M), float32, CPU", load_model(ModelSpec(device_map="cpu")).model)
-
-
-def cuda_subject() -> Subject:
-    """Qwen2-7B's shape in bfloat16 with random weights, made on the device."""
-    config = Qwen2Config(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        max_position_embeddings=32768,
-        tie_word_embeddings=False,
-        attn_implementation="sdpa",
-    )
+def random_subject(device: str) -> Subject:
+    """A model with random weights: Qwen2-7B's shape in bfloat16 on CUDA, a tiny one in float32 on the CPU."""
+    shape, dtype = (_OF_7B, torch.bfloat16) if device == "cuda" else (_TINY, torch.float32)
+    config = Qwen2Config(**shape, tie_word_embeddings=False, attn_implementation="sdpa")
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(dtype)
     try:
-        with torch.device("cuda"):
+        with torch.device(device):
             model = Qwen2ForCausalLM(config).eval()
     finally:
         torch.set_default_dtype(before)
-    return Subject("Qwen2-7B shape, bfloat16, random weights, CUDA", model)
+    what = "Qwen2-7B's shape" if device == "cuda" else "a tiny model"
+    return Subject(f"{what}, {str(dtype)[6:]}, random weights, {device}", model)

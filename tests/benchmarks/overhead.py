@@ -24,9 +24,12 @@ from typing import Literal, TypeAlias, get_args
 import torch
 
 from hooks.modules.tape import PlainTape, parts
-from tests.benchmarks.figures import memory_growth, opening_and_closing, sizes_and_speed
-from tests.benchmarks.lanes import compare_lanes, runs, steps
-from tests.benchmarks.models import MODES, Subject, cuda_subject, demo_subject
+from tests.benchmarks.demo import demo_subject
+from tests.benchmarks.figures import opening_and_closing, sizes_and_speed
+from tests.benchmarks.lanes import compare_lanes, runs
+from tests.benchmarks.memory import memory_growth
+from tests.benchmarks.models import MODES, Subject, random_subject
+from tests.benchmarks.steps import steps
 from tests.benchmarks.turns import Comparison, Lane
 from tests.benchmarks.watchers import LEVELS, PEERS, Watcher, traced
 
@@ -111,7 +114,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run what was asked for."""
-    subject = cuda_subject() if arguments.device == "cuda" else demo_subject()
+    subject = random_subject("cuda") if arguments.device == "cuda" else demo_subject()
     report = Report(_machine(subject, arguments.device), time.strftime("%Y-%m-%d"))
     watchers = {name: traced(LEVELS[name]) for name in LEVELS if name.split()[0] in arguments.level}
     watchers |= PEERS if arguments.peers else {}
@@ -123,7 +126,8 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.figures:
         report.figures = sizes_and_speed(subject, 64)
         report.figures["opening and closing, ms"] = opening_and_closing(subject)
-        report.figures["memory growth, bytes a step"] = memory_growth(subject, arguments.long)
+        growth = memory_growth(subject, arguments.long)
+        report.figures |= {f"memory growth, bytes a step, {where}": grown for where, grown in growth.items()}
     return report
 
 

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.benchmarks.lanes import steps
 from tests.benchmarks.models import MODES, Subject
 from tests.benchmarks.overhead import Case, measure
+from tests.benchmarks.steps import steps
 from tests.benchmarks.turns import Lane, compare, estimate
 from tests.benchmarks.watchers import LEVELS, PEERS, traced, unwatched
 from tests.support.models import tiny_model
