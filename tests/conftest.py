@@ -29,6 +29,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if os.environ.get("TRACE_GENERATE_TEST_DEVICE", "cpu") == "cpu":
+    # Kernels for a GPU are run by Triton's interpreter; it has to be told before Triton is imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # The width of whatever terminal the tests are started from, or of none in a worker, is no matter.
 os.environ["COLUMNS"] = "100"
 

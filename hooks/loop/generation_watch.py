@@ -32,6 +32,7 @@ from hooks.loop.traced_run import OpenRunSink, RunSink, TracedRun, failed_at_sta
 from hooks.loop.weights import fingerprint
 from hooks.modules.model_modules import ModelModules
 from hooks.modules.module_watch import ModuleWatch, Observer
+from hooks.modules.pointer_table import prepare_kernel
 from hooks.printing import printed
 from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
@@ -204,6 +205,8 @@ class GenerationWatch:
             self._selection = TensorSelection(self._capture, self.installation.model)
         remember_handlers()
         import_for_forward(self.installation.model)
+        if self._capture.level != "shapes":
+            prepare_kernel(self.installation.model)
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None

@@ -11,15 +11,9 @@ from torch import Tensor
 
 from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
+from hooks.modules.pointer_table import KernelError, put_together
 from hooks.modules.signatures import CallSignature
-from hooks.modules.statistics import (
-    Joined,
-    OnDevice,
-    Statistics,
-    gather,
-    is_freed,
-    join,
-)
+from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed
 from hooks.tensors import tensors_in, to_host
 from tracer.schema.changes import ChangedOutput
 
@@ -126,8 +120,8 @@ class CallReducer:
     def __init__(self, overwritten: Callable[[int], None]) -> None:
         self._overwritten = overwritten
         self._output_specs = _OutputSpecs()
-        self._joined_specs = b""
-        self._joined: list[Joined] = []
+        self._planned_specs = b""
+        self._plan: list[Together] = []
 
     def queue(self, notes: CallNotes) -> QueuedCalls:
         """Queue the statistics of deferred outputs, without waiting for a GPU.
@@ -136,11 +130,13 @@ class CallReducer:
             notes: the notes of the step's calls.
         """
         deferred = self._unchanged(notes)
-        joined = self._join(notes, deferred) if deferred.places else []
         queued = gather({place: result.statistics for place, result in notes.early.items()})
-        for each in joined:
-            places = [deferred.places[index] for index in each.members]
-            queued.append(OnDevice(places, each.reduce(deferred.outputs), each))
+        if deferred.places:
+            try:
+                queued += self._reduce(notes, deferred)
+            except KernelError:
+                self._planned_specs = b""
+                queued += self._reduce(notes, deferred)  # without the kernel
         return QueuedCalls(notes, deferred, queued)
 
     def _unchanged(self, notes: CallNotes) -> DeferredCalls:
@@ -157,13 +153,17 @@ class CallReducer:
             self._overwritten(int(notes.calls[deferred.places[at]]["module"]))
         return deferred.select(unchanged)
 
-    def _join(self, notes: CallNotes, deferred: DeferredCalls) -> list[Joined]:
-        """How outputs are joined; the plan of one step serves the next whose outputs have the same specs."""
+    def _reduce(self, notes: CallNotes, deferred: DeferredCalls) -> list[OnDevice]:
+        """Reduce outputs together; the plan of one step serves the next whose outputs have the same specs."""
+        outputs = deferred.outputs
         numbers = np.array([self._output_specs.number(each) for each in notes.signatures], dtype=np.int32)
         specs = numbers[notes.calls["signature"][deferred.places]].tobytes()
-        if specs != self._joined_specs:
-            self._joined_specs, self._joined = specs, join(deferred.outputs)
-        return self._joined
+        if specs != self._planned_specs or not all(each.fits(outputs) for each in self._plan):
+            self._planned_specs, self._plan = specs, put_together(outputs)
+        return [
+            OnDevice([deferred.places[at] for at in each.members], each.reduce(outputs), each)
+            for each in self._plan
+        ]
 
 
 class _OutputSpecs:

@@ -8,10 +8,10 @@ long prefill are large enough to be reduced one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,10 @@ class Joined:
     chunk: int
     counts: npt.NDArray[np.intp]
 
+    def fits(self, _tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether other tensors of the same specs can be reduced so."""
+        return True
+
     def reduce(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Statistics of chunks of the tensors.
 
@@ -83,27 +87,63 @@ class Joined:
         Args:
             reduced: a copy of the result of :meth:`reduce` on the host.
         """
-        first = np.concatenate(([0], np.cumsum(self.counts)[:-1]))
-        means, deviations = reduced[:2].astype(np.float64)
-        chunks = self.counts * reduced.shape[1]
-        mean = np.add.reduceat(means.sum(axis=0), first) / chunks
-        # Squares of what the chunks differ from the whole by: those of the values themselves lose digits.
-        with np.errstate(invalid="ignore"):  # infinities
-            squares = (deviations**2 + (means - np.repeat(mean, self.counts)) ** 2).sum(axis=0)
-        variance = np.add.reduceat(squares, first) / chunks
-        low = np.minimum.reduceat(reduced[2].min(axis=0), first)
-        high = np.maximum.reduceat(reduced[3].max(axis=0), first)
-        return np.stack((mean, np.sqrt(variance), low, high)).astype(np.float32)
+        rows = reduced.shape[1]
+        mean, deviation, low, high = reduced.transpose(0, 2, 1).reshape(4, -1)
+        squares = deviation.astype(np.float64) ** 2 * self.chunk
+        parts = np.stack((mean, squares, low, high))
+        return statistics_of_parts(parts, np.full(len(mean), self.chunk), self.counts * rows)
 
 
-def join(tensors: Sequence[torch.Tensor]) -> list[Joined]:
+class Together(Protocol):
+    """Tensors that are reduced together."""
+
+    @property
+    def members(self) -> list[int]:
+        """Which of the tensors."""
+
+    def fits(self, _tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether other tensors of the same specs can be reduced so."""
+
+    def reduce(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Statistics of parts of the tensors, on their device."""
+
+    def complete(self, reduced: npt.NDArray[np.float32]) -> Statistics:
+        """Statistics of whole tensors from those of their parts."""
+
+
+def statistics_of_parts(
+    parts: npt.NDArray[Any], sizes: npt.NDArray[np.int_], counts: npt.NDArray[np.int_]
+) -> Statistics:
+    """Statistics of whole tensors from those of their parts.
+
+    Args:
+        parts: ``[4, parts]`` mean, sum of the squares of what the values differ from it by, minimum and
+            maximum; the parts of a tensor follow one another.
+        sizes: ``[parts]`` values of each part.
+        counts: ``[n]`` parts of each tensor.
+    """
+    firsts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    means, squares = parts[:2].astype(np.float64)
+    values = np.add.reduceat(sizes, firsts)
+    mean = np.add.reduceat(means * sizes, firsts) / values
+    # Squares of what the parts differ from the whole by: those of the values themselves lose digits.
+    with np.errstate(invalid="ignore"):  # infinities
+        squares += sizes * (means - np.repeat(mean, counts)) ** 2
+    deviation = np.sqrt(np.add.reduceat(squares, firsts) / values)
+    low, high = np.minimum.reduceat(parts[2], firsts), np.maximum.reduceat(parts[3], firsts)
+    return np.stack((mean, deviation, low, high)).astype(np.float32)
+
+
+def join(tensors: Sequence[torch.Tensor], indexes: Iterable[int] | None = None) -> list[Joined]:
     """Put tensors together that can be reduced together: alike but for their last size.
 
     Args:
         tensors: at least one element each.
+        indexes: those of them that are put together; None for all.
     """
     groups: dict[object, list[_Group]] = {}
-    for index, tensor in enumerate(tensors):
+    for index in range(len(tensors)) if indexes is None else indexes:
+        tensor = tensors[index]
         alike = groups.setdefault((tensor.dim(), tensor.shape[:-1], tensor.dtype, tensor.device), [])
         size, values = (tensor.shape[-1] if tensor.dim() else 1), tensor.numel()
         group = next((group for group in alike if group.takes(size, values)), None)
@@ -195,13 +235,13 @@ class OnDevice:
 
     Attributes:
         places: which calls of the step.
-        values: the result of :meth:`Joined.reduce` for their outputs, or else ``[n, 4]`` statistics of each.
-        joined: how they were joined; None where they were reduced one by one.
+        values: the result of :meth:`Together.reduce` for their outputs, or ``[n, 4]`` statistics of each.
+        together: how they were put together; None where they were reduced one by one.
     """
 
     places: list[int]
     values: torch.Tensor
-    joined: Joined | None = None
+    together: Together | None = None
 
     def complete(self, values: npt.NDArray[np.float32]) -> Statistics:
         """Their statistics.
@@ -209,7 +249,7 @@ class OnDevice:
         Args:
             values: a copy of :attr:`values` on the host.
         """
-        return values.T if self.joined is None else self.joined.complete(values)
+        return values.T if self.together is None else self.together.complete(values)
 
 
 def gather(reduced: Mapping[int, Reduced]) -> list[OnDevice]:
