@@ -33,7 +33,7 @@ Checked = tuple[Check, tuple[Violation, ...]]
 """A check with what did not hold in it."""
 
 _SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "cache_slots")
-_GROUPS = ("arguments", "prompt", "fired", "loop", "saved")
+_GROUPS = ("arguments", "prompt", "later", "fired", "loop", "saved")
 
 
 @dataclass
@@ -44,6 +44,7 @@ class StepTensors:
         mask: attention mask over the whole sequences, ``[batch, length]``.
         arguments: integer arguments of ``forward``, by name.
         prompt: the same, and the mask, of the forward pass over the prompt where the step has another one.
+        later: the same of each later one of a step's own forward passes, by its number and the name.
         scores: ``[stages, batch, vocab]``.
         chosen: ``[batch]`` the appended tokens.
         fired: ``[batch]`` answer of each stopping criterion, by its index.
@@ -58,6 +59,7 @@ class StepTensors:
     mask: torch.Tensor | None = None
     arguments: dict[str, torch.Tensor] = field(default_factory=dict)
     prompt: dict[str, torch.Tensor] = field(default_factory=dict)
+    later: dict[str, torch.Tensor] = field(default_factory=dict)
     scores: torch.Tensor | None = None
     chosen: torch.Tensor | None = None
     fired: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class StepTensors:
             self,
             arguments={**self.arguments},
             prompt={**self.prompt},
+            later={**self.later},
             fired={**self.fired},
             loop={**self.loop},
             cache_slots=None,
@@ -194,7 +197,7 @@ class CaughtStep:
         vocab_size: width of the scores.
         forward: specs of the results of the forward pass; None where it ran inside a compiled graph.
         forward_seconds: how long it took; where it is several, all of them.
-        passes: how many forward passes it is, one after the other.
+        passes: how many forward passes it is so far, one after the other.
         extra_forwards: forward passes that a processor made.
         prefill_chunks: forward passes before this one that read the prompt in parts.
         loop: what only the loop of this run has; None where there is nothing.

@@ -37,7 +37,7 @@ class BeamWatch(OnePosition):
         arguments: of the loop; its scorer is replaced.
         keep_logits: whether something asks for the model's own logits.
         scorer: the argument that is the scorer.
-        splits: whether the loop reads one beam of each row after the other.
+        splits: whether the loop reads the rows in parts, one after the other.
 
     Attributes:
         groups: groups of each row of the batch; 1 where there are none.
@@ -77,7 +77,7 @@ class BeamWatch(OnePosition):
         arguments[scorer] = self.stand_in(theirs)
         if splits:
             self.passes = self.stacked = self.beams
-            self.unprobed = "with low_memory=True a forward pass reads one beam of each row"
+            self.unprobed = "with low_memory=True a forward pass reads a part of the rows"
 
     def stand_in(self, scorer: Any) -> WatchedScorer:
         """What the loop is given in place of its scorer.

@@ -99,8 +99,10 @@ class CandidatesCache:
         summed = {"old", "written", "kept"} <= taken.keys()
         if not summed and not wrong:
             return Check.not_made("selection", "no checksums of the cache were taken", total=total), ()
+        repeatable = step.ids_before.device == "cpu"
         for row in range(total) if summed else ():
-            problem = _moved(row, None if row in finished else places[row], taken, total)
+            place = None if row in finished else places[row]
+            problem = _moved(row, place, taken, total, repeatable=repeatable)
             if problem:
                 wrong.append(Violation(check="selection", message=problem, row=row))
         check = Check.made("selection", holds=not wrong, checked=total if summed else 0, total=total)
@@ -158,7 +160,9 @@ def _wrong_tokens(taken: Mapping[str, torch.Tensor], places: Sequence[int]) -> I
             yield Violation(check="selection", message=message, row=row)
 
 
-def _moved(row: int, place: int | None, taken: Mapping[str, torch.Tensor], rows: int) -> str | None:
+def _moved(
+    row: int, place: int | None, taken: Mapping[str, torch.Tensor], rows: int, *, repeatable: bool
+) -> str | None:
     """What is wrong with the slots of a row; None if nothing is.
 
     Args:
@@ -166,6 +170,7 @@ def _moved(row: int, place: int | None, taken: Mapping[str, torch.Tensor], rows:
         place: place of the candidate taken; None for a row that had ended, which may take any.
         taken: the checksums.
         rows: rows of the batch.
+        repeatable: whether the same forward pass gives the same bits again.
     """
     block = _of_row(taken["old"], row, rows)
     if not bool((block == block[:, :1]).all()):
@@ -174,8 +179,10 @@ def _moved(row: int, place: int | None, taken: Mapping[str, torch.Tensor], rows:
     if kept.shape[1] != rows:
         return None  # its size says so
     if "written_again" in taken:
-        same = bool((taken["written_again"][:, row] == kept[:, row]).all())
-        return None if same else "its new slot is not that of the token that was read again"
+        if not bool((taken["written_again"][:, row] == kept[:, row]).all()):
+            return "its new slot is not that of the token that was read again"
+        if not repeatable:
+            return None
     equal = (_of_row(taken["written"], row, rows) == kept[:, row, None]).flatten(2).all(dim=2).all(dim=0)
     if place is None:
         return None if bool(equal.any()) else "its new slot is that of none of its candidates"

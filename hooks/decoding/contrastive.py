@@ -101,7 +101,7 @@ class ContrastiveWatch(OnePosition):
         if number == self.stacked:
             self._cache.read_again = clone(inputs.get("input_ids", input_ids)[:, -1:])
             return
-        self._candidates.append(clone(input_ids))
+        self._candidates.append(clone(inputs.get("input_ids", input_ids)[:, -1:]))
         self._cache.repeated.append(cache_signature(view_in(inputs, self._model, length)))
 
     def forwarded(self, outputs: Any) -> None:

@@ -222,6 +222,7 @@ class GenerationWatch:
             keep_logits=keep_logits,
             statistics=self._capture.level != "shapes",
         )
+        header = header.model_copy(update={"passes": watch.passes})
         modules = ModuleWatch(
             self.installation.modules,
             statistics=self._capture.level != "shapes",

@@ -19,7 +19,7 @@ from hooks.loop.class_loops import ClassLoops
 from hooks.loop.traced_run import TracedRun
 from hooks.method_layer import Handler, MethodLayer
 from hooks.modules import tape
-from hooks.modules.compiled_code import is_compiled, is_compiled_function
+from hooks.modules.compiled_code import COMPILED, is_compiled, is_compiled_function
 from hooks.modules.model_modules import ModelModules
 from hooks.patches import Inherited, add_layer, reduced_without_layers, remove_layer
 from tracer.library.decoding_modes import untraced
@@ -186,6 +186,7 @@ class Installation:
     def _prepare(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         if is_compiled(self.model):
             self._leave_graph(lambda: self.modules.unwatch_compiled(self.model))
+            self._see_from_outside()
         runs = runs_in_progress()
         began = [run.capture.clock.now() for run in runs]
         inputs = inner(*args, **kwargs)
@@ -202,6 +203,12 @@ class Installation:
                 self._run_layers = [each for each in self._run_layers if each[0] != "forward"]
                 self._remove(layers)
                 unwatch()
+
+    def _see_from_outside(self) -> None:
+        """What was compiled while a run is in progress is called in place of ``forward``."""
+        with self._lock:
+            if self._run_layers and all(name != COMPILED for name, _ in self._run_layers):
+                self._add({COMPILED: _forward}, self._run_layers)
 
     def _get_compiled_call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         """The library compiles the model's call by itself, for the decode steps of a cache of fixed size."""
@@ -232,8 +239,8 @@ class Installation:
                     "_get_candidate_generator": _generator,
                     **{name: partial(_helper, name) for name in _helpers()},
                 }
-                if is_compiled(self.model):
-                    del handlers["forward"]  # it runs inside the graph
+                if is_compiled(self.model):  # it runs inside the graph, and is seen from outside
+                    handlers[COMPILED] = handlers.pop("forward")
                 if hasattr(self.model, "get_compiled_call"):
                     handlers["get_compiled_call"] = self._get_compiled_call
                 self._add(handlers, self._run_layers)
@@ -378,11 +385,24 @@ def _refuser(installation: Installation, mode: str) -> Handler:
 
 
 def _forward(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
-    own = [run.capture for run in runs_in_progress() if run.capture.on_forward_begin()]
-    outputs = inner(*args, **kwargs)
-    for capture in own:
-        capture.on_forward_end(outputs)
+    runs = runs_in_progress()
+    own = [run for run in runs if run.capture.on_forward_begin(kwargs)]
+    outputs = inner(*args, **kwargs) if len(own) == len(runs) else _noted_by(own, inner, args, kwargs)
+    for run in own:
+        run.capture.on_forward_end(outputs)
     return outputs
+
+
+def _noted_by(
+    runs: Sequence[TracedRun], inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments
+) -> Any:
+    """A forward pass whose module calls are those of some runs alone."""
+    before = tape.parts.active.get()
+    try:
+        tape.parts.active.set(tuple(run.tape for run in runs) or None)
+        return inner(*args, **kwargs)
+    finally:
+        tape.parts.active.set(before)
 
 
 def _helper(name: str, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:

@@ -32,6 +32,8 @@ class OpenStep:
         began: the run's clock at its start.
         forward_began: the same at the start of its forward pass.
         passes: forward passes of its own that are over.
+        expected: whether one of them is prepared and has not begun.
+        given: the ids or embeddings that were prepared for it.
         forwarded: whether all of them are.
         awaited: whether its own forward pass is still to be prepared.
         processing: whether its processors run, which may make forward passes of their own.
@@ -44,6 +46,8 @@ class OpenStep:
     began: float
     forward_began: float = 0.0
     passes: int = 0
+    expected: bool = False
+    given: torch.Tensor | None = None
     forwarded: bool = False
     awaited: bool = False
     processing: bool = False
@@ -51,12 +55,44 @@ class OpenStep:
     scores: ScoreStages | None = None
     rng_before: torch.Tensor | None = None
 
+    def expect(self, inputs: Mapping[str, Any]) -> None:
+        """A forward pass of its own is prepared.
+
+        Args:
+            inputs: the arguments of the coming ``forward``.
+        """
+        self.expected, self.given = True, _read(inputs)
+
+    def is_expected(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a forward pass that begins is its own.
+
+        Of several that are prepared at once each reads a part of what was prepared, which is a view of it.
+
+        Args:
+            arguments: of ``forward``, by name.
+        """
+        if not self.expected or not self.passes or self.given is None:
+            return self.expected
+        read = _read(arguments)
+        return read is not None and _memory(read) == _memory(self.given)
+
     def rng_states(self) -> RngStates | None:
         """The RNG states before the draw and now; None where nothing is drawn."""
         if self.rng_before is None or self.scores is None:
             return None
         device = self.scores.device
         return RngStates(str(device), self.rng_before, generator_state(device))
+
+
+def _read(arguments: Mapping[str, Any]) -> torch.Tensor | None:
+    """What the model reads: ids, or else embeddings."""
+    found = arguments.get("input_ids")
+    found = arguments.get("inputs_embeds") if found is None else found
+    return found if isinstance(found, torch.Tensor) else None
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def peek(

@@ -184,7 +184,7 @@ class RunCapture:
             return
         step = self._open
         if step is not None and step.passes and not step.forwarded:
-            self._next_pass(step, input_ids, inputs)
+            self._next_pass(step, input_ids, mask, inputs)
         elif step is not None and step.awaited:
             self._go_on(step, input_ids, mask, inputs)
         else:
@@ -205,6 +205,7 @@ class RunCapture:
         caught = self._caught(input_ids, inputs, began)
         caught.prefill_chunks = chunks
         self._open = OpenStep(caught, began, awaited=self.loop.prompt_pass(caught.number))
+        self._open.expect(inputs)
         with self.guard("model-call"):
             self._note_inputs(caught, mask, inputs)
 
@@ -218,6 +219,7 @@ class RunCapture:
         if step.forwarded:
             caught.keep_prompt_pass(calls=self._modules.count)
         step.awaited, step.forwarded, step.passes = False, False, 0
+        step.expect(inputs)
         caught.inputs, caught.others = _specs(inputs)
         caught.fed = _fed(inputs)
         caught.candidates = input_ids.shape[0] // caught.rows
@@ -227,9 +229,13 @@ class RunCapture:
             _note_arguments(caught, mask, inputs)
             self.loop.prepared(input_ids, inputs, length, 0)
 
-    def _next_pass(self, step: OpenStep, input_ids: torch.Tensor, inputs: Mapping[str, Any]) -> None:
+    def _next_pass(
+        self, step: OpenStep, input_ids: torch.Tensor, mask: torch.Tensor | None, inputs: Mapping[str, Any]
+    ) -> None:
         """The next one of a step's own forward passes is prepared; the first one's arguments are recorded."""
+        step.expect(inputs)
         with self.guard("model-call"):
+            _note_later(step.caught, step.passes, mask, inputs)
             length = step.caught.sequence_length - step.caught.fed
             self.loop.prepared(input_ids, inputs, length, step.passes)
 
@@ -248,7 +254,6 @@ class RunCapture:
             sequence_length=self.input_ids.shape[1] + self._leading,
             leading=self._leading,
             fed=0,
-            passes=self.loop.passes,
             stages=self._options.stages,
             model=self._options.model,
             cache_before=self._cache.after,
@@ -291,26 +296,30 @@ class RunCapture:
             ids_before=info_of(self.loop.decided_ids(input_ids)),
             sequence_length=input_ids.shape[1],
             fed=_fed(inputs),
-            passes=self.loop.passes,
             stages=self._options.stages,
             model=self._options.model,
         )
 
     @unseen_by_modes
-    def on_forward_begin(self) -> bool:
+    def on_forward_begin(self, arguments: Mapping[str, Any]) -> bool:
         """``forward`` is about to run.
 
+        Args:
+            arguments: its arguments by name.
+
         Returns:
-            Whether it is the step's own forward pass; False for one that a processor makes.
+            Whether it is a forward pass of the step's own; False for one that a processor or a hook makes.
         """
         step = self._open
         if step is None:
             return False
-        if step.forwarded or step.processing or not step.caught.inputs:
+        if step.processing or not step.is_expected(arguments):
             step.caught.extra_forwards += 1
             return False
+        step.expected = False
         if not step.passes:
             self._begin_passes(step.caught)
+        step.caught.passes = step.passes + 1
         step.forward_began = self.clock.now()
         return True
 
@@ -338,6 +347,8 @@ class RunCapture:
         stacked, passes = (1, 1) if step.awaited else (self.loop.stacked, self.loop.passes)
         step.passes += 1
         step.forwarded = step.passes >= passes
+        # Those whose results are stacked were prepared at once, unless others follow them.
+        step.expected = not step.forwarded and stacked == passes
         for probe in self._probes:
             with self.guard("layers", probe.capture):
                 probe.end()
@@ -651,6 +662,27 @@ def _note_arguments(caught: CaughtStep, mask: torch.Tensor | None, inputs: Mappi
     for name, value in inputs.items():
         if isinstance(value, torch.Tensor) and is_small_integer(value):
             caught.tensors.arguments[name] = clone(value)
+
+
+def _note_later(
+    caught: CaughtStep, number: int, mask: torch.Tensor | None, inputs: Mapping[str, Any]
+) -> None:
+    """Copies of what a later one of a step's own forward passes is given, by the pass and the name."""
+    values = {
+        name: value
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor) and is_small_integer(value)
+    }
+    own = values.get("attention_mask")
+    if (
+        mask is not None
+        and mask.dim() == 2
+        and "attention_mask" in inputs
+        and (own is None or own.dim() != 2)
+    ):
+        values["attention_mask"] = mask
+    for name, value in values.items():
+        caught.tensors.later[f"{number}/{name}"] = clone(value)
 
 
 def _whole(step: OpenStep) -> torch.Tensor | None:

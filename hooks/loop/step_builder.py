@@ -268,6 +268,7 @@ def _positions(caught: CaughtStep) -> tuple[Check, tuple[Violation, ...]]:
     check, found = check_positions(values, cached=caught.cached, new=caught.fed, rows=rows * candidates)
     if candidates > 1:
         check, found = _by_row(check, found, rows, candidates)
+    check, found = _with_later(caught, check, found)
     if caught.prompt is None or check.result == "not made":
         return check, found
     values = {name: to_host(tensor) for name, tensor in caught.tensors.prompt.items()}
@@ -275,6 +276,21 @@ def _positions(caught: CaughtStep) -> tuple[Check, tuple[Violation, ...]]:
     first, before = check_positions(values, cached=cached, new=caught.prompt.fed, rows=rows)
     holds = check.held and not first.failed
     return Check.made("positions", holds=holds, checked=rows, total=rows), (*before, *found)
+
+
+def _with_later(
+    caught: CaughtStep, check: Check, violations: tuple[Violation, ...]
+) -> tuple[Check, tuple[Violation, ...]]:
+    """The check with that of the later forward passes, which read at the same place."""
+    given: dict[str, dict[str, Array]] = {}
+    for name, tensor in caught.tensors.later.items():
+        number, _, argument = name.partition("/")
+        given.setdefault(number, {})[argument] = to_host(tensor)
+    for values in given.values():
+        other, found = check_positions(values, cached=caught.cached, new=caught.fed, rows=caught.rows)
+        check = other if check.held and other.failed else check
+        violations = (*violations, *(each for each in found if each not in violations))
+    return check, violations
 
 
 def _by_row(

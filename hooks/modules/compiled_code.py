@@ -16,13 +16,17 @@ OF_LIBRARY = "_compiled_call"
 """What the library itself has made of a model's call, for decode steps alone: other calls do without it."""
 
 
+COMPILED = "_compiled_call_impl"
+"""What ``module.compile()`` has made of a module's call; ``torch`` calls it in place of ``forward``."""
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Whether the module's own ``forward`` runs inside a compiled graph: ``module.compile()``.
 
     Args:
         module: the module.
     """
-    return getattr(module, "_compiled_call_impl", None) is not None
+    return getattr(module, COMPILED, None) is not None
 
 
 def find_unseen(modules: Sequence[nn.Module]) -> dict[int, NotSeenReason]:

@@ -342,6 +342,8 @@ class RunHeader(Record):
         anchors: source anchors of the stops.
         loop: the decoding loop that the run is in.
         stops: the stops of that loop in order, the run header first; a stop's place is its number.
+        passes: how many forward passes, one after the other, a step has of its own: with ``low_memory`` one
+            for each part of the rows of a beam search, or one for each candidate and one of the one taken.
         capture: what is recorded.
         versions: package name to version, Python's included.
         started_at: UTC, ISO 8601.
@@ -375,6 +377,7 @@ class RunHeader(Record):
     fork: ForkOrigin | None = None
     loop: LoopName = "_sample"
     stops: tuple[StopName, ...] = STOPS
+    passes: int = 1
 
     @field_validator("stops")
     @classmethod

@@ -147,9 +147,9 @@ class StepHead(Record):
         criteria: what the stopping criteria returned.
         unfinished: rows that continue after this step.
         layout: number of the module-call layout (see :class:`CallLayout`).
-        passes: how many forward passes, one after the other, are its own: with ``low_memory`` one for each
-            beam, or one for each candidate and another of the one taken. The inputs are those of the whole
-            step, or of the first candidate; the results are stacked to one.
+        passes: how many forward passes of its own it came to, one after the other (see ``RunHeader.passes``).
+            Where they are several, the inputs are those before they are parted, or of the first candidate;
+            the results are stacked to one.
         extra_forwards: forward calls inside the step beyond the first (e.g. by a guidance processor).
         prefill_chunks: forward passes that read the prompt in parts before the one that is recorded, which
             read the last part.

@@ -56,7 +56,7 @@ def top_k(context: Context) -> Iterator[Block]:
     """The candidates of the row: its most probable tokens."""
     yield Note(
         "The most probable tokens are the candidates. What the model makes of each, it has to read: all of "
-        f"them go into the next forward {'pass' if context.step.head.passes == 1 else 'passes'}."
+        f"them go into the next forward {'pass' if context.header.passes == 1 else 'passes'}."
     )
     found = _ranking(context)
     if found is not None:
@@ -104,11 +104,11 @@ def candidates_call(context: Context) -> Iterator[Block]:
         yield Note("The inputs of this forward pass were not recorded.", "warning")
         return
     position = head.inputs.new_start
-    if head.passes > 1:
+    if context.header.passes > 1:
         yield Note(
             f"With low_memory the model reads one candidate after the other, each at position {position}, in "
-            f"{plural(head.passes - 1, 'forward pass', 'forward passes')}. The KV cache is cut behind each, "
-            "so that the next one finds it as it was. These are the inputs of the first."
+            f"{context.header.passes - 1} forward passes. The KV cache is cut behind each, so that the next "
+            "one finds it as it was. These are the inputs of the first."
         )
     else:
         yield Note(
@@ -155,7 +155,7 @@ def select(context: Context) -> Iterator[Block]:
     if found is None or not found.grown.length:
         yield NOT_RECORDED
         return
-    in_turn = context.step.head.passes > 1
+    in_turn = context.header.passes > 1
     how = (
         "Of the copies of each row the KV cache keeps that of the candidate taken. The keys and values of "
         "this candidate are in it already"

@@ -42,7 +42,8 @@ def model_call(context: Context) -> Iterator[Block]:
     head = context.step.head
     new = head.inputs.sequence_length - head.inputs.new_start
     if head.phase == "prefill":
-        yield Note("Prefill: the model reads the whole prompt in one forward pass.")
+        how = " in one forward pass" if context.header.passes == 1 else ""
+        yield Note(f"Prefill: the model reads the whole prompt{how}.")
         if head.inputs.leading:
             yield Note(
                 f"The first {plural(head.inputs.leading, 'position')} of each row have no token id: they "
@@ -57,10 +58,12 @@ def model_call(context: Context) -> Iterator[Block]:
             f"Decode: the model reads only {plural(new, 'new token')} of each row; "
             f"of the tokens before, the KV cache holds {holds}."
         )
-    if head.passes > 1:
+    passes = context.header.passes
+    if passes > 1:
+        part = plural(context.step.rows // passes, "row")
         yield Note(
-            f"With low_memory it reads one beam of each row after the other, in {head.passes} forward "
-            "passes. These are the inputs of all of them."
+            f"With low_memory it reads the rows in {passes} parts, {part} in a forward pass. These are the "
+            "inputs of all of them."
         )
     yield VariableTable(
         (
@@ -112,7 +115,7 @@ def forward_result(context: Context) -> Iterator[Block]:
     if head.extra_forwards:
         yield Note(
             f"{plural(head.extra_forwards, 'further forward pass', 'further forward passes')} in this step, "
-            "asked for by a processor",
+            "which the loop itself did not ask for",
             "fact",
         )
 

@@ -100,7 +100,7 @@ def test_what_the_library_cannot_do_fails_as_it_does_untraced() -> None:
     assert str(traced.value) == str(untraced.value)
     assert run.ends[0].status.value == "failed"
     assert run.steps[0].head.errors == ()
-    assert run.steps[0].head.passes == how["top_k"] + 1
+    assert (run.header.passes, run.steps[0].head.passes) == (how["top_k"] + 1,) * 2
 
 
 @pytest.mark.parametrize("number", range(1, 7))
@@ -121,6 +121,10 @@ def test_a_search_that_fails_in_any_of_its_passes_is_kept_as_far_as_it_went(
             steps = [*recording.steps]
         assert len(steps) == ((number + 2) // 3 if generate is search else 1)
         assert steps[-1].head.failure is not None
+        if generate is search:
+            assert steps[-1].head.passes == (number - 1) % 3 + 1
+        else:
+            assert steps[-1].head.passes == max(1, number - 1)  # the prompt has one of its own
         assert not [each for step in steps for each in step.head.errors]
 
 
@@ -153,8 +157,8 @@ def test_another_token_than_the_one_taken_is_seen() -> None:
     model.prepare_inputs_for_generation = other
     with collected(model) as run:
         contrastive(model, batch(), **CONTRASTIVE["plain"], low_memory=True, max_new_tokens=2)
-    (found,) = {each.message for each in run.steps[0].head.violations if each.check == "selection"}
-    assert found == "the token that is read again is not the candidate taken"
+    found = {each.message for each in run.steps[0].head.violations if each.check == "selection"}
+    assert "the token that is read again is not the candidate taken" in found
 
 
 def test_another_candidates_slot_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +187,99 @@ def test_what_reads_the_middle_of_a_forward_pass_is_said_to_be_missing() -> None
     for run in (beams, ranked):
         assert run.problems() == []
         assert [each.capture for each in run.steps[0].head.uncaptured] == ["lens"]
+
+
+def nothing_but(model: Any, number: int, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the arguments of one forward pass of a model, by its number from 1."""
+    prepare, calls = model.prepare_inputs_for_generation, list[int]()
+
+    def other(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        calls.append(len(input_ids))
+        inputs = prepare(input_ids, **kwargs)
+        if len(calls) == number:
+            change(inputs)
+        return inputs
+
+    model.prepare_inputs_for_generation = other
+
+
+def hidden_position(inputs: dict[str, Any]) -> None:
+    inputs["attention_mask"] = inputs["attention_mask"].clone()
+    inputs["attention_mask"][:, 1] = 0
+
+
+def another_token(inputs: dict[str, Any]) -> None:
+    inputs["input_ids"] = (inputs["input_ids"] + 1) % 90
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "check"),
+    [
+        *((number, hidden_position, "positions") for number in (2, 3, 6)),
+        (3, another_token, "ranking"),
+        (6, hidden_position, "selection"),
+    ],
+)
+def test_every_pass_is_checked(number: int, change: Callable[[dict[str, Any]], None], check: str) -> None:
+    model = tiny_model()
+    nothing_but(model, number, change)
+    with collected(model) as run:
+        contrastive(model, batch(), **CONTRASTIVE["plain"], low_memory=True, max_new_tokens=1)
+    assert check in {each.check for each in run.steps[0].head.violations}
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("mode", ["beams", "contrastive"])
+def test_forward_passes_of_hooks_are_none_of_its_own(mode: str, low_memory: bool) -> None:
+    model, of_beams = tiny_model(), mode == "beams"
+    generate: Callable[..., Any] = search if of_beams else contrastive
+    how = BEAMS["greedy"] if of_beams else CONTRASTIVE["plain"]
+    calls, busy = list[int](), list[int]()
+
+    def again(module: Any, *_: Any) -> None:
+        if not busy:
+            busy.append(1)
+            calls.append(1)
+            model(torch.tensor([[5, 6]]), output_hidden_states=True)
+            busy.clear()
+
+    with collected(model) as alone:
+        generate(model, batch(), **how, low_memory=low_memory)
+    for hooked in (model, model.model.layers[0]):  # behind a pass, and in the middle of one
+        handle = hooked.register_forward_hook(again)
+        calls.clear()
+        with collected(model) as run:
+            generate(model, batch(), **how, low_memory=low_memory)
+        handle.remove()
+        assert run.problems() == []
+        assert sum(step.head.extra_forwards for step in run.steps) == len(calls) > 0
+        for step, expected in zip(run.steps, alone.steps, strict=True):
+            assert step.head.forward == expected.head.forward
+            assert step.head.passes == expected.head.passes
+            assert step.head.contrastive == expected.head.contrastive
+            assert step.head.beams == expected.head.beams
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_a_compiled_model_is_seen_from_outside(low_memory: bool) -> None:
+    model, how = tiny_model(), {**CONTRASTIVE["plain"], "low_memory": low_memory, "max_new_tokens": 4}
+    untraced = contrastive(model, batch(), **how)
+    model.compile(backend="eager")
+    before = attributes(model)
+    with collected(model) as run:
+        test_contrastive.assert_same(contrastive(model, batch(), **how), untraced)
+    assert attributes(model) == before
+    assert run.problems() == []
+    assert len(run.steps) == 4
+    assert all(step.head.contrastive and step.head.forward for step in run.steps)
+
+
+def test_rounding_between_one_pass_and_several_is_not_put_down_to_the_model(tmp_path: Path) -> None:
+    model = tiny_model()
+    for name, low_memory in (("a", True), ("b", False)):
+        with trace(model, path=tmp_path / name):
+            search(model, batch(2), **BEAMS["greedy"], low_memory=low_memory)
+    with open_trace(tmp_path / "a") as first, open_trace(tmp_path / "b") as second:
+        found = first.diff(second)
+    assert found.reason in ("identical", "rounding", "numerics")
+    assert "low_memory" in found.explanation or found.reason == "identical"

@@ -72,7 +72,11 @@ def test_every_stop_of_a_contrastive_search_in_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loop", "settings", "said"),
     [
-        (BEAM_LOOP, ("--sample", "--gen", "num_beams=3"), "one beam of each row after the other"),
+        (
+            BEAM_LOOP,
+            ("--sample", "--gen", "num_beams=3"),
+            "reads the rows in 3 parts, 1 row in a forward pass",
+        ),
         (
             RANKING_LOOP,
             ("--greedy", "--gen", "penalty_alpha=0.6", "--gen", "top_k=4"),

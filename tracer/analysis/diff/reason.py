@@ -68,8 +68,10 @@ class Evidence:
             found = self.of(*kinds)
             if found:
                 return reason, found
+        in_parts = [difference for difference in self.of("settings") if difference.name == "low_memory"]
         libraries = [difference for difference in self.of("versions") if difference.name in _LIBRARIES]
-        return ("numerics", libraries) if libraries else None
+        found = [*in_parts, *libraries]
+        return ("numerics", found) if found else None
 
     @property
     def first_step(self) -> int:

@@ -9,6 +9,7 @@ from tracer.halting.run_so_far import up_to
 from tracer.replay.answers.console import Asked, answer
 from tracer.replay.moment import Moment
 from tracer.replay.stack.frames import Frame
+from tracer.replay.values.cache import cache_of_candidates
 from tracer.replay.values.value import Value
 from tracer.stepper.difference import difference
 from tracer.stepper.tables import best_of, cache_of
@@ -70,6 +71,9 @@ def recorded_cache(moment: Moment) -> RenderableType:
     Args:
         moment: the moment.
     """
+    between = cache_of_candidates(moment)
+    if between is not None:
+        return render_text([between.text])
     if moment.passed("update"):
         return cache_of(moment.step, "after")
     return cache_of(moment.step, "after the forward pass of" if moment.passed("model-call") else "before")

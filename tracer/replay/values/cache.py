@@ -28,7 +28,7 @@ def cache_value(moment: Moment) -> Value:
     Args:
         moment: the moment.
     """
-    between = _of_candidates(moment)
+    between = cache_of_candidates(moment)
     if between is not None:
         return between
     return returned_cache(moment) if moment.passed("model-call") else _cache_before(moment)
@@ -38,8 +38,12 @@ _REPEATED = Value("not recorded: each row is there once for each of its candidat
 _IN_TURN = Value("not recorded: one candidate after the other is added and taken out, until one is taken")
 
 
-def _of_candidates(moment: Moment) -> Value | None:
-    """The cache where a contrastive search has candidates in it, or has just read the prompt; else None."""
+def cache_of_candidates(moment: Moment) -> Value | None:
+    """The cache where a contrastive search has candidates in it, or has just read the prompt; else None.
+
+    Args:
+        moment: the moment.
+    """
     if not moment.header.ranks or moment.passed("select"):
         return None
     in_turn = "repeat" not in moment.header.stops
@@ -55,10 +59,10 @@ def given_cache(moment: Moment) -> Value:
     Args:
         moment: the moment.
     """
-    head = moment.step.head
     # Where a forward pass has the beams in parts, it is given copies, which make another object in the end.
-    replaced = head.cache_after.kind == "tuple" or (head.passes > 1 and moment.header.rows_move)
-    between = _of_candidates(moment)
+    in_parts = moment.header.passes > 1 and moment.header.rows_move
+    replaced = moment.step.head.cache_after.kind == "tuple" or in_parts
+    between = cache_of_candidates(moment)
     if between is not None:
         return between
     # A tuple stays what it was when the rows of the candidates taken are selected into another one.
@@ -73,7 +77,7 @@ def returned_cache(moment: Moment) -> Value:
     Args:
         moment: a moment behind the forward pass.
     """
-    between = _of_candidates(moment)
+    between = cache_of_candidates(moment)
     if between is not None:
         return between
     assisted = moment.step.head.assisted

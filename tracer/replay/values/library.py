@@ -152,7 +152,7 @@ def _forward_variables(moment: Moment) -> dict[str, Make]:
     made: dict[str, Make] = dict(_inputs(moment))
     made["hidden_states"] = partial(_hidden_states, moment)
     made[_logits_name(moment.header)] = partial(logits_value, moment)
-    passes = moment.step.head.passes
+    passes = moment.header.passes
     if passes == 1:
         return made
     part = Value(f"not recorded: this is one of {passes} forward passes, and each has its own")

@@ -359,7 +359,7 @@ def _of_contrastive(moment: Moment) -> dict[str, Since]:
         # Behind the selection, rows that have ended get padding in place of what they took.
         "next_tokens": ("select" if _any_ended(moment) else "choice", partial(chosen_tokens, moment)),
     }
-    ids = head.inputs.tensor("input_ids") if head.passes == 1 else None
+    ids = head.inputs.tensor("input_ids") if moment.header.passes == 1 else None
     if ids is not None and ids.values is not None and not ids.values.omitted:
         candidates = ids.values.decode().reshape(moment.rows, -1)
         found["top_k_ids"] = "top-k", partial(integers, candidates, moment)

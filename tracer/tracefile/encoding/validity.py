@@ -71,6 +71,9 @@ def check_header(header: RunHeader) -> None:
     _require(0 < header.capture.candidates < INT32, "the header has an impossible number of candidates")
     _require(header.seed is None or -INT64 <= header.seed < 2 * INT64, "the header has an impossible seed")
     _require(bool(header.prompt), "the header has no row")
+    _require(
+        0 < header.passes <= 1 + MAX_CONTINUATIONS, "the header has an impossible number of forward passes"
+    )
     for row in header.prompt:
         _require(0 <= row.padding <= len(row.token_ids), "the header has an impossible padding")
         _check_places(row.images, len(row.token_ids))
@@ -222,7 +225,7 @@ def _check_sizes(head: StepHead, rows: int, header: RunHeader) -> None:
     _require(rows * head.vocab_size <= MAX_STEP_SCORES, "the step has impossibly many scores")
     passes = (head.extra_forwards, head.prefill_chunks)
     _require(all(0 <= each < INT32 for each in passes), "the step has an impossible number of forward passes")
-    _require(0 < head.passes <= 1 + MAX_CONTINUATIONS, "the step has an impossible number of forward passes")
+    _require(0 < head.passes <= header.passes, "the step has more forward passes than the run says")
     _require(0 < head.step <= MAX_STEPS, "the step has an impossible number")
     _check_positions(head.inputs, len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS)
 
