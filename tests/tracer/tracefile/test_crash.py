@@ -15,7 +15,14 @@ from subprocess import PIPE, Popen
 import pytest
 
 from tests.support.synthetic import synthetic_end
-from tests.tracer.tracefile.samples import assert_same_steps, header, some_tokens, steps, write_trace
+from tests.tracer.tracefile.samples import (
+    assert_same_steps,
+    header,
+    some_tokens,
+    steps,
+    tensors,
+    write_trace,
+)
 from tests.tracer.tracefile.unprivileged import REPOSITORY, run_unprivileged
 from tracer.errors import IncompleteTraceError
 from tracer.tracefile import TraceFile, TraceWriter, check_file
@@ -243,7 +250,7 @@ def test_an_interrupted_step_is_rolled_back(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr("tracer.tracefile.writing.writer.insert_tensors", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                writer.write_step(second, some_tokens(), {"x": None})  # type: ignore[dict-item]
+                writer.write_step(second, some_tokens(), tensors())
         writer.write_step(second, some_tokens())
         writer.end_run(1, synthetic_end(header(), 2))
     report = check_file(path)
