@@ -323,8 +323,9 @@ def _with_hidden_states(
     """
     if calls is None:
         return result
-    place = next((place for place in places if calls.layout.modules[place] == decoder), None)
-    if place is None:
+    try:
+        place = calls.layout.modules.index(decoder, places.start, places.stop)
+    except ValueError:
         return result
     shape = calls.shapes[int(calls.columns.shapes[place])]
     return result.model_copy(update={"hidden_states": shape.outputs[0] if shape.outputs else None})

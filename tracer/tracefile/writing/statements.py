@@ -43,12 +43,20 @@ def insert_tokens(connection: sqlite3.Connection, tokens: Iterable[TokenText]) -
 def insert_interned(
     connection: sqlite3.Connection,
     table: Literal["layout", "call_shape"],
-    run: int,
-    records: Mapping[int, Record],
+    found: Iterable[tuple[int, Mapping[int, Record]]],
 ) -> None:
-    """Store interned records, to which steps refer by number."""
-    texts = {number: record_text(record) for number, record in records.items()}
-    rows = [(run, number, text, digest(run, number, text)) for number, text in texts.items()]
+    """Store interned records, to which steps refer by number.
+
+    Args:
+        connection: the trace.
+        table: of the records.
+        found: runs, and new records of theirs by number.
+    """
+    rows = []
+    for run, records in found:
+        for number, record in records.items():
+            text = record_text(record)
+            rows.append((run, number, text, digest(run, number, text)))
     _insert_rows(connection, table, rows)
 
 

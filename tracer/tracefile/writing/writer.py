@@ -270,12 +270,12 @@ class TraceWriter:
         return self._runs[number]
 
     def _insert(self, connection: sqlite3.Connection, staged: Sequence[StagedStep]) -> None:
-        for each in staged:
-            insert_interned(connection, "layout", each.packed.run, each.layouts)
-            insert_interned(connection, "call_shape", each.packed.run, each.shapes)
-            insert_tokens(connection, each.tokens.values())
-            insert_tensors(connection, each.packed.run, each.packed.step, each.tensors)
+        insert_interned(connection, "layout", [(each.packed.run, each.layouts) for each in staged])
+        insert_interned(connection, "call_shape", [(each.packed.run, each.shapes) for each in staged])
+        insert_tokens(connection, [token for each in staged for token in each.tokens.values()])
         insert_steps(connection, staged)
+        for each in staged:
+            insert_tensors(connection, each.packed.run, each.packed.step, each.tensors)
 
     def _take_back(self, staged: Sequence[StagedStep]) -> None:
         """Forget what was staged and not written."""
