@@ -28,14 +28,14 @@ from tracer.errors import IncompleteTraceError
 from tracer.tracefile import TraceFile, TraceWriter, check_file
 
 
-def start_writer(path: Path) -> Popen[str]:
-    command = [sys.executable, "-m", "tests.tracer.tracefile.crashing_writer", str(path)]
+def start_writer(path: Path, together: int = 1) -> Popen[str]:
+    command = [sys.executable, "-m", "tests.tracer.tracefile.crashing_writer", str(path), str(together)]
     return Popen(command, cwd=REPOSITORY, stdout=PIPE, text=True)
 
 
-def kill_after(path: Path, seconds: float) -> int:
+def kill_after(path: Path, seconds: float, together: int = 1) -> int:
     """Let the writer run for a while after its first step, kill it; the last step it said was committed."""
-    with start_writer(path) as process:
+    with start_writer(path, together) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(seconds)
@@ -44,15 +44,15 @@ def kill_after(path: Path, seconds: float) -> int:
     return int(committed[-1])
 
 
-def check_kills(folder: Path, count: int) -> None:
+def check_kills(folder: Path, count: int, together: int = 1) -> None:
     moments = random.Random(0)
     for number in range(count):
         path = folder / f"{number}.trace"
-        committed = kill_after(path, moments.uniform(0, 0.15))
+        committed = kill_after(path, moments.uniform(0, 0.15), together)
         with TraceFile(path) as recording:
             found = [step.number for step in recording.steps]
-            # One more may have been committed before its number was printed.
-            assert found in (list(range(1, committed + 1)), list(range(1, committed + 2)))
+            # One more transaction may have been committed before its number was printed.
+            assert found in [list(range(1, last + 1)) for last in (committed, committed + together)]
             assert not recording.complete
         report = check_file(path)
         assert report.ok, report.problems
@@ -64,6 +64,10 @@ def check_kills(folder: Path, count: int) -> None:
 
 def test_kill_9_loses_no_committed_step(tmp_path: Path) -> None:
     check_kills(tmp_path, 10)
+
+
+def test_kill_9_leaves_all_steps_of_a_transaction_or_none(tmp_path: Path) -> None:
+    check_kills(tmp_path, 5, together=8)
 
 
 @pytest.mark.slow
