@@ -97,7 +97,7 @@ class CacheReading:
         for (layers, known), both in zip(self.layers, sums, strict=True):
             if known is not None and min(known.length, self.length):
                 numbers = [self.numbers[layer] for layer in layers]
-                yield from _differences(known, layers, numbers, both[0].numpy(), rows)
+                yield from _differences(known, layers, numbers, both.numpy()[0], rows)
 
 
 class CacheProof:

@@ -341,8 +341,9 @@ def _with_hidden_states(
     """
     if calls is None:
         return result
-    place = next((place for place in places if calls.layout.modules[place] == decoder), None)
-    if place is None:
+    try:
+        place = calls.layout.modules.index(decoder, places.start, places.stop)
+    except ValueError:
         return result
     outputs = calls.shapes[int(calls.columns.shapes[place])].outputs
     states = outputs[0] if outputs else None

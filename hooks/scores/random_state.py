@@ -29,7 +29,11 @@ def generator_state(device: torch.device) -> torch.Tensor:
 
 def digest(state: torch.Tensor) -> str:
     """BLAKE2b-64 of a state, hex."""
-    return hashlib.blake2b(state.numpy().tobytes(), digest_size=8).hexdigest()
+    return _digest(state.numpy().tobytes())
+
+
+def _digest(state: bytes) -> str:
+    return hashlib.blake2b(state, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class DrawRecorder:
 
     def __init__(self, state_after: str = "") -> None:
         self._digest_after = state_after
-        self._after: torch.Tensor | None = None
+        self._after = b""
         self._since_keyframe = 0
 
     def record(self, rng: RngStates) -> Draw:
@@ -83,15 +87,15 @@ class DrawRecorder:
         Args:
             rng: the states around it.
         """
-        same = self._after is not None and torch.equal(self._after, rng.before)
-        before = self._digest_after if same else digest(rng.before)
+        state, after = rng.before.numpy().tobytes(), rng.after.numpy().tobytes()
+        before = self._digest_after if state == self._after else _digest(state)
         follows = before == self._digest_after
-        self._after, self._digest_after = rng.after, digest(rng.after)
+        self._after, self._digest_after = after, _digest(after)
         whole = not follows or self._since_keyframe >= KEYFRAME_EVERY
         self._since_keyframe = 1 if whole else self._since_keyframe + 1
         return Draw(
             device=rng.device,
             digest=before,
             follows=follows,
-            state=rng.before.numpy().tobytes().hex() if whole else None,
+            state=state.hex() if whole else None,
         )

@@ -81,6 +81,8 @@ class IntValues(Record):
         # Ends of maximal stretches with one difference; a run may begin with the last element's successor.
         differences = flat[1:] - flat[:-1]
         breaks = np.flatnonzero(differences[1:] != differences[:-1]) + 2
+        if size and not breaks.size:  # such as a mask without padding
+            return cls(runs=((int(flat[0]), int(differences[0]), size),))
         while start < size and len(runs) < MAX_RUNS:
             later = breaks[np.searchsorted(breaks, start + 2) :]
             stop = int(later[0]) if later.size else size

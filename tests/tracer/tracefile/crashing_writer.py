@@ -10,8 +10,13 @@ from tests.tracer.tracefile.samples import header, some_tokens, steps, tensors
 from tracer.tracefile import TraceWriter
 
 
-def main(path: Path) -> None:
-    """Write for ever."""
+def main(path: Path, together: int) -> None:
+    """Write for ever.
+
+    Args:
+        path: the trace.
+        together: steps of a transaction.
+    """
     first, second = steps(2)
     with TraceWriter(path) as writer:
         writer.begin_run(header())
@@ -20,10 +25,12 @@ def main(path: Path) -> None:
             number += 1
             template = first if number == 1 else second
             step = replace(template, head=template.head.model_copy(update={"step": number}))
-            writer.write_step(step, some_tokens(number % 100), tensors(number) if number % 3 == 0 else {})
-            sys.stdout.write(f"{number}\n")
-            sys.stdout.flush()
+            writer.stage_step(step, some_tokens(number % 100), tensors(number) if number % 3 == 0 else {})
+            if number % together == 0:
+                writer.commit()
+                sys.stdout.write(f"{number}\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -15,20 +15,27 @@ from subprocess import PIPE, Popen
 import pytest
 
 from tests.support.synthetic import synthetic_end
-from tests.tracer.tracefile.samples import assert_same_steps, header, some_tokens, steps, write_trace
+from tests.tracer.tracefile.samples import (
+    assert_same_steps,
+    header,
+    some_tokens,
+    steps,
+    tensors,
+    write_trace,
+)
 from tests.tracer.tracefile.unprivileged import REPOSITORY, run_unprivileged
 from tracer.errors import IncompleteTraceError
 from tracer.tracefile import TraceFile, TraceWriter, check_file
 
 
-def start_writer(path: Path) -> Popen[str]:
-    command = [sys.executable, "-m", "tests.tracer.tracefile.crashing_writer", str(path)]
+def start_writer(path: Path, together: int = 1) -> Popen[str]:
+    command = [sys.executable, "-m", "tests.tracer.tracefile.crashing_writer", str(path), str(together)]
     return Popen(command, cwd=REPOSITORY, stdout=PIPE, text=True)
 
 
-def kill_after(path: Path, seconds: float) -> int:
+def kill_after(path: Path, seconds: float, together: int = 1) -> int:
     """Let the writer run for a while after its first step, kill it; the last step it said was committed."""
-    with start_writer(path) as process:
+    with start_writer(path, together) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(seconds)
@@ -37,15 +44,15 @@ def kill_after(path: Path, seconds: float) -> int:
     return int(committed[-1])
 
 
-def check_kills(folder: Path, count: int) -> None:
+def check_kills(folder: Path, count: int, together: int = 1) -> None:
     moments = random.Random(0)
     for number in range(count):
         path = folder / f"{number}.trace"
-        committed = kill_after(path, moments.uniform(0, 0.15))
+        committed = kill_after(path, moments.uniform(0, 0.15), together)
         with TraceFile(path) as recording:
             found = [step.number for step in recording.steps]
-            # One more may have been committed before its number was printed.
-            assert found in (list(range(1, committed + 1)), list(range(1, committed + 2)))
+            # One more transaction may have been committed before its number was printed.
+            assert found in [list(range(1, last + 1)) for last in (committed, committed + together)]
             assert not recording.complete
         report = check_file(path)
         assert report.ok, report.problems
@@ -57,6 +64,10 @@ def check_kills(folder: Path, count: int) -> None:
 
 def test_kill_9_loses_no_committed_step(tmp_path: Path) -> None:
     check_kills(tmp_path, 10)
+
+
+def test_kill_9_leaves_all_steps_of_a_transaction_or_none(tmp_path: Path) -> None:
+    check_kills(tmp_path, 5, together=8)
 
 
 @pytest.mark.slow
@@ -243,7 +254,7 @@ def test_an_interrupted_step_is_rolled_back(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr("tracer.tracefile.writing.writer.insert_tensors", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                writer.write_step(second, some_tokens(), {"x": None})  # type: ignore[dict-item]
+                writer.write_step(second, some_tokens(), tensors())
         writer.write_step(second, some_tokens())
         writer.end_run(1, synthetic_end(header(), 2))
     report = check_file(path)

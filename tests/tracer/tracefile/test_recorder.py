@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tracer.schema.faults import CaptureError
 from tracer.schema.run import RunEnd, RunHeader, TokenText
 from tracer.schema.step import Step
 from tracer.tracefile import EndWrite, Recorder, SavedTensor, StepWrite, TraceFile, TraceWriter, check_file
+from tracer.tracefile.writing.staged_step import StagedStep
+from tracer.tracefile.writing.statements import insert_steps
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -86,6 +89,19 @@ class Broken(Witness):
         raise RuntimeError("display is gone\nfor good")
 
 
+INSERT = "tracer.tracefile.writing.writer.insert_steps"
+
+
+def noting(counts: list[int], insert: Callable[..., None]) -> Callable[..., None]:
+    """The function that stores steps, noting how many it is given."""
+
+    def insert_noting(connection: sqlite3.Connection, staged: Sequence[StagedStep]) -> None:
+        counts.append(len(staged))
+        insert(connection, staged)
+
+    return insert_noting
+
+
 def test_everything_is_written_and_told(tmp_path: Path) -> None:
     path, witness = tmp_path / "run.trace", Witness()
     recorder = Recorder(TraceWriter(path), listeners=[witness])
@@ -112,18 +128,84 @@ def test_everything_is_written_and_told(tmp_path: Path) -> None:
 
 def test_listeners_are_told_after_the_commit(tmp_path: Path) -> None:
     path = tmp_path / "run.trace"
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
 
     class Reader(Witness):
         def on_step(self, step: Step, tokens: Mapping[int, TokenText]) -> None:
             with TraceFile(path) as recording:
-                found.append(recording.steps[-1].number)
+                found.append((step.number, recording.steps.number(step.number).number))
 
     with Recorder(TraceWriter(path), listeners=[Reader()]) as recorder:
         recorder.begin_run(header())
         for job in jobs(3):
             recorder.put(job)
-    assert found == [1, 2, 3]
+    assert found == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_steps_that_wait_share_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, all_wait = list[int](), threading.Event()
+
+    def no_tokens() -> tuple[TokenText, ...]:
+        all_wait.wait()
+        return ()
+
+    monkeypatch.setattr(INSERT, noting(counts, insert_steps))
+    with Recorder(TraceWriter(tmp_path / "run.trace")) as recorder:
+        recorder.begin_run(header(), no_tokens)
+        for job in jobs(40):
+            recorder.put(job)
+        all_wait.set()
+    assert counts == [32, 8]
+    assert check_file(tmp_path / "run.trace").ok
+
+
+def test_where_steps_cannot_be_committed_together_each_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, counts, witness = tmp_path / "run.trace", list[int](), Witness()
+    insert = noting(counts, insert_steps)
+
+    def fragile(connection: sqlite3.Connection, staged: Sequence[StagedStep]) -> None:
+        insert(connection, staged)
+        if len(staged) > 1 or staged[0].step.number > 4:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(INSERT, fragile)
+    with Recorder(TraceWriter(path), listeners=[witness]) as recorder:
+        recorder.begin_run(header())
+        for job in jobs(6):
+            recorder.put(job)
+    assert max(counts) > 1
+    assert "ends before step 5: database or disk is full" in str(recorder.failure)
+    assert recorder.dropped == 2
+    assert witness.events == ["run 1", *(f"step {number}" for number in range(1, 7))]
+    with TraceFile(path) as recording:
+        assert_same_steps(recording.steps, steps(6)[:4])
+    assert check_file(path).ok
+
+
+def test_a_step_that_cannot_be_committed_is_replaced_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.trace"
+
+    def fragile(connection: sqlite3.Connection, staged: Sequence[StagedStep]) -> None:
+        if any(each.step.number == 2 and each.step.scores is not None for each in staged):
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        insert_steps(connection, staged)
+
+    monkeypatch.setattr(INSERT, fragile)
+    replacement = lambda job, _: StepWrite(replace(job.write.step, scores=None))  # noqa: E731
+    with Recorder(TraceWriter(path), on_build_error=replacement) as recorder:
+        recorder.begin_run(header())
+        for job in jobs(3):
+            recorder.put(job)
+        recorder.end_run(1, end(3))
+    assert (recorder.failure, recorder.dropped) == (None, 0)
+    assert "OverflowError" in recorder.build_errors[0]
+    with TraceFile(path) as recording:
+        assert [step.scores is None for step in recording.steps] == [False, True, False]
+    assert check_file(path).ok
 
 
 def test_a_failing_listener_costs_nothing_but_its_own_events(tmp_path: Path) -> None:

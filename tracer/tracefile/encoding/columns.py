@@ -30,7 +30,7 @@ _Columns = TypeVar("_Columns", ScoreColumns, ModuleColumns, CacheColumns)
 _DTYPES = {"b": "<i1", "h": "<i2", "i": "<i4", "f": "<f4", "?": "|u1"}
 _SIZES = {"b": 1, "h": 2, "i": 4, "f": 4, "?": 1}
 _CODES: dict[str, bytes] = {"i": b"bhi", "f": b"f", "?": b"?"}
-_RECORD_DTYPES = {"i": "<i4", "f": "<f4", "?": "|b1"}
+_RECORD_DTYPES = {kind: np.dtype(name) for kind, name in {"i": "<i4", "f": "<f4", "?": "|b1"}.items()}
 
 MAX_REPEATED = 1 << 20
 """Most elements of an array that is stored as one value: a few bytes must not expand to gigabytes."""
@@ -66,12 +66,11 @@ class ColumnSet(Generic[_Columns]):
         Raises:
             ValueError: an array has a shape that does not fit the others.
         """
-        sizes: dict[str, int] = {}
-        arrays: list[tuple[AnyArray, str]] = []
-        for name, kind, letters in self.columns:
-            array = np.asarray(getattr(record, name), dtype=_RECORD_DTYPES[kind])
-            _agree(name, letters, array.shape, sizes)
-            arrays.append((array, kind))
+        arrays = [
+            (np.asarray(getattr(record, name), dtype=_RECORD_DTYPES[kind]), kind)
+            for name, kind, _ in self.columns
+        ]
+        _check_sizes(self.columns, tuple([array.shape for array, _ in arrays]))
         blob, repeats = _join(arrays, repeating=True)
         return blob if repeats <= free + _MAX_RATIO * len(blob) else _join(arrays, repeating=False)[0]
 
@@ -108,6 +107,14 @@ class ColumnSet(Generic[_Columns]):
             _agree(name, letters, shape, sizes)
             found.append((name, kind, code, repeated == 1, shape))
         return found, position
+
+
+@lru_cache(maxsize=64)
+def _check_sizes(columns: tuple[tuple[str, str, str], ...], shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Check the shapes of a record's columns; those of one step are mostly those of the one before."""
+    sizes: dict[str, int] = {}
+    for (name, _, letters), shape in zip(columns, shapes, strict=True):
+        _agree(name, letters, shape, sizes)
 
 
 def _agree(name: str, letters: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:

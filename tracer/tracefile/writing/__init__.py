@@ -1,1 +1,1 @@
-"""Writing a trace file, one transaction per step."""
+"""Writing a trace file, in transactions of some steps."""

@@ -1,4 +1,4 @@
-"""Build, commit, notify: what the writer's thread does with each job.
+"""Build, commit, notify: what the writer's thread does with the jobs.
 
 No fault leaves this module. A step that cannot be built or contradicts itself is replaced or dropped; once
 the file cannot be written any more, writing ends, but listeners are still notified.
@@ -7,17 +7,37 @@ the file cannot be written any more, writing ends, but listeners are still notif
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 from tracer.errors import IncompleteTraceError, TraceGenerateError
 from tracer.messages import one_line, shown
 from tracer.schema.run import RunHeader, TokenText
+from tracer.schema.step import Step
+from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.writing.jobs import BuildErrorHook, EndWrite, Job, Listener, StepWrite
 from tracer.tracefile.writing.writer import TraceWriter
 
 _MAX_ERRORS = 100
+
+_Put: TypeAlias = Callable[[Step, Sequence[TokenText], Mapping[str, SavedTensor]], None]
+
+
+@dataclass
+class _Pending:
+    """A step on its way into the file.
+
+    Attributes:
+        job: what it is made of.
+        tokens: texts of the tokens that it mentions.
+        write: what is written; None where the step is left out.
+    """
+
+    job: Job
+    tokens: Sequence[TokenText] = ()
+    write: StepWrite | None = None
 
 
 class Committer:
@@ -73,23 +93,14 @@ class Committer:
                 self._writer.begin_run(header, tokens)
         self._notify("on_run", lambda listener: listener.on_run(number, header, self._texts))
 
-    def record(self, job: Job) -> None:
-        """Build and commit a step and notify the listeners."""
-        try:
-            write: StepWrite | None = job.build()
-        except Exception as error:  # noqa: BLE001 - any fault in recording is recorded, none is raised
-            write = self._replacement(job, error)
-        if write is None:
-            self.dropped += 1
-            return
-        self._learn(write.new_tokens)
-        if self.failure is None:
-            write = self._write(job, write)
-        else:
-            self.dropped += 1
-        if write is not None:
-            step = write.step
-            self._notify("on_step", lambda listener: listener.on_step(step, self._texts))
+    def record(self, jobs: Sequence[Job]) -> None:
+        """Build steps, commit them together and notify the listeners of each."""
+        group = [self._built(job) for job in jobs]
+        self._commit(group)
+        for each in group:
+            self._learn(each.tokens)
+            if each.write is not None:
+                self._tell_of(each.write.step)
 
     def end(self, run: int, build_end: Callable[[], EndWrite]) -> None:
         """Build and commit the end record of a run and notify the listeners; a second one is left out."""
@@ -109,38 +120,60 @@ class Committer:
         with self.failing("the file could not be closed"):
             self._writer.discard() if self._discards_empty else self._writer.close()
 
-    def _write(self, job: Job, write: StepWrite) -> StepWrite | None:
-        """Commit a step, or its replacement if that fails.
+    def _built(self, job: Job) -> _Pending:
+        """Build a step and stage it."""
+        try:
+            write: StepWrite | None = job.build()
+        except Exception as error:  # noqa: BLE001 - any fault in recording is recorded, none is raised
+            write = self._replacement(job, error)
+        if write is None:
+            self.dropped += 1
+            return _Pending(job)
+        pending = _Pending(job, write.new_tokens, write)
+        self._put(pending, self._writer.stage_step)
+        return pending
 
-        Returns:
-            What was committed, or would have been without the recorder's failure; None if nothing was.
-        """
-        write = self._within_limit(write)
-        fault = self._commit(write)
+    def _commit(self, group: Sequence[_Pending]) -> None:
+        """Commit what is staged; if that fails, step by step, so that as many as possible are kept."""
+        try:
+            self._writer.commit()
+        except Exception:  # noqa: BLE001 - what is wrong is found out below
+            for each in group:
+                self._put(each, self._writer.write_step)
+
+    def _put(self, pending: _Pending, put: _Put) -> None:
+        """Hand a step to the writer, or its replacement if that fails; none after the recorder's failure."""
+        if pending.write is None:
+            return
+        if self.failure is not None:
+            self.dropped += 1
+            return
+        pending.write = self._within_limit(pending.write)
+        fault = self._try(pending.write, put)
         if fault is None:
-            return write
-        replacement = self._replacement(job, fault)
-        if replacement is not None:
-            replacement = replace(replacement, tensors={})
-            fault = self._commit(replacement)
+            return
+        pending.write = self._replacement(pending.job, fault)
+        if pending.write is not None:
+            pending.write = replace(pending.write, tensors={})
+            fault = self._try(pending.write, put)
             if fault is None:
-                return replacement
+                return
             _note(self.build_errors, fault)
+            pending.write = None
         self.dropped += 1
-        return None
 
-    def _commit(self, write: StepWrite) -> Exception | None:
-        """Write a step.
+    def _try(self, write: StepWrite, put: _Put) -> Exception | None:
+        """Hand a step to the writer.
 
         Returns:
             What is wrong with the step; None if nothing is, or if the file itself failed.
         """
         try:
-            self._writer.write_step(write.step, write.new_tokens, write.tensors)
+            put(write.step, write.new_tokens, write.tensors)
         except TraceGenerateError as error:
             self.failure = error
             self.dropped += 1
-        except Exception as error:  # noqa: BLE001 - see record
+        except Exception as error:  # noqa: BLE001 - see _built
             return error
         return None
 
@@ -159,12 +192,15 @@ class Committer:
             return None
         try:
             return self._on_build_error(job, error)
-        except Exception as second:  # noqa: BLE001 - see record
+        except Exception as second:  # noqa: BLE001 - see _built
             _note(self.build_errors, second)
             return None
 
     def _learn(self, tokens: Sequence[TokenText]) -> None:
         self._tokens.update((token.id, token) for token in tokens)
+
+    def _tell_of(self, step: Step) -> None:
+        self._notify("on_step", lambda listener: listener.on_step(step, self._texts))
 
     def _notify(self, event: str, call: Callable[[Listener], None]) -> None:
         for listener in self._listeners:

@@ -51,7 +51,7 @@ class Interned(Generic[_Interned]):
         return found
 
     def add(self, found: Mapping[int, _Interned], described: Mapping[int, _Interned | None]) -> None:
-        """Record that a step is stored.
+        """Record that a step is to be stored.
 
         Args:
             found: what :meth:`new` gave.
@@ -59,6 +59,15 @@ class Interned(Generic[_Interned]):
         """
         self._hashes.update((number, hash(record)) for number, record in found.items())
         self._last = {number: record for number, record in described.items() if record is not None}
+
+    def forget(self, found: Iterable[int]) -> None:
+        """Record that a step was not stored after all.
+
+        Args:
+            found: the numbers that :meth:`add` was given for it.
+        """
+        for number in found:
+            del self._hashes[number]
 
 
 @dataclass
@@ -68,7 +77,7 @@ class OpenRun:
     Attributes:
         header: the run's header.
         chain: digests of header and steps so far.
-        last_step: number of the last step.
+        last_step: number of the last step, which may not be committed yet.
         layouts: the layouts that are stored.
         shapes: the call shapes that are stored.
     """
@@ -96,21 +105,29 @@ class OpenRun:
             check_call_shape(shape)
         return found
 
-    def add(
-        self, step: Step, digest: bytes, layouts: Mapping[int, CallLayout], shapes: Mapping[int, CallShape]
-    ) -> None:
-        """Record that a step is stored.
+    def add(self, step: Step, layouts: Mapping[int, CallLayout], shapes: Mapping[int, CallShape]) -> None:
+        """Record that a step is to be stored.
 
         Args:
             step: the step.
-            digest: its digest.
             layouts: what :meth:`new_layouts` gave.
             shapes: what :meth:`new_shapes` gave.
         """
         self.last_step = step.number
-        self.chain.add(digest)
         self.layouts.add(layouts, _layouts(step))
         self.shapes.add(shapes, step.shapes)
+
+    def take_back(self, last_step: int, layouts: Iterable[int], shapes: Iterable[int]) -> None:
+        """Undo :meth:`add` of the last step.
+
+        Args:
+            last_step: number of the step before it.
+            layouts: numbers of the layouts that came with it.
+            shapes: numbers of the call shapes that came with it.
+        """
+        self.last_step = last_step
+        self.layouts.forget(layouts)
+        self.shapes.forget(shapes)
 
 
 def _layouts(step: Step) -> dict[int, CallLayout | None]:

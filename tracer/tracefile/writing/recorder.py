@@ -11,9 +11,10 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
+from typing import TypeAlias
 
 from tracer.errors import TraceGenerateError
 from tracer.schema.run import RunHeader, TokenText
@@ -24,11 +25,19 @@ from tracer.tracefile.writing.writer import TraceWriter
 
 DEFAULT_QUEUE_BYTES = 64 << 20
 
-LINGER = 1.0
-"""Seconds that steps may wait for more steps before they are written; each has its own transaction."""
+LINGER = 0.95
+"""Seconds that steps may wait for more steps before they are written."""
 
 LINGER_WATCHED = 0.25
 """The same with listeners, which display the steps as they happen."""
+
+_TOGETHER = 32
+"""Most steps of a transaction."""
+
+_BYTES_TOGETHER = 4 << 20
+"""Bytes of jobs after which a transaction takes no further step, so that a full queue has room again soon."""
+
+_Item: TypeAlias = "Callable[[], None] | Job"
 
 
 class Recorder:
@@ -53,9 +62,7 @@ class Recorder:
         max_trace_bytes: int | None = None,
         discards_empty: bool = False,
     ) -> None:
-        self._queue: ByteQueue[Callable[[], None]] = ByteQueue(
-            max_queue_bytes, LINGER_WATCHED if listeners else LINGER
-        )
+        self._queue: ByteQueue[_Item] = ByteQueue(max_queue_bytes, LINGER_WATCHED if listeners else LINGER)
         self._committer = Committer(
             writer, listeners, on_build_error, max_trace_bytes, discards_empty=discards_empty
         )
@@ -144,7 +151,7 @@ class Recorder:
         Args:
             job: the copied data of the step.
         """
-        self._submit(partial(self._committer.record, job), job.nbytes)
+        self._submit(job, job.nbytes)
 
     def end_run(self, run: int, build_end: Callable[[], EndWrite]) -> None:
         """End a run.
@@ -194,9 +201,9 @@ class Recorder:
             self._finish()
         self._finished.wait()
 
-    def _submit(self, action: Callable[[], None], nbytes: int, *, urgent: bool = False) -> None:
+    def _submit(self, item: _Item, nbytes: int, *, urgent: bool = False) -> None:
         if not self._closed and self._is_here():
-            self._queue.put(action, nbytes, urgent=urgent)
+            self._queue.put(item, nbytes, urgent=urgent)
 
     def _is_here(self) -> bool:
         """Whether this process records: a fork copies no threads, and the file is its parent's."""
@@ -207,12 +214,17 @@ class Recorder:
         while not self._finished.is_set():
             batch = deque(self._queue.take())
             while batch:
-                action, nbytes = batch.popleft()
+                item, nbytes = batch.popleft()
+                sizes = [nbytes]
                 with self._committer.failing("a defect in recording"):
-                    action()
-                # Releases the memory of the job before its bytes are returned to the queue.
-                del action
-                self._queue.done(nbytes)
+                    if callable(item):
+                        item()
+                    else:
+                        self._committer.record([item, *_following(batch, sizes)])
+                # Releases the memory of the jobs before their bytes are returned to the queue.
+                del item
+                for nbytes in sizes:
+                    self._queue.done(nbytes)
 
     def _finish(self) -> None:
         """Close the file and let the thread end."""
@@ -221,6 +233,22 @@ class Recorder:
                 self._committer.close()
         finally:
             self._finished.set()
+
+
+def _following(batch: deque[tuple[_Item, int]], sizes: list[int]) -> Iterator[Job]:
+    """Take the jobs from a batch that are written together with one before them.
+
+    Args:
+        batch: what comes after it.
+        sizes: bytes of the jobs so far, to which theirs are added.
+    """
+    while batch and len(sizes) < _TOGETHER and sum(sizes) < _BYTES_TOGETHER:
+        item, nbytes = batch[0]
+        if callable(item):
+            return
+        batch.popleft()
+        sizes.append(nbytes)
+        yield item
 
 
 def _background_thread(target: Callable[[], None]) -> threading.Thread:

@@ -10,12 +10,11 @@ from typing import Literal
 
 from tracer.schema.base import Record
 from tracer.schema.run import TokenText
-from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import digest, token_digest
-from tracer.tracefile.encoding.packing import PackedStep
 from tracer.tracefile.encoding.plain_rows import SqlValue, plain_rows, step_columns
 from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.format import MAX_JSON, TENSOR_PART
+from tracer.tracefile.writing.staged_step import StagedStep
 
 _BYTES_A_STATEMENT = 1 << 20  # SQLite copies its parameters
 
@@ -44,24 +43,37 @@ def insert_tokens(connection: sqlite3.Connection, tokens: Iterable[TokenText]) -
 def insert_interned(
     connection: sqlite3.Connection,
     table: Literal["layout", "call_shape"],
-    run: int,
-    records: Mapping[int, Record],
+    found: Iterable[tuple[int, Mapping[int, Record]]],
 ) -> None:
-    """Store interned records, to which steps refer by number."""
-    texts = {number: record_text(record) for number, record in records.items()}
-    rows = [(run, number, text, digest(run, number, text)) for number, text in texts.items()]
+    """Store interned records, to which steps refer by number.
+
+    Args:
+        connection: the trace.
+        table: of the records.
+        found: runs, and new records of theirs by number.
+    """
+    rows = []
+    for run, records in found:
+        for number, record in records.items():
+            text = record_text(record)
+            rows.append((run, number, text, digest(run, number, text)))
     _insert_rows(connection, table, rows)
 
 
-def insert_step(connection: sqlite3.Connection, step: Step, packed: PackedStep, step_digest: bytes) -> None:
-    """Store a step and its plain rows."""
-    row = (
-        *(packed.run, packed.step, *step_columns(step.head), packed.tensors, step_digest),
+def insert_steps(connection: sqlite3.Connection, steps: Sequence[StagedStep]) -> None:
+    """Store the rows of steps, and their plain rows."""
+    _insert_rows(connection, "step", [_step_row(each) for each in steps])
+    plain = [plain_rows(each.step) for each in steps]
+    for table in plain[0]:
+        _insert_rows(connection, table, [row for rows in plain for row in rows[table]])
+
+
+def _step_row(staged: StagedStep) -> Sequence[SqlValue | bytes]:
+    packed = staged.packed
+    return (
+        *(packed.run, packed.step, *step_columns(staged.step.head), packed.tensors, staged.digest),
         *(packed.head, packed.scores, packed.modules, packed.cache),
     )
-    connection.execute(_insertion("step", len(row), 1), row)
-    for table, rows in plain_rows(step).items():
-        _insert_rows(connection, table, rows)
 
 
 def insert_tensors(

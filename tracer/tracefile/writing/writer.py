@@ -1,4 +1,4 @@
-"""Write a trace, one transaction per step: a kill at any moment loses nothing that was committed."""
+"""Write a trace in transactions of some steps: a kill at any moment loses nothing that was committed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from tracer.tracefile.encoding.validity import check_end, check_header, check_st
 from tracer.tracefile.writing.appending import open_to_append
 from tracer.tracefile.writing.creation import check_place, create_database
 from tracer.tracefile.writing.open_run import OpenRun
+from tracer.tracefile.writing.staged_step import StagedStep
 from tracer.tracefile.writing.statements import (
     insert_interned,
-    insert_step,
+    insert_steps,
     insert_tensors,
     insert_tokens,
     record_text,
@@ -60,6 +61,7 @@ class TraceWriter:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._runs: dict[int, OpenRun] = {}
+        self._staged: list[StagedStep] = []
         self._begun = 0
         self._tokens: set[int] = set()
         self._bytes_written = 0
@@ -79,7 +81,7 @@ class TraceWriter:
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of headers, steps and tensors committed so far; the file is slightly larger."""
+        """Bytes of headers, steps and tensors so far; the file is slightly larger once they are committed."""
         return self._bytes_written
 
     @property
@@ -136,7 +138,22 @@ class TraceWriter:
         new_tokens: Sequence[TokenText] = (),
         tensors: Mapping[str, SavedTensor] = NO_TENSORS,
     ) -> None:
-        """Add a step with its tokens and tensors in one transaction.
+        """Add a step with its tokens and tensors, and commit it (see :meth:`stage_step`).
+
+        Raises:
+            IncompleteTraceError: the disk is full or the file is gone; all earlier steps are kept.
+            ValueError: the step contradicts itself or its run; nothing was written.
+        """
+        self.stage_step(step, new_tokens, tensors)
+        self.commit()
+
+    def stage_step(
+        self,
+        step: Step,
+        new_tokens: Sequence[TokenText] = (),
+        tensors: Mapping[str, SavedTensor] = NO_TENSORS,
+    ) -> None:
+        """Get a step ready; :meth:`commit` writes it.
 
         Args:
             step: the step; numbers rise within a run.
@@ -144,25 +161,48 @@ class TraceWriter:
             tensors: tensors to save, by name.
 
         Raises:
-            IncompleteTraceError: the disk is full or the file is gone; all earlier steps are kept.
-            ValueError: the step contradicts itself or its run; nothing was written.
+            ValueError: the step contradicts itself or its run; it is left out.
         """
         run = self._open_run(step.head.run)
         if step.number <= run.last_step:
             raise ValueError(f"step {step.number} comes after step {run.last_step}")
         check_step(step, run.header)
         packed = pack_step(step, len(tensors))
-        layouts, shapes, tokens = run.new_layouts(step), run.new_shapes(step), self._unknown(new_tokens)
-        step_digest = packed.digest
-        with self._transaction(f"step {step.number}") as connection:
-            insert_interned(connection, "layout", packed.run, layouts)
-            insert_interned(connection, "call_shape", packed.run, shapes)
-            insert_tokens(connection, tokens.values())
-            insert_step(connection, step, packed, step_digest)
-            insert_tensors(connection, packed.run, packed.step, tensors)
-        run.add(step, step_digest, layouts, shapes)
-        self._tokens.update(tokens)
-        self._bytes_written += packed.nbytes + sum(tensor.nbytes for tensor in tensors.values())
+        staged = StagedStep(
+            step=step,
+            packed=packed,
+            digest=packed.digest,
+            before=run.last_step,
+            layouts=run.new_layouts(step),
+            shapes=run.new_shapes(step),
+            tokens=self._unknown(new_tokens),
+            tensors=tensors,
+        )
+        run.add(step, staged.layouts, staged.shapes)
+        self._tokens.update(staged.tokens)
+        self._bytes_written += staged.nbytes
+        self._staged.append(staged)
+
+    def commit(self) -> None:
+        """Write the steps that are staged in one transaction, all or none of them.
+
+        Many steps share what a transaction costs, in time and in pages of the log.
+
+        Raises:
+            IncompleteTraceError: the disk is full or the file is gone; all earlier steps are kept, and those
+                that were staged may be staged again.
+        """
+        staged, self._staged = self._staged, []
+        if not staged:
+            return
+        try:
+            with self._transaction(f"step {staged[0].step.number}") as connection:
+                self._insert(connection, staged)
+        except BaseException:
+            self._take_back(staged)
+            raise
+        for each in staged:
+            self._runs[each.packed.run].chain.add(each.digest)
 
     def end_run(self, run: int, end: RunEnd, new_tokens: Sequence[TokenText] = ()) -> None:
         """Add the end record, which makes a run complete.
@@ -228,6 +268,21 @@ class TraceWriter:
         if number not in self._runs:
             raise ValueError(f"there is no open run {number}")
         return self._runs[number]
+
+    def _insert(self, connection: sqlite3.Connection, staged: Sequence[StagedStep]) -> None:
+        insert_interned(connection, "layout", [(each.packed.run, each.layouts) for each in staged])
+        insert_interned(connection, "call_shape", [(each.packed.run, each.shapes) for each in staged])
+        insert_tokens(connection, [token for each in staged for token in each.tokens.values()])
+        insert_steps(connection, staged)
+        for each in staged:
+            insert_tensors(connection, each.packed.run, each.packed.step, each.tensors)
+
+    def _take_back(self, staged: Sequence[StagedStep]) -> None:
+        """Forget what was staged and not written."""
+        for each in reversed(staged):
+            self._runs[each.packed.run].take_back(each.before, each.layouts, each.shapes)
+            self._tokens.difference_update(each.tokens)
+            self._bytes_written -= each.nbytes
 
     def _unknown(self, tokens: Sequence[TokenText]) -> dict[int, TokenText]:
         return {token.id: token for token in tokens if token.id not in self._tokens}
