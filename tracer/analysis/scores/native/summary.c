@@ -128,6 +128,12 @@ static void summarise_row(const Summary *summary, size_t row)
             summary->token_scores[(each * summary->rows + row) * summary->width + at] =
                 scores_at(summary, each, row)[token];
     }
+    for (size_t at = count; at < summary->width; at++) {
+        summary->tokens[row * summary->width + at] = NO_TOKEN;
+        summary->probabilities[row * summary->width + at] = 0;
+        for (size_t each = 0; each < summary->stages; each++)
+            summary->token_scores[(each * summary->rows + row) * summary->width + at] = -INFINITY;
+    }
     RowSummary *into = summary->row_summaries + row;
     into->tokens = (int32_t)count;
     into->candidates = stage.candidates;
