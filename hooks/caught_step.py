@@ -92,10 +92,13 @@ class StepTensors:
         Returns:
             Copies of those.
         """
-        single = [name for name in _SINGLE if getattr(self, name) is not None]
-        copies = iter(to_host_all([*self._all(), *others]))
-        for name in single:
-            setattr(self, name, next(copies))
+        tensors = [*self._all(), *others]
+        if all(tensor.is_cpu for tensor in tensors):
+            return [*others]
+        copies = iter(to_host_all(tensors))
+        for name in _SINGLE:
+            if getattr(self, name) is not None:
+                setattr(self, name, next(copies))
         for group in _GROUPS:
             setattr(self, group, {key: next(copies) for key in getattr(self, group)})
         return [*copies]

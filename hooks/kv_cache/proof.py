@@ -140,7 +140,7 @@ class CacheProof:
         """
         for (layers, _), both in zip(reading.layers, sums, strict=True):
             # A copy: what came from a GPU shares its memory with all results of the step.
-            read = _Baseline(reading.length, layers, both[1].numpy().copy())
+            read = _Baseline(reading.length, layers, both.numpy()[1].copy())
             self._last.update(dict.fromkeys(layers, read))
 
     def reorder(self, parents: Sequence[int]) -> None:
@@ -200,7 +200,7 @@ class CacheProof:
         tensors = [tensor for layer in layers for tensor in view.layers[layer]]
         known = compiled.slot_sums(tensors, before, length)
         if known is not None:
-            return torch.from_numpy(known).reshape(2, len(layers), 2, *known.shape[2:])
+            return torch.from_numpy(known.reshape(2, len(layers), 2, *known.shape[2:]))
         if [*layers] == [*range(len(view.layers))] and view.stack is not None:
             sums = self._weighted_sums(_slot_sums(view.stack, length), before)
             return sums.reshape(2, 2, len(layers), *sums.shape[2:]).transpose(1, 2)

@@ -149,8 +149,7 @@ def _gap_in_layers(cache: Any, found: list[LayerSlots | str | None]) -> str:
 def _cache_view(cache: Any, model: KnownModel, read: int) -> CacheView:
     kind: type = type(cache)
     layout = layout_of(kind)
-    numbers, layers = _slotted(cache) if layout.readable else ((), [])
-    room = [key.shape[-2] for key, _ in layers]
+    numbers, layers, room = _slotted(cache) if layout.readable else ((), [], [])
     length = _length(room, read, layout)
     limit = getattr(cache, "window_length", None)
     grows = layout.sized and (limit is None or length < limit)
@@ -166,11 +165,16 @@ def _cache_view(cache: Any, model: KnownModel, read: int) -> CacheView:
     )
 
 
-def _slotted(cache: Any) -> tuple[tuple[int, ...], Layers]:
-    """Numbers and tensors of the layers with slots; those that keep a state or nothing yet have none."""
+def _slotted(cache: Any) -> tuple[tuple[int, ...], Layers, list[int]]:
+    """Numbers and tensors of the layers with slots, and their room; a state or nothing yet has none."""
     pairs = [*zip(cache.key_cache, cache.value_cache, strict=False)]
+    if pairs and compiled.alike([each for pair in pairs for each in pair]):
+        # The first tells for all; to ask each of them costs more than all else here.
+        first, count = pairs[0][0], len(pairs) if pairs[0][0].dim() == 4 else 0
+        return tuple(range(count)), pairs[:count], [first.shape[-2]] * count
     numbers = tuple(number for number, (key, _) in enumerate(pairs) if key.dim() == 4)
-    return numbers, [pairs[number] for number in numbers]
+    layers = [pairs[number] for number in numbers]
+    return numbers, layers, [key.shape[-2] for key, _ in layers]
 
 
 def _legacy_view(kind: str, layers: Layers, model: KnownModel, read: int) -> CacheView:

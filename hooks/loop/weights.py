@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
-from hooks.tensors import saved_bytes, to_host_all
+from hooks.tensors import to_host_all
 from tracer.messages import named
 from tracer.schema.run import WeightsFingerprint
 
@@ -36,44 +37,46 @@ def fingerprint(model: nn.Module) -> WeightsFingerprint:
         model: the model.
     """
     try:
-        reason = _why_not(model)
-        return WeightsFingerprint(not_taken=reason) if reason else _taken(model)
+        parameters = dict(model.named_parameters())
+        reason = _why_not(model, parameters)
+        return WeightsFingerprint(not_taken=reason) if reason else _taken(parameters)
     except Exception as error:
         if not is_ours(error):
             raise
         return WeightsFingerprint(not_taken=f"the parameters could not be read: {named(error)}")
 
 
-def _why_not(model: nn.Module) -> str | None:
+def _why_not(model: nn.Module, parameters: Mapping[str, Tensor]) -> str | None:
     """Why the values of the parameters cannot be had, None where they can."""
     if getattr(model, "hf_quantizer", None) is not None or getattr(model, "is_quantized", False):
         return "the model is quantised"
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         if type(parameter) not in (nn.Parameter, Tensor):
             return f"{name} is a {type(parameter).__name__}, not a plain tensor"
-        if parameter.device.type == "meta":
+        if parameter.is_meta:
             return f"{name} is offloaded, its values are not in memory"
         if parameter.layout is not torch.strided or not parameter.numel():
             return f"{name} is not dense, or empty"
     return None
 
 
-def _taken(model: nn.Module) -> WeightsFingerprint:
+def _taken(parameters: Mapping[str, Tensor]) -> WeightsFingerprint:
     state = blake2b(digest_size=_DIGEST_SIZE)
-    parameters = dict(model.named_parameters())
-    samples = to_host_all([_sample(parameter.detach()) for parameter in parameters.values()])
+    with torch.no_grad():  # a sample is no part of a graph
+        samples = to_host_all([_sample(parameter) for parameter in parameters.values()])
     elements = 0
     for (name, parameter), sample in zip(parameters.items(), samples, strict=True):
         state.update(f"{name} {parameter.dtype} {list(parameter.shape)}\n".encode())
-        state.update(saved_bytes(sample))
+        state.update(sample.view(torch.uint8).numpy().data)
         elements += sample.numel()
     return WeightsFingerprint(digest=state.hexdigest(), parameters=len(parameters), elements=elements)
 
 
 def _sample(parameter: Tensor) -> Tensor:
+    """``[elements]`` that lie one after the other."""
     size = parameter.numel()
     if size <= WHOLE:
-        return parameter.reshape(-1)
+        return parameter.detach().reshape(-1).contiguous()
     return torch.take(parameter, _places(size, parameter.device))
 
 

@@ -15,6 +15,8 @@ from tracer.schema.run import NotSeenReason
 OF_LIBRARY = "_compiled_call"
 """What the library itself has made of a model's call, for decode steps alone: other calls do without it."""
 
+_FUNCTIONS = (FunctionType, MethodType)
+
 
 COMPILED = "_compiled_call_impl"
 """What ``module.compile()`` has made of a module's call; ``torch`` calls it in place of ``forward``."""
@@ -69,7 +71,7 @@ def _reason_inside(module: nn.Module, classes: dict[type, bool]) -> NotSeenReaso
     attributes = vars(module)
     if is_compiled_function(below_layers(attributes, "forward")):
         return "compiled"
-    return "compiled" if any(_is_compiled_method(each, module) for each in attributes.items()) else None
+    return "compiled" if _has_compiled_method(module) else None
 
 
 def _methods_of(kind: type) -> Iterator[Any]:
@@ -91,6 +93,12 @@ def is_compiled_function(function: Any) -> bool:
     if not isinstance(function, FunctionType) or getattr(function, "_torchdynamo_disable", False):
         return False
     return hasattr(function, "_torchdynamo_orig_callable")
+
+
+def _has_compiled_method(module: nn.Module) -> bool:
+    # Hundreds of modules have a dozen attributes each, of which hardly one is a function.
+    functions = [each for each in vars(module).items() if type(each[1]) in _FUNCTIONS]
+    return any(_is_compiled_method(each, module) for each in functions)
 
 
 def _is_compiled_method(attribute: tuple[str, Any], module: nn.Module) -> bool:

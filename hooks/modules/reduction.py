@@ -94,6 +94,8 @@ class QueuedCalls:
         Args:
             results: copies of :attr:`results` on the host.
         """
+        if not self.notes.deferred.places and not self.queued:  # the tape has taken all of them
+            return ReducedCalls(self.notes.signatures, self.notes.calls)
         arrays = [to_host(each) for each in results[: len(self.queued)]]
         reduced = [*zip(self.queued, arrays, strict=True)]
         lost = sorted({*self.notes.deferred.places}.difference(self.deferred.places))

@@ -28,6 +28,7 @@ class ScoreStages:
     def __init__(self, stages: int, logits: torch.Tensor) -> None:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self._all = torch.empty((stages, *logits.shape), dtype=dtype, device=logits.device)
+        self._total = stages
         self.count = 0
         self.device = logits.device
 
@@ -55,12 +56,12 @@ class ScoreStages:
     @property
     def complete(self) -> bool:
         """Whether all stages are there."""
-        return self.count == len(self._all)
+        return self.count == self._total
 
     @property
     def stages(self) -> torch.Tensor:
         """``[stages so far, batch, vocab]``; float64 for logits of that dtype, else float32."""
-        return self._all[: self.count]
+        return self._all if self.complete else self._all[: self.count]
 
     def summary(self, chosen: torch.Tensor, cap: int) -> ScoreColumns | None:
         """The columns that a step's record keeps, computed while the scores are in the processor's cache.

@@ -90,7 +90,7 @@ def best(stage: F32) -> list[int]:
     return ranked
 
 
-EDITS = ("penalty", "boost", "temperature", "sink", "top_k", "ban", "back", "nothing")
+EDITS = ("penalty", "boost", "temperature", "sink", "top_k", "ban", "back", "zeros", "nothing")
 
 
 def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
@@ -111,6 +111,8 @@ def edited(stage: F32, edit: str, random: np.random.Generator) -> F32:
         after[some] = -np.inf
     elif edit == "back":
         after[some[:3]] = np.float32(1.5)
+    elif edit == "zeros":  # equal, though their bits are not
+        after[after == 0] *= np.float32(-1)
     return after if (after > -np.inf).any() else stage.copy()
 
 

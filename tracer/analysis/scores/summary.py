@@ -40,7 +40,6 @@ def summarise(scores: F32, chosen: I32, finished: Bools, cap: int) -> ScoreColum
         The columns of the step, B rows.
     """
     summarised = compiled_summary.compiled_columns if is_quick(scores.dtype) else numpy_columns
-    columns: dict[str, npt.NDArray[Any]] = summarised(
-        scores, chosen.astype(np.int32), min(cap, scores.shape[-1])
-    )
-    return ScoreColumns(**columns, chosen=chosen.astype(np.int32), finished=finished.astype(np.bool_))
+    tokens = chosen.astype(np.int32)
+    columns: dict[str, npt.NDArray[Any]] = summarised(scores, tokens, min(cap, scores.shape[-1]))
+    return ScoreColumns(**columns, chosen=tokens, finished=finished.astype(np.bool_))

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define BLOCK 64
+#define BLOCK 128
 #define LANES 16 /* independent values of a reduction */
 
 /* Compile a function a second time for processors with wider vectors, chosen at run time; the values are the
@@ -31,17 +31,20 @@ static inline const float *block_of(const float *scores, size_t start, size_t co
     return spare;
 }
 
+static inline float higher(float one, float other)
+{
+    return one > other ? one : other;
+}
+
 /* The highest score of a block; minus infinity where all are removed or NaN. */
 static inline float highest(const float *block)
 {
-    float peaks[LANES];
-    for (int lane = 0; lane < LANES; lane++)
-        peaks[lane] = -INFINITY;
-    for (int at = 0; at < BLOCK; at += LANES)
-        for (int lane = 0; lane < LANES; lane++)
-            peaks[lane] = block[at + lane] > peaks[lane] ? block[at + lane] : peaks[lane];
-    for (int lane = 1; lane < LANES; lane++)
-        peaks[0] = peaks[lane] > peaks[0] ? peaks[lane] : peaks[0];
+    float peaks[BLOCK / 2];
+    for (int at = 0; at < BLOCK / 2; at++) /* of two, so that NaN is never the higher one */
+        peaks[at] = higher(block[at], higher(block[at + BLOCK / 2], -INFINITY));
+    for (int half = BLOCK / 4; half; half /= 2)
+        for (int at = 0; at < half; at++)
+            peaks[at] = higher(peaks[at], peaks[at + half]);
     return peaks[0];
 }
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tracer.compiled_parts import load
 from tracer.schema.arrays import F32, I32
-from tracer.schema.columns import NO_TOKEN, REMOVED_CAP
+from tracer.schema.columns import REMOVED_CAP
 
 _native = load("tracer.analysis.scores.native._native")
 
@@ -29,9 +29,8 @@ def compiled_columns(scores: F32, chosen: I32, cap: int) -> dict[str, npt.NDArra
     """The columns of :func:`tracer.analysis.scores.summary.summarise` by name, computed by compiled code."""
     (stages, rows, vocabulary), width = scores.shape, 2 * cap + 1
     by_stage, by_row = np.empty((stages, rows), _STAGE), np.empty(rows, _ROW)
-    tokens = np.full((rows, width), NO_TOKEN, dtype=np.int32)
-    token_scores = np.full((stages, rows, width), -np.inf, dtype=np.float32)
-    probabilities = np.zeros((rows, width), dtype=np.float32)
+    tokens, token_scores = np.empty((rows, width), np.int32), np.empty((stages, rows, width), np.float32)
+    probabilities = np.empty((rows, width), np.float32)
     _native.summarise(
         *(stages, rows, vocabulary, cap, width),
         *(np.ascontiguousarray(scores), np.ascontiguousarray(chosen)),

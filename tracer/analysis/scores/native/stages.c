@@ -1,6 +1,7 @@
 #include "stages.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "blocks.h"
 
@@ -46,80 +47,114 @@ static inline float exp_below(float value)
 /* Sums in double precision: a vector of four floats holds two of them. */
 #define SUMS (LANES / 2)
 
-typedef struct {
-    double total[SUMS], moment[SUMS];
-    int32_t candidates;
-} Sums;
+static inline double sum_of(const double *lanes)
+{
+    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+}
 
-static inline void weigh_block(Sums *sums, const float *block, float top, float *weights)
+static inline void weigh_block(BlockSummary *into, const float *block, float top, float *weights)
 {
     float below[BLOCK];
+    double total[SUMS] = {0}, moment[SUMS] = {0};
+    int32_t candidates = 0;
     for (int at = 0; at < BLOCK; at++) {
         int32_t counts = block[at] - top >= LOWEST; /* removed tokens do not, nor does NaN */
         below[at] = where(counts, block[at] - top);
         weights[at] = where(counts, exp_below(below[at]));
     }
     for (int at = 0; at < BLOCK; at++)
-        sums->candidates += weights[at] > 0;
+        candidates += weights[at] > 0;
     for (int at = 0; at < BLOCK; at += SUMS)
         for (int lane = 0; lane < SUMS; lane++)
-            sums->total[lane] += (double)weights[at + lane];
+            total[lane] += (double)weights[at + lane];
     for (int at = 0; at < BLOCK; at += SUMS)
         for (int lane = 0; lane < SUMS; lane++)
-            sums->moment[lane] += (double)weights[at + lane] * (double)below[at + lane];
+            moment[lane] += (double)weights[at + lane] * (double)below[at + lane];
+    into->candidates = candidates;
+    into->total = sum_of(total);
+    into->moment = sum_of(moment);
 }
 
-/* Compute the softmax from the scores, their number and the highest of them. */
-WIDER_TOO static void weigh(Softmax *stage)
+/* Add up what is known of the blocks but their weights. */
+static void add_up(Softmax *stage)
 {
-    Sums sums = {{0}, {0}, 0};
+    stage->kept = stage->above = 0;
+    stage->top = -INFINITY;
+    for (size_t at = 0; at < blocks_of(stage->count); at++) {
+        stage->kept += stage->blocks[at].kept;
+        stage->above += stage->blocks[at].above;
+        stage->top = higher(stage->blocks[at].peak, stage->top);
+    }
+}
+
+/* Compute the softmax of the blocks whose weights are those of other scores, or of all of them. */
+WIDER_TOO static void weigh(Softmax *stage, int all)
+{
     float spare[BLOCK];
-    for (size_t start = 0; start < stage->count; start += BLOCK) {
-        const float *block = block_of(stage->scores, start, stage->count, spare);
-        float *weights = stage->weights + start;
-        if (highest(block) > -INFINITY && isfinite(stage->top))
-            weigh_block(&sums, block, stage->top, weights);
-        else
-            memset(weights, 0, BLOCK * sizeof *weights);
-    }
-    stage->total = stage->moment = 0;
-    stage->candidates = sums.candidates;
-    for (int lane = 0; lane < SUMS; lane++) {
-        stage->total += sums.total[lane];
-        stage->moment += sums.moment[lane];
-    }
     /* An infinite score takes all the probability: infinity minus infinity is NaN, as in torch. */
-    if (stage->top == INFINITY)
-        stage->total = stage->moment = NAN;
+    stage->total = stage->moment = stage->top == INFINITY ? NAN : 0;
+    stage->candidates = 0;
+    if (!isfinite(stage->top))
+        memset(stage->weights, 0, blocks_of(stage->count) * BLOCK * sizeof *stage->weights);
+    for (size_t start = 0; start < stage->count; start += BLOCK) {
+        BlockSummary *block = stage->blocks + start / BLOCK;
+        if (!(block->peak > -INFINITY) || !isfinite(stage->top)) {
+            block->total = block->moment = 0;
+            block->candidates = 0;
+        }
+        else if (all || block->stale)
+            weigh_block(block, block_of(stage->scores, start, stage->count, spare), stage->top,
+                        stage->weights + start);
+        block->stale = 0;
+        stage->total += block->total;
+        stage->moment += block->moment;
+        stage->candidates += block->candidates;
+    }
+}
+
+static inline int32_t count_above(const float *block, float than)
+{
+    int32_t above = 0;
+    for (int at = 0; at < BLOCK; at++)
+        above += block[at] > than;
+    return above;
+}
+
+/* Look at a block of scores, but for its weights. */
+static inline void look_at(BlockSummary *into, const float *block, float than)
+{
+    int32_t kept = 0;
+    for (int at = 0; at < BLOCK; at++)
+        kept += block[at] > -INFINITY;
+    into->kept = kept;
+    into->above = count_above(block, than);
+    into->peak = highest(block);
 }
 
 typedef struct {
-    int32_t changed, removed, kept;
+    int32_t changed, removed;
 } Counts;
 
 static inline Counts compare_block(const float *before, const float *after)
 {
-    Counts counts = {0, 0, 0};
+    Counts counts = {0, 0};
     for (int at = 0; at < BLOCK; at++) {
         float old = before[at], new = after[at];
         counts.changed += (old != new) & ((old == old) | (new == new));
         counts.removed += (old > -INFINITY) & (new == -INFINITY);
-        counts.kept += new > -INFINITY;
     }
     return counts;
 }
 
 static inline double weight_removed(const float *before, const float *after, const float *weights)
 {
-    double sums[LANES] = {0};
-    for (int at = 0; at < BLOCK; at += LANES)
-        for (int lane = 0; lane < LANES; lane++) {
+    double sums[SUMS] = {0};
+    for (int at = 0; at < BLOCK; at += SUMS)
+        for (int lane = 0; lane < SUMS; lane++) {
             int32_t gone = (before[at + lane] > -INFINITY) & (after[at + lane] == -INFINITY);
             sums[lane] += (double)where(gone, weights[at + lane]);
         }
-    for (int lane = 1; lane < LANES; lane++)
-        sums[0] += sums[lane];
-    return sums[0];
+    return sum_of(sums);
 }
 
 /* Append the removed tokens of a block to those found so far. */
@@ -137,53 +172,71 @@ static void list_nothing(Change *change)
         change->listed[at] = NO_TOKEN;
 }
 
-WIDER_TOO Change begin_stages(Softmax *stage, const float *scores, size_t count, float *weights)
+size_t blocks_of(size_t count)
 {
-    float spare[BLOCK];
-    *stage = (Softmax){.scores = scores, .count = count, .weights = weights, .top = -INFINITY};
-    for (size_t start = 0; start < count; start += BLOCK) {
-        const float *block = block_of(scores, start, count, spare);
-        float peak = highest(block);
-        stage->top = peak > stage->top ? peak : stage->top;
-        for (int at = 0; at < BLOCK; at++)
-            stage->kept += block[at] > -INFINITY;
-    }
-    weigh(stage);
+    return (count + BLOCK - 1) / BLOCK;
+}
+
+/* The score of the chosen token, which no other is above where there is none. */
+static float chosen_of(const Softmax *stage, const float *scores)
+{
+    return stage->chosen == NO_TOKEN ? NAN : scores[stage->chosen];
+}
+
+WIDER_TOO Change begin_stages(Softmax *stage)
+{
+    float spare[BLOCK], than = chosen_of(stage, stage->scores);
+    for (size_t start = 0; start < stage->count; start += BLOCK)
+        look_at(stage->blocks + start / BLOCK, block_of(stage->scores, start, stage->count, spare), than);
+    add_up(stage);
+    weigh(stage, 1);
     Change change = {.changed = 0};
     list_nothing(&change);
     return change;
 }
 
+/* Compare a block with the same one of the stage before; returns the weight of the removed tokens. */
+static inline double compare(Softmax *stage, Change *change, const float *before, const float *after,
+                             size_t start, float than)
+{
+    BlockSummary *block = stage->blocks + start / BLOCK;
+    int had_some = block->peak > -INFINITY;
+    double gone = 0;
+    Counts counts = compare_block(before, after);
+    look_at(block, after, than);
+    if (counts.removed) {
+        gone = had_some && !(block->peak > -INFINITY) ? block->total
+                                                      : weight_removed(before, after, stage->weights + start);
+        list_removed(change, before, after, start);
+    }
+    block->stale |= counts.changed != 0;
+    change->changed += counts.changed;
+    change->removed += counts.removed;
+    return gone;
+}
+
 WIDER_TOO Change next_stage(Softmax *stage, const float *scores)
 {
     Change change = {.changed = 0};
-    float old[BLOCK], new[BLOCK], top = -INFINITY;
-    int32_t kept = 0;
+    float old[BLOCK], new[BLOCK], top = stage->top;
+    float than = chosen_of(stage, scores), was = chosen_of(stage, stage->scores);
     double gone = 0;
     list_nothing(&change);
     for (size_t start = 0; start < stage->count; start += BLOCK) {
         const float *before = block_of(stage->scores, start, stage->count, old);
         const float *after = block_of(scores, start, stage->count, new);
-        Counts counts = compare_block(before, after);
-        float peak = highest(after);
-        top = peak > top ? peak : top;
-        kept += counts.kept;
-        change.changed += counts.changed;
-        if (counts.removed) {
-            gone += weight_removed(before, after, stage->weights + start);
-            list_removed(&change, before, after, start);
-            change.removed += counts.removed;
-        }
+        if (memcmp(before, after, BLOCK * sizeof *after) != 0)
+            gone += compare(stage, &change, before, after, start, than);
+        else if (than != was)
+            stage->blocks[start / BLOCK].above = count_above(after, than);
     }
     change.mass = change.removed && stage->total != 0 ? gone / stage->total : 0;
     if (change.removed > REMOVED_CAP)
         list_nothing(&change);
     stage->scores = scores;
-    if (change.changed) {
-        stage->kept = kept;
-        stage->top = top;
-        weigh(stage);
-    }
+    add_up(stage);
+    if (change.changed)
+        weigh(stage, stage->top != top);
     return change;
 }
 
@@ -200,16 +253,4 @@ double probability_of(const Softmax *stage, int32_t token)
     if (stage->total == 0)
         return 0;
     return exp((double)stage->scores[token] - (double)stage->top) / stage->total;
-}
-
-WIDER_TOO int32_t count_above(const Softmax *stage, int32_t token)
-{
-    float spare[BLOCK], than = stage->scores[token];
-    int32_t above = 0;
-    for (size_t start = 0; start < stage->count; start += BLOCK) {
-        const float *block = block_of(stage->scores, start, stage->count, spare);
-        for (int at = 0; at < BLOCK; at++)
-            above += block[at] > than;
-    }
-    return above;
 }

@@ -38,6 +38,7 @@ typedef struct {
     float *probabilities;    /* [rows, width] */
     size_t stages, rows, vocabulary, cap, width;
     float *weights; /* whole blocks for a vocabulary */
+    BlockSummary *blocks;
     int32_t *best;  /* cap */
     Recorded *recorded; /* 2 * cap + 1 */
 } Summary;
@@ -98,7 +99,7 @@ static void write_stage(StageSummary *into, const Softmax *stage, const Change *
     into->removed = change->removed;
     into->mass_removed = (float)change->mass;
     into->entropy = (float)entropy_of(stage);
-    into->chosen_rank = chosen == NO_TOKEN ? 0 : 1 + count_above(stage, chosen);
+    into->chosen_rank = chosen == NO_TOKEN ? 0 : 1 + stage->above;
     into->chosen_scores = chosen == NO_TOKEN ? NAN : stage->scores[chosen];
     memcpy(into->removed_tokens, change->listed, sizeof change->listed);
 }
@@ -106,12 +107,16 @@ static void write_stage(StageSummary *into, const Softmax *stage, const Change *
 static void summarise_row(const Summary *summary, size_t row)
 {
     int32_t chosen = summary->chosen[row];
-    Softmax stage;
+    Softmax stage = {
+        .scores = scores_at(summary, 0, row),
+        .count = summary->vocabulary,
+        .weights = summary->weights,
+        .blocks = summary->blocks,
+        .chosen = chosen,
+    };
     Change change;
     for (size_t at = 0; at < summary->stages; at++) {
-        const float *scores = scores_at(summary, at, row);
-        change = at ? next_stage(&stage, scores)
-                    : begin_stages(&stage, scores, summary->vocabulary, summary->weights);
+        change = at ? next_stage(&stage, scores_at(summary, at, row)) : begin_stages(&stage);
         write_stage(summary->stage_summaries + at * summary->rows + row, &stage, &change, chosen);
     }
     size_t count = record_tokens(summary, scores_at(summary, 0, row), stage.scores, chosen);
@@ -123,6 +128,12 @@ static void summarise_row(const Summary *summary, size_t row)
             summary->token_scores[(each * summary->rows + row) * summary->width + at] =
                 scores_at(summary, each, row)[token];
     }
+    for (size_t at = count; at < summary->width; at++) {
+        summary->tokens[row * summary->width + at] = NO_TOKEN;
+        summary->probabilities[row * summary->width + at] = 0;
+        for (size_t each = 0; each < summary->stages; each++)
+            summary->token_scores[(each * summary->rows + row) * summary->width + at] = -INFINITY;
+    }
     RowSummary *into = summary->row_summaries + row;
     into->tokens = (int32_t)count;
     into->candidates = stage.candidates;
@@ -131,11 +142,12 @@ static void summarise_row(const Summary *summary, size_t row)
 
 static int allocate(Summary *summary)
 {
-    size_t padded = (summary->vocabulary + BLOCK - 1) / BLOCK * BLOCK;
-    summary->weights = malloc(padded * sizeof *summary->weights);
+    size_t blocks = blocks_of(summary->vocabulary);
+    summary->weights = malloc(blocks * BLOCK * sizeof *summary->weights);
+    summary->blocks = malloc(blocks * sizeof *summary->blocks);
     summary->best = malloc(summary->cap * sizeof *summary->best);
     summary->recorded = malloc((2 * summary->cap + 1) * sizeof *summary->recorded);
-    return summary->weights && summary->best && summary->recorded;
+    return summary->weights && summary->blocks && summary->best && summary->recorded;
 }
 
 static PyObject *run(Summary *summary)
@@ -148,6 +160,7 @@ static PyObject *run(Summary *summary)
         Py_END_ALLOW_THREADS
     }
     free(summary->weights);
+    free(summary->blocks);
     free(summary->best);
     free(summary->recorded);
     return enough ? Py_NewRef(Py_None) : PyErr_NoMemory();
