@@ -28,7 +28,7 @@ HISTORY: Final[dict[int, str]] = {
     3: "a run says which stops its loop has, in their order, and of which function and phase each line is",
     4: "a run says which decoding loop it is in, and its steps hold what only that loop does",
     5: "a step may hold what contrastive, group and constrained search do",
-    6: "what a beam search returns is checked, and the states of constraints are",
+    6: "what a beam search returns is checked, and the states of constraints are; who wrote ids",
 }
 """Every released version. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 
