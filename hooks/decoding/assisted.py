@@ -271,7 +271,12 @@ class _Positions:
 
     def on_scores(self, stage: int, scores: torch.Tensor) -> None:
         """Scores of one position."""
-        self._watch.on_scores(stage, scores)
+        try:
+            self._watch.on_scores(stage, scores)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            self._watch.failed(error)
 
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
         """The last list has run for a position."""

@@ -8,51 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from tracer.schema.beams import BeamOutcome, BeamRow, Continuation, EarlyStopping, Fate, Hypothesis
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The settings of a scorer.
-
-    Attributes:
-        beams: beams that are searched together: those of a row, or of a group of it.
-        length_penalty: exponent of the length.
-        early_stopping: True, False or ``never``.
-        max_length: longest sequence.
-    """
-
-    beams: int
-    length_penalty: float
-    early_stopping: bool | str
-    max_length: int | None
-
-    @property
-    def setting(self) -> EarlyStopping:
-        """The setting ``early_stopping`` as text."""
-        return "never" if isinstance(self.early_stopping, str) else "True" if self.early_stopping else "False"
-
-    def value(self, total: float, length: int) -> float:
-        """The value by which hypotheses are compared.
-
-        Args:
-            total: sum of the log-probabilities.
-            length: number of tokens that were generated.
-        """
-        return total / float(length**self.length_penalty)
-
-    def attainable(self, total: float, length: int, prompt: int) -> float | None:
-        """The best value that a beam is taken to come to; None where that is not asked.
-
-        Args:
-            total: the best sum of a beam.
-            length: number of tokens that were generated.
-            prompt: length of the prompt.
-        """
-        if self.early_stopping is True:
-            return None
-        longest = self.early_stopping is not False and self.length_penalty > 0
-        return self.value(total, (self.max_length or 0) - prompt if longest else length)
+from tracer.analysis.hypotheses import Hypotheses, Rules
+from tracer.schema.beams import BeamRow, Continuation, Fate, Hypothesis
 
 
 @dataclass(frozen=True)
@@ -123,33 +80,17 @@ class Advances(Protocol):
         """
 
 
-class Book:
+class Book(Hypotheses):
     """The hypotheses of one row of the batch, or of one group of it.
 
     Args:
         number: its number; the rows of a step that it has begin at this times the beams of a book.
         of_row: all hypotheses of the row of the batch, those of its other groups among them.
-
-    Attributes:
-        done: whether it takes no further hypothesis.
     """
 
     def __init__(self, number: int, of_row: list[Hypothesis]) -> None:
-        self.done = False
+        super().__init__(of_row)
         self._number = number
-        self._all = of_row
-        self._kept: list[Hypothesis] = []
-        self._worst = 1e9
-
-    @property
-    def values(self) -> list[float]:
-        """Values of the hypotheses kept, in the order in which they ended."""
-        return [each.value for each in self._kept]
-
-    @property
-    def kept(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses kept, in the order in which they ended."""
-        return tuple(self._kept)
 
     def step(
         self,
@@ -176,11 +117,8 @@ class Book:
         found = self._continuations(rules, step, row, given, running, advances)
         if advances is not None:
             found = advances.rearranged(found, self._number * rules.beams, running)
-        attainable = None
-        if len(self._kept) >= rules.beams:
-            length = given.length + 1 - given.prompt
-            attainable = rules.attainable(max(given.scores[row]), length, given.prompt)
-            self.done = attainable is None or self._worst >= attainable
+        length = given.length + 1 - given.prompt
+        attainable = self.close(rules, max(given.scores[row]), length, given.prompt)
         ended = tuple(each for each in self._all[known:] if each in self._kept)
         gone = tuple(each.number for each in before if each not in self._kept)
         return self._row(tuple(found), ended, gone, attainable)
@@ -242,67 +180,3 @@ class Book:
                 )
             )
         return found
-
-    def add(
-        self,
-        rules: Rules,
-        step: int,
-        row: int,
-        token: int | None,
-        total: float,
-        length: int,
-        *,
-        unmet: bool = False,
-    ) -> bool:
-        """A sequence ends.
-
-        Args:
-            rules: the scorer's settings.
-            step: the step in which it ends.
-            row: row that it is (see :class:`Hypothesis`).
-            token: the token that ends it, if one does.
-            total: sum of its log-probabilities.
-            length: number of tokens that the length penalty counts.
-            unmet: whether it does not meet its constraints.
-
-        Returns:
-            Whether it is kept.
-        """
-        value = rules.value(total, length)
-        if len(self._kept) >= rules.beams and not value > self._worst:
-            return False
-        new = Hypothesis(
-            number=len(self._all),
-            step=step,
-            row=row,
-            token=token,
-            total=total,
-            length=length,
-            value=value,
-            unmet=unmet,
-        )
-        self._all.append(new)
-        self._kept.append(new)
-        if len(self._kept) > rules.beams:
-            self._kept.remove(min(self._kept, key=lambda each: each.value))
-            self._worst = min(self.values)
-        else:
-            self._worst = min(value, self._worst)
-        return True
-
-
-def outcome(of_row: Sequence[Hypothesis], books: Sequence[Book], returned: int) -> BeamOutcome:
-    """What a row of the batch has in the end.
-
-    Args:
-        of_row: all of its hypotheses.
-        books: its book, or those of its groups.
-        returned: how many hypotheses ``generate()`` returns.
-    """
-    kept = [each for book in books for each in book.kept]
-    best = sorted(kept, key=lambda each: each.value)[::-1][:returned]
-    return BeamOutcome(
-        hypotheses=tuple(of_row),
-        kept=tuple(each.number for each in kept),
-        returned=tuple(each.number for each in best),
-    )

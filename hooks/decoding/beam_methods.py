@@ -16,7 +16,6 @@ from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.caught_step import CaughtStep, Checked, LoopRecord
-from hooks.decoding.beam_book import Rules
 from hooks.decoding.beam_readings import Decided, Floats, SeenTensors
 from hooks.decoding.beam_rules import Ledger, RowRules, fired, goes_on_as_ruled, rows_of, step_record
 from hooks.decoding.caught_beams import adds_up, checked
@@ -28,6 +27,7 @@ from hooks.method_layer import MethodLayer
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
 from hooks.tensors import clone, info, to_host
+from tracer.analysis.hypotheses import Rules
 from tracer.errors import UnsupportedError
 from tracer.library.loop import Loop
 from tracer.library.loops.beam_search import CONTINUATIONS, FINISHED, IMPROVABLE, RUNNING, UNFINISHED

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hooks.decoding.beam_book import Rules
 from hooks.decoding.beam_readings import OUT, Booleans, Decided, Floats
+from tracer.analysis.hypotheses import Rules
 from tracer.schema.beams import BeamOutcome, BeamRow, BeamStep, Continuation, Fate, Hypothesis
 from tracer.schema.columns import NO_TOKEN
 

@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 from hooks.caught_step import CaughtStep, Checked
-from hooks.decoding.beam_book import Advances, Book, Given, Rules, outcome
+from hooks.decoding.beam_book import Advances, Book, Given
 from hooks.decoding.caught_beams import CaughtBeams, rows_without_order
 from hooks.decoding.loop_watch import OnePosition
 from hooks.decoding.returned import Closing, Way, check_returned
@@ -22,6 +22,7 @@ from hooks.faults import is_ours
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
 from hooks.tensors import clone, info
+from tracer.analysis.hypotheses import Rules, outcome
 from tracer.errors import UnsupportedError
 from tracer.schema.beams import BeamEnd, BeamRow, BeamStep, Hypothesis
 from tracer.schema.faults import CaptureError
@@ -276,20 +277,7 @@ class BeamWatch(OnePosition):
             open_beams: their scores, by the row that each is.
             length: number of tokens that the length penalty counts.
         """
-        for row, total in open_beams.items():
-            self.add_open(book, row, total, length)
-
-    def add_open(self, book: Book, row: int, total: float, length: int, *, unmet: bool = False) -> None:
-        """One of them does.
-
-        Args:
-            book: its book.
-            row: the row that it is.
-            total: its score.
-            length: number of tokens that the length penalty counts.
-            unmet: whether it does not meet its constraints.
-        """
-        book.add(self._rules, self._step, row, None, total, length, unmet=unmet)
+        book.add_open(self._rules, self._step, open_beams, length)
 
     def failed(self, error: Exception) -> None:
         """What the scorer did could not be followed, nor can what it does later: its books are not known."""

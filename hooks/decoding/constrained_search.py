@@ -119,14 +119,8 @@ class ConstrainedWatch(BeamWatch):
             open_beams: their scores, by the row that each is.
             length: number of tokens that the length penalty counts.
         """
-        met = {row: self._is_met(row) for row in open_beams}
-        for row, total in open_beams.items():
-            if met[row]:
-                self.add_open(book, row, total, length)
-        if sum(met.values()) < self.wanted:
-            for row, total in open_beams.items():
-                if not met[row]:
-                    self.add_open(book, row, total, length, unmet=True)
+        met = {row for row in open_beams if self._is_met(row)}
+        book.add_open(self._rules, self._step, open_beams, length, met=met, returned=self.wanted)
 
     def _is_met(self, row: int) -> bool:
         """Whether an open beam meets its constraints: as the scorer says where their rules are not known."""

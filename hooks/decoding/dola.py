@@ -81,7 +81,9 @@ class DolaWatch(OnePosition):
             step.logits = self._last
             step.tensors.loop = {"last": self._last, "early": torch.stack(self._early)}
             if step.tensors.scores is not None:
-                self._first = step.tensors.loop["first"] = clone(step.tensors.scores[0])
+                # Behind them are tokens that a processor has added.
+                scores = step.tensors.scores[0][:, : self._last.shape[-1]]
+                self._first = step.tensors.loop["first"] = clone(scores)
             step.loop = CaughtContrast(tuple(self._layers))
 
     def ending(self) -> None:

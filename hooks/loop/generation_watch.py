@@ -273,7 +273,7 @@ class GenerationWatch:
             course=self._course,
         )
         observer = watch.observer(capture)
-        watched = watch_processors(processors, warpers, observer)
+        watched = watch_processors(processors, warpers, observer, capture.on_rewritten)
         criteria = watch_criteria(kwargs["stopping_criteria"], observer)
         kwargs["logits_processor"], kwargs["stopping_criteria"] = watched[0], criteria
         if warpers is not None:

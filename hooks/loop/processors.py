@@ -6,7 +6,7 @@ The lists keep their own behaviour; only what passes through them is recorded.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,16 @@ from hooks.decoding.loop_watch import ScoreObserver
 from hooks.faults import is_ours
 from hooks.loop.stand_ins import list_like, stand_in
 from hooks.printing import printed
+from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import CriterionInfo, ProcessorInfo
 from tracer.schema.setting_text import setting_text
 
 
 def watch_processors(
-    processors: LogitsProcessorList, warpers: LogitsProcessorList | None, observer: ScoreObserver
+    processors: LogitsProcessorList,
+    warpers: LogitsProcessorList | None,
+    observer: ScoreObserver,
+    rewritten: Callable[[str], None],
 ) -> tuple[LogitsProcessorList, LogitsProcessorList | None]:
     """Stand-ins for the two lists.
 
@@ -30,27 +34,64 @@ def watch_processors(
         processors: ``logits_processor`` as given to ``_sample``.
         warpers: ``logits_warper``; None when greedy.
         observer: receives what passes through.
+        rewritten: called with the class of a processor that has written into the ids that it was given.
 
     Returns:
         The lists to hand to ``_sample`` instead.
     """
+    ids = _GivenIds()
 
     def elements(originals: Iterable[Any], first: int) -> Iterator[Any]:
         for stage, each in enumerate(originals, first):
-            yield stand_in(each, partial(observer.on_scores, stage))
+            yield stand_in(each, partial(after, stage, type(each).__name__))
+
+    def after(stage: int, name: str, scores: Any) -> None:
+        if ids.written():
+            rewritten(printed(name))
+        observer.on_scores(stage, scores)
 
     def first(inner: Any, input_ids: Any, scores: Any, *args: Any, **kwargs: Any) -> Any:
+        ids.give(input_ids)
         observer.on_scores(0, scores)
         result = inner(input_ids, scores, *args, **kwargs)
         return observer.on_scores_done(result) if warpers is None else result
 
-    def second(inner: Any, *args: Any, **kwargs: Any) -> Any:
-        return observer.on_scores_done(inner(*args, **kwargs))
+    def second(inner: Any, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        ids.give(input_ids)
+        return observer.on_scores_done(inner(input_ids, *args, **kwargs))
 
     watched = list_like(processors, elements(processors, 1), first)
     if warpers is None:
         return watched, None
     return watched, list_like(warpers, elements(warpers, 1 + len(processors)), second)
+
+
+class _GivenIds:
+    """The ids that the processors of a list are given, and how often they had been written to."""
+
+    def __init__(self) -> None:
+        self._ids: torch.Tensor | None = None
+        self._version = 0
+
+    @unseen_by_modes
+    def give(self, ids: Any) -> None:
+        """A list of processors is about to run.
+
+        Args:
+            ids: what it is given.
+        """
+        # Tensors of inference mode do not count.
+        counts = isinstance(ids, torch.Tensor) and not ids.is_inference()
+        self._ids = ids if counts else None
+        self._version = ids._version if counts else 0
+
+    @unseen_by_modes
+    def written(self) -> bool:
+        """Whether they were written to since this was asked last."""
+        if self._ids is None or self._ids._version == self._version:
+            return False
+        self._version = self._ids._version
+        return True
 
 
 def watch_criteria(criteria: StoppingCriteriaList, observer: ScoreObserver) -> StoppingCriteriaList:

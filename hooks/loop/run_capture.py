@@ -32,6 +32,7 @@ from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, info_of, is_small_integer
 from hooks.user_modes import unseen_by_modes
+from tracer.schema.changes import Intervention
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.faults import CaptureError, Failure, ProbedCapture
 from tracer.schema.run import StopName
@@ -104,6 +105,7 @@ class RunCapture:
         input_ids: ``[batch, length]`` as last seen, on the model's device.
         interventions: what the user changes in this run.
         loop: sees what only this run's loop does.
+        rewritten: whether a processor has written into ids.
         clock: the run's clock; whoever halts the run lets it stand still.
     """
 
@@ -127,6 +129,7 @@ class RunCapture:
         self._deliver = deliver
         self._options = options
         self.loop = loop
+        self.rewritten = False
         self._probes = () if loop.unprobed else probes
         self._left_out = probes if loop.unprobed else ()
         self._cache = CacheWatch(options.model, statistics=options.statistics, save=options.save_kv)
@@ -392,6 +395,17 @@ class RunCapture:
             if step.scores is not None:
                 step.scores.put(stage, scores)
 
+    def on_rewritten(self, name: str) -> None:
+        """A processor has written into the ids that it was given.
+
+        Args:
+            name: its class.
+        """
+        self.rewritten = True
+        change = Intervention(kind="ids", detail=f"{name} wrote into input_ids")
+        if self._open is not None and change not in self._open.caught.interventions:
+            self._open.caught.interventions.append(change)
+
     @unseen_by_modes
     def on_scores_done(self, scores: torch.Tensor) -> torch.Tensor:
         """All processors ran; with sampling, the draw is next.
@@ -599,6 +613,8 @@ class RunCapture:
         caught = step.caught
         step.scores = step.scores or self.loop.scores()
         caught.tensors.scores = _whole(step)
+        if caught.tensors.scores is not None:
+            caught.vocab_size = caught.tensors.scores.shape[-1]  # a processor may have added tokens
         _finish_loop(self.loop, caught)
         if self._options.save_logits and step.scores is not None and "logits" not in caught.tensors.saved:
             caught.tensors.saved["logits"] = clone(step.scores.stages[0])

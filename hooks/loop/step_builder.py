@@ -198,7 +198,7 @@ class StepBuilder:
             cache_after=caught.cache_after.record,
             forward=self._forward(caught, calls),
             stages=caught.stages,
-            vocab_size=caught.forward.logits.shape[-1] if caught.forward else caught.vocab_size,
+            vocab_size=_width(caught),
             ids_before=caught.ids_before,
             ids_after=caught.ids_after,
             update=_update(caught),
@@ -464,6 +464,12 @@ def _of_candidates(contrastive: ContrastiveStep) -> Iterator[int]:
             yield each.token
             if each.similar is not None:
                 yield each.similar
+
+
+def _width(caught: CaughtStep) -> int:
+    """Width of the scores: that of the logits, or more where a processor has added tokens."""
+    logits = 0 if caught.forward is None else caught.forward.logits.shape[-1]
+    return max(logits, caught.vocab_size)
 
 
 def _predicted_by_layers(caught: CaughtStep) -> set[int]:

@@ -190,12 +190,15 @@ class TracedRun:
         if self.output is None:
             return None
         try:
-            return self.capture.loop.returned(self.output, self._input_ids)
+            found = self.capture.loop.returned(self.output, self._input_ids)
         except Exception as fault:
             if not is_ours(fault):
                 raise
             reason = f"what was returned could not be read: {printed_error(fault)}"
             return Check.not_made("returned", reason), ()
+        if found is None or not self.capture.rewritten:
+            return found
+        return Check.not_made("returned", "a processor wrote into the ids of its rows"), ()
 
     def _ids(self) -> torch.Tensor:
         """The whole sequences: what the loop returned, else what was seen of them last."""

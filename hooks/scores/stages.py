@@ -41,9 +41,19 @@ class ScoreStages:
         """
         if stage != self.count:
             return  # behind a stage that could not be copied, whose place holds nothing that was measured
+        if scores.shape[-1] != self._all.shape[-1]:
+            scores = self._of_one_width(scores)
         if not compiled.put(self._all, stage, scores):
             self._all[stage].copy_(detached(scores))
         self.count = stage + 1
+
+    def _of_one_width(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of a processor that has left out the last tokens, or added some: at -inf where they lack."""
+        more = scores.shape[-1] - self._all.shape[-1]
+        if more > 0:
+            self._all = torch.nn.functional.pad(self._all, (0, more), value=-torch.inf)
+            return scores
+        return torch.nn.functional.pad(detached(scores), (0, -more), value=-torch.inf)
 
     def follow(self, parents: Sequence[int]) -> None:
         """Give each row the scores of the row that it continues.

@@ -87,6 +87,8 @@ def plan_prefix(run: RecordedRun, steps: int) -> RerunPlan:
         setting = next((each for each in head.interventions if each.kind == "set"), None)
         if setting is not None:
             raise impossible(f"the user set {setting.detail} in step {head.step}")
+        if any(each.kind == "ids" for each in head.interventions):
+            raise impossible(f"a processor wrote into the ids in step {head.step}")
     return _plan(run, heads, steps)
 
 

@@ -196,7 +196,7 @@ def chosen_token(step: Step, row: int) -> int | None:
 def saved_logits(run: RecordedRun, number: int) -> F32 | None:
     """The scores ``[batch, vocabulary]`` that a step's processors began with; None if they were not saved.
 
-    As float32, and by the rows of the step's scores.
+    As float32, and by the rows of the step's scores; tokens that a processor has added are at -inf.
 
     Args:
         run: the run.
@@ -208,13 +208,17 @@ def saved_logits(run: RecordedRun, number: int) -> F32 | None:
     if LOGITS not in run.tensor_names(number):
         return None
     logits = np.asarray(run.tensor(number, LOGITS))
-    rows, vocabulary = len(run.header.prompt), step_of(run, number).head.vocab_size
+    head = step_of(run, number).head
+    rows, vocabulary = len(run.header.prompt), head.vocab_size
+    if head.forward is not None:
+        vocabulary = min(vocabulary, head.forward.next_logits.shape[-1])
     if logits.dtype.kind != "f" or logits.shape != (rows, vocabulary):
         raise UnfitTensorsError(
             f"the saved logits of step {number} have shape {list(logits.shape)}, not {[rows, vocabulary]}"
         )
     parents = step_of(run, number).parents
-    return (logits[[*parents]] if parents else logits).astype(np.float32, copy=False)
+    found: F32 = (logits[[*parents]] if parents else logits).astype(np.float32, copy=False)
+    return np.pad(found, ((0, 0), (0, head.vocab_size - vocabulary)), constant_values=-np.inf)
 
 
 def scores_dtype(header: RunHeader, head: StepHead) -> str:

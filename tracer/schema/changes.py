@@ -9,18 +9,18 @@ from tracer.schema.tensors import TensorInfo
 
 
 class Intervention(Record):
-    """Something the user changed while stepping; the run is no longer the model's own.
+    """Something the user changed; the run is no longer the model's own.
 
     Attributes:
-        kind: ``force``, ``ban`` or ``set``.
-        detail: the token or the changed setting as the user sees it.
-        token: id of the token that was forced or banned; None for a setting, and in traces of format 1.
-        setting: the changed setting, by its name in the generation config or at the processor; None for a
-            token.
-        value: its new value; None for a token.
+        kind: ``force``, ``ban`` or ``set`` while stepping; ``ids`` where a processor wrote into them.
+        detail: the token or the changed setting as the user sees it, or which processor it was.
+        token: id of the token that was forced or banned; None for others, and in traces of format 1.
+        setting: the changed setting, by its name in the generation config or at the processor; None for
+            others.
+        value: its new value; None for others.
     """
 
-    kind: Literal["force", "ban", "set"]
+    kind: Literal["force", "ban", "set", "ids"]
     detail: str
     token: int | None = None
     setting: str | None = None

@@ -28,7 +28,7 @@ HISTORY: Final[dict[int, str]] = {
     3: "a run says which stops its loop has, in their order, and of which function and phase each line is",
     4: "a run says which decoding loop it is in, and its steps hold what only that loop does",
     5: "a step may hold what contrastive, group and constrained search do",
-    6: "a step says how many forward passes are its own; the end of a run has checks",
+    6: "a step says how many forward passes are its own, and who wrote ids; the end of a run has checks",
 }
 """Every released version. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 

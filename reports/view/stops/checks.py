@@ -43,7 +43,12 @@ STOP_OF_CHECK: Mapping[CheckName, StopName] = {
 }
 """The stop at which a check of a step is shown."""
 
-STOP_OF_INTERVENTION: Mapping[str, StopName] = {"force": "choice", "ban": "choice", "set": "warpers"}
+STOP_OF_INTERVENTION: Mapping[str, StopName] = {
+    "force": "choice",
+    "ban": "choice",
+    "set": "warpers",
+    "ids": "processors",
+}
 """The stop at which an intervention is shown, by its kind."""
 
 _CHECKED: dict[CheckName, tuple[str, str]] = {

@@ -145,6 +145,16 @@ def test_runs_of_different_loops_are_compared(run: Any, call: Any) -> None:
     assert json.loads(call("diff", groups, words, "--json").stdout)["reason"] == "loop"
 
 
+@pytest.mark.parametrize("settings", [GROUPS, WORDS], ids=["groups", "words"])
+def test_other_settings_of_hypotheses(settings: tuple[str, ...], run: Any, call: Any) -> None:
+    _, out = run("--quiet", *settings)
+    done = call("whatif", out, "--length-penalty", "2", "--num-return-sequences", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [len(row["returned"]) for row in told["rows"] if row is not None] == [2] * len(told["rows"])
+    assert call("whatif", out, "--early-stopping", "never").returncode == 0
+
+
 @pytest.mark.parametrize("arguments", [("whatif", "--temperature", "2"), ("fork", "--at", "2")], ids=str)
 def test_questions_to_single_rows_are_refused(arguments: tuple[str, ...], run: Any, call: Any) -> None:
     for settings, of in ((GROUPS, "group beam search"), (WORDS, "constrained beam search")):

@@ -15,6 +15,8 @@ from tracer.schema.step import Step
 class Wholeness:
     """Follows the steps of a run in order.
 
+    Where a processor wrote into the ids, they need not be those of the choices.
+
     Args:
         header: the run's header.
         end: its end record; None while it has none.
@@ -35,12 +37,14 @@ class Wholeness:
         self._errors = 0
         self._first_error = ""
         self._beams = _Hypotheses(header) if header.rows_move else None
+        self._rewritten = False
         self._most_in_step = math.inf if header.proposes else 1
 
     def add(self, step: Step) -> None:
         """The next step."""
         self._steps += 1
         self._last = step.number
+        self._rewritten |= any(each.kind == "ids" for each in step.head.interventions)
         if step.scores is None:
             self._without_scores.append(step.number)
         elif self._beams is not None:
@@ -62,7 +66,7 @@ class Wholeness:
         ]
         if missing:
             found.append(f"the scores of {len(missing)} of {self._steps} steps were not recorded")
-        if self._other_choices:
+        if self._other_choices and not self._rewritten:
             found.append(
                 f"{self._other_choices} choices are not the run's ids, the first {self._first_choice}"
             )
@@ -77,12 +81,12 @@ class Wholeness:
         steps = max(self._end.steps, self._last)
         if not self._sequences:
             return ["its end record has no ids"] if steps else self._without_steps(steps)
-        if self._beams is not None:
+        if self._beams is not None and not self._rewritten:
             return [*self._beams.against(self._end), *self._without_steps(steps)]
+        if self._beams is not None:
+            return self._without_steps(steps)
         tokens = len(self._sequences[0]) - self._length
-        if any(
-            ids[: self._length] != prompt for ids, prompt in zip(self._sequences, self._prompt, strict=True)
-        ):
+        if not self._begin_with_prompt():
             return ["its ids do not begin with its prompt"]
         # One that was cut short may have appended tokens in a step that it did not end, or begun one.
         least, most = (1, self._most_in_step) if self._unfinished else (0, 0)
@@ -90,6 +94,10 @@ class Wholeness:
         if not appended - least <= tokens <= appended + most:
             return [f"{steps} steps for {tokens} generated tokens"]
         return self._without_steps(steps)
+
+    def _begin_with_prompt(self) -> bool:
+        pairs = zip(self._sequences, self._prompt, strict=True)
+        return self._rewritten or all(ids[: self._length] == prompt for ids, prompt in pairs)
 
     def _without_steps(self, steps: int) -> list[str]:
         return [] if steps or self._unfinished else ["it ended without a step"]
