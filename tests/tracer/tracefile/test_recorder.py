@@ -159,6 +159,18 @@ def test_steps_that_wait_share_a_transaction(tmp_path: Path, monkeypatch: pytest
     assert check_file(tmp_path / "run.trace").ok
 
 
+def test_the_end_of_a_run_comes_after_the_steps_that_are_staged(tmp_path: Path) -> None:
+    path = tmp_path / "run.trace"
+    with TraceWriter(path) as writer:
+        writer.begin_run(header())
+        for step in steps(3):
+            writer.stage_step(step, some_tokens(step.number), tensors())
+        writer.end_run(1, synthetic_end(header(), 3))
+    assert check_file(path).whole
+    with TraceFile(path) as recording:
+        assert_same_steps(recording.steps, steps(3))
+
+
 def test_where_steps_cannot_be_committed_together_each_is_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,13 +205,14 @@ class TraceWriter:
             self._runs[each.packed.run].chain.add(each.digest)
 
     def end_run(self, run: int, end: RunEnd, new_tokens: Sequence[TokenText] = ()) -> None:
-        """Add the end record, which makes a run complete.
+        """Add the end record, which makes a run complete; steps that are staged are committed before it.
 
         Raises:
             IncompleteTraceError: the file cannot be written any more.
             ValueError: there is no such open run, or the end record contradicts itself.
         """
         state = self._open_run(run)
+        self.commit()
         check_end(end, state.header)
         text, steps_digest, tokens = record_text(end), state.chain.value(), self._unknown(new_tokens)
         with self._transaction(f"the end of run {run}") as connection:
