@@ -20,6 +20,9 @@ _WALKTHROUGH: dict[str, Any] = {
     "repetition_penalty": 1.05,
 }
 
+_NEVER = 1 << 30
+"""A token id that no model chooses."""
+
 _GREEDY: dict[str, Any] = {
     "do_sample": False,
     "temperature": None,
@@ -67,7 +70,8 @@ MODES: dict[str, Mode] = {
     "beams": Mode({**_WALKTHROUGH, "num_beams": 4}, rows=4),
     "groups": Mode({**_GREEDY, "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, rows=4),
     "constrained": Mode({**_GREEDY, "num_beams": 4, "force_words_ids": [[14230]]}, rows=4),
-    "assisted": Mode({**_WALKTHROUGH, "prompt_lookup_num_tokens": 3}),
+    # Where there is no end-of-sequence token, torch.isin(…, None) ends the process in prompt lookup.
+    "assisted": Mode({**_WALKTHROUGH, "prompt_lookup_num_tokens": 3, "eos_token_id": _NEVER}),
     "dola": Mode({**_WALKTHROUGH, "repetition_penalty": 1.2, "dola_layers": "high"}),
     "contrastive": Mode({**_GREEDY, "penalty_alpha": 0.6, "top_k": 4}, rows=4),
 }
