@@ -89,6 +89,22 @@ class Broken(Witness):
         raise RuntimeError("display is gone\nfor good")
 
 
+def put_together(recorder: Recorder, count: int) -> None:
+    """Begin a run and put steps, none of which the writer takes before all are there."""
+    begun, all_wait = threading.Event(), threading.Event()
+
+    def no_tokens() -> tuple[TokenText, ...]:
+        begun.set()
+        all_wait.wait()
+        return ()
+
+    recorder.begin_run(header(), no_tokens)
+    begun.wait()
+    for job in jobs(count):
+        recorder.put(job)
+    all_wait.set()
+
+
 INSERT = "tracer.tracefile.writing.writer.insert_steps"
 
 
@@ -143,18 +159,10 @@ def test_listeners_are_told_after_the_commit(tmp_path: Path) -> None:
 
 
 def test_steps_that_wait_share_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts, all_wait = list[int](), threading.Event()
-
-    def no_tokens() -> tuple[TokenText, ...]:
-        all_wait.wait()
-        return ()
-
+    counts: list[int] = []
     monkeypatch.setattr(INSERT, noting(counts, insert_steps))
     with Recorder(TraceWriter(tmp_path / "run.trace")) as recorder:
-        recorder.begin_run(header(), no_tokens)
-        for job in jobs(40):
-            recorder.put(job)
-        all_wait.set()
+        put_together(recorder, 40)
     assert counts == [32, 8]
     assert check_file(tmp_path / "run.trace").ok
 
@@ -184,10 +192,8 @@ def test_where_steps_cannot_be_committed_together_each_is_alone(
 
     monkeypatch.setattr(INSERT, fragile)
     with Recorder(TraceWriter(path), listeners=[witness]) as recorder:
-        recorder.begin_run(header())
-        for job in jobs(6):
-            recorder.put(job)
-    assert max(counts) > 1
+        put_together(recorder, 6)
+    assert counts == [6, 1, 1, 1, 1, 1]
     assert "ends before step 5: database or disk is full" in str(recorder.failure)
     assert recorder.dropped == 2
     assert witness.events == ["run 1", *(f"step {number}" for number in range(1, 7))]
