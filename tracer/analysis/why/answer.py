@@ -212,8 +212,12 @@ class _Answer:
     def _source(self) -> Source:
         if self._known.full:
             return "saved logits"
-        alone = self._place is None and self._continued(self._step.head.stages - 1) is None
-        return "bounds" if alone else "recorded scores"
+        unknown = self._place is None and not self._continued_alone()
+        return "bounds" if unknown else "recorded scores"
+
+    def _continued_alone(self) -> bool:
+        """Whether the token is recorded as a continuation of the beam, and nowhere else."""
+        return self._place is None and self._continued(self._step.head.stages - 1) is not None
 
     def _text(self, token: int) -> str | None:
         found = self._tokens.get(token)
@@ -349,7 +353,7 @@ class _Answer:
     def _notes(self, stages: Sequence[TokenStage], verdict: Verdict) -> tuple[str, ...]:
         notes = list(self._known.notes)
         if stages[0].score is None:
-            needed = NEEDS_LOGITS if stages[-1].score is None else CONTINUED_ALONE
+            needed = CONTINUED_ALONE if self._continued_alone() else NEEDS_LOGITS
             notes.append(f"Without saved logits: {needed}.")
         elif stages[0].score == -np.inf and verdict != "removed":
             notes.append(FIRST_SCORES[self._header.loop].ruled_out)
