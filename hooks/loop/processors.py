@@ -17,6 +17,7 @@ from hooks.decoding.loop_watch import ScoreObserver
 from hooks.faults import is_ours
 from hooks.loop.stand_ins import list_like, stand_in
 from hooks.printing import printed
+from hooks.tensors import clone
 from hooks.user_modes import unseen_by_modes
 from tracer.schema.run import CriterionInfo, ProcessorInfo
 from tracer.schema.setting_text import setting_text
@@ -72,6 +73,7 @@ class _GivenIds:
     def __init__(self) -> None:
         self._ids: torch.Tensor | None = None
         self._version = 0
+        self._values: torch.Tensor | None = None
 
     @unseen_by_modes
     def give(self, ids: Any) -> None:
@@ -80,18 +82,28 @@ class _GivenIds:
         Args:
             ids: what it is given.
         """
-        # Tensors of inference mode do not count.
-        counts = isinstance(ids, torch.Tensor) and not ids.is_inference()
-        self._ids = ids if counts else None
-        self._version = ids._version if counts else 0
+        self._ids = ids if isinstance(ids, torch.Tensor) else None
+        self._note()
 
     @unseen_by_modes
     def written(self) -> bool:
         """Whether they were written to since this was asked last."""
-        if self._ids is None or self._ids._version == self._version:
+        if self._ids is None:
             return False
-        self._version = self._ids._version
-        return True
+        if not self._ids.is_inference():
+            same = self._ids._version == self._version
+        else:
+            same = self._values is None or torch.equal(self._ids, self._values)
+        if not same:
+            self._note()
+        return not same
+
+    def _note(self) -> None:
+        """Tensors of inference mode do not count; a GPU would have to be waited for to compare values."""
+        ids = self._ids
+        counts = ids is not None and not ids.is_inference()
+        self._version = ids._version if ids is not None and counts else 0
+        self._values = clone(ids) if ids is not None and not counts and ids.is_cpu else None
 
 
 def watch_criteria(criteria: StoppingCriteriaList, observer: ScoreObserver) -> StoppingCriteriaList:

@@ -66,13 +66,17 @@ def generate(model: PreTrainedModel, name: str, processor: Any) -> Any:
 WATCHED = [name for name in THERE if name != "lookup" or not installed_release().float32_scores]
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("call", [1, 3])
 @pytest.mark.parametrize("name", WATCHED)
-def test_ids_that_a_processor_wrote_are_said_and_no_gap(name: str, call: int, tmp_path: Path) -> None:
+def test_ids_that_a_processor_wrote_are_said_and_no_gap(
+    name: str, call: int, inference: bool, tmp_path: Path
+) -> None:
     model, path = tiny_model(), tmp_path / "t"
-    untraced = generate(model, name, Writes(call))
-    with trace(model, path=path) as session:
-        traced = generate(model, name, Writes(call))
+    with torch.inference_mode(inference):
+        untraced = generate(model, name, Writes(call))
+        with trace(model, path=path) as session:
+            traced = generate(model, name, Writes(call))
     assert torch.equal(traced, untraced)
     assert not session.violated
     assert check_file(path).runs[0].gaps == ()
