@@ -1,4 +1,4 @@
-"""Generations that take turns of one step, in one thread.
+"""Generations that take turns of one forward pass, in one thread.
 
 Each is on a stack and in a context of its own: several threads would each have a pool of torch's threads.
 """
@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
-from transformers import StoppingCriteria
 
 from tests.benchmarks.models import Inputs, Subject
 from tests.benchmarks.turns import Lane
@@ -23,19 +22,9 @@ _ENDLESS = 1 << 16
 """More tokens than a benchmark comes to."""
 
 
-class _Steps(StoppingCriteria):  # type: ignore[misc]
-    """Ends a turn after each step."""
-
-    caller: greenlet
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.caller.switch()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
 @contextmanager
 def steps(subject: Subject, watch: Watcher, path: Path, inputs: Inputs) -> Iterator[Lane]:
-    """A generation that goes on by one decode step a turn.
+    """A generation that goes on by one step a turn, from a forward pass to the next one.
 
     Args:
         subject: the model, which no other lane has.
@@ -43,12 +32,12 @@ def steps(subject: Subject, watch: Watcher, path: Path, inputs: Inputs) -> Itera
         path: of the trace, if one is made.
         inputs: what ``generate()`` is given.
     """
-    ends, settles = _Steps(), []
+    settles, callers = [], []
 
     def generation() -> None:
         with watch(subject.model, path) as settle:
             settles.append(settle)
-            subject.generate(inputs, _ENDLESS, stopping_criteria=[ends])
+            subject.generate(inputs, _ENDLESS)
 
     stack = greenlet(generation)
     stack.gr_context = copy_context()
@@ -56,17 +45,23 @@ def steps(subject: Subject, watch: Watcher, path: Path, inputs: Inputs) -> Itera
 
     def turn() -> None:
         nonlocal state
-        ends.caller = getcurrent()
+        callers.append(getcurrent())
         subject.set_random_state(state)  # all lanes choose the same tokens
         stack.switch()
         assert not stack.dead
         state = subject.random_state()
         subject.wait()
 
+    def end_turn(*_: Any) -> None:
+        callers.pop().switch()
+
+    ends = subject.model.register_forward_pre_hook(end_turn)
     # A lane that ends while others go on would leave them with gradients.
     with torch.no_grad():
+        turn()
         turn()  # the prefill
         try:
             yield Lane(turn, *settles)
         finally:
             stack.throw(GreenletExit)  # some loops cannot end early in any other way
+            ends.remove()

@@ -79,8 +79,19 @@ def test_a_lane_chooses_what_a_generation_by_itself_does(tmp_path: Path) -> None
     expected = model.generate(inputs, 4)
     for path in paths:
         with open_trace(path) as recording:
-            chosen = [[*step.appended(0), *step.appended(1)] for step in recording.steps]
+            # The fifth has begun.
+            chosen = [[*step.appended(0), *step.appended(1)] for step in recording.steps[:4]]
         assert chosen == expected[:, 5:].T.tolist()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_turn_is_a_forward_pass(mode: str, tmp_path: Path) -> None:
+    model, passes = subject(mode).sharing_weights(), []
+    with steps(model, unwatched, tmp_path, model.inputs(1, 20)) as lane:
+        model.model.register_forward_hook(lambda *_: passes.append(1))
+        for turns in range(1, 9):
+            lane.turn()
+            assert len(passes) == turns
 
 
 def test_lanes_share_their_weights() -> None:
