@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--level", nargs="+", choices=levels, default=levels, help="default all")
     parser.add_argument("--peers", action="store_true", help="also measure other ways to look inside")
     parser.add_argument("--seconds", type=float, default=40, help="for all turns of a case (default 40)")
-    parser.add_argument("--quick", action="store_true", help="one short case: stats, one prompt of 30 tokens")
+    parser.add_argument("--quick", action="store_true", help="one short case: stats, one prompt, one thread")
     parser.add_argument(
         "--figures", action="store_true", help="also memory, sizes, speed of writing and reading"
     )
@@ -171,7 +171,7 @@ def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.quick:
-        short = {"phase": ["decode"], "prompts": [30], "rows": [1], "threads": arguments.threads[-1:]}
+        short = {"phase": ["decode"], "prompts": [30], "rows": [1], "threads": arguments.threads[:1]}
         parser.set_defaults(**short, level=["stats"], seconds=_QUICK_SECONDS)
         arguments = parser.parse_args()
     report = run(arguments)
