@@ -111,8 +111,16 @@ def test_ids_of_inference_mode_are_not_watched(tmp_path: Path) -> None:
     assert session.faults == ()
 
 
+# The beam search of 4.57 takes the width of the vocabulary from the configuration, and fails.
+RESIZED = [
+    name
+    for name in THERE
+    if name not in ("groups", "lookup") and (name, installed_release().name) != ("beams", "4.57")
+]
+
+
 @pytest.mark.parametrize("more", [-20, 5])
-@pytest.mark.parametrize("name", [name for name in THERE if name not in ("groups", "lookup")])
+@pytest.mark.parametrize("name", RESIZED)
 def test_another_vocabulary_is_recorded_as_tokens_without_a_score(
     name: str, more: int, tmp_path: Path
 ) -> None:
