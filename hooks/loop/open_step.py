@@ -12,6 +12,7 @@ from hooks.caught_step import CaughtStep
 from hooks.decoding.loop_watch import LoopWatch
 from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.watch import signature_in
+from hooks.loop.forward_arguments import what_is_read
 from hooks.loop.forward_result import forward_result
 from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
@@ -61,7 +62,7 @@ class OpenStep:
         Args:
             inputs: the arguments of the coming ``forward``.
         """
-        self.expected, self.given = True, _read(inputs)
+        self.expected, self.given = True, what_is_read(inputs)
 
     def is_expected(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a forward pass that begins is its own.
@@ -73,7 +74,7 @@ class OpenStep:
         """
         if not self.expected or not self.passes or self.given is None:
             return self.expected
-        read = _read(arguments)
+        read = what_is_read(arguments)
         return read is not None and _memory(read) == _memory(self.given)
 
     def rng_states(self) -> RngStates | None:
@@ -82,13 +83,6 @@ class OpenStep:
             return None
         device = self.scores.device
         return RngStates(str(device), self.rng_before, generator_state(device))
-
-
-def _read(arguments: Mapping[str, Any]) -> torch.Tensor | None:
-    """What the model reads: ids, or else embeddings."""
-    found = arguments.get("input_ids")
-    found = arguments.get("inputs_embeds") if found is None else found
-    return found if isinstance(found, torch.Tensor) else None
 
 
 def _memory(tensor: torch.Tensor) -> int:

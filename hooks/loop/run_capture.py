@@ -19,24 +19,30 @@ from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.view import slot_names
 from hooks.kv_cache.watch import CacheWatch, signature_in
 from hooks.loop.course import Course, TokenChange
+from hooks.loop.forward_arguments import (
+    leading_positions,
+    note_arguments,
+    note_later,
+    positions_fed,
+    specs,
+)
 from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions
 from hooks.loop.open_step import OpenStep, bring_to_host, peek, peek_saved
 from hooks.loop.run_clock import RunClock
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.nonfinite import BatchLayout
-from hooks.printing import printed, printed_error
+from hooks.printing import printed_error
 from hooks.probes.probe import Probe
 from hooks.saved_tensors import SavedValues
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
-from hooks.tensors import clone, info_of, is_small_integer
+from hooks.tensors import clone, info_of
 from hooks.user_modes import unseen_by_modes
 from tracer.schema.changes import Intervention
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.faults import CaptureError, Failure, ProbedCapture
 from tracer.schema.run import StopName
-from tracer.schema.tensors import TensorInfo
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""
@@ -223,13 +229,13 @@ class RunCapture:
             caught.keep_prompt_pass(calls=self._modules.count)
         step.awaited, step.forwarded, step.passes = False, False, 0
         step.expect(inputs)
-        caught.inputs, caught.others = _specs(inputs)
-        caught.fed = _fed(inputs)
+        caught.inputs, caught.others = specs(inputs)
+        caught.fed = positions_fed(inputs)
         caught.candidates = input_ids.shape[0] // caught.rows
         length = caught.sequence_length
         caught.sequence_length += caught.fed
         with self.guard("model-call"):
-            _note_arguments(caught, mask, inputs)
+            note_arguments(caught, mask, inputs)
             self.loop.prepared(input_ids, inputs, length, 0)
 
     def _next_pass(
@@ -238,7 +244,7 @@ class RunCapture:
         """The next one of a step's own forward passes is prepared; the first one's arguments are recorded."""
         step.expect(inputs)
         with self.guard("model-call"):
-            _note_later(step.caught, step.passes, mask, inputs)
+            note_later(step.caught, step.passes, mask, inputs)
             length = step.caught.sequence_length - step.caught.fed
             self.loop.prepared(input_ids, inputs, length, step.passes)
 
@@ -273,11 +279,11 @@ class RunCapture:
     def _note_inputs(self, caught: CaughtStep, mask: torch.Tensor | None, inputs: Mapping[str, Any]) -> None:
         if caught.number == 1:
             self._cache.begin(inputs, max(0, caught.sequence_length - caught.fed))
-            self._leading = _leading(caught, inputs, self._cache.after.length)
+            self._leading = leading_positions(caught, inputs, self._cache.after.length)
         caught.leading = self._leading
         caught.sequence_length += self._leading
         caught.cache_before, caught.ordinary = self._cache.after, self._cache.ordinary
-        _note_arguments(caught, mask, inputs)
+        note_arguments(caught, mask, inputs)
 
     def _chunks_before(self) -> int:
         """Forward passes that have read the prompt in parts, if that is what another one goes on with.
@@ -290,7 +296,7 @@ class RunCapture:
         return 0 if step.caught.updated else step.caught.prefill_chunks + 1
 
     def _caught(self, input_ids: torch.Tensor, inputs: Mapping[str, Any], began: float) -> CaughtStep:
-        tensors, others = _specs(inputs)
+        tensors, others = specs(inputs)
         return CaughtStep(
             number=self.steps + 1,
             started=began - self._began,
@@ -298,7 +304,7 @@ class RunCapture:
             others=others,
             ids_before=info_of(self.loop.decided_ids(input_ids)),
             sequence_length=input_ids.shape[1],
-            fed=_fed(inputs),
+            fed=positions_fed(inputs),
             stages=self._options.stages,
             model=self._options.model,
         )
@@ -656,51 +662,6 @@ class RunCapture:
             self._unfinished -= {row for row, over in enumerate(done.tolist()) if over}
 
 
-def _specs(inputs: Mapping[str, Any]) -> tuple[list[tuple[str, TensorInfo]], dict[str, str]]:
-    """Specs of the tensors among the arguments of ``forward``, and the others as text."""
-    tensors = [(name, info_of(value)) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
-    others = {name: _text(value) for name, value in inputs.items() if not isinstance(value, torch.Tensor)}
-    return tensors, others
-
-
-def _fed(inputs: Mapping[str, Any]) -> int:
-    """How many positions of each row go into the model."""
-    fed = inputs.get("input_ids")
-    if fed is None:
-        fed = inputs.get("inputs_embeds")
-    return fed.shape[1] if fed is not None and fed.dim() > 1 else 0
-
-
-def _note_arguments(caught: CaughtStep, mask: torch.Tensor | None, inputs: Mapping[str, Any]) -> None:
-    """Copies stay on the device until the step is over, so that a GPU is not asked in between."""
-    if mask is not None and mask.dim() == 2:
-        caught.tensors.mask = clone(mask)
-    for name, value in inputs.items():
-        if isinstance(value, torch.Tensor) and is_small_integer(value):
-            caught.tensors.arguments[name] = clone(value)
-
-
-def _note_later(
-    caught: CaughtStep, number: int, mask: torch.Tensor | None, inputs: Mapping[str, Any]
-) -> None:
-    """Copies of what a later one of a step's own forward passes is given, by the pass and the name."""
-    values = {
-        name: value
-        for name, value in inputs.items()
-        if isinstance(value, torch.Tensor) and is_small_integer(value)
-    }
-    own = values.get("attention_mask")
-    if (
-        mask is not None
-        and mask.dim() == 2
-        and "attention_mask" in inputs
-        and (own is None or own.dim() != 2)
-    ):
-        values["attention_mask"] = mask
-    for name, value in values.items():
-        caught.tensors.later[f"{number}/{name}"] = clone(value)
-
-
 def _whole(step: OpenStep) -> torch.Tensor | None:
     """The stages of the scores; of a step that did not fail, all of them or none."""
     scores = step.scores
@@ -715,13 +676,6 @@ def _leave_undecided(caught: CaughtStep) -> None:
         caught.stages = len(caught.tensors.scores)
         if caught.tensors.chosen is None:
             caught.tensors.chosen = torch.full((caught.rows,), NO_TOKEN)
-
-
-def _leading(first: CaughtStep, inputs: Mapping[str, Any], cached: int) -> int:
-    """Positions without a token id that the first step finds in the cache or is given as embeddings."""
-    if not cached and inputs.get("inputs_embeds") is None:
-        return 0
-    return max(0, cached + first.fed - first.sequence_length)
 
 
 def _batch(caught: CaughtStep) -> BatchLayout | None:
@@ -753,10 +707,3 @@ def _finish_probe(probe: Probe, caught: CaughtStep) -> None:
 
 def _capture_error(stop: StopName, error: Exception, capture: ProbedCapture | None = None) -> CaptureError:
     return CaptureError(stop=stop, message=printed_error(error), capture=capture)
-
-
-def _text(value: object) -> str:
-    """Short text of an argument that is no tensor; large objects by class."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return printed(value)
-    return type(value).__name__
