@@ -59,7 +59,7 @@ class StepTensors:
     mask: torch.Tensor | None = None
     arguments: dict[str, torch.Tensor] = field(default_factory=dict)
     prompt: dict[str, torch.Tensor] = field(default_factory=dict)
-    later: dict[str, torch.Tensor] = field(default_factory=dict)
+    later: dict[tuple[int, str], torch.Tensor] = field(default_factory=dict)
     scores: torch.Tensor | None = None
     chosen: torch.Tensor | None = None
     fired: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -201,7 +201,7 @@ class CaughtStep:
         forward: specs of the results of the forward pass; None where it ran inside a compiled graph.
         forward_seconds: how long it took; where it is several, all of them.
         passes: how many forward passes it is so far, one after the other.
-        extra_forwards: forward passes that a processor made.
+        extra_forwards: forward passes that a processor or a hook made.
         prefill_chunks: forward passes before this one that read the prompt in parts.
         loop: what only the loop of this run has; None where there is nothing.
         logits: ``[batch, vocab]`` the model's own at the last position, where something asks for them and the

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy.typing as npt
 import torch
 
 from hooks.caught_step import CaughtStep
 from hooks.printing import printed
 from hooks.tensors import clone, info_of, is_small_integer
 from tracer.schema.tensors import TensorInfo
+
+_Values = TypeVar("_Values", torch.Tensor, npt.NDArray[Any])
 
 
 def specs(inputs: Mapping[str, Any]) -> tuple[list[tuple[str, TensorInfo]], dict[str, str]]:
@@ -81,11 +84,22 @@ def note_later(caught: CaughtStep, number: int, mask: torch.Tensor | None, input
         inputs: the arguments by name.
     """
     values = _integers(inputs)
+    if mask is not None and mask.dim() == 2 and "attention_mask" in inputs:
+        values = with_mask(values, mask)
+    caught.tensors.later.update(((number, name), clone(value)) for name, value in values.items())
+
+
+def with_mask(values: Mapping[str, _Values], mask: _Values) -> dict[str, _Values]:
+    """Integer arguments with the mask over the whole sequences, where the model's own has another form.
+
+    That may be one of truth values for every pair of positions.
+
+    Args:
+        values: the arguments by name, tensors or arrays.
+        mask: ``[batch, length]``.
+    """
     own = values.get("attention_mask")
-    given = mask is not None and mask.dim() == 2 and "attention_mask" in inputs
-    if mask is not None and given and (own is None or own.dim() != 2):
-        values["attention_mask"] = mask
-    caught.tensors.later.update((f"{number}/{name}", clone(value)) for name, value in values.items())
+    return {**values, "attention_mask": mask} if own is None or own.ndim != 2 else {**values}
 
 
 def _integers(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:

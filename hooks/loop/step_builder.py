@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hooks.caught_step import NOTHING_ELSE, Array, CaughtStep, LoopRecord, as_array
 from hooks.kv_cache.positions import check_positions
+from hooks.loop.forward_arguments import with_mask
 from hooks.modules.nonfinite import NonFinite, masked_calls, parents_of
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.scores.random_state import DrawRecorder
@@ -282,10 +283,9 @@ def _with_later(
     caught: CaughtStep, check: Check, violations: tuple[Violation, ...]
 ) -> tuple[Check, tuple[Violation, ...]]:
     """The check with that of the later forward passes, which read at the same place."""
-    given: dict[str, dict[str, Array]] = {}
-    for name, tensor in caught.tensors.later.items():
-        number, _, argument = name.partition("/")
-        given.setdefault(number, {})[argument] = to_host(tensor)
+    given: dict[int, dict[str, Array]] = {}
+    for (number, name), tensor in caught.tensors.later.items():
+        given.setdefault(number, {})[name] = to_host(tensor)
     for values in given.values():
         other, found = check_positions(values, cached=caught.cached, new=caught.fed, rows=caught.rows)
         check = other if check.held and other.failed else check
@@ -356,12 +356,11 @@ def _with_hidden_states(
 def _integers(caught: CaughtStep) -> dict[str, Array]:
     """Integer arguments of the model, with the mask over the whole sequences."""
     values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
-    mask, own = caught.tensors.mask, values.get("attention_mask")
-    # In place of a form of the model's own, which may be one of truth values for every pair of positions; a
-    # model that is not given the mask does not follow it.
-    if mask is not None and caught.has_input("attention_mask") and (own is None or own.ndim != 2):
-        values["attention_mask"] = to_host(mask)
-    return values
+    mask = caught.tensors.mask
+    # A model that is not given the mask does not follow it.
+    if mask is None or not caught.has_input("attention_mask"):
+        return values
+    return with_mask(values, to_host(mask))
 
 
 def _inputs(caught: CaughtStep) -> ModelInputs:

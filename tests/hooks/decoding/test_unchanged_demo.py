@@ -28,9 +28,14 @@ LOOKUP: dict[str, Any] = {"prompt_lookup_num_tokens": 3, "max_matching_ngram_siz
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
     "beams": ("beam_search", BEAMS["several"]),
     "beam sampling": ("beam_sample", BEAMS["sampling"]),
+    "beams, low memory": ("beam_search", {**BEAMS["several"], "low_memory": True}),
     "groups": ("group_beam_search", GROUPS["two"]),
     "constrained": ("constrained_beam_search", {**WORDS, "num_beams": 4}),
     "contrastive": ("contrastive_search", {**CONTRASTIVE["plain"], "do_sample": False}),
+    "contrastive, low memory": (
+        "contrastive_search",
+        {**CONTRASTIVE["plain"], "do_sample": False, "low_memory": True},
+    ),
     "dola greedy": ("dola_generation", {**DOLA, "do_sample": False}),
     "dola sampling": ("dola_generation", {**DOLA, "do_sample": True}),
     "assisted greedy": ("assisted_generation", GREEDY),
@@ -40,13 +45,16 @@ MODES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The library's name of each mode, and settings that lead to it."""
 
-SINGLE = [name for name, (mode, _) in MODES.items() if mode == "assisted_generation"]
+SINGLE = [
+    *(name for name, (mode, _) in MODES.items() if mode == "assisted_generation"),
+    "contrastive, low memory",
+]
 """Modes that generate one row alone."""
 
 CASES = [
     (name, rows)
-    for name, (mode, _) in MODES.items()
-    if installed_release().loop_of(mode) is not None
+    for name, (mode, settings) in MODES.items()
+    if (loop := installed_release().loop_of(mode)) is not None and not {*loop.refuses} & {*settings}
     for rows in (1, 3)
     if rows == 1 or name not in SINGLE
 ]
