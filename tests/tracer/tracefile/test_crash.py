@@ -71,8 +71,9 @@ def test_kill_9_leaves_all_steps_of_a_transaction_or_none(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_no_committed_step(tmp_path: Path) -> None:
-    check_kills(tmp_path, 100)
+@pytest.mark.parametrize("together", [1, 8])
+def test_a_hundred_kills_lose_no_committed_step(together: int, tmp_path: Path) -> None:
+    check_kills(tmp_path, 100, together)
 
 
 def test_readers_do_not_disturb_a_writer_in_another_process(tmp_path: Path) -> None:
