@@ -62,24 +62,30 @@ static Moments moments(const void *memory, Py_ssize_t count, Values values)
 int take_statistics(PyObject *tensor, float *into)
 {
     DLTensor described;
-    Values values = describe_tensor(tensor, &described) ? values_of(&described) : OTHER_VALUES;
+    return describe_tensor(tensor, &described) && statistics_of(&described, into);
+}
+
+int statistics_of(const DLTensor *tensor, float *into)
+{
+    Values values = values_of(tensor);
     Py_ssize_t count = 1;
-    if (values == OTHER_VALUES || !is_contiguous(&described))
+    if (values == OTHER_VALUES || !is_contiguous(tensor))
         return 0;
-    for (int32_t at = 0; at < described.dimensions; at++)
-        count *= (Py_ssize_t)described.shape[at];
+    for (int32_t at = 0; at < tensor->dimensions; at++)
+        count *= (Py_ssize_t)tensor->shape[at];
     /* A single value may be the imaginary part of a conjugate, which torch negates only when it is read; of
      * several such values none lie one after the other. */
     if (count < 2)
         return 0;
     Moments all;
+    const void *memory = memory_of(tensor);
     if (count >= LONG) {
         Py_BEGIN_ALLOW_THREADS
-        all = moments(memory_of(&described), count, values);
+        all = moments(memory, count, values);
         Py_END_ALLOW_THREADS
     }
     else
-        all = moments(memory_of(&described), count, values);
+        all = moments(memory, count, values);
     if (!isfinite(all.squares[0]))
         return 0;
     double mean = all.sum[0] / (double)count;

@@ -16,4 +16,7 @@
  */
 int take_statistics(PyObject *tensor, float *into);
 
+/* The same of a tensor that has been described. */
+int statistics_of(const DLTensor *tensor, float *into);
+
 #endif

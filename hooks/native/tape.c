@@ -23,24 +23,28 @@
 enum { PLACES, ARGUMENTS, OUTPUTS, VERSIONS, LISTS };
 static const char *const deferred_names[LISTS] = {"places", "arguments", "outputs", "versions"};
 
-/* Shape, dtype and device of one tensor. */
-typedef struct {
-    int32_t device_type, device_id;
-    int32_t dimensions;
-    uint8_t code, bits;
-    int64_t shape[DIMENSIONS];
-} TensorSpec;
+/* What a call's tensors are: how many go in and come out, and shape, dtype and device of each, as a hash of 64 bits.
+ * Two calls of a run that differ share one once in 10^13 runs of a thousand kinds of calls; to compare the specs
+ * themselves takes several lines of memory, which are never in the caches. */
+typedef uint64_t Form;
 
-/* The specs of a call's tensors; shared by all modules whose calls have the same. */
+#define NO_FORM 0 /* something that is not recognised here; no call has it */
+
+/* The signature of calls; shared by all modules whose calls have the same. */
 typedef struct {
     Py_ssize_t users;
-    PyObject *object;   /* the CallSignature, Python's form of it */
-    int64_t step;       /* the last step that had such a call */
-    int32_t place;      /* its place in the list of that step */
-    int wants_statistics;           /* statistics are taken of the first tensor that comes out */
-    int inputs, tensors; /* how many go in; how many go in and come out; -1: too many to be recognised here */
-    TensorSpec specs[];
+    PyObject *object;     /* the CallSignature, Python's form of it */
+    int64_t step;         /* the last step that had such a call */
+    int32_t place;        /* its place in the list of that step */
+    int wants_statistics; /* statistics are taken of the first tensor that comes out */
+    Form form;
 } Signature;
+
+/* The signature of a module's last call; NULL: none is known. Its form is repeated, to be met without it. */
+typedef struct {
+    Form form;
+    Signature *signature;
+} Last;
 
 /* The note of a call, as hooks/modules/call_notes.py lays it out. No object of Python's: hundreds of them, each
  * somewhere else in memory, would have to be fetched for their reference counts. */
@@ -51,24 +55,25 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *find, *inspect;
+    /* What every call needs lies together. */
+    PyObject *signatures;   /* every CallSignature of this step; NULL while nothing is noted */
     Py_ssize_t modules;
-    Py_ssize_t owner;        /* number of the model whose modules these are; a module may be part of two */
-    Signature **last;       /* by module: signature of its last call; NULL: none is known */
+    Py_ssize_t owner;       /* number of the model whose modules these are; a module may be part of two */
+    Last *last;             /* by module */
     char *inspected;        /* by module: whether Python inspects every call */
-    char *shares;           /* by module: whether the signature of a call does not depend on the module */
+    int64_t step;
+    CallNote *notes;
+    Py_ssize_t calls, room; /* how many there are in `notes`, and may be */
     char *early;            /* by module: whether its outputs are reduced at once, never deferred */
+    char *shares;           /* by module: whether the signature of a call does not depend on the module */
+    PyObject *deferred[LISTS]; /* lists of a DeferredCalls; NULL: no output is deferred */
+    PyObject *find, *inspect;
     struct {
         Signature *before, *after;
-    } changed[CHANGES];      /* how calls of this step differ from the step before */
+    } changed[CHANGES];        /* how calls of this step differ from the step before */
     int changes;
     Signature *shared[SHARED]; /* signatures that do not depend on the module */
     int put;                   /* how many were put there; the oldest makes room */
-    PyObject *signatures;    /* every CallSignature of this step; NULL while nothing is noted */
-    PyObject *deferred[LISTS];    /* lists of a DeferredCalls; NULL: no output is deferred */
-    int64_t step;
-    CallNote *notes;
-    Py_ssize_t calls, room;  /* how many there are in `notes`, and may be */
 } Tape;
 
 typedef struct {
@@ -108,27 +113,28 @@ static void signature_set(Signature **into, Signature *signature)
     signature_release(old);
 }
 
-static int tensor_matches(const TensorSpec *signature, PyObject *value)
+/* Put a signature, with the caller's share in it, in place of a module's last one. */
+static void last_set(Last *into, Signature *signature)
 {
-    DLTensor tensor;
-    return describe_tensor(value, &tensor) && tensor.dimensions == signature->dimensions &&
-           tensor.dtype.code == signature->code && tensor.dtype.bits == signature->bits &&
-           tensor.device.type == signature->device_type && tensor.device.id == signature->device_id &&
-           memcmp(tensor.shape, signature->shape, (size_t)tensor.dimensions * sizeof *signature->shape) == 0;
+    into->form = signature == NULL ? NO_FORM : signature->form;
+    signature_set(&into->signature, signature);
 }
 
-static int tensor_read(TensorSpec *into, PyObject *value)
+/* Of two words that differ one makes two forms that do. */
+static inline Form with_word(Form form, uint64_t word)
 {
-    DLTensor tensor;
-    if (!describe_tensor(value, &tensor))
-        return 0;
-    into->dimensions = tensor.dimensions;
-    into->code = tensor.dtype.code;
-    into->bits = tensor.dtype.bits;
-    into->device_type = tensor.device.type;
-    into->device_id = tensor.device.id;
-    memcpy(into->shape, tensor.shape, (size_t)tensor.dimensions * sizeof *into->shape);
-    return 1;
+    form = (form ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return form ^ form >> 29;
+}
+
+static Form with_tensor(Form form, const DLTensor *tensor)
+{
+    form = with_word(form, (uint64_t)tensor->dimensions << 32 | (uint64_t)tensor->dtype.code << 24 |
+                               (uint64_t)tensor->dtype.bits << 16 | tensor->dtype.lanes);
+    form = with_word(form, (uint64_t)(uint32_t)tensor->device.type << 32 | (uint32_t)tensor->device.id);
+    for (int32_t at = 0; at < tensor->dimensions; at++)
+        form = with_word(form, (uint64_t)tensor->shape[at]);
+    return form;
 }
 
 /* A call that has returned. */
@@ -137,6 +143,8 @@ typedef struct {
     PyObject *values[2];            /* lists of what mappings defer; NULL: no mapping */
     PyObject *tensors[2 * TENSORS]; /* those that went in, then those that came out */
     int inputs, count;              /* -1: something that is not recognised here */
+    Form form;
+    DLTensor first; /* the first tensor that came out, where there is a form and one came out */
 } Call;
 
 static int add_tensor(PyObject *value, PyObject **into, int count)
@@ -179,6 +187,20 @@ static int tensors_in(PyObject *value, PyObject **into, PyObject **values)
     return value == Py_None ? 0 : -1;
 }
 
+static Form form_of(Call *call)
+{
+    if (call->count < 0)
+        return NO_FORM;
+    Form form = with_word(1, (uint64_t)call->inputs << 32 | (uint64_t)call->count);
+    for (int at = call->count - 1; at >= 0; at--) {
+        DLTensor other, *described = at == call->inputs ? &call->first : &other;
+        if (!describe_tensor(call->tensors[at], described))
+            return NO_FORM;
+        form = with_tensor(form, described);
+    }
+    return form == NO_FORM ? 1 : form;
+}
+
 static void call_read(Call *call, PyObject *argument, PyObject *output)
 {
     call->argument = argument;
@@ -201,24 +223,13 @@ static void call_release(Call *call)
     Py_XDECREF(call->values[1]);
 }
 
-static int call_matches(const Signature *signature, const Call *call)
-{
-    if (signature == NULL || call->count < 0 || signature->tensors != call->count || signature->inputs != call->inputs)
-        return 0;
-    for (int at = 0; at < call->count; at++)
-        if (!tensor_matches(&signature->specs[at], call->tensors[at]))
-            return 0;
-    return 1;
-}
-
 /* The signature of a call for which Python made `object`; NULL with an exception. */
 static Signature *signature_new(PyObject *object, const Call *call)
 {
     PyObject *wants_statistics = PyObject_GetAttrString(object, "wants_statistics");
     if (wants_statistics == NULL)
         return NULL;
-    size_t count = call->count < 0 ? 0 : (size_t)call->count;
-    Signature *signature = PyMem_Calloc(1, sizeof *signature + count * sizeof *signature->specs);
+    Signature *signature = PyMem_Calloc(1, sizeof *signature);
     if (signature == NULL) {
         Py_DECREF(wants_statistics);
         PyErr_NoMemory();
@@ -228,31 +239,33 @@ static Signature *signature_new(PyObject *object, const Call *call)
     signature->object = Py_NewRef(object);
     signature->wants_statistics = wants_statistics == Py_True;
     Py_DECREF(wants_statistics);
-    signature->inputs = call->inputs;
-    signature->tensors = call->count;
-    for (size_t at = 0; at < count; at++)
-        if (!tensor_read(&signature->specs[at], call->tensors[at]))
-            signature->tensors = -1;
+    signature->form = call->form;
     return signature;
 }
 
+/* Whether a call is one of a signature. */
+static int is_of(const Signature *signature, Form form)
+{
+    return form != NO_FORM && signature->form == form;
+}
+
 /* What changes with the sequence changes in all layers alike, so one of them tells for the others. */
-static int changed_alike(Tape *tape, Signature **last, const Call *call)
+static int changed_alike(Tape *tape, Last *last, Form form)
 {
     for (int at = 0; at < tape->changes; at++)
-        if (tape->changed[at].before == *last && call_matches(tape->changed[at].after, call)) {
-            signature_set(last, signature_share(tape->changed[at].after));
+        if (tape->changed[at].before == last->signature && is_of(tape->changed[at].after, form)) {
+            last_set(last, signature_share(tape->changed[at].after));
             return 1;
         }
     return 0;
 }
 
 /* Many modules have the same kinds of calls, and where nothing else matters one of them tells for the others. */
-static int seen_elsewhere(Tape *tape, Py_ssize_t index, const Call *call)
+static int seen_elsewhere(Tape *tape, Py_ssize_t index, Form form)
 {
     for (int at = 0; tape->shares[index] && at < SHARED && tape->shared[at] != NULL; at++)
-        if (call_matches(tape->shared[at], call)) {
-            signature_set(&tape->last[index], signature_share(tape->shared[at]));
+        if (is_of(tape->shared[at], form)) {
+            last_set(&tape->last[index], signature_share(tape->shared[at]));
             return 1;
         }
     return 0;
@@ -262,15 +275,15 @@ static int seen_elsewhere(Tape *tape, Py_ssize_t index, const Call *call)
 static Signature *signature_given(Tape *tape, PyObject *object)
 {
     for (Py_ssize_t module = 0; module < tape->modules; module++)
-        if (tape->last[module] != NULL && tape->last[module]->object == object)
-            return signature_share(tape->last[module]);
+        if (tape->last[module].signature != NULL && tape->last[module].signature->object == object)
+            return signature_share(tape->last[module].signature);
     return NULL;
 }
 
 /* Ask Python for the signature of a call; 1, 0 where it gives none, -1 with an exception. */
 static int find(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call)
 {
-    Signature **last = &tape->last[index];
+    Last *last = &tape->last[index];
     PyObject *object =
         PyObject_CallFunctionObjArgs(tape->find, number, call->argument, call->output, NULL);
     if (object == NULL || object == Py_None) {
@@ -283,13 +296,13 @@ static int find(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call
     Py_DECREF(object);
     if (found == NULL)
         return -1;
-    if (*last != NULL && *last != found && tape->changes < CHANGES) {
-        tape->changed[tape->changes].before = signature_share(*last);
+    if (last->signature != NULL && last->signature != found && tape->changes < CHANGES) {
+        tape->changed[tape->changes].before = signature_share(last->signature);
         tape->changed[tape->changes++].after = signature_share(found);
     }
     if (tape->shares[index])
         signature_set(&tape->shared[tape->put++ % SHARED], signature_share(found));
-    signature_set(last, found);
+    last_set(last, found);
     return 1;
 }
 
@@ -347,7 +360,8 @@ static int put(Tape *tape, Py_ssize_t index, Signature *signature, const Call *c
 {
     CallNote note = {(int32_t)index, 0, {NAN, NAN, NAN, NAN}};
     int some = signature->wants_statistics && call->count > call->inputs;
-    int taken = some && take_statistics(call->tensors[call->inputs], note.statistics);
+    int taken = some && (call->form == NO_FORM ? take_statistics(call->tensors[call->inputs], note.statistics)
+                                               : statistics_of(&call->first, note.statistics));
     if (tape->signatures == NULL) /* a long output lets other threads run */
         return 0;
     if (make_room(tape) < 0 || list_signature(tape, signature) < 0)
@@ -368,19 +382,20 @@ static int put(Tape *tape, Py_ssize_t index, Signature *signature, const Call *c
 }
 
 /* Note a call that has been read; 0, or -1 with an exception. */
-static int note(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call)
+static int note(Tape *tape, Py_ssize_t index, PyObject *number, Call *call)
 {
-    Signature **last = &tape->last[index];
-    if (!call_matches(*last, call) && !changed_alike(tape, last, call) &&
-        !seen_elsewhere(tape, index, call)) {
+    Last *last = &tape->last[index];
+    if ((last->form != call->form || call->form == NO_FORM) && !changed_alike(tape, last, call->form) &&
+        !seen_elsewhere(tape, index, call->form)) {
         int found = find(tape, index, number, call);
         if (found <= 0)
             return found;
-        /* Python code has run: it may have ended the step, or reset the signatures. */
-        if (tape->signatures == NULL || *last == NULL)
+        /* Python code has run: it may have ended the step, reset the signatures, or resized a tensor. */
+        if (tape->signatures == NULL || last->signature == NULL)
             return 0;
+        call->form = form_of(call);
     }
-    Signature *signature = signature_share(*last);
+    Signature *signature = signature_share(last->signature);
     int done = put(tape, index, signature, call);
     signature_release(signature);
     return done;
@@ -403,6 +418,15 @@ int tapes_new(void)
     return (tapes = PyContextVar_New("trace_generate_tapes", Py_None)) == NULL ? -1 : 0;
 }
 
+/* A tape of this context if it notes calls of a module, else NULL. */
+static Tape *tape_at(PyObject *all, Py_ssize_t at, Py_ssize_t owner, Py_ssize_t index)
+{
+    Tape *tape = (Tape *)PyTuple_GET_ITEM(all, at);
+    int notes = Py_IS_TYPE((PyObject *)tape, &tape_type) && tape->signatures != NULL && tape->owner == owner &&
+                index < tape->modules;
+    return notes ? tape : NULL;
+}
+
 /* Note a call on all tapes of this context; 0, or -1 with an exception. */
 static int note_all(PyObject *all, Py_ssize_t owner, Py_ssize_t index, PyObject *number, PyObject *argument, PyObject *output)
 {
@@ -410,10 +434,12 @@ static int note_all(PyObject *all, Py_ssize_t owner, Py_ssize_t index, PyObject 
     call_read(&call, argument, output);
     int done = 0;
     for (Py_ssize_t at = 0; !done && at < PyTuple_GET_SIZE(all); at++) {
-        Tape *tape = (Tape *)PyTuple_GET_ITEM(all, at);
-        if (Py_IS_TYPE((PyObject *)tape, &tape_type) && tape->signatures != NULL && tape->owner == owner &&
-            index < tape->modules)
+        Tape *tape = tape_at(all, at, owner, index);
+        if (tape != NULL) {
+            /* Anew for each tape: Python code may have run for the one before, and resized a tensor. */
+            call.form = form_of(&call);
             done = note(tape, index, number, &call);
+        }
     }
     call_release(&call);
     return done;
@@ -664,7 +690,7 @@ static int tape_clear(Tape *self)
     Py_CLEAR(self->inspect);
     Py_CLEAR(self->signatures);
     for (Py_ssize_t module = 0; self->last != NULL && module < self->modules; module++)
-        signature_set(&self->last[module], NULL);
+        last_set(&self->last[module], NULL);
     forget_changes(self);
     return 0;
 }
@@ -788,7 +814,7 @@ static PyObject *tape_last_signatures(Tape *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *signatures = PySet_New(NULL);
     for (Py_ssize_t module = 0; signatures != NULL && module < self->modules; module++)
-        if (self->last[module] != NULL && PySet_Add(signatures, self->last[module]->object) < 0)
+        if (self->last[module].signature != NULL && PySet_Add(signatures, self->last[module].signature->object) < 0)
             Py_CLEAR(signatures);
     return signatures;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import itertools
 import pickle
 import subprocess
 import sys
@@ -147,6 +148,19 @@ def test_modules_of_which_specs_tell_all_are_asked_about_once() -> None:
         signatures = notes.step(calls)[1]
         assert signatures == Notes(PlainTape).step(calls)[1]
     assert notes.found == 3
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_calls_of_nearly_the_same_sizes_are_told_apart(shares: bool) -> None:
+    notes, lengths = Notes(Tape, shares=shares), (1, 2, 3, 4, 5, 8, 16, 255, 256)
+    sizes = [*itertools.product(lengths, repeat=3), *itertools.product(lengths, repeat=2)]
+    whole = torch.empty(1).expand(300, 300, 300)
+    for size in sizes:
+        output = whole[tuple(slice(length) for length in size)]
+        for argument, found in ((torch.ones(size[0]), output), ([torch.ones(size[0]), output], None)):
+            _, ((specs, _),) = notes.step([(0, argument, found)])
+            assert specs == notes.table.find(0, argument, found).specs
+    assert notes.found > len(sizes)
 
 
 def test_very_many_kinds_of_calls_are_told_apart() -> None:
