@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hooks.caught_step import CaughtStep
 from hooks.loop.step_builder import StepBuilder
 from hooks.printing import printed_error
-from hooks.saved_tensors import saved_tensors
+from hooks.saved_tensors import stored_tensors
 from hooks.token_texts import TokenTexts
 from tracer.analysis.conditions.breaks import BreakWatch
 from tracer.errors import CheckFailedError
@@ -175,7 +175,7 @@ class StepJob:
         step, new_tokens = self.builder.build(self.caught)
         if step.head.violations:
             self.violated.set()
-        tensors = {name: SavedTensor(*values) for name, values in saved_tensors(self.caught)}
+        tensors = {name: SavedTensor(*values) for name, values in stored_tensors(self.caught)}
         return StepWrite(step, new_tokens, tensors)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -225,12 +225,6 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
     # A third of the time of an index with an ellipsis, which counts for dozens of tensors a step.
     slots: torch.Tensor = torch.stack([tensor.narrow(-2, start, stop - start) for tensor in tensors])
     return slots.detach()
-
-
-@lru_cache(maxsize=8)
-def slot_names(layers: int) -> tuple[str, ...]:
-    """Names of the new slots of the KV cache, keys of all layers, then values."""
-    return tuple(f"kv/{layer}/{part}" for part in ("key", "value") for layer in range(layers))
 
 
 def new_slot_norms(view: CacheView, start: int, stop: int, slots: Slots | None = None) -> torch.Tensor | None:

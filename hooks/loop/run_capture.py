@@ -16,7 +16,6 @@ from hooks.decoding.loop_watch import LoopWatch
 from hooks.faults import is_ours
 from hooks.known_models import ANY_MODEL, KnownModel
 from hooks.kv_cache.proof import CacheReading
-from hooks.kv_cache.view import slot_names
 from hooks.kv_cache.watch import CacheWatch, signature_in
 from hooks.loop.course import Course, TokenChange
 from hooks.loop.forward_arguments import (
@@ -43,6 +42,7 @@ from tracer.schema.changes import Intervention
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.faults import CaptureError, Failure, ProbedCapture
 from tracer.schema.run import StopName
+from tracer.tracefile.encoding.slots import slot_names
 
 EARLY_TOKENS = 64
 """Steps that feed more tokens than this (long prefills) reduce outputs one by one, to save memory."""

@@ -19,7 +19,7 @@ from typing import Final
 APPLICATION_ID: Final = 0x54724765
 """``TrGe``: stored in the database header; `file(1)` and the reader recognise a trace by it."""
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """Stored as ``user_version``. Increase it with every change of a table, blob or record, and say why below."""
 
 HISTORY: Final[dict[int, str]] = {
@@ -29,6 +29,7 @@ HISTORY: Final[dict[int, str]] = {
     4: "a run says which decoding loop it is in, and its steps hold what only that loop does",
     5: "a step may hold what contrastive, group and constrained search do",
     6: "a step says how many forward passes are its own, and who wrote ids; the end of a run has checks",
+    7: "the slots that a step adds to the KV cache are stored as one tensor where they are small",
 }
 """Every released version. :mod:`tracer.tracefile.reading.queries` reads each of them."""
 
@@ -37,6 +38,10 @@ META_DIGEST: Final = "digest"
 
 VERSION_OF_META_DIGEST: Final = 2
 """The first version that has it."""
+
+PAGE_SIZE: Final = 8192
+"""Bytes of a page of a new file. Each page costs SQLite as much again as the bytes of a saved tensor in it;
+larger ones would leave more room unused behind the records of a step."""
 
 MAX_BLOB: Final = 256 << 20
 """Largest blob of a step in bytes; both writer and reader refuse more."""

@@ -18,6 +18,7 @@ from tests.support.caches import cache_argument, cache_in, layers_of
 from tests.support.models import SAMPLING, batch, tiny_model
 from tracer import open_trace, trace
 from tracer.errors import UnsupportedError, UsageError
+from tracer.tracefile.encoding.slots import SLOTS, slot_names
 
 
 class Snapshots(StoppingCriteria):  # type: ignore[misc]
@@ -45,6 +46,8 @@ def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
         output = model.generate(**batch(2), **settings, return_dict_in_generate=True)
     with open_trace(tmp_path / "run.trace") as recording:
+        stored = [recording.runs[0].tensors.stored(step.number) for step in recording.steps]
+        assert stored == [(SLOTS,)] * 5
         if legacy:
             past = cache_in(output)
             pairs = past if isinstance(past, tuple) else layers_of(past)
@@ -64,6 +67,20 @@ def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -
             recording.cache_at(9)
         with pytest.raises(UsageError, match="layers 0 to"):
             recording.cache_at(2).key(99)
+
+
+def test_slots_of_a_long_prompt_are_stored_layer_by_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hooks.saved_tensors.MOST_TOGETHER", 1024)
+    model = tiny_model()
+    with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
+        model.generate(**batch(2), max_new_tokens=2, do_sample=False, eos_token_id=None)
+    with open_trace(tmp_path / "run.trace") as recording:
+        saved = recording.runs[0].tensors
+        assert [saved.stored(1), saved.stored(2)] == [tuple(sorted(slot_names(2))), (SLOTS,)]
+        assert saved.names(1) == saved.names(2)
+        assert recording.cache_at(2).key(0).shape[-2] == 7
 
 
 def test_a_cache_that_was_filled_before_the_run_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.synthetic import synthetic_end
-from tests.tracer.tracefile.samples import header, some_tokens, steps, tensors, with_faults
+from tests.tracer.tracefile.samples import header, slots, some_tokens, steps, tensors, with_faults
 from tracer.schema.stamp import Stamp
 from tracer.tracefile import TraceWriter, stamp
+from tracer.tracefile.encoding.slots import SLOTS
 from tracer.tracefile.format import SCHEMA_VERSION
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -24,7 +25,8 @@ def main() -> None:
         for count in (3, 1):
             number = writer.begin_run(header(2), some_tokens(3))
             for step in steps(count, rows=2, run=number):
-                writer.write_step(with_faults(step), some_tokens(), tensors(step.number))
+                saved = {**tensors(step.number), SLOTS: slots(step.number)}
+                writer.write_step(with_faults(step), some_tokens(), saved)
             if number == 1:
                 writer.end_run(number, synthetic_end(header(2), count))
     stamp(

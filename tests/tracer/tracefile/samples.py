@@ -41,6 +41,12 @@ def tensors(number: int = 1) -> dict[str, SavedTensor]:
     }
 
 
+def slots(number: int = 1, layers: int = 2) -> SavedTensor:
+    """The slots that a step adds to the cache of some layers, as one tensor."""
+    values = np.arange(2 * layers * 2 * 3 * 4, dtype=np.float32) + number
+    return SavedTensor("float32", (2 * layers, 2, 3, 1, 4), values.tobytes())
+
+
 def with_faults(step: Step) -> Step:
     """The step with a violated check, one that was not made, a capture error and changes by the user."""
     head = step.head.model_copy(

@@ -163,7 +163,7 @@ def test_a_full_file_keeps_what_was_written(tmp_path: Path) -> None:
     writer.begin_run(header())
     assert writer._connection is not None
     pages = writer._connection.execute("PRAGMA page_count").fetchone()[0]
-    writer._connection.execute(f"PRAGMA max_page_count = {pages + 30}").fetchall()
+    writer._connection.execute(f"PRAGMA max_page_count = {pages + 15}").fetchall()
     message = r"run\.trace ends before step \d+: database or disk is full"
     with pytest.raises(IncompleteTraceError, match=message):  # noqa: PT012 - one of the steps is too much
         for step in written:

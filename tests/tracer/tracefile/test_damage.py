@@ -24,7 +24,7 @@ from tracer.tracefile import TraceFile, TraceWriter, check_file
 from tracer.tracefile.encoding.columns import MODULES
 from tracer.tracefile.encoding.digests import digest
 from tracer.tracefile.encoding.packing import PackedStep
-from tracer.tracefile.format import APPLICATION_ID
+from tracer.tracefile.format import APPLICATION_ID, PAGE_SIZE
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("PRAGMA user_version = 7", "written by a newer trace-generate .*format 7, this one reads up to 6"),
+        ("PRAGMA user_version = 8", "written by a newer trace-generate .*format 8, this one reads up to 7"),
         ("PRAGMA user_version = 0", "unknown format version 0"),
         ("PRAGMA user_version = -5", "unknown format version -5"),
         ("DROP TABLE stage", "lacks the table stage"),
@@ -282,7 +282,7 @@ def test_a_forged_header_is_still_checked(damaged: Path) -> None:
 
 def test_tables_that_run_in_circles_are_left(damaged: Path) -> None:
     """An interior page whose children are the page itself would be walked for ever."""
-    page_size = 4096
+    page_size = PAGE_SIZE
     connection = sqlite3.connect(damaged)
     root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'token'").fetchone()[0]
     connection.close()
@@ -338,13 +338,13 @@ def mutate(data: bytearray, rng: random.Random) -> None:
     elif kind == 1:
         data[place : place + 4] = rng.randbytes(4)
     elif kind == 2:
-        length = rng.randrange(1, 4096)
+        length = rng.randrange(1, PAGE_SIZE)
         data[place : place + length] = bytes(len(data[place : place + length]))
     elif kind == 3:  # one page in the place of another
-        page, other = rng.randrange(len(data) // 4096), rng.randrange(len(data) // 4096)
-        data[page * 4096 : page * 4096 + 4096] = data[other * 4096 : other * 4096 + 4096]
+        page, other = rng.randrange(len(data) // PAGE_SIZE), rng.randrange(len(data) // PAGE_SIZE)
+        data[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] = data[other * PAGE_SIZE : (other + 1) * PAGE_SIZE]
     else:  # the head of a page, where SQLite keeps its pointers
-        page = rng.randrange(len(data) // 4096) * 4096 + (100 if place < 4096 else 0)
+        page = rng.randrange(len(data) // PAGE_SIZE) * PAGE_SIZE + (100 if place < PAGE_SIZE else 0)
         data[page + rng.randrange(24)] = rng.randrange(256)
 
 

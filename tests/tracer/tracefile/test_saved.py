@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tests.tracer.tracefile.samples import header, slots, steps, tensors
+from tracer.errors import TraceFileError
 from tracer.schema.tensors import ITEM_SIZES
-from tracer.tracefile import SavedTensor
+from tracer.tracefile import SavedTensor, TraceFile, TraceWriter, check_file
+from tracer.tracefile.encoding.slots import SLOTS, slot_names
 
 
 @pytest.mark.parametrize("dtype", sorted(ITEM_SIZES))
@@ -68,3 +75,43 @@ def test_any_contiguous_buffer_will_do() -> None:
 def test_what_does_not_fit_is_refused(dtype: str, shape: tuple[int, ...], size: int) -> None:
     with pytest.raises(ValueError, match=r"needs 8 bytes, not 7|unknown kind of tensor"):
         SavedTensor(dtype, shape, bytes(size))
+
+
+def test_slots_of_all_layers_have_names_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "run.trace"
+    with TraceWriter(path) as writer:
+        writer.begin_run(header())
+        for step in steps(2):
+            writer.write_step(step, (), {**tensors(step.number), SLOTS: slots(step.number, layers=3)})
+    assert check_file(path).problems == ()
+    assert check_file(path).runs[0].tensors == 2 * (2 + 6)
+    with TraceFile(path) as recording:
+        (run,) = recording.runs
+        names = sorted({*tensors(), *slot_names(3)})
+        assert [*run.tensor_names(2)] == names
+        for number in (1, 2, 1):
+            together = slots(number, layers=3).array()
+            for place, name in enumerate(slot_names(3)):
+                assert run.tensor_layout(number, name) == ("float32", (2, 3, 1, 4))
+                np.testing.assert_array_equal(run.tensor(number, name), together[place])
+        for missing in ("kv/3/key", "kv/0/keys", "kv/00/key", "kv/-1/key", "kv/1", "hidden/7"):
+            with pytest.raises(KeyError):
+                run.saved_tensor(1, missing)
+            with pytest.raises(KeyError):
+                run.tensor_layout(1, missing)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (), (1 << 40, 0)])
+def test_slots_that_are_not_those_of_layers_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    path = tmp_path / "run.trace"
+    with TraceWriter(path) as writer:
+        writer.begin_run(header())
+        (step,) = steps(1)
+        writer.write_step(step, (), {SLOTS: SavedTensor("float32", shape, bytes(4 * math.prod(shape)))})
+    message = "tensor kv of step 1: it is not made of the keys and values of layers"
+    with TraceFile(path) as recording:
+        (run,) = recording.runs
+        for use in (run.tensor_names, partial(run.saved_tensor, name="kv/0/key")):
+            with pytest.raises(TraceFileError, match=message):
+                use(1)
+    assert any(message in problem for problem in check_file(path).problems)

@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.synthetic import synthetic_header, synthetic_steps
 from tests.tracer.tracefile.make_fixture import FIXTURES
+from tests.tracer.tracefile.samples import slots
 from tracer.schema.checks import Check
 from tracer.schema.step import StepHead
 from tracer.tracefile import TraceFile, check_file
@@ -40,6 +42,10 @@ def test_a_file_of_each_version_is_read(tmp_path: Path, version: int) -> None:
         assert step.modules is not None
         assert step.head.violations[0].message == "slot 3 changed"
         assert first.tensor(2, "logits").tolist() == [[float(value + 2) for value in range(12)]]
+        if version >= 7:
+            expected = slots(2).array()
+            np.testing.assert_array_equal(first.tensor(2, "kv/1/key"), expected[1])
+            np.testing.assert_array_equal(first.tensor(2, "kv/0/value"), expected[2])
         assert recording.tokens[12].text == "sub12"
         assert [stamp.summary for stamp in first.stamps] == ["all digests hold"]
         assert second.stamps == ()

@@ -234,15 +234,15 @@ class _RunCheck:
             whole.add(step)
             self.checks.update((check.name, check.result, check.reason) for check in step.head.checks)
             self._check_plain(step)
-            names = self.run.tensor_names(number)
+            names = self.run.tensors.stored(number)
             if len(names) != packed.tensors:
                 self.problems.add(
                     f"step {number} of run {self.run.number} has {len(names)} tensors, not {packed.tensors}"
                 )
             for name in names:
                 self.totals["tensor"] += 1
-                self.tensors += 1
-                self.tensor_bytes += self.run.saved_tensor(number, name).nbytes
+                self.tensor_bytes += self.run.tensors.read(number, name).nbytes
+            self.tensors += len(self.run.tensors.names(number))
 
     def _check_plain(self, step: Step) -> None:
         """Compare the plain columns with the records they were made from."""

@@ -95,5 +95,6 @@ VERSIONS: Final[dict[int, Queries]] = {
     4: Queries(),
     5: Queries(),
     6: Queries(),
+    7: Queries(),
 }
 """Every version of :data:`tracer.tracefile.format.HISTORY`."""

@@ -19,7 +19,7 @@ from tracer.tracefile.encoding.saved_tensor import SavedTensor
 from tracer.tracefile.encoding.validity import check_end, check_header
 from tracer.tracefile.reading.database import OPTIONAL_BYTES, OPTIONAL_TEXT, Database
 from tracer.tracefile.reading.kv_cache import TraceCache
-from tracer.tracefile.reading.saved_tensors import read_tensor, tensor_layout, tensor_names
+from tracer.tracefile.reading.saved_tensors import SavedTensors
 from tracer.tracefile.reading.stamps import read_stamps
 from tracer.tracefile.reading.steps import StepSequence
 
@@ -90,6 +90,11 @@ class TraceRun:
         """The steps, by index from 0, each read when it is accessed."""
         return StepSequence(self._database, self.number, self.header)
 
+    @cached_property
+    def tensors(self) -> SavedTensors:
+        """The tensors saved in the steps."""
+        return SavedTensors(self._database, self.number)
+
     @property
     def stamps(self) -> tuple[Stamp, ...]:
         """Results of verifications that concern this run, oldest first."""
@@ -101,7 +106,7 @@ class TraceRun:
         Args:
             step: number of the step, from 1.
         """
-        return tensor_names(self._database, self.number, step)
+        return self.tensors.names(step)
 
     def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
         """A saved tensor as a NumPy array, without loss.
@@ -121,7 +126,7 @@ class TraceRun:
 
     def tensor_layout(self, step: int, name: str) -> tuple[str, tuple[int, ...]]:
         """Dtype and shape of a saved tensor, without reading its values (see :meth:`tensor`)."""
-        return tensor_layout(self._database, self.number, step, name)
+        return self.tensors.layout(step, name)
 
     def cache_at(self, step: int) -> TraceCache:
         """The KV cache after a step, from the slots that ``--save kv`` saved in each step up to it.
@@ -165,4 +170,4 @@ class TraceRun:
 
     def saved_tensor(self, step: int, name: str) -> SavedTensor:
         """A saved tensor as it was stored (see :meth:`tensor`)."""
-        return read_tensor(self._database, self.number, step, name)
+        return self.tensors.read(step, name)

@@ -16,7 +16,7 @@ from tracer.output_files import beside, check_target, exists_already, unwritable
 from tracer.tracefile.encoding.columns import CACHE, MODULES, SCORES
 from tracer.tracefile.encoding.digests import meta_digest
 from tracer.tracefile.encoding.side_files import SIDE_FILES, foreign_side_file
-from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, META_DIGEST, SCHEMA_VERSION
+from tracer.tracefile.format import APPLICATION_ID, CREATE_TABLES, META_DIGEST, PAGE_SIZE, SCHEMA_VERSION
 from tracer.version import __version__
 
 
@@ -133,6 +133,7 @@ def _build(path: Path) -> None:
     try:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA auto_vacuum=NONE")
+        connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
         connection.execute("PRAGMA encoding='UTF-8'")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
