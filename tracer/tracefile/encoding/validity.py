@@ -23,6 +23,7 @@ from tracer.schema.ranking import RowRanking
 from tracer.schema.run import RunEnd, RunHeader
 from tracer.schema.step import Draw, ForwardResult, ModelInputs, Step, StepHead
 from tracer.schema.tensors import MAX_RUNS, MAX_VALUES, IntValues, NamedTensor, TensorInfo
+from tracer.tracefile.encoding.native.compiled import are_within
 
 MAX_STEPS = 1 << 24
 """Most steps of a run."""
@@ -48,8 +49,6 @@ MAX_FAULTS = 4096
 MAX_CHECKS = 64
 MAX_CONTINUATIONS = 1 << 16
 MAX_SECONDS = 1e10
-_FEW = 64
-"""So many numbers are compared sooner one by one than NumPy has begun."""
 
 INT32 = 1 << 31
 INT64 = 1 << 63
@@ -243,7 +242,8 @@ def _check_scores(scores: ScoreColumns, head: StepHead) -> None:
     """Check the ids and counts of the score columns; a row that had ended may be filled with any id."""
     vocabulary = head.vocab_size
     lowest = 0 if head.failure is None else NO_TOKEN
-    chosen = _within(scores.chosen[~scores.finished], lowest, vocabulary - 1)
+    chosen = _within(scores.chosen, lowest, vocabulary - 1)
+    chosen = chosen or _within(scores.chosen[~scores.finished], lowest, vocabulary - 1)
     for ids in (scores.tokens, scores.removed_tokens):
         known = chosen and _within(ids, NO_TOKEN, vocabulary - 1)
         _require(known, "the scores name a token outside the vocabulary")
@@ -481,10 +481,10 @@ def _check_seconds(times: Iterable[float], what: str) -> None:
 
 
 def _within(values: npt.NDArray[np.int32], low: int, high: int) -> bool:
-    if 0 < values.size <= _FEW:
-        found = values.ravel().tolist()
-        return min(found) >= low and max(found) <= high
-    return not values.size or bool(values.min() >= low and values.max() <= high)
+    within = are_within(values, low, high)
+    if within is None:
+        return not values.size or bool(values.min() >= low and values.max() <= high)
+    return within
 
 
 def _check_rows(rows: tuple[int, ...], count: int) -> None:

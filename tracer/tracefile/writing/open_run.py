@@ -10,6 +10,7 @@ from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
+from tracer.tracefile.encoding.native.compiled import distinct
 from tracer.tracefile.encoding.validity import check_call_shape, check_layout
 
 _Interned = TypeVar("_Interned", CallLayout, CallShape)
@@ -100,7 +101,7 @@ class OpenRun:
         """The call shapes that the step refers to and that have to be stored (see :meth:`Interned.new`)."""
         if step.modules is None:
             return {}
-        found = self.shapes.new(set(step.modules.shapes.tolist()), step.shapes)
+        found = self.shapes.new(distinct(step.modules.shapes), step.shapes)
         for shape in found.values():
             check_call_shape(shape)
         return found
