@@ -18,4 +18,10 @@ def _compiled(package: str) -> Extension:
     )
 
 
-setup(ext_modules=[_compiled("hooks.native"), _compiled("tracer.analysis.scores.native")])
+setup(
+    ext_modules=[
+        _compiled("hooks.native"),
+        _compiled("tracer.analysis.scores.native"),
+        _compiled("tracer.tracefile.encoding.native"),
+    ]
+)

@@ -15,6 +15,7 @@ from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import to_host, to_host_all
+from tracer.schema.arrays import Bools
 from tracer.schema.assisted import AssistedStep
 from tracer.schema.beams import BeamStep
 from tracer.schema.changes import ChangedOutput, Intervention
@@ -223,6 +224,7 @@ class CaughtStep:
         failure: what ended the run in this step.
         not_seen: modules of which something is not recorded from this step on.
         changed_by_hook: outputs that forward hooks have changed.
+        finished: rows that had ended by the end of the step; None until its records are built.
         seconds: how long the step took.
     """
 
@@ -266,6 +268,7 @@ class CaughtStep:
     failure: Failure | None = None
     not_seen: tuple[NotSeen, ...] = ()
     changed_by_hook: tuple[ChangedOutput, ...] = ()
+    finished: Bools | None = None
     seconds: float = 0.0
 
     def copy(self) -> CaughtStep:

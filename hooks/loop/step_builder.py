@@ -100,7 +100,7 @@ class StepBuilder:
             layout=calls.layout if calls else None,
             shapes=calls.shapes if calls else {},
         )
-        self._finished = self._done(caught)
+        self._finished = caught.finished = self._done(caught)
         return step, self._texts.new(_mentioned(step, scores) | _predicted_by_layers(caught))
 
     def bare_head(self, caught: CaughtStep, error: CaptureError) -> StepHead:
@@ -125,6 +125,7 @@ class StepBuilder:
             failure=caught.failure,
             not_seen=caught.not_seen,
             changed_by_hook=caught.changed_by_hook,
+            finished=caught.finished,
             seconds=caught.seconds,
         )
         return self._head(bare, None, NOTHING_ELSE)
@@ -138,7 +139,9 @@ class StepBuilder:
         return summarise(scores, chosen, self._finished, self._candidates)
 
     def _done(self, caught: CaughtStep) -> npt.NDArray[np.bool_]:
-        """Rows that had ended by the end of the step."""
+        """Rows that had ended by the end of the step; later ones may have been built since."""
+        if caught.finished is not None:
+            return caught.finished
         done = as_array(caught.tensors.done)
         return self._finished if done is None else self._finished | done
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.schema.columns import CacheColumns, ModuleColumns, ScoreColumns
+from tracer.tracefile.encoding.native.compiled import packed
 
 AnyArray = npt.NDArray[Any]
 _Columns = TypeVar("_Columns", ScoreColumns, ModuleColumns, CacheColumns)
@@ -66,13 +66,23 @@ class ColumnSet(Generic[_Columns]):
         Raises:
             ValueError: an array has a shape that does not fit the others.
         """
+        blob = packed(self.columns, record, free, _MAX_RATIO, MAX_REPEATED)
+        return self._pack_plainly(record, free) if blob is None else blob
+
+    def _pack_plainly(self, record: _Columns, free: int) -> bytes:
+        """What ``native/pack.c`` does, for arrays of any type."""
         arrays = [
             (np.asarray(getattr(record, name), dtype=_RECORD_DTYPES[kind]), kind)
             for name, kind, _ in self.columns
         ]
-        _check_sizes(self.columns, tuple([array.shape for array, _ in arrays]))
+        self._check_sizes([array.shape for array, _ in arrays])
         blob, repeats = _join(arrays, repeating=True)
         return blob if repeats <= free + _MAX_RATIO * len(blob) else _join(arrays, repeating=False)[0]
+
+    def _check_sizes(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        sizes: dict[str, int] = {}
+        for (name, _, letters), shape in zip(self.columns, shapes, strict=True):
+            _agree(name, letters, shape, sizes)
 
     def unpack(self, blob: bytes, *, free: int = FREE) -> _Columns:
         """Decode a blob.
@@ -107,14 +117,6 @@ class ColumnSet(Generic[_Columns]):
             _agree(name, letters, shape, sizes)
             found.append((name, kind, code, repeated == 1, shape))
         return found, position
-
-
-@lru_cache(maxsize=64)
-def _check_sizes(columns: tuple[tuple[str, str, str], ...], shapes: tuple[tuple[int, ...], ...]) -> None:
-    """Check the shapes of a record's columns; those of one step are mostly those of the one before."""
-    sizes: dict[str, int] = {}
-    for (name, _, letters), shape in zip(columns, shapes, strict=True):
-        _agree(name, letters, shape, sizes)
 
 
 def _agree(name: str, letters: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
@@ -155,7 +157,6 @@ def _squeeze(array: AnyArray, kind: str, *, repeating: bool) -> tuple[str, bool,
     return kind, False, array.tobytes()
 
 
-@lru_cache(maxsize=1024)
 def _array_head(code: str, repeated: bool, shape: tuple[int, ...]) -> bytes:
     return struct.pack(f"<cBB{len(shape)}I", code.encode(), repeated, len(shape), *shape)
 

@@ -7,7 +7,7 @@ and a reader of any file meets no index out of range and no loop of absurd lengt
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 import numpy as np
@@ -23,6 +23,7 @@ from tracer.schema.ranking import RowRanking
 from tracer.schema.run import RunEnd, RunHeader
 from tracer.schema.step import Draw, ForwardResult, ModelInputs, Step, StepHead
 from tracer.schema.tensors import MAX_RUNS, MAX_VALUES, IntValues, NamedTensor, TensorInfo
+from tracer.tracefile.encoding.native.compiled import are_within
 
 MAX_STEPS = 1 << 24
 """Most steps of a run."""
@@ -48,8 +49,6 @@ MAX_FAULTS = 4096
 MAX_CHECKS = 64
 MAX_CONTINUATIONS = 1 << 16
 MAX_SECONDS = 1e10
-_FEW = 64
-"""So many numbers are compared sooner one by one than NumPy has begun."""
 
 INT32 = 1 << 31
 INT64 = 1 << 63
@@ -122,10 +121,12 @@ def _check_checks(
     checks: Sequence[Check], violations: Sequence[Violation], what: str, *, of_run: bool = False
 ) -> None:
     _require(len(checks) <= MAX_CHECKS, f"{what} has impossibly many checks")
-    for check in checks:
-        _require(0 <= check.checked < INT64 and 0 <= check.total < INT64, "a check has an impossible count")
-    names = (*(check.name for check in checks), *(violation.check for violation in violations))
-    _require(all((name in OF_WHOLE_RUNS) == of_run for name in names), f"{what} has a check of another place")
+    counts = [count for check in checks for count in (check.checked, check.total)]
+    possible = not counts or (min(counts) >= 0 and max(counts) < INT64)
+    _require(possible, "a check has an impossible count")
+    names = {*[check.name for check in checks], *[violation.check for violation in violations]}
+    fits = names <= OF_WHOLE_RUNS if of_run else names.isdisjoint(OF_WHOLE_RUNS)
+    _require(fits, f"{what} has a check of another place")
 
 
 def _are_returned(count: int, beams: BeamEnd) -> bool:
@@ -227,7 +228,8 @@ def _check_sizes(head: StepHead, rows: int, header: RunHeader) -> None:
     _require(head.stages * head.vocab_size <= MAX_STAGE_SCORES, "the step has impossibly many scores")
     _require(rows * head.vocab_size <= MAX_STEP_SCORES, "the step has impossibly many scores")
     passes = (head.extra_forwards, head.prefill_chunks)
-    _require(all(0 <= each < INT32 for each in passes), "the step has an impossible number of forward passes")
+    possible = min(passes) >= 0 and max(passes) < INT32
+    _require(possible, "the step has an impossible number of forward passes")
     _require(0 < head.passes <= header.passes, "the step has more forward passes than the run says")
     _require(0 < head.step <= MAX_STEPS, "the step has an impossible number")
     _check_positions(head.inputs, len(header.prompt[0].token_ids) + head.step + MAX_ADDED_POSITIONS)
@@ -243,7 +245,8 @@ def _check_scores(scores: ScoreColumns, head: StepHead) -> None:
     """Check the ids and counts of the score columns; a row that had ended may be filled with any id."""
     vocabulary = head.vocab_size
     lowest = 0 if head.failure is None else NO_TOKEN
-    chosen = _within(scores.chosen[~scores.finished], lowest, vocabulary - 1)
+    chosen = _within(scores.chosen, lowest, vocabulary - 1)
+    chosen = chosen or _within(scores.chosen[~scores.finished], lowest, vocabulary - 1)
     for ids in (scores.tokens, scores.removed_tokens):
         known = chosen and _within(ids, NO_TOKEN, vocabulary - 1)
         _require(known, "the scores name a token outside the vocabulary")
@@ -391,33 +394,33 @@ def _check_draw(draw: Draw) -> None:
             bytes.fromhex(text)
 
 
-def _tensors(head: StepHead) -> Iterator[TensorInfo]:
+def _tensors(head: StepHead) -> list[TensorInfo]:
     """Every tensor that a head describes, except those of the cache."""
-    yield head.ids_before
+    found = [head.ids_before, *[tensor.info for tensor in head.inputs.tensors], *_results(head.forward)]
     if head.ids_after is not None:
-        yield head.ids_after
-    for tensor in (*head.inputs.tensors, *head.first_inputs.tensors):
-        yield tensor.info
+        found.append(head.ids_after)
     if head.update is not None and head.update.attention_mask is not None:
-        yield head.update.attention_mask
-    for result in (head.forward, None if head.prompt_pass is None else head.prompt_pass.forward):
-        if result is not None:
-            yield from _results(result)
+        found.append(head.update.attention_mask)
+    if head.prompt_pass is not None:
+        found += [tensor.info for tensor in head.prompt_pass.inputs.tensors]
+        found += _results(head.prompt_pass.forward)
+    return found
 
 
-def _results(result: ForwardResult) -> Iterator[TensorInfo]:
-    yield result.logits
-    yield result.next_logits
-    if result.hidden_states is not None:
-        yield result.hidden_states
+def _results(result: ForwardResult | None) -> list[TensorInfo]:
+    if result is None:
+        return []
+    hidden = () if result.hidden_states is None else (result.hidden_states,)
+    return [result.logits, result.next_logits, *hidden]
 
 
 def _check_tensors(tensors: Iterable[TensorInfo]) -> None:
-    for tensor in tensors:
-        shape = tensor.shape
-        _require(len(shape) <= MAX_DIMENSIONS, "a tensor has too many dimensions")
-        if shape:
-            _require(min(shape) >= 0 and max(shape) < INT64, "a tensor has an impossible size")
+    shapes = [tensor.shape for tensor in tensors]
+    # Together: each alone would take several calls, of which a step has a hundred.
+    _require(max(map(len, shapes), default=0) <= MAX_DIMENSIONS, "a tensor has too many dimensions")
+    sizes = [*itertools.chain.from_iterable(shapes)]
+    possible = not sizes or (min(sizes) >= 0 and max(sizes) < INT64)
+    _require(possible, "a tensor has an impossible size")
 
 
 def _check_argument(tensor: NamedTensor, ids: int) -> None:
@@ -427,23 +430,28 @@ def _check_argument(tensor: NamedTensor, ids: int) -> None:
         tensor: the argument.
         ids: most token ids that a step of the run can feed.
     """
-    if tensor.values is not None:
-        _check_values(tensor.values, min(ids, MAX_VALUES) if tensor.name == "input_ids" else MAX_VALUES)
-        size = tensor.values.count + tensor.values.omitted
-        _require(size == prod(tensor.info.shape), "an integer tensor and its shape differ in size")
+    values = tensor.values
+    if values is not None:
+        count = _check_values(values, min(ids, MAX_VALUES) if tensor.name == "input_ids" else MAX_VALUES)
+        fits = count + values.omitted == prod(tensor.info.shape)
+        _require(fits, "an integer tensor and its shape differ in size")
 
 
-def _check_values(values: IntValues, most: int) -> None:
+def _check_values(values: IntValues, most: int) -> int:
+    """Check values of a tensor, of which at most so many are recorded.
+
+    Returns:
+        How many are.
+    """
     _require(len(values.runs) <= MAX_RUNS, "an integer tensor claims too many runs")
-    total = 0
+    total, possible = 0, values.omitted >= 0
     for start, step, count in values.runs:
         last = start + step * (count - 1)
-        _require(
-            count > 0 and -INT64 <= start < INT64 and -INT64 <= last < INT64, "an integer tensor is damaged"
-        )
+        possible = possible and count > 0 and -INT64 <= start < INT64 and -INT64 <= last < INT64
         total += count
-    _require(values.omitted >= 0, "an integer tensor is damaged")
+    _require(possible, "an integer tensor is damaged")
     _require(total <= most, "an integer tensor claims too many values")
+    return total
 
 
 def _check_cache(cache: CacheState) -> None:
@@ -481,10 +489,10 @@ def _check_seconds(times: Iterable[float], what: str) -> None:
 
 
 def _within(values: npt.NDArray[np.int32], low: int, high: int) -> bool:
-    if 0 < values.size <= _FEW:
-        found = values.ravel().tolist()
-        return min(found) >= low and max(found) <= high
-    return not values.size or bool(values.min() >= low and values.max() <= high)
+    within = are_within(values, low, high)
+    if within is None:
+        return not values.size or bool(values.min() >= low and values.max() <= high)
+    return within
 
 
 def _check_rows(rows: tuple[int, ...], count: int) -> None:

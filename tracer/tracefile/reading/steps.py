@@ -10,6 +10,7 @@ from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import digest
+from tracer.tracefile.encoding.native.compiled import distinct
 from tracer.tracefile.encoding.packing import PackedStep, unpack_step
 from tracer.tracefile.encoding.validity import check_call_shape, check_layout, check_step
 from tracer.tracefile.format import MAX_BLOB
@@ -142,7 +143,7 @@ class StepSequence(Sequence[Step]):
     def _shapes_of(self, step: Step) -> dict[int, CallShape]:
         if step.modules is None:
             return {}
-        numbers = sorted(set(step.modules.shapes.tolist()))
+        numbers = sorted(distinct(step.modules.shapes))
         for number in numbers:
             if number not in self._shapes:
                 text = self._interned(self._database.queries.call_shape, number, "call shape")

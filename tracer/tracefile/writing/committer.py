@@ -95,7 +95,10 @@ class Committer:
 
     def record(self, jobs: Sequence[Job]) -> None:
         """Build steps, commit them together and notify the listeners of each."""
+        # One after the other, so that each part of the work finds its code in the processor's caches.
         group = [self._built(job) for job in jobs]
+        for each in group:
+            self._put(each, self._writer.stage_step)
         self._commit(group)
         for each in group:
             self._learn(each.tokens)
@@ -121,7 +124,7 @@ class Committer:
             self._writer.discard() if self._discards_empty else self._writer.close()
 
     def _built(self, job: Job) -> _Pending:
-        """Build a step and stage it."""
+        """Build a step."""
         try:
             write: StepWrite | None = job.build()
         except Exception as error:  # noqa: BLE001 - any fault in recording is recorded, none is raised
@@ -129,9 +132,7 @@ class Committer:
         if write is None:
             self.dropped += 1
             return _Pending(job)
-        pending = _Pending(job, write.new_tokens, write)
-        self._put(pending, self._writer.stage_step)
-        return pending
+        return _Pending(job, write.new_tokens, write)
 
     def _commit(self, group: Sequence[_Pending]) -> None:
         """Commit what is staged; if that fails, step by step, so that as many as possible are kept."""

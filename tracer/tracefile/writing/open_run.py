@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -10,7 +10,9 @@ from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.run import RunHeader
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.digests import DigestChain
+from tracer.tracefile.encoding.native.compiled import distinct
 from tracer.tracefile.encoding.validity import check_call_shape, check_layout
+from tracer.tracefile.writing.statements import record_text
 
 _Interned = TypeVar("_Interned", CallLayout, CallShape)
 
@@ -18,26 +20,29 @@ _Interned = TypeVar("_Interned", CallLayout, CallShape)
 class Interned(Generic[_Interned]):
     """Records of one kind that steps refer to by number, each stored once.
 
-    Many occur in a single step only, so records that are not in the last step are kept as their hash alone.
+    Many occur in a single step only, so records that are not in the last step are kept as the hash of their
+    JSON alone.
 
     Args:
         what: the kind, for messages.
+        check: raises ValueError for a record that contradicts itself or the run.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, check: Callable[[_Interned], None]) -> None:
         self._what = what
+        self._check: Callable[[_Interned], None] = check
         self._hashes: dict[int, int] = {}
-        self._last: Mapping[int, _Interned] = {}
+        self._last: Mapping[int, _Interned | None] = {}
 
-    def new(self, numbers: Iterable[int], described: Mapping[int, _Interned | None]) -> dict[int, _Interned]:
-        """The records that a step refers to and that are not stored yet.
+    def new(self, numbers: Iterable[int], described: Mapping[int, _Interned | None]) -> dict[int, str]:
+        """The records, as JSON, that a step refers to and that are not stored yet.
 
         Args:
             numbers: numbers that the step refers to.
             described: records by number; those that are stored already may be missing.
 
         Raises:
-            ValueError: a record is missing, or its number stood for another one before.
+            ValueError: a record is missing or cannot be stored, or its number stood for another one before.
         """
         found = {}
         for number in numbers:
@@ -45,20 +50,24 @@ class Interned(Generic[_Interned]):
             if stored is None:
                 if record is None:
                     raise ValueError(f"{self._what} {number} is unknown")
-                found[number] = record
-            elif record is not None and record is not self._last.get(number) and hash(record) != stored:
+                self._check(record)
+                found[number] = record_text(record)
+            elif record is None or record is self._last.get(number):
+                continue
+            elif hash(record_text(record)) != stored:
                 raise ValueError(f"{self._what} {number} was another one before")
         return found
 
-    def add(self, found: Mapping[int, _Interned], described: Mapping[int, _Interned | None]) -> None:
+    def add(self, found: Mapping[int, str], described: Mapping[int, _Interned | None]) -> None:
         """Record that a step is to be stored.
 
         Args:
             found: what :meth:`new` gave.
             described: what it was given.
         """
-        self._hashes.update((number, hash(record)) for number, record in found.items())
-        self._last = {number: record for number, record in described.items() if record is not None}
+        for number, text in found.items():
+            self._hashes[number] = hash(text)
+        self._last = described
 
     def forget(self, found: Iterable[int]) -> None:
         """Record that a step was not stored after all.
@@ -85,27 +94,25 @@ class OpenRun:
     header: RunHeader
     chain: DigestChain
     last_step: int = 0
-    layouts: Interned[CallLayout] = field(default_factory=lambda: Interned("layout"))
-    shapes: Interned[CallShape] = field(default_factory=lambda: Interned("call shape"))
+    layouts: Interned[CallLayout] = field(init=False)
+    shapes: Interned[CallShape] = field(init=False)
 
-    def new_layouts(self, step: Step) -> dict[int, CallLayout]:
+    def __post_init__(self) -> None:
+        self.layouts = Interned("layout", lambda layout: check_layout(layout, self.header))
+        self.shapes = Interned("call shape", check_call_shape)
+
+    def new_layouts(self, step: Step) -> dict[int, str]:
         """The step's layout by number, if it has to be stored (see :meth:`Interned.new`)."""
         layouts = _layouts(step)
-        found = self.layouts.new(layouts, layouts)
-        for layout in found.values():
-            check_layout(layout, self.header)
-        return found
+        return self.layouts.new(layouts, layouts)
 
-    def new_shapes(self, step: Step) -> dict[int, CallShape]:
+    def new_shapes(self, step: Step) -> dict[int, str]:
         """The call shapes that the step refers to and that have to be stored (see :meth:`Interned.new`)."""
         if step.modules is None:
             return {}
-        found = self.shapes.new(set(step.modules.shapes.tolist()), step.shapes)
-        for shape in found.values():
-            check_call_shape(shape)
-        return found
+        return self.shapes.new(distinct(step.modules.shapes), step.shapes)
 
-    def add(self, step: Step, layouts: Mapping[int, CallLayout], shapes: Mapping[int, CallShape]) -> None:
+    def add(self, step: Step, layouts: Mapping[int, str], shapes: Mapping[int, str]) -> None:
         """Record that a step is to be stored.
 
         Args:

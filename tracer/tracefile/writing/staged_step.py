@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.run import TokenText
 from tracer.schema.step import Step
 from tracer.tracefile.encoding.packing import PackedStep
@@ -21,8 +20,8 @@ class StagedStep:
         packed: its row.
         digest: digest of the row.
         before: number of the step before it.
-        layouts: layouts that are not in the file yet.
-        shapes: call shapes that are not in the file yet.
+        layouts: layouts that are not in the file yet, as JSON by number.
+        shapes: call shapes that are not in the file yet, as JSON by number.
         tokens: token texts that are not in the file yet.
         tensors: tensors to save, by name.
     """
@@ -31,8 +30,8 @@ class StagedStep:
     packed: PackedStep
     digest: bytes
     before: int
-    layouts: Mapping[int, CallLayout]
-    shapes: Mapping[int, CallShape]
+    layouts: Mapping[int, str]
+    shapes: Mapping[int, str]
     tokens: Mapping[int, TokenText]
     tensors: Mapping[str, SavedTensor]
 

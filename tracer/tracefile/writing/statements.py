@@ -43,20 +43,20 @@ def insert_tokens(connection: sqlite3.Connection, tokens: Iterable[TokenText]) -
 def insert_interned(
     connection: sqlite3.Connection,
     table: Literal["layout", "call_shape"],
-    found: Iterable[tuple[int, Mapping[int, Record]]],
+    found: Iterable[tuple[int, Mapping[int, str]]],
 ) -> None:
     """Store interned records, to which steps refer by number.
 
     Args:
         connection: the trace.
         table: of the records.
-        found: runs, and new records of theirs by number.
+        found: runs, and the JSON of new records of theirs by number.
     """
-    rows = []
-    for run, records in found:
-        for number, record in records.items():
-            text = record_text(record)
-            rows.append((run, number, text, digest(run, number, text)))
+    rows = [
+        (run, number, text, digest(run, number, text))
+        for run, texts in found
+        for number, text in texts.items()
+    ]
     _insert_rows(connection, table, rows)
 
 

@@ -1,0 +1,1 @@
+"""Compiled code that encoding works without, only slower."""
