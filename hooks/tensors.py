@@ -7,12 +7,11 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, cast
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tracer.schema.tensors import MAX_VALUES, IntValues, NamedTensor, TensorInfo
+from tracer.schema.tensors import MAX_VALUES, TensorInfo
 
 _ALIGNMENT = 16
 """Bytes; enough for every dtype."""
@@ -141,8 +140,3 @@ def clone(tensor: Tensor) -> Tensor:
 def is_small_integer(tensor: Tensor) -> bool:
     """Whether the values of an argument are recorded."""
     return tensor.dtype in _INTEGERS and tensor.numel() <= MAX_VALUES
-
-
-def named(name: str, info: TensorInfo, values: npt.NDArray[np.int64] | None) -> NamedTensor:
-    """A record of an argument."""
-    return NamedTensor(name=name, info=info, values=None if values is None else IntValues.encode(values))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hooks.modules.nonfinite import NonFinite
 from hooks.modules.reduction import ReducedCalls
-from hooks.modules.signatures import InOut
+from hooks.modules.signatures import CallSignature, InOut
 from hooks.tensors import info
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import ModuleColumns
@@ -30,6 +30,7 @@ class StepCalls:
         columns: shape numbers and statistics per call.
         nonfinite: details of the calls whose outputs were not finite.
         unreadable: why calls have no statistics, by call, where that is not in the nature of the module.
+        reduced: of how many calls it is known whether their outputs were finite.
     """
 
     layout_number: int
@@ -38,26 +39,42 @@ class StepCalls:
     columns: ModuleColumns
     nonfinite: Mapping[int, NonFinite]
     unreadable: Mapping[int, str]
+    reduced: int
 
 
 @dataclass(frozen=True)
 class _Sequence:
     """What follows from the order and the signatures of a step's calls; the next step often has the same."""
 
-    calls: ReducedCalls
-    numbers: npt.NDArray[np.int32]
+    signatures: list[CallSignature]
+    order: npt.NDArray[np.int32]
     layout_number: int
     layout: CallLayout
+    numbers: Mapping[CallSignature, int]
+    columns: npt.NDArray[np.int32]
     shapes: dict[int, CallShape]
+    unreadable: dict[int, str]
 
-    def has_the_order_of(self, calls: ReducedCalls) -> bool:
+    def has_the_modules_of(self, order: npt.NDArray[np.int32]) -> bool:
         """Whether the same modules were called in the same order."""
-        return np.array_equal(self.calls.calls["module"], calls.calls["module"])
+        return bool(self.order[0].tobytes() == order[0].tobytes())
 
-    def has_the_signatures_of(self, calls: ReducedCalls) -> bool:
+    def has_the_signatures_of(self, signatures: list[CallSignature], order: npt.NDArray[np.int32]) -> bool:
         """Whether the calls have the same signatures."""
-        same = self.calls.signatures == calls.signatures
-        return same and np.array_equal(self.calls.calls["signature"], calls.calls["signature"])
+        return self.signatures == signatures and self.order[1].tobytes() == order[1].tobytes()
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Of which calls statistics were taken; mostly of the same as in the step before.
+
+    Attributes:
+        missing: ``[C]`` a byte for each call: whether they were not taken.
+        counts: ``[C]`` number of NaN and infinite values, where all values are finite.
+    """
+
+    missing: bytes
+    counts: npt.NDArray[np.int32]
 
 
 class CallDescriber:
@@ -70,6 +87,7 @@ class CallDescriber:
     def __init__(self, modules: int) -> None:
         self._interned = InternedShapes(modules)
         self._last: _Sequence | None = None
+        self._taken = _Taken(b"", np.empty(0, dtype=np.int32))
 
     def describe(self, calls: ReducedCalls) -> StepCalls:
         """The records of a step's calls.
@@ -77,44 +95,71 @@ class CallDescriber:
         Args:
             calls: the calls.
         """
-        sequence = self._sequence(calls)
-        mean, std, low, high = calls.statistics()
-        # Where no values were counted, a mean says that all were finite.
-        counts = -np.isnan(mean).astype(np.int32)
-        counts[[*calls.nonfinite]] = [each.count for each in calls.nonfinite.values()]
+        order, statistics = calls.columns()
+        sequence = self._sequence(calls.signatures, order)
+        mean, std, low, high = statistics
+        counts = self._counts(mean)
+        missing = self._taken.missing.count(1)
+        if calls.nonfinite:
+            counts = counts.copy()
+            counts[[*calls.nonfinite]] = [each.count for each in calls.nonfinite.values()]
+            missing = int(np.count_nonzero(counts < 0))
         return StepCalls(
             layout_number=sequence.layout_number,
             layout=sequence.layout,
             shapes=sequence.shapes,
             nonfinite=calls.nonfinite,
-            unreadable=_unreadable(calls),
-            columns=ModuleColumns(sequence.numbers, mean, std, low, high, counts),
+            unreadable=_with_lost(calls.lost, sequence.unreadable),
+            reduced=len(counts) - missing,
+            columns=ModuleColumns(sequence.columns, mean, std, low, high, counts),
         )
 
-    def _sequence(self, calls: ReducedCalls) -> _Sequence:
+    def _counts(self, mean: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Where no values were counted, a mean says that all were finite."""
+        absent = np.isnan(mean)
+        missing = absent.tobytes()
+        if missing != self._taken.missing:
+            self._taken = _Taken(missing, -absent.astype(np.int32))
+        return self._taken.counts
+
+    def _sequence(self, signatures: list[CallSignature], order: npt.NDArray[np.int32]) -> _Sequence:
         last = self._last
-        if last is not None and last.has_the_order_of(calls):
-            if last.has_the_signatures_of(calls):
+        if last is not None and last.has_the_modules_of(order):
+            if last.has_the_signatures_of(signatures, order):
                 return last
             layout = last.layout_number, last.layout
         else:
-            layout = self._interned.layout(calls.calls["module"].tolist())
-        numbers = np.array([self._interned.number(each.specs) for each in calls.signatures], dtype=np.int32)
-        shapes = {number: self._interned.shape(number) for number in numbers.tolist()}
-        order = replace(calls, reduced=())  # results are of this step alone
-        self._last = _Sequence(order, numbers[calls.calls["signature"]], *layout, shapes)
+            layout = self._interned.layout(order[0].tolist())
+        known = {} if last is None else last.numbers
+        numbers = {each: known.get(each) or self._interned.number(each.specs) for each in signatures}
+        places = order[1]
+        self._last = _Sequence(
+            signatures,
+            order,
+            *layout,
+            numbers=numbers,
+            columns=np.array([*numbers.values()], dtype=np.int32)[places],
+            shapes={number: self._interned.shape(number) for number in numbers.values()},
+            unreadable=_unreadable(signatures, places),
+        )
         if self._interned.crowded:
-            self._interned.prune(shapes.keys())
+            self._interned.prune(self._last.shapes.keys())
         return self._last
 
 
-def _unreadable(calls: ReducedCalls) -> dict[int, str]:
-    found = dict.fromkeys(calls.lost, "overwritten or freed within the step")
-    for place, signature in enumerate(calls.signatures):
+def _unreadable(signatures: Sequence[CallSignature], places: npt.NDArray[np.int32]) -> dict[int, str]:
+    """Why calls have no statistics that should have some, by call."""
+    found: dict[int, str] = {}
+    for place, signature in enumerate(signatures):
         if signature.unreadable is not None:
-            of_signature = np.flatnonzero(calls.calls["signature"] == place).tolist()
-            found.update(dict.fromkeys(of_signature, signature.unreadable))
+            found.update(dict.fromkeys(np.flatnonzero(places == place).tolist(), signature.unreadable))
     return found
+
+
+def _with_lost(lost: Sequence[int], unreadable: dict[int, str]) -> Mapping[int, str]:
+    if not lost:
+        return unreadable
+    return {**dict.fromkeys(lost, "overwritten or freed within the step"), **unreadable}
 
 
 class InternedShapes:

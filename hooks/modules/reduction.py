@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes
+from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes, columns_of
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.pointer_table import KernelError, put_together
 from hooks.modules.signatures import CallSignature
@@ -46,12 +46,17 @@ class ReducedCalls:
         """Size in memory, in bytes."""
         return self.calls.nbytes + sum(results.nbytes for _, results in self.reduced)
 
-    def statistics(self) -> Statistics:
-        """``[4, C]`` mean, standard deviation, minimum and maximum; NaN where none were taken."""
-        columns = np.ascontiguousarray(self.calls["statistics"].T)
+    def columns(self) -> tuple[npt.NDArray[np.int32], Statistics]:
+        """Columns of the calls.
+
+        Returns:
+            ``[2, C]`` module and place of the signature; ``[4, C]`` mean, standard deviation, minimum and
+            maximum, NaN where none were taken.
+        """
+        order, statistics = columns_of(self.calls)
         for queued, results in self.reduced:
-            columns[:, queued.places] = queued.complete(results)
-        return columns
+            statistics[:, queued.places] = queued.complete(results)
+        return order, statistics
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class QueuedCalls:
         if all(np.isfinite(array).all() for array in arrays):
             return calls
         places = sorted(place for each in self.queued for place in each.places)
-        found = _search_nonfinite(self.notes, self.deferred, places, calls.statistics())
+        found = _search_nonfinite(self.notes, self.deferred, places, calls.columns()[1])
         return replace(calls, nonfinite=found)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tracer.compiled_parts import load
+from tracer.schema.tensors import MAX_RUNS
 
 _native = load("hooks.native._native")
 
@@ -35,6 +36,22 @@ def alike(tensors: list[Tensor]) -> bool:
     if same is None:
         return len({(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors}) <= 1
     return same
+
+
+def int_runs(tensor: Tensor) -> tuple[tuple[tuple[int, int, int], ...], int] | None:
+    """The values of an integer tensor as arithmetic runs.
+
+    Args:
+        tensor: integers or booleans.
+
+    Returns:
+        What :meth:`~tracer.schema.tensors.IntValues.encode` makes of them: ``(start, step, count)`` triples,
+        and how many values at the end are not among them. None where it is not done here: values elsewhere
+        than in the host's memory, or not one after the other.
+    """
+    found: tuple[tuple[tuple[int, int, int], ...], int] | None
+    found = None if _native is None else _native.int_runs(tensor, MAX_RUNS)
+    return found
 
 
 def put(stack: Tensor, place: int, tensor: Tensor) -> bool:
