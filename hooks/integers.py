@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hooks.native import compiled
 from hooks.tensors import is_small_integer, to_host
+from tracer.schema.base import of_valid
 from tracer.schema.tensors import IntValues
 
 
@@ -71,7 +72,7 @@ def int_values(tensor: Tensor) -> IntValues:
 @lru_cache(maxsize=8)
 def _recorded(runs: tuple[tuple[int, int, int], ...], omitted: int) -> IntValues:
     """A step says several times at which position it is, and so does the one before."""
-    return IntValues(runs=runs, omitted=omitted)
+    return of_valid(IntValues, runs=runs, omitted=omitted)
 
 
 def nonzero(tensor: Tensor) -> tuple[int, ...]:
@@ -80,4 +81,5 @@ def nonzero(tensor: Tensor) -> tuple[int, ...]:
     Args:
         tensor: a few values, such as the answer of a criterion for each row.
     """
-    return tuple([index for index, value in enumerate(tensor.flatten().tolist()) if value])
+    values = tensor.tolist() if tensor.dim() == 1 else tensor.flatten().tolist()
+    return tuple([index for index, value in enumerate(values) if value])

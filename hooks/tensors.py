@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tracer.schema.base import of_valid
 from tracer.schema.tensors import MAX_VALUES, TensorInfo
 
 _ALIGNMENT = 16
@@ -27,7 +28,7 @@ def info_of(tensor: Tensor) -> TensorInfo:
 @lru_cache(maxsize=256)
 def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
     """The record of a tensor's spec."""
-    return TensorInfo(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
+    return of_valid(TensorInfo, shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
 
 
 def tensors_in(value: object) -> list[Tensor]:

@@ -21,6 +21,7 @@ from hooks.tensors import to_host
 from hooks.token_texts import TokenTexts
 from tracer.analysis.scores.summary import summarise
 from tracer.schema.assisted import AssistedStep
+from tracer.schema.base import of_valid
 from tracer.schema.beams import ConstraintStep
 from tracer.schema.calls import CallLayout
 from tracer.schema.checks import Check, Violation
@@ -213,7 +214,8 @@ class StepBuilder:
         done: npt.NDArray[np.bool_],
     ) -> StepHead:
         over = done.tolist()
-        return StepHead(
+        return of_valid(
+            StepHead,
             run=self._run,
             step=caught.number,
             inputs=_inputs(caught, arguments),
@@ -429,14 +431,17 @@ def _named_tensors(
     """Records of tensor arguments, with the values of those that were caught."""
     return tuple(
         [
-            NamedTensor(name=name, info=info, values=values[name].record if name in values else None)
+            of_valid(
+                NamedTensor, name=name, info=info, values=values[name].record if name in values else None
+            )
             for name, info in specs
         ]
     )
 
 
 def _inputs(caught: CaughtStep, arguments: Mapping[str, Integers]) -> ModelInputs:
-    return ModelInputs(
+    return of_valid(
+        ModelInputs,
         tensors=_named_tensors(caught.inputs, arguments),
         others=caught.others,
         sequence_length=caught.sequence_length,
@@ -449,7 +454,8 @@ def _update(caught: CaughtStep) -> KwargsUpdate | None:
     if not caught.updated:
         return None
     position = caught.tensors.next_position
-    return KwargsUpdate(
+    return of_valid(
+        KwargsUpdate,
         attention_mask=caught.next_mask,
         cache_position=None if position is None else int_values(position),
     )

@@ -12,6 +12,7 @@ from hooks.modules.nonfinite import NonFinite
 from hooks.modules.reduction import ReducedCalls
 from hooks.modules.signatures import CallSignature, InOut
 from hooks.tensors import info
+from tracer.schema.base import of_valid
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import ModuleColumns
 
@@ -211,7 +212,7 @@ class InternedShapes:
             number = self._numbers[specs] = self._next
             self._next += 1
             inputs, outputs = (tuple(info(*spec) for spec in part) for part in specs)
-            self._shapes[number] = CallShape(inputs=inputs, outputs=outputs)
+            self._shapes[number] = of_valid(CallShape, inputs=inputs, outputs=outputs)
         return number
 
     def layout(self, calls: Sequence[int]) -> tuple[int, CallLayout]:

@@ -17,9 +17,10 @@ from hooks.loop.step_builder import StepBuilder
 from hooks.scores.random_state import digest
 from hooks.token_texts import TokenTexts
 from tests.support.models import CollectedRun, batch, generate, tiny_model
+from tracer.schema.calls import CallShape
 from tracer.schema.columns import ModuleColumns
 from tracer.schema.run import CaptureSettings, RunHeader, TokenText
-from tracer.schema.step import Step
+from tracer.schema.step import Step, StepHead
 
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.9, "top_k": 30}
 GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.2}
@@ -117,6 +118,10 @@ def assert_as_if_alone(run: Kept) -> None:
         once = {"layout": step.head.layout, "violations": violations}
         said = said or any(each.check == "finite" for each in step.head.violations)
         assert step.head.model_dump_json() == alone.head.model_copy(update=once).model_dump_json()
+        # Records that were made without validation are none the less valid.
+        assert StepHead.model_validate(step.head.model_dump(), strict=True) == step.head
+        for shape in step.shapes.values():
+            assert CallShape.model_validate(shape.model_dump(), strict=True) == shape
         for name in ("scores", "modules", "cache"):
             assert_same_columns(getattr(step, name), getattr(alone, name))
         assert shapes_of(step) == shapes_of(alone)
