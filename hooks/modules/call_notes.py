@@ -21,23 +21,8 @@ NOTES = np.dtype([("module", np.int32), ("signature", np.int32), ("statistics", 
 step's list of signatures, and mean, standard deviation, minimum and maximum of the output, NaN where they
 were not taken."""
 
-_WORDS = NOTES.itemsize // np.dtype(np.int32).itemsize
-
 Notes: TypeAlias = npt.NDArray[np.void]
 """``[C]`` of :data:`NOTES`, in the order in which the calls returned."""
-
-
-def columns_of(notes: Notes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """The columns of the notes of some calls, a copy.
-
-    Args:
-        notes: of C calls.
-
-    Returns:
-        ``[2, C]`` module and place of the signature, and ``[4, C]`` statistics.
-    """
-    words = np.ascontiguousarray(notes.view(np.int32).reshape(len(notes), _WORDS).T)
-    return words[:2], words[2:].view(np.float32)
 
 
 @dataclass(frozen=True)

@@ -44,25 +44,33 @@ class StepCalls:
 
 
 @dataclass(frozen=True)
-class _Sequence:
-    """What follows from the order and the signatures of a step's calls; the next step often has the same."""
+class _Shapes:
+    """What follows from the signatures of a step's calls; the next step often has the same.
+
+    Attributes:
+        signatures: the signatures, each once.
+        numbers: number of the shape of each.
+        shapes: the shapes by number.
+    """
 
     signatures: list[CallSignature]
-    order: npt.NDArray[np.int32]
-    layout_number: int
-    layout: CallLayout
-    numbers: Mapping[CallSignature, int]
-    columns: npt.NDArray[np.int32]
+    numbers: dict[CallSignature, int]
     shapes: dict[int, CallShape]
-    unreadable: dict[int, str]
 
-    def has_the_modules_of(self, order: npt.NDArray[np.int32]) -> bool:
-        """Whether the same modules were called in the same order."""
-        return bool(self.order[0].tobytes() == order[0].tobytes())
 
-    def has_the_signatures_of(self, signatures: list[CallSignature], order: npt.NDArray[np.int32]) -> bool:
-        """Whether the calls have the same signatures."""
-        return self.signatures == signatures and self.order[1].tobytes() == order[1].tobytes()
+@dataclass(frozen=True)
+class _Order:
+    """The order of a step's calls.
+
+    Attributes:
+        modules: ``[C]`` module of each call, as bytes.
+        number: number of the layout.
+        layout: which modules were called.
+    """
+
+    modules: bytes
+    number: int
+    layout: CallLayout
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ class CallDescriber:
 
     def __init__(self, modules: int) -> None:
         self._interned = InternedShapes(modules)
-        self._last: _Sequence | None = None
+        self._shapes = _Shapes([], {}, {})
+        self._order: _Order | None = None
         self._taken = _Taken(b"", np.empty(0, dtype=np.int32))
 
     def describe(self, calls: ReducedCalls) -> StepCalls:
@@ -96,9 +105,9 @@ class CallDescriber:
         Args:
             calls: the calls.
         """
-        order, statistics = calls.columns()
-        sequence = self._sequence(calls.signatures, order)
-        mean, std, low, high = statistics
+        shapes = self._shapes_of(calls.signatures)
+        modules, numbers, (mean, std, low, high) = calls.columns([*shapes.numbers.values()])
+        order = self._order_of(modules)
         counts = self._counts(mean)
         missing = self._taken.missing.count(1)
         if calls.nonfinite:
@@ -106,13 +115,13 @@ class CallDescriber:
             counts[[*calls.nonfinite]] = [each.count for each in calls.nonfinite.values()]
             missing = int(np.count_nonzero(counts < 0))
         return StepCalls(
-            layout_number=sequence.layout_number,
-            layout=sequence.layout,
-            shapes=sequence.shapes,
+            layout_number=order.number,
+            layout=order.layout,
+            shapes=shapes.shapes,
             nonfinite=calls.nonfinite,
-            unreadable=_with_lost(calls.lost, sequence.unreadable),
+            unreadable=_unreadable(calls),
             reduced=len(counts) - missing,
-            columns=ModuleColumns(sequence.columns, mean, std, low, high, counts),
+            columns=ModuleColumns(numbers, mean, std, low, high, counts),
         )
 
     def _counts(self, mean: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
@@ -123,44 +132,31 @@ class CallDescriber:
             self._taken = _Taken(missing, -absent.astype(np.int32))
         return self._taken.counts
 
-    def _sequence(self, signatures: list[CallSignature], order: npt.NDArray[np.int32]) -> _Sequence:
-        last = self._last
-        if last is not None and last.has_the_modules_of(order):
-            if last.has_the_signatures_of(signatures, order):
-                return last
-            layout = last.layout_number, last.layout
-        else:
-            layout = self._interned.layout(order[0].tolist())
-        known = {} if last is None else last.numbers
-        numbers = {each: known.get(each) or self._interned.number(each.specs) for each in signatures}
-        places = order[1]
-        self._last = _Sequence(
-            signatures,
-            order,
-            *layout,
-            numbers=numbers,
-            columns=np.array([*numbers.values()], dtype=np.int32)[places],
-            shapes={number: self._interned.shape(number) for number in numbers.values()},
-            unreadable=_unreadable(signatures, places),
-        )
+    def _shapes_of(self, signatures: list[CallSignature]) -> _Shapes:
+        last = self._shapes
+        if last.signatures == signatures:
+            return last
+        numbers = {each: last.numbers.get(each) or self._interned.number(each.specs) for each in signatures}
+        shapes = {number: self._interned.shape(number) for number in numbers.values()}
+        self._shapes = _Shapes(signatures, numbers, shapes)
         if self._interned.crowded:
-            self._interned.prune(self._last.shapes.keys())
-        return self._last
+            self._interned.prune(shapes.keys())
+        return self._shapes
+
+    def _order_of(self, modules: npt.NDArray[np.int32]) -> _Order:
+        last, found = self._order, modules.tobytes()
+        if last is None or last.modules != found:
+            last = self._order = _Order(found, *self._interned.layout(modules.tolist()))
+        return last
 
 
-def _unreadable(signatures: Sequence[CallSignature], places: npt.NDArray[np.int32]) -> dict[int, str]:
-    """Why calls have no statistics that should have some, by call."""
-    found: dict[int, str] = {}
-    for place, signature in enumerate(signatures):
+def _unreadable(calls: ReducedCalls) -> dict[int, str]:
+    found = dict.fromkeys(calls.lost, "overwritten or freed within the step")
+    for place, signature in enumerate(calls.signatures):
         if signature.unreadable is not None:
-            found.update(dict.fromkeys(np.flatnonzero(places == place).tolist(), signature.unreadable))
+            of_signature = np.flatnonzero(calls.calls["signature"] == place).tolist()
+            found.update(dict.fromkeys(of_signature, signature.unreadable))
     return found
-
-
-def _with_lost(lost: Sequence[int], unreadable: dict[int, str]) -> Mapping[int, str]:
-    if not lost:
-        return unreadable
-    return {**dict.fromkeys(lost, "overwritten or freed within the step"), **unreadable}
 
 
 class InternedShapes:

@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes, columns_of
+from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.pointer_table import KernelError, put_together
 from hooks.modules.signatures import CallSignature
 from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed
+from hooks.native import compiled
 from hooks.tensors import tensors_in, to_host
 from tracer.schema.changes import ChangedOutput
 
 Results = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int32]
 
 _MANY = 256
 """After so many kinds of outputs, their numbers are given anew."""
@@ -46,17 +48,24 @@ class ReducedCalls:
         """Size in memory, in bytes."""
         return self.calls.nbytes + sum(results.nbytes for _, results in self.reduced)
 
-    def columns(self) -> tuple[npt.NDArray[np.int32], Statistics]:
+    def columns(self, numbers: list[int]) -> tuple[Numbers, Numbers, Statistics]:
         """Columns of the calls.
 
+        Args:
+            numbers: a number for each signature.
+
         Returns:
-            ``[2, C]`` module and place of the signature; ``[4, C]`` mean, standard deviation, minimum and
-            maximum, NaN where none were taken.
+            ``[C]`` modules, ``[C]`` numbers of the signatures, and :meth:`statistics`.
         """
-        order, statistics = columns_of(self.calls)
+        columns = compiled.call_columns(self.calls, numbers)
+        statistics = columns[2:].view(np.float32)
         for queued, results in self.reduced:
             statistics[:, queued.places] = queued.complete(results)
-        return order, statistics
+        return columns[0], columns[1], statistics
+
+    def statistics(self) -> Statistics:
+        """``[4, C]`` mean, standard deviation, minimum and maximum; NaN where none were taken."""
+        return self.columns([0] * len(self.signatures))[2]
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class QueuedCalls:
         if all(np.isfinite(array).all() for array in arrays):
             return calls
         places = sorted(place for each in self.queued for place in each.places)
-        found = _search_nonfinite(self.notes, self.deferred, places, calls.columns()[1])
+        found = _search_nonfinite(self.notes, self.deferred, places, calls.statistics())
         return replace(calls, nonfinite=found)
 
 

@@ -17,6 +17,7 @@ from hooks.loop.step_builder import StepBuilder
 from hooks.scores.random_state import digest
 from hooks.token_texts import TokenTexts
 from tests.support.models import CollectedRun, batch, generate, tiny_model
+from tracer.library.release import REFERENCE, installed_release
 from tracer.schema.calls import CallShape
 from tracer.schema.columns import ModuleColumns
 from tracer.schema.run import CaptureSettings, RunHeader, TokenText
@@ -34,9 +35,11 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shapes": (ENDING, {"level": "shapes"}),
     "beams": ({**GREEDY, "num_beams": 3}, {}),
     "assisted": ({**SAMPLING, "prompt_lookup_num_tokens": 2}, {}),
-    "contrastive": ({**GREEDY, "penalty_alpha": 0.6, "top_k": 3}, {}),
 }
 """Settings of the generation and of the capture."""
+
+if REFERENCE in installed_release().versions:  # other releases have no contrastive search of their own
+    RUNS["contrastive"] = ({**GREEDY, "penalty_alpha": 0.6, "top_k": 3}, {})
 
 
 class Spelling:

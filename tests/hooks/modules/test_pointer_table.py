@@ -139,7 +139,7 @@ def statistics_of_steps(lengths: Sequence[int]) -> list[Statistics]:
             notes = watch.take()
             assert notes is not None
             assert len(notes.deferred.places) > 20
-            found.append(reduced_calls(watch, notes).columns()[1])
+            found.append(reduced_calls(watch, notes).statistics())
     return found
 
 
