@@ -61,3 +61,10 @@ def test_it_finds_the_rows_that_disagree(step: Drawn) -> None:
     assert {each.row for each in violations} == expected
     assert (check.held, check.failed) == (not expected, bool(expected))
     assert (check.checked, check.total) == (rows, rows)
+
+
+def test_rows_that_count_on_from_one_another_are_wrong() -> None:
+    values = {"position_ids": Integers(torch.tensor([[5], [6]]))}
+    check, violations = check_positions(values, cached=5, new=1, rows=2)
+    assert check.failed
+    assert [each.row for each in violations] == [1]

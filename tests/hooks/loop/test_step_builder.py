@@ -18,6 +18,7 @@ from hooks.scores.random_state import digest
 from hooks.token_texts import TokenTexts
 from tests.support.models import CollectedRun, batch, generate, tiny_model
 from tracer.library.release import REFERENCE, installed_release
+from tracer.schema.arrays import Bools
 from tracer.schema.calls import CallShape
 from tracer.schema.columns import ModuleColumns
 from tracer.schema.run import CaptureSettings, RunHeader, TokenText
@@ -76,13 +77,18 @@ class Kept(CollectedRun):
         return False
 
 
-def built_alone(run: Kept, at: int) -> tuple[Step, tuple[TokenText, ...]]:
-    """The record of a step by a builder that has seen no other, given what a record depends on."""
-    finished, state_after = np.zeros(len(run.header.prompt), dtype=np.bool_), ""
+def finished_before(run: Kept, at: int) -> Bools:
+    """Rows that had ended before a step."""
+    finished = np.zeros(len(run.header.prompt), dtype=np.bool_)
     for before in run.caught[:at]:
         if before.tensors.done is not None:
             finished = finished | before.tensors.done.numpy()
-        state_after = digest(before.rng.after) if before.rng else state_after
+    return finished
+
+
+def built_alone(run: Kept, at: int) -> tuple[Step, tuple[TokenText, ...]]:
+    """The record of a step by a builder that has seen no other, given what a record depends on."""
+    draws = [before.rng for before in run.caught[:at] if before.rng]
     builder = StepBuilder(
         run.number,
         len(run.header.prompt),
@@ -90,8 +96,8 @@ def built_alone(run: Kept, at: int) -> tuple[Step, tuple[TokenText, ...]]:
         TokenTexts(Spelling()),
         decoder=run.decoder,
         candidates=run.header.capture.candidates,
-        finished=finished,
-        state_after=state_after,
+        finished=finished_before(run, at),
+        state_after=digest(draws[-1].after) if draws else "",
     )
     return builder.build(run.caught[at].copy())
 
@@ -127,6 +133,8 @@ def assert_as_if_alone(run: Kept) -> None:
             assert CallShape.model_validate(shape.model_dump(), strict=True) == shape
         for name in ("scores", "modules", "cache"):
             assert_same_columns(getattr(step, name), getattr(alone, name))
+        if step.scores is not None:
+            assert step.scores.finished.tolist() == finished_before(run, at).tolist()
         assert shapes_of(step) == shapes_of(alone)
         assert step.layout == alone.layout
         assert new == tuple(each for each in mentioned if each not in known)
