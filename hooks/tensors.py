@@ -7,12 +7,12 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, cast
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tracer.schema.tensors import MAX_VALUES, IntValues, NamedTensor, TensorInfo
+from tracer.schema.base import of_valid
+from tracer.schema.tensors import MAX_VALUES, TensorInfo
 
 _ALIGNMENT = 16
 """Bytes; enough for every dtype."""
@@ -28,7 +28,7 @@ def info_of(tensor: Tensor) -> TensorInfo:
 @lru_cache(maxsize=256)
 def info(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> TensorInfo:
     """The record of a tensor's spec."""
-    return TensorInfo(shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
+    return of_valid(TensorInfo, shape=tuple(shape), dtype=str(dtype)[6:], device=str(device))
 
 
 def tensors_in(value: object) -> list[Tensor]:
@@ -141,8 +141,3 @@ def clone(tensor: Tensor) -> Tensor:
 def is_small_integer(tensor: Tensor) -> bool:
     """Whether the values of an argument are recorded."""
     return tensor.dtype in _INTEGERS and tensor.numel() <= MAX_VALUES
-
-
-def named(name: str, info: TensorInfo, values: npt.NDArray[np.int64] | None) -> NamedTensor:
-    """A record of an argument."""
-    return NamedTensor(name=name, info=info, values=None if values is None else IntValues.encode(values))

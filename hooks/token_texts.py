@@ -28,6 +28,11 @@ class TokenTexts:
         self._known: set[int] = set()
         self._special = set(getattr(tokenizer, "all_special_ids", ()))
 
+    @property
+    def spells(self) -> bool:
+        """Whether there is a tokenizer."""
+        return self._tokenizer is not None
+
     def new(self, ids: Iterable[int]) -> tuple[TokenText, ...]:
         """Texts of the ids that were not asked for before; nothing without a tokenizer.
 
@@ -37,10 +42,9 @@ class TokenTexts:
         Returns:
             The texts; an empty one, without a spelling, for an id that the tokenizer cannot spell.
         """
-        if self._tokenizer is None:
+        if not self.spells:
             return ()
-        fresh = sorted({int(token) for token in ids} - self._known)
-        fresh = [token for token in fresh if token >= 0]
+        fresh = sorted([int(token) for token in {*ids} - self._known if token >= 0])
         self._known.update(fresh)
         return tuple(self._text(token) for token in fresh)
 

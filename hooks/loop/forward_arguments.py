@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import numpy.typing as npt
 import torch
 
 from hooks.caught_step import CaughtStep
+from hooks.integers import Integers
 from hooks.printing import printed
 from hooks.tensors import clone, info_of, is_small_integer
 from tracer.schema.tensors import TensorInfo
 
-_Values = TypeVar("_Values", torch.Tensor, npt.NDArray[Any])
+_Values = TypeVar("_Values", torch.Tensor, Integers)
 
 
 def specs(inputs: Mapping[str, Any]) -> tuple[list[tuple[str, TensorInfo]], dict[str, str]]:
@@ -95,7 +95,7 @@ def with_mask(values: Mapping[str, _Values], mask: _Values) -> dict[str, _Values
     That may be one of truth values for every pair of positions.
 
     Args:
-        values: the arguments by name, tensors or arrays.
+        values: the arguments by name.
         mask: ``[batch, length]``.
     """
     own = values.get("attention_mask")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hooks.caught_step import NOTHING_ELSE, Array, CaughtStep, LoopRecord, as_array
+from hooks.integers import Integers, int_values, nonzero
 from hooks.kv_cache.positions import check_positions
 from hooks.loop.forward_arguments import with_mask
 from hooks.modules.nonfinite import NonFinite, masked_calls, parents_of
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.scores.random_state import DrawRecorder
-from hooks.tensors import named, to_host
+from hooks.tensors import to_host
 from hooks.token_texts import TokenTexts
 from tracer.analysis.scores.summary import summarise
 from tracer.schema.assisted import AssistedStep
+from tracer.schema.base import of_valid
 from tracer.schema.beams import ConstraintStep
+from tracer.schema.calls import CallLayout
 from tracer.schema.checks import Check, Violation
 from tracer.schema.columns import CacheColumns, ScoreColumns
 from tracer.schema.faults import CaptureError, Uncaptured
@@ -33,7 +38,7 @@ from tracer.schema.step import (
     Step,
     StepHead,
 )
-from tracer.schema.tensors import IntValues
+from tracer.schema.tensors import NamedTensor, TensorInfo
 
 
 class StepBuilder:
@@ -75,6 +80,7 @@ class StepBuilder:
         self._candidates = candidates
         self._draws = DrawRecorder(state_after)
         self._finished = np.zeros(rows, dtype=np.bool_) if finished is None else finished
+        self._results = _Results(decoder)
         self._nonfinite_seen = False
         self._said: set[Uncaptured] = set()
 
@@ -88,20 +94,22 @@ class StepBuilder:
         scores = self._scores(caught)
         calls = self._calls.describe(caught.calls) if caught.calls else None
         loop = NOTHING_ELSE if caught.loop is None else caught.loop.describe(caught)
-        self._check(caught, calls)
+        arguments = _integers(caught.tensors.arguments)
+        self._check(caught, calls, arguments)
         for check, violations in loop.checks:
             caught.checks.append(check)
             caught.violations += violations
+        done = self._done(caught)
         step = Step(
-            head=self._head(caught, calls, loop),
+            head=self._head(caught, calls, loop, arguments, done),
             scores=scores,
             modules=calls.columns if calls else None,
             cache=_cache_columns(as_array(caught.tensors.cache_norms)),
             layout=calls.layout if calls else None,
             shapes=calls.shapes if calls else {},
         )
-        self._finished = caught.finished = self._done(caught)
-        return step, self._texts.new(_mentioned(step, scores) | _predicted_by_layers(caught))
+        self._finished = caught.finished = done
+        return step, self._texts.new(_mentioned(caught, step)) if self._texts.spells else ()
 
     def bare_head(self, caught: CaughtStep, error: CaptureError) -> StepHead:
         """The head of a step whose records could not be made: what is known without any tensor.
@@ -128,11 +136,13 @@ class StepBuilder:
             finished=caught.finished,
             seconds=caught.seconds,
         )
-        return self._head(bare, None, NOTHING_ELSE)
+        return self._head(bare, None, NOTHING_ELSE, {}, self._done(bare))
 
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
-        if caught.summary is not None:
-            return replace(caught.summary, finished=self._finished)
+        summary = caught.summary
+        if summary is not None:
+            same = summary.finished.tobytes() == self._finished.tobytes()
+            return summary if same else replace(summary, finished=self._finished)
         scores, chosen = as_array(caught.tensors.scores), as_array(caught.tensors.chosen)
         if scores is None or chosen is None:
             return None
@@ -142,10 +152,13 @@ class StepBuilder:
         """Rows that had ended by the end of the step; later ones may have been built since."""
         if caught.finished is not None:
             return caught.finished
-        done = as_array(caught.tensors.done)
-        return self._finished if done is None else self._finished | done
+        done = caught.tensors.done
+        if done is None or (done.shape == self._finished.shape and not any(done.tolist())):
+            return self._finished
+        ended: npt.NDArray[np.bool_] = self._finished | to_host(done)
+        return ended
 
-    def _check(self, caught: CaughtStep, calls: StepCalls | None) -> None:
+    def _check(self, caught: CaughtStep, calls: StepCalls | None, arguments: Mapping[str, Integers]) -> None:
         if caught.cache_read is not None:
             reading, sums = caught.cache_read
             _settle(caught, *reading.check(sums, caught.rows))
@@ -154,21 +167,24 @@ class StepBuilder:
             reason = f"{caught.model.name}: {reason}"
             caught.checks.append(Check.not_made("positions", reason, total=caught.rows))
         else:
-            _settle(caught, *_positions(caught))
+            _settle(caught, *_positions(caught, arguments))
         if calls is not None:
             self._check_modules(caught, calls)
 
     def _check_modules(self, caught: CaughtStep, calls: StepCalls) -> None:
         called = len(self._modules) - len(calls.layout.not_called)
         caught.checks.append(Check.made("modules", holds=True, checked=called, total=len(self._modules)))
-        counts, total = calls.columns.nonfinite, len(calls.layout.modules)
-        reduced = int(np.count_nonzero(counts >= 0))
-        if not reduced:
+        if not calls.reduced:
             return
-        masked = masked_calls(counts, calls.layout.modules, self._parents)
+        masked: Set[int] = set()
+        if calls.nonfinite:
+            masked = masked_calls(calls.columns.nonfinite, calls.layout.modules, self._parents)
         first = next((call for call in sorted(calls.nonfinite) if call not in masked), None)
-        check = Check.made("finite", holds=first is None, checked=reduced, total=total)
-        caught.checks.append(check.model_copy(update={"note": self._note(calls, masked)}))
+        note = self._note(calls, masked)
+        total = len(calls.layout.modules)
+        caught.checks.append(
+            Check.made("finite", holds=first is None, checked=calls.reduced, total=total, note=note)
+        )
         if first is not None and not self._nonfinite_seen:
             self._nonfinite_seen = True
             module = calls.layout.modules[first]
@@ -192,22 +208,30 @@ class StepBuilder:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return (names[0] or "the model itself") + others
 
-    def _head(self, caught: CaughtStep, calls: StepCalls | None, loop: LoopRecord) -> StepHead:
-        done = self._done(caught)
-        return StepHead(
+    def _head(
+        self,
+        caught: CaughtStep,
+        calls: StepCalls | None,
+        loop: LoopRecord,
+        arguments: Mapping[str, Integers],
+        done: npt.NDArray[np.bool_],
+    ) -> StepHead:
+        over = done.tolist()
+        return of_valid(
+            StepHead,
             run=self._run,
             step=caught.number,
-            inputs=_inputs(caught),
+            inputs=_inputs(caught, arguments),
             cache_before=caught.cache_before.record,
             cache_after=caught.cache_after.record,
-            forward=self._forward(caught, calls),
+            forward=self._results.of(caught, calls),
             stages=caught.stages,
             vocab_size=_width(caught),
             ids_before=caught.ids_before,
             ids_after=caught.ids_after,
             update=_update(caught),
             criteria=_criteria(caught),
-            unfinished=tuple(row for row in range(caught.rows) if not done[row]),
+            unfinished=tuple([row for row in range(caught.rows) if not over[row]]),
             layout=calls.layout_number if calls else None,
             passes=caught.passes,
             extra_forwards=caught.extra_forwards,
@@ -216,7 +240,7 @@ class StepBuilder:
             beams=loop.beams,
             assisted=loop.assisted,
             contrastive=loop.contrastive,
-            prompt_pass=_prompt_pass(caught, calls, self._decoder),
+            prompt_pass=_prompt_pass(caught, calls, self._results),
             draw=self._draws.record(caught.rng) if caught.rng else None,
             checks=tuple(caught.checks),
             violations=tuple(caught.violations),
@@ -237,13 +261,70 @@ class StepBuilder:
         self._said.update(found)
         return found
 
-    def _forward(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
-        """Specs of the results; the hidden states are what the decoder stack returned."""
+
+class _Results:
+    """Adds to results of forward passes what the decoder stack returned; steps in a row share one record.
+
+    Args:
+        decoder: index of the module that is the decoder stack.
+    """
+
+    def __init__(self, decoder: int) -> None:
+        self._decoder = decoder
+        self._layout: CallLayout | None = None
+        self._places: dict[tuple[int, int], int | None] = {}
+        self._last: tuple[ForwardResult, TensorInfo | None, bool, ForwardResult] | None = None
+
+    def of(self, caught: CaughtStep, calls: StepCalls | None) -> ForwardResult | None:
+        """Specs of the results of a step's own forward passes.
+
+        Args:
+            caught: the step.
+            calls: its module calls.
+        """
         if caught.forward is None or calls is None:
             return caught.forward
         first = 0 if caught.prompt is None else caught.prompt.calls
         places = range(first, len(calls.layout.modules))
-        return _with_hidden_states(caught.forward, calls, self._decoder, places, stacked=caught.passes > 1)
+        return self.with_hidden_states(caught.forward, calls, places, stacked=caught.passes > 1)
+
+    def with_hidden_states(
+        self, result: ForwardResult, calls: StepCalls, places: range, *, stacked: bool = False
+    ) -> ForwardResult:
+        """A result with what the decoder stack returned.
+
+        Args:
+            result: the result.
+            calls: the module calls of the step.
+            places: those among the calls that belong to the forward pass.
+            stacked: whether the result is that of several forward passes, of rows of each.
+        """
+        place = self._place(calls.layout, places)
+        if place is None:
+            return result
+        outputs = calls.shapes[int(calls.columns.shapes[place])].outputs
+        states = outputs[0] if outputs else None
+        last = self._last
+        if last is None or last[0] is not result or last[1] is not states or last[2] != stacked:
+            last = self._last = (result, states, stacked, _with_hidden_states(result, states, stacked))
+        return last[3]
+
+    def _place(self, layout: CallLayout, places: range) -> int | None:
+        """The first call of the decoder stack among some calls."""
+        if layout is not self._layout:
+            self._layout, self._places = layout, {}
+        key = places.start, places.stop
+        if key not in self._places:
+            found = (place for place in places if layout.modules[place] == self._decoder)
+            self._places[key] = next(found, None)
+        return self._places[key]
+
+
+def _with_hidden_states(result: ForwardResult, states: TensorInfo | None, stacked: bool) -> ForwardResult:
+    if stacked and states is not None:
+        whole = (result.logits.shape[0], *states.shape[1:])
+        states = states.model_copy(update={"shape": whole})
+    return result.model_copy(update={"hidden_states": states})
 
 
 _OTHERWISE = {
@@ -264,9 +345,14 @@ def _settle(caught: CaughtStep, check: Check, violations: Sequence[Violation]) -
     caught.violations += violations
 
 
-def _positions(caught: CaughtStep) -> tuple[Check, tuple[Violation, ...]]:
+def _integers(tensors: Mapping[str, torch.Tensor]) -> dict[str, Integers]:
+    """The integer arguments of a forward pass on the host."""
+    return {name: Integers(tensor) for name, tensor in tensors.items()}
+
+
+def _positions(caught: CaughtStep, arguments: Mapping[str, Integers]) -> tuple[Check, tuple[Violation, ...]]:
     """The check of the positions, in both forward passes of a step that has two."""
-    values = _integers(caught)
+    values = _with_whole_mask(caught, arguments)
     # Without a cache every step feeds the whole sequence: nothing is cached, all of it is new.
     rows, candidates = caught.rows, caught.candidates
     check, found = check_positions(values, cached=caught.cached, new=caught.fed, rows=rows * candidates)
@@ -275,7 +361,7 @@ def _positions(caught: CaughtStep) -> tuple[Check, tuple[Violation, ...]]:
     check, found = _with_later(caught, check, found)
     if caught.prompt is None or check.result == "not made":
         return check, found
-    values = {name: to_host(tensor) for name, tensor in caught.tensors.prompt.items()}
+    values = _integers(caught.tensors.prompt)
     cached = caught.cache_before.positions
     first, before = check_positions(values, cached=cached, new=caught.prompt.fed, rows=rows)
     holds = check.held and not first.failed
@@ -286,9 +372,11 @@ def _with_later(
     caught: CaughtStep, check: Check, violations: tuple[Violation, ...]
 ) -> tuple[Check, tuple[Violation, ...]]:
     """The check with that of the later forward passes, which read at the same place."""
-    given: dict[int, dict[str, Array]] = {}
+    if not caught.tensors.later:
+        return check, violations
+    given: dict[int, dict[str, Integers]] = {}
     for (number, name), tensor in caught.tensors.later.items():
-        given.setdefault(number, {})[name] = to_host(tensor)
+        given.setdefault(number, {})[name] = Integers(tensor)
     for values in given.values():
         other, found = check_positions(values, cached=caught.cached, new=caught.fed, rows=caught.rows)
         check = other if check.held and other.failed else check
@@ -308,16 +396,17 @@ def _by_row(
     return check.model_copy(update=counts), tuple(dict.fromkeys(found))
 
 
-def _prompt_pass(caught: CaughtStep, calls: StepCalls | None, decoder: int) -> PromptPass | None:
+def _prompt_pass(caught: CaughtStep, calls: StepCalls | None, results: _Results) -> PromptPass | None:
     """The record of the forward pass over the prompt, where the step has another one behind it."""
     found = caught.prompt
     if found is None:
         return None
-    result = found.forward and _with_hidden_states(found.forward, calls, decoder, range(found.calls))
-    values = caught.tensors.prompt
+    result = found.forward
+    if result is not None and calls is not None:
+        result = results.with_hidden_states(result, calls, range(found.calls))
     return PromptPass(
         inputs=ModelInputs(
-            tensors=tuple(named(name, info, as_array(values.get(name))) for name, info in found.inputs),
+            tensors=_named_tensors(found.inputs, _integers(caught.tensors.prompt)),
             others=found.others,
             sequence_length=found.sequence_length,
             new_start=max(0, found.sequence_length - found.fed),
@@ -330,46 +419,33 @@ def _prompt_pass(caught: CaughtStep, calls: StepCalls | None, decoder: int) -> P
     )
 
 
-def _with_hidden_states(
-    result: ForwardResult, calls: StepCalls | None, decoder: int, places: range, *, stacked: bool = False
-) -> ForwardResult:
-    """A result with what the decoder stack returned.
-
-    Args:
-        result: the result.
-        calls: the module calls of the step.
-        decoder: index of the module that is the decoder stack.
-        places: those among the calls that belong to the forward pass.
-        stacked: whether the result is that of several forward passes, of rows of each.
-    """
-    if calls is None:
-        return result
-    try:
-        place = calls.layout.modules.index(decoder, places.start, places.stop)
-    except ValueError:
-        return result
-    outputs = calls.shapes[int(calls.columns.shapes[place])].outputs
-    states = outputs[0] if outputs else None
-    if stacked and states is not None:
-        whole = (result.logits.shape[0], *states.shape[1:])
-        states = states.model_copy(update={"shape": whole})
-    return result.model_copy(update={"hidden_states": states})
-
-
-def _integers(caught: CaughtStep) -> dict[str, Array]:
-    """Integer arguments of the model, with the mask over the whole sequences."""
-    values = {name: to_host(tensor) for name, tensor in caught.tensors.arguments.items()}
+def _with_whole_mask(caught: CaughtStep, arguments: Mapping[str, Integers]) -> Mapping[str, Integers]:
+    """The integer arguments with the mask over the whole sequences."""
     mask = caught.tensors.mask
     # A model that is not given the mask does not follow it.
     if mask is None or not caught.has_input("attention_mask"):
-        return values
-    return with_mask(values, to_host(mask))
+        return arguments
+    return with_mask(arguments, Integers(mask))
 
 
-def _inputs(caught: CaughtStep) -> ModelInputs:
-    values = caught.tensors.arguments
-    return ModelInputs(
-        tensors=tuple(named(name, info, as_array(values.get(name))) for name, info in caught.inputs),
+def _named_tensors(
+    specs: Iterable[tuple[str, TensorInfo]], values: Mapping[str, Integers]
+) -> tuple[NamedTensor, ...]:
+    """Records of tensor arguments, with the values of those that were caught."""
+    return tuple(
+        [
+            of_valid(
+                NamedTensor, name=name, info=info, values=values[name].record if name in values else None
+            )
+            for name, info in specs
+        ]
+    )
+
+
+def _inputs(caught: CaughtStep, arguments: Mapping[str, Integers]) -> ModelInputs:
+    return of_valid(
+        ModelInputs,
+        tensors=_named_tensors(caught.inputs, arguments),
         others=caught.others,
         sequence_length=caught.sequence_length,
         new_start=max(0, caught.sequence_length - caught.fed),
@@ -380,18 +456,22 @@ def _inputs(caught: CaughtStep) -> ModelInputs:
 def _update(caught: CaughtStep) -> KwargsUpdate | None:
     if not caught.updated:
         return None
-    position = as_array(caught.tensors.next_position)
-    return KwargsUpdate(
+    position = caught.tensors.next_position
+    return of_valid(
+        KwargsUpdate,
         attention_mask=caught.next_mask,
-        cache_position=None if position is None else IntValues.encode(position),
+        cache_position=None if position is None else int_values(position),
     )
 
 
 def _criteria(caught: CaughtStep) -> tuple[Criterion, ...]:
-    return tuple(
-        Criterion(index=index, fired=tuple(np.flatnonzero(to_host(answer)).tolist()))
-        for index, answer in caught.tensors.fired.items()
-    )
+    return tuple([_criterion(index, nonzero(answer)) for index, answer in caught.tensors.fired.items()])
+
+
+@lru_cache(maxsize=64)
+def _criterion(index: int, fired: tuple[int, ...]) -> Criterion:
+    """In nearly all steps no criterion stops a row."""
+    return Criterion(index=index, fired=fired)
 
 
 def _cache_columns(norms: Array | None) -> CacheColumns | None:
@@ -419,13 +499,13 @@ def _nonfinite(name: str, module: int, found: NonFinite, rows: int) -> list[Viol
     return [Violation(check="finite", message=message, row=row, module=module) for row in named]
 
 
-def _mentioned(step: Step, scores: ScoreColumns | None) -> set[int]:
-    """Ids in the lists and inputs of a step."""
-    ids: set[int] = set()
-    fed = step.head.inputs.tensor("input_ids")
-    if fed is not None and fed.values is not None:
-        ids.update(fed.values.decode().tolist())
-    ids.update(_of_loop(step.head))
+def _mentioned(caught: CaughtStep, step: Step) -> set[int]:
+    """Ids in the lists and inputs of a step, and those that layers would have predicted (logit lens)."""
+    ids = {*_of_loop(step.head)}
+    for tensor in (caught.tensors.arguments.get("input_ids"), caught.tensors.saved.get("lens/tokens")):
+        if tensor is not None:
+            ids.update(tensor.flatten().tolist())
+    scores = step.scores
     if scores is not None:
         ids.update(
             scores.tokens.ravel().tolist(), scores.removed_tokens.ravel().tolist(), scores.chosen.tolist()
@@ -472,9 +552,3 @@ def _width(caught: CaughtStep) -> int:
     """Width of the scores: that of the logits, or more where a processor has added tokens."""
     logits = 0 if caught.forward is None else caught.forward.logits.shape[-1]
     return max(logits, caught.vocab_size)
-
-
-def _predicted_by_layers(caught: CaughtStep) -> set[int]:
-    """Ids that layers would have predicted (logit lens)."""
-    tokens = caught.tensors.saved.get("lens/tokens")
-    return set() if tokens is None else set(tokens.flatten().tolist())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hooks.modules.nonfinite import NonFinite
 from hooks.modules.reduction import ReducedCalls
-from hooks.modules.signatures import InOut
+from hooks.modules.signatures import CallSignature, InOut
 from hooks.tensors import info
+from tracer.schema.base import of_valid
 from tracer.schema.calls import CallLayout, CallShape
 from tracer.schema.columns import ModuleColumns
 
@@ -30,6 +31,7 @@ class StepCalls:
         columns: shape numbers and statistics per call.
         nonfinite: details of the calls whose outputs were not finite.
         unreadable: why calls have no statistics, by call, where that is not in the nature of the module.
+        reduced: of how many calls it is known whether their outputs were finite.
     """
 
     layout_number: int
@@ -38,26 +40,50 @@ class StepCalls:
     columns: ModuleColumns
     nonfinite: Mapping[int, NonFinite]
     unreadable: Mapping[int, str]
+    reduced: int
 
 
 @dataclass(frozen=True)
-class _Sequence:
-    """What follows from the order and the signatures of a step's calls; the next step often has the same."""
+class _Shapes:
+    """What follows from the signatures of a step's calls; the next step often has the same.
 
-    calls: ReducedCalls
-    numbers: npt.NDArray[np.int32]
-    layout_number: int
-    layout: CallLayout
+    Attributes:
+        signatures: the signatures, each once.
+        numbers: number of the shape of each.
+        shapes: the shapes by number.
+    """
+
+    signatures: list[CallSignature]
+    numbers: dict[CallSignature, int]
     shapes: dict[int, CallShape]
 
-    def has_the_order_of(self, calls: ReducedCalls) -> bool:
-        """Whether the same modules were called in the same order."""
-        return np.array_equal(self.calls.calls["module"], calls.calls["module"])
 
-    def has_the_signatures_of(self, calls: ReducedCalls) -> bool:
-        """Whether the calls have the same signatures."""
-        same = self.calls.signatures == calls.signatures
-        return same and np.array_equal(self.calls.calls["signature"], calls.calls["signature"])
+@dataclass(frozen=True)
+class _Order:
+    """The order of a step's calls.
+
+    Attributes:
+        modules: ``[C]`` module of each call, as bytes.
+        number: number of the layout.
+        layout: which modules were called.
+    """
+
+    modules: bytes
+    number: int
+    layout: CallLayout
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Of which calls statistics were taken; mostly of the same as in the step before.
+
+    Attributes:
+        missing: ``[C]`` a byte for each call: whether they were not taken.
+        counts: ``[C]`` number of NaN and infinite values, where all values are finite.
+    """
+
+    missing: bytes
+    counts: npt.NDArray[np.int32]
 
 
 class CallDescriber:
@@ -69,7 +95,9 @@ class CallDescriber:
 
     def __init__(self, modules: int) -> None:
         self._interned = InternedShapes(modules)
-        self._last: _Sequence | None = None
+        self._shapes = _Shapes([], {}, {})
+        self._order: _Order | None = None
+        self._taken = _Taken(b"", np.empty(0, dtype=np.int32))
 
     def describe(self, calls: ReducedCalls) -> StepCalls:
         """The records of a step's calls.
@@ -77,35 +105,49 @@ class CallDescriber:
         Args:
             calls: the calls.
         """
-        sequence = self._sequence(calls)
-        mean, std, low, high = calls.statistics()
-        # Where no values were counted, a mean says that all were finite.
-        counts = -np.isnan(mean).astype(np.int32)
-        counts[[*calls.nonfinite]] = [each.count for each in calls.nonfinite.values()]
+        shapes = self._shapes_of(calls.signatures)
+        modules, numbers, (mean, std, low, high) = calls.columns([*shapes.numbers.values()])
+        order = self._order_of(modules)
+        counts = self._counts(mean)
+        missing = self._taken.missing.count(1)
+        if calls.nonfinite:
+            counts = counts.copy()
+            counts[[*calls.nonfinite]] = [each.count for each in calls.nonfinite.values()]
+            missing = int(np.count_nonzero(counts < 0))
         return StepCalls(
-            layout_number=sequence.layout_number,
-            layout=sequence.layout,
-            shapes=sequence.shapes,
+            layout_number=order.number,
+            layout=order.layout,
+            shapes=shapes.shapes,
             nonfinite=calls.nonfinite,
             unreadable=_unreadable(calls),
-            columns=ModuleColumns(sequence.numbers, mean, std, low, high, counts),
+            reduced=len(counts) - missing,
+            columns=ModuleColumns(numbers, mean, std, low, high, counts),
         )
 
-    def _sequence(self, calls: ReducedCalls) -> _Sequence:
-        last = self._last
-        if last is not None and last.has_the_order_of(calls):
-            if last.has_the_signatures_of(calls):
-                return last
-            layout = last.layout_number, last.layout
-        else:
-            layout = self._interned.layout(calls.calls["module"].tolist())
-        numbers = np.array([self._interned.number(each.specs) for each in calls.signatures], dtype=np.int32)
-        shapes = {number: self._interned.shape(number) for number in numbers.tolist()}
-        order = replace(calls, reduced=())  # results are of this step alone
-        self._last = _Sequence(order, numbers[calls.calls["signature"]], *layout, shapes)
+    def _counts(self, mean: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Where no values were counted, a mean says that all were finite."""
+        absent = np.isnan(mean)
+        missing = absent.tobytes()
+        if missing != self._taken.missing:
+            self._taken = _Taken(missing, -absent.astype(np.int32))
+        return self._taken.counts
+
+    def _shapes_of(self, signatures: list[CallSignature]) -> _Shapes:
+        last = self._shapes
+        if last.signatures == signatures:
+            return last
+        numbers = {each: last.numbers.get(each) or self._interned.number(each.specs) for each in signatures}
+        shapes = {number: self._interned.shape(number) for number in numbers.values()}
+        self._shapes = _Shapes(signatures, numbers, shapes)
         if self._interned.crowded:
             self._interned.prune(shapes.keys())
-        return self._last
+        return self._shapes
+
+    def _order_of(self, modules: npt.NDArray[np.int32]) -> _Order:
+        last, found = self._order, modules.tobytes()
+        if last is None or last.modules != found:
+            last = self._order = _Order(found, *self._interned.layout(modules.tolist()))
+        return last
 
 
 def _unreadable(calls: ReducedCalls) -> dict[int, str]:
@@ -166,7 +208,7 @@ class InternedShapes:
             number = self._numbers[specs] = self._next
             self._next += 1
             inputs, outputs = (tuple(info(*spec) for spec in part) for part in specs)
-            self._shapes[number] = CallShape(inputs=inputs, outputs=outputs)
+            self._shapes[number] = of_valid(CallShape, inputs=inputs, outputs=outputs)
         return number
 
     def layout(self, calls: Sequence[int]) -> tuple[int, CallLayout]:

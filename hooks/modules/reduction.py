@@ -14,10 +14,12 @@ from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.pointer_table import KernelError, put_together
 from hooks.modules.signatures import CallSignature
 from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed
+from hooks.native import compiled
 from hooks.tensors import tensors_in, to_host
 from tracer.schema.changes import ChangedOutput
 
 Results = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int32]
 
 _MANY = 256
 """After so many kinds of outputs, their numbers are given anew."""
@@ -46,12 +48,24 @@ class ReducedCalls:
         """Size in memory, in bytes."""
         return self.calls.nbytes + sum(results.nbytes for _, results in self.reduced)
 
+    def columns(self, numbers: list[int]) -> tuple[Numbers, Numbers, Statistics]:
+        """Columns of the calls.
+
+        Args:
+            numbers: a number for each signature.
+
+        Returns:
+            ``[C]`` modules, ``[C]`` numbers of the signatures, and :meth:`statistics`.
+        """
+        columns = compiled.call_columns(self.calls, numbers)
+        statistics = columns[2:].view(np.float32)
+        for queued, results in self.reduced:
+            statistics[:, queued.places] = queued.complete(results)
+        return columns[0], columns[1], statistics
+
     def statistics(self) -> Statistics:
         """``[4, C]`` mean, standard deviation, minimum and maximum; NaN where none were taken."""
-        columns = np.ascontiguousarray(self.calls["statistics"].T)
-        for queued, results in self.reduced:
-            columns[:, queued.places] = queued.complete(results)
-        return columns
+        return self.columns([0] * len(self.signatures))[2]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tracer.compiled_parts import load
+from tracer.schema.tensors import MAX_RUNS
 
 _native = load("hooks.native._native")
+
+
+_WORDS = 6
+"""Numbers of four bytes in the note of a call."""
 
 
 class TapeParts(NamedTuple):
@@ -35,6 +40,40 @@ def alike(tensors: list[Tensor]) -> bool:
     if same is None:
         return len({(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors}) <= 1
     return same
+
+
+def call_columns(notes: npt.NDArray[np.void], numbers: list[int]) -> npt.NDArray[np.int32]:
+    """The notes of a step's module calls in columns.
+
+    Args:
+        notes: of C calls, laid out by :data:`hooks.modules.call_notes.NOTES`.
+        numbers: a number for each signature of the step.
+
+    Returns:
+        ``[6, C]`` module, number of the signature, and the bits of four statistics.
+    """
+    if _native is not None:
+        found = np.frombuffer(_native.call_columns(notes, numbers), dtype=np.int32)
+        return found.reshape(_WORDS, len(notes))
+    columns = np.ascontiguousarray(notes.view(np.int32).reshape(len(notes), _WORDS).T)
+    columns[1] = np.array(numbers, dtype=np.int32)[columns[1]]
+    return columns
+
+
+def int_runs(tensor: Tensor) -> tuple[tuple[tuple[int, int, int], ...], int] | None:
+    """The values of an integer tensor as arithmetic runs.
+
+    Args:
+        tensor: integers or booleans.
+
+    Returns:
+        What :meth:`~tracer.schema.tensors.IntValues.encode` makes of them: ``(start, step, count)`` triples,
+        and how many values at the end are not among them. None where it is not done here: values elsewhere
+        than in the host's memory, or not one after the other.
+    """
+    found: tuple[tuple[tuple[int, int, int], ...], int] | None
+    found = None if _native is None else _native.int_runs(tensor, MAX_RUNS)
+    return found
 
 
 def put(stack: Tensor, place: int, tensor: Tensor) -> bool:

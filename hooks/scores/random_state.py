@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tracer.schema.base import of_valid
 from tracer.schema.step import Draw
 
 KEYFRAME_EVERY = 64
@@ -93,7 +94,8 @@ class DrawRecorder:
         self._after, self._digest_after = after, _digest(after)
         whole = not follows or self._since_keyframe >= KEYFRAME_EVERY
         self._since_keyframe = 1 if whole else self._since_keyframe + 1
-        return Draw(
+        return of_valid(
+            Draw,
             device=rng.device,
             digest=before,
             follows=follows,

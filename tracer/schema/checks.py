@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from tracer.schema.base import Record
@@ -52,7 +53,7 @@ class Check(Record):
     note: str | None = None
 
     @staticmethod
-    def made(name: CheckName, *, holds: bool, checked: int, total: int) -> Check:
+    def made(name: CheckName, *, holds: bool, checked: int, total: int, note: str | None = None) -> Check:
         """A check that was made.
 
         Args:
@@ -60,8 +61,9 @@ class Check(Record):
             holds: whether it held.
             checked: number of things checked.
             total: number of things there were.
+            note: what has to be said of it besides.
         """
-        return Check(name=name, result="held" if holds else "failed", checked=checked, total=total)
+        return _made(name, "held" if holds else "failed", checked, total, note)
 
     @staticmethod
     def not_made(name: CheckName, reason: str, *, total: int = 0) -> Check:
@@ -83,6 +85,12 @@ class Check(Record):
     def failed(self) -> bool:
         """Whether it was made and did not hold."""
         return self.result == "failed"
+
+
+@lru_cache(maxsize=64)
+def _made(name: CheckName, result: CheckResult, checked: int, total: int, note: str | None) -> Check:
+    """Nearly all steps of a run have the same checks with the same results."""
+    return Check(name=name, result=result, checked=checked, total=total, note=note)
 
 
 class Violation(Record):

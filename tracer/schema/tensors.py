@@ -86,7 +86,7 @@ class IntValues(Record):
         while start < size and len(runs) < MAX_RUNS:
             later = breaks[np.searchsorted(breaks, start + 2) :]
             stop = int(later[0]) if later.size else size
-            step = int(flat[start + 1] - flat[start]) if stop - start > 1 else 0
+            step = int(differences[start]) if stop - start > 1 else 0
             if stop - start == 2 and stop < size:
                 stop, step = start + 1, 0  # two unrelated values are two single runs
             runs.append((int(flat[start]), step, stop - start))

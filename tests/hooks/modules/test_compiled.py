@@ -414,6 +414,33 @@ def test_other_caches_are_left_to_torch() -> None:
         compiled._native.slot_sums("text", 1, 2)
 
 
+@given(st.lists(st.integers(0, 2**31 - 1), max_size=6), st.binary(max_size=480))
+def test_columns_are_those_of_numpy(numbers: list[int], data: bytes) -> None:
+    # Any bits, so that every kind of NaN is among the statistics.
+    notes = np.frombuffer(data[: len(data) // NOTES.itemsize * NOTES.itemsize], dtype=NOTES).copy()
+    notes["signature"] = np.arange(len(notes)) % max(1, len(numbers))
+    notes = notes if numbers else notes[:0]
+    quick = compiled.call_columns(notes, numbers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_native", None)
+        plain = compiled.call_columns(notes, numbers)
+    assert quick.dtype == plain.dtype == np.int32
+    assert quick.shape == plain.shape == (6, len(notes))
+    assert quick.tobytes() == plain.tobytes()
+
+
+def test_a_signature_that_is_not_there_is_an_error() -> None:
+    notes = np.zeros(3, dtype=NOTES)
+    for place in (2, -1):
+        notes["signature"][1] = place
+        with pytest.raises(IndexError):
+            compiled.call_columns(notes, [5, 6])
+    with pytest.raises(TypeError):
+        compiled._native.call_columns(np.zeros(1, dtype=NOTES), [None])
+    with pytest.raises(OverflowError):
+        compiled._native.call_columns(np.zeros(1, dtype=NOTES), [2**70])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_tensor_is_put_into_a_stack(dtype: torch.dtype) -> None:
     tensor = (torch.arange(6).reshape(2, 3) % 2).to(dtype)
