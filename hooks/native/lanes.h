@@ -1,0 +1,21 @@
+/* Sums and extremes of many values, in lanes that a processor keeps in its vectors. */
+
+#ifndef HOOKS_NATIVE_LANES_H
+#define HOOKS_NATIVE_LANES_H
+
+#include "tensors.h"
+
+/* Of all values in the end. */
+typedef struct {
+    double sum, squares;
+    float low, high;
+} Moments;
+
+/* Take the moments of values, at least one, of a kind that has a name.
+ *
+ * Every processor comes to the same bits: value number n of whole groups of sixteen belongs to lane n modulo
+ * sixteen, each lane is summed in order, and the lanes are joined in order.
+ */
+Moments take_moments(const void *memory, Py_ssize_t count, Values values);
+
+#endif
