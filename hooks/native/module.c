@@ -4,7 +4,7 @@
 #include "tensors.h"
 
 static PyMethodDef functions[] = {
-    {"alike", alike, METH_O, "Whether tensors are of one size, dtype and device."},
+    {"gather", gather, METH_VARARGS, "The tensors of a cache, if they are of one size, dtype and device."},
     {"put", put_in_stack, METH_VARARGS, "Copy the values of a tensor into a stack of such tensors."},
     {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
     {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
