@@ -31,12 +31,14 @@ class LayerLayout:
 ROLLS = "the slots of its window roll, and hold other positions than before"
 QUANTISED = "its keys and values are quantised"
 STATE = "some of its layers keep a state in place of slots"
+GROWING = LayerLayout(sized=True)
+"""Slots of all positions, no more and no fewer."""
 _UNKNOWN = LayerLayout(reason="the layout of this class is not known")
 _QUANTISED = LayerLayout(reason=QUANTISED)
 
 LAYERS: Mapping[str, LayerLayout] = {
-    "DynamicLayer": LayerLayout(sized=True),
-    "DynamicIndexedLayer": LayerLayout(sized=True),
+    "DynamicLayer": GROWING,
+    "DynamicIndexedLayer": GROWING,
     "DynamicSlidingWindowLayer": LayerLayout(sized=True, window=True),
     "StaticLayer": LayerLayout(),
     "StaticIndexedLayer": LayerLayout(),
@@ -48,7 +50,7 @@ LAYERS: Mapping[str, LayerLayout] = {
     "HQQQuantizedLayer": _QUANTISED,
     "Fp8QuantizedLayer": _QUANTISED,
     "LinearAttentionLayer": LayerLayout(reason=STATE),
-    "LinearAttentionAndFullAttentionLayer": LayerLayout(sized=True),
+    "LinearAttentionAndFullAttentionLayer": GROWING,
     "LinearAttentionAndSlidingWindowAttentionLayer": LayerLayout(sized=True, window=True),
     "LinearAttentionAndStaticFullAttentionLayer": LayerLayout(),
     "LinearAttentionAndStaticSlidingWindowAttentionLayer": LayerLayout(window=True),

@@ -77,7 +77,17 @@ def layout_of(kind: type) -> CacheLayout:
     return LAYOUTS.get(base.__name__, _UNKNOWN)
 
 
-def lasting_layers(layout: CacheLayout, slots: list[int], length: int, limit: int | None) -> list[int]:
+@lru_cache(maxsize=64)
+def places(count: int) -> tuple[int, ...]:
+    """The places of so many layers.
+
+    Args:
+        count: how many.
+    """
+    return tuple(range(count))
+
+
+def lasting_layers(layout: CacheLayout, slots: list[int], length: int, limit: int | None) -> tuple[int, ...]:
     """The layers whose slots in use are where they were written.
 
     Args:
@@ -87,13 +97,13 @@ def lasting_layers(layout: CacheLayout, slots: list[int], length: int, limit: in
         limit: slots of the window, where the cache has one for all layers.
     """
     if layout.lasting == "all":
-        return [*range(len(slots))]
+        return places(len(slots))
     if layout.lasting == "until full":
-        return [at for at, room in enumerate(slots) if length < (room if limit is None else limit)]
+        return tuple(at for at, room in enumerate(slots) if length < (room if limit is None else limit))
     if layout.lasting == "global layers":
         # Every other layer has the window, from the first on; the others have room for everything.
-        return [at for at, room in enumerate(slots) if at % 2 or length < room]
-    return []
+        return tuple(at for at, room in enumerate(slots) if at % 2 or length < room)
+    return ()
 
 
 def legacy_layers(cache: object, form: LegacyForm) -> Layers:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hooks.kv_cache.layouts import places
 from hooks.kv_cache.view import STACK_BYTES, CacheView, new_slots
 from hooks.native import compiled
 from tracer.schema.checks import Check, Violation
@@ -37,12 +38,18 @@ class _Baseline:
     Attributes:
         length: slots they had.
         layers: which.
-        sums: ``[layers, 2, batch, KV heads]`` keys and values.
+        read: ``[2, layers, 2, batch, KV heads]`` as in :class:`CacheReading`, on the host.
     """
 
     length: int
     layers: tuple[int, ...]
-    sums: Sums
+    read: torch.Tensor
+
+    @property
+    def sums(self) -> Sums:
+        """``[layers, 2, batch, KV heads]`` of keys and values over all slots; made where it is compared."""
+        sums: Sums = self.read[1].numpy()
+        return sums
 
     def of(self, layers: tuple[int, ...]) -> Sums:
         """Checksums of some of the layers."""
@@ -126,7 +133,7 @@ class CacheProof:
         return CacheReading(
             length=length,
             expected=expected if view.grows else None,
-            total=len(view.layers),
+            total=view.count,
             reason=view.why,
             layers=together,
             sums=sums,
@@ -140,9 +147,9 @@ class CacheProof:
             reading: what :meth:`read` returned.
             sums: its checksums on the host.
         """
-        for (layers, _), both in zip(reading.layers, sums, strict=True):
-            # A copy: what came from a GPU shares its memory with all results of the step.
-            read = _Baseline(reading.length, layers, both.numpy()[1].copy())
+        for (layers, _), taken, both in zip(reading.layers, reading.sums, sums, strict=True):
+            # What came from a GPU shares its memory with all results of the step.
+            read = _Baseline(reading.length, layers, both if both is taken else both.clone())
             self._last.update(dict.fromkeys(layers, read))
 
     def reorder(self, parents: Sequence[int]) -> None:
@@ -155,8 +162,8 @@ class CacheProof:
         made: dict[int, _Baseline | None] = {}
         for layer, known in [*self._last.items()]:
             if id(known) not in made:
-                fits = known.sums.shape[2] == len(parents)
-                made[id(known)] = replace(known, sums=known.sums[:, :, [*parents]]) if fits else None
+                fits = known.read.shape[3] == len(parents)
+                made[id(known)] = replace(known, read=known.read[..., [*parents], :]) if fits else None
             baseline = made[id(known)]
             if baseline is None:
                 del self._last[layer]
@@ -171,15 +178,15 @@ class CacheProof:
             layer: place of the layer.
             length: how many slots.
         """
-        return self._sums(view, [layer], length, length)[0, 0]
+        return self._sums(view, (layer,), length, length)[0, 0]
 
     def _turn(self, view: CacheView) -> list[int]:
         """The layers whose turn it is: as many as the budget allows, at least one."""
         total = len(view.lasting)
         if not total or not view.length:
             return []
-        key, value = view.layers[view.lasting[0]]
-        size = (key.numel() + value.numel()) * key.element_size() * view.length // key.shape[-2]
+        key, value = view.layer(view.lasting[0])
+        size = (key.nbytes + value.nbytes) * view.length // key.shape[-2]
         budget = HOST_BUDGET if key.is_cpu else DEVICE_BUDGET
         count = min(total, max(1, budget // max(1, size)))
         turn = [view.lasting[(self._next + offset) % total] for offset in range(count)]
@@ -192,20 +199,20 @@ class CacheProof:
         """Layers that are alike and were read together the last time, with what was read then."""
         groups: dict[tuple[object, _Baseline | None], list[int]] = {}
         for layer in layers:
-            spec = None if view.alike else _slots_of(*view.layers[layer])
+            spec = None if view.spec is not None else _slots_of(*view.layer(layer))
             groups.setdefault((spec, self._last.get(layer)), []).append(layer)
         for (_, known), members in groups.items():
             yield tuple(members), known
 
-    def _sums(self, view: CacheView, layers: Sequence[int], before: int, length: int) -> torch.Tensor:
+    def _sums(self, view: CacheView, layers: tuple[int, ...], before: int, length: int) -> torch.Tensor:
         """``[2, layers, 2, batch, KV heads]`` sums over the slots there were before, and over all slots."""
-        tensors = [tensor for layer in layers for tensor in view.layers[layer]]
-        known = compiled.slot_sums(tensors, before, length)
-        if known is not None:
-            return torch.from_numpy(known.reshape(2, len(layers), 2, *known.shape[2:]))
-        if [*layers] == [*range(len(view.layers))] and view.stack is not None:
+        sums = compiled.slot_sums(view.tensors, layers, before, length)
+        if sums is not None:
+            return sums
+        if layers == places(view.count) and view.stack is not None:
             sums = self._weighted_sums(_slot_sums(view.stack, length), before)
             return sums.reshape(2, 2, len(layers), *sums.shape[2:]).transpose(1, 2)
+        tensors = [tensor for layer in layers for tensor in view.layer(layer)]
         sums = self._sums_by_torch(tensors, before, length)
         return sums.reshape(2, len(layers), 2, *sums.shape[2:])
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
 import torch
 
-from hooks.kv_cache.view import CacheView
+from hooks.kv_cache.view import CacheView, Spec, spec_of
 from hooks.tensors import info
 from tracer.schema.cache import CacheGroup, CacheState
-
-_Spec = tuple[torch.Size, torch.dtype, torch.device]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class CacheSignature:
     length: int
     positions: int = 0
     state: bool = False
-    groups: tuple[tuple[int, int, _Spec, _Spec], ...] = ()
+    groups: tuple[tuple[int, int, Spec, Spec], ...] = ()
 
     @cached_property
     def record(self) -> CacheState:
@@ -53,28 +52,22 @@ def cache_signature(view: CacheView) -> CacheSignature:
     Args:
         view: the cache.
     """
-    groups: list[tuple[int, int, _Spec, _Spec]] = []
-    at = 0
-    for count in _runs_of_layers(view):
-        key, value = view.layers[at]
-        groups.append((view.numbers[at], count, _spec(key), _spec(value)))
-        at += count
-    state = bool(view.length) and not view.layers
+    if view.spec is not None and view.numbers[-1] - view.numbers[0] == view.count - 1:
+        groups = [(view.numbers[0], view.count, view.spec, view.spec)]
+    else:
+        groups = [*_groups(view)]
+    state = bool(view.length) and not view.count
     return CacheSignature(view.kind, view.length, view.positions, state, tuple(groups))
 
 
-def _spec(tensor: torch.Tensor) -> _Spec:
-    return tensor.shape, tensor.dtype, tensor.device
+def _groups(view: CacheView) -> Iterator[tuple[int, int, Spec, Spec]]:
+    """Layers in a row that have the same specs."""
+    layers = ((place, *view.layer(place)) for place in range(view.count))
+    for _, group in groupby(layers, lambda layer: _run(view, *layer)):
+        (place, key, value), *others = group
+        yield view.numbers[place], 1 + len(others), spec_of(key), spec_of(value)
 
 
-def _runs_of_layers(view: CacheView) -> list[int]:
-    """How many layers in a row have the same specs."""
-    if view.layers and view.alike and view.numbers[-1] - view.numbers[0] == len(view.layers) - 1:
-        return [len(view.layers)]
-    return [sum(1 for _ in run) for _, run in groupby(enumerate(view.layers), lambda each: _run(view, *each))]
-
-
-def _run(view: CacheView, at: int, layer: tuple[torch.Tensor, torch.Tensor]) -> tuple[object, ...]:
+def _run(view: CacheView, place: int, key: torch.Tensor, value: torch.Tensor) -> tuple[object, ...]:
     """The same for all layers of one run: their specs, and how far their numbers are from their places."""
-    key, value = layer
-    return key.shape, value.shape, key.dtype, key.device, view.numbers[at] - at
+    return key.shape, value.shape, key.dtype, key.device, view.numbers[place] - place

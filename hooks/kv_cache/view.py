@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,20 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 
 from hooks.known_models import KnownModel
-from hooks.kv_cache.cache_layers import ROLLS, STATE, LayerSlots, slots_of
-from hooks.kv_cache.layouts import OFFLOADED, CacheLayout, Layers, lasting_layers, layout_of, legacy_layers
+from hooks.kv_cache.cache_layers import GROWING, ROLLS, STATE, LayerSlots, layer_layout, slots_of
+from hooks.kv_cache.layouts import (
+    OFFLOADED,
+    CacheLayout,
+    Layers,
+    lasting_layers,
+    layout_of,
+    legacy_layers,
+    places,
+)
 from hooks.native import compiled
+
+Spec = tuple[torch.Size, torch.dtype, torch.device]
+"""Size, dtype and device of a tensor."""
 
 Slots = torch.Tensor | list[torch.Tensor]
 """A tensor a layer, keys of all layers, then values; stacked where they are alike."""
@@ -30,18 +42,20 @@ class CacheView:
 
     Attributes:
         kind: class of the cache object, ``none`` without a cache.
-        layers: key and value tensor per layer; none where they cannot be read.
+        tensors: keys of all layers, then values; none where they cannot be read.
+        spec: size, dtype and device of all of them; None where they differ.
         numbers: the layers' numbers in the model.
         length: slots in use.
         positions: positions that the model has read.
         grows: each position that is read adds a slot to the tensors.
-        lasting: places in ``layers`` of those whose slot i holds position i, so that old slots can be
+        lasting: places of those layers whose slot i holds position i, so that old slots can be
             compared.
         why: why those of the others cannot be compared, if there are others.
     """
 
     kind: str
-    layers: Layers
+    tensors: list[torch.Tensor]
+    spec: Spec | None = None
     numbers: tuple[int, ...] = ()
     length: int = 0
     positions: int = 0
@@ -52,18 +66,21 @@ class CacheView:
     @property
     def appends(self) -> bool:
         """Whether every layer of the model has slots here, and all are where they were written."""
-        layers = len(self.layers)
+        layers = self.count
         return 0 < layers == len(self.lasting) and self.numbers[-1] == layers - 1
 
-    @cached_property
-    def tensors(self) -> list[torch.Tensor]:
-        """Keys of all layers, then values."""
-        return [key for key, _ in self.layers] + [value for _, value in self.layers]
+    @property
+    def count(self) -> int:
+        """How many layers there are."""
+        return len(self.numbers)
 
-    @cached_property
-    def alike(self) -> bool:
-        """Whether all of them are of one size, dtype and device."""
-        return compiled.alike(self.tensors)
+    def layer(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of a layer.
+
+        Args:
+            place: its place among those that are here.
+        """
+        return self.tensors[place], self.tensors[self.count + place]
 
     @cached_property
     def stack(self) -> torch.Tensor | None:
@@ -72,7 +89,7 @@ class CacheView:
         On an accelerator every operation costs its launch, and reading all of a short cache almost nothing.
         """
         tensors = self.tensors
-        if not tensors or tensors[0].is_cpu or not self.alike:
+        if self.spec is None or tensors[0].is_cpu:
             return None
         if tensors[0].nbytes * len(tensors) > STACK_BYTES:
             return None
@@ -83,13 +100,14 @@ class CacheView:
 NO_VIEW = CacheView("none", [], why="the model hands on no KV cache")
 
 
-def view_cache(cache: Any, model: KnownModel, read: int) -> CacheView:
+def view_cache(cache: Any, model: KnownModel, read: int, slot: int = 0) -> CacheView:
     """The view of a cache object, of the legacy tuple form, or of no cache at all.
 
     Args:
         cache: the cache.
         model: what is known of its model.
         read: positions that the model has read so far, if it keeps them.
+        slot: the one that will be read next (see :func:`hooks.native.compiled.gather`).
     """
     if isinstance(cache, EncoderDecoderCache):
         cache = cache.self_attention_cache
@@ -99,21 +117,65 @@ def view_cache(cache: Any, model: KnownModel, read: int) -> CacheView:
             return NO_VIEW
         return CacheView("modules", [], length=read, positions=read, why=_why(model, ""))
     if isinstance(cache, tuple | list):
-        return _legacy_view(kind, legacy_layers(cache, model.legacy), model, read)
+        return _legacy_view(kind, legacy_layers(cache, model.legacy), model, read, slot)
     if isinstance(getattr(cache, "layers", None), list):
-        return _layered_view(cache, model, read)
-    return _cache_view(cache, model, read)
+        return _layered_view(cache, model, read, slot)
+    return _cache_view(cache, model, read, slot)
 
 
-def _layered_view(cache: Any, model: KnownModel, read: int) -> CacheView:
-    """Of a cache whose layers are objects of several kinds."""
+def _gathered(
+    keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], slot: int
+) -> tuple[list[torch.Tensor], Spec | None]:
+    """Keys of all layers, then values, and their size, dtype and device if those are the same.
+
+    The first tells for all then: to ask each of them costs more than all else here.
+    """
+    tensors = compiled.gather(keys, values, slot)
+    return ([*keys, *values], None) if tensors is None else (tensors, spec_of(tensors[0]))
+
+
+def spec_of(tensor: torch.Tensor) -> Spec:
+    """Size, dtype and device.
+
+    Args:
+        tensor: the tensor.
+    """
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+def _layered_view(cache: Any, model: KnownModel, read: int, slot: int) -> CacheView:
+    """Of a cache whose layers are objects, of one kind or several."""
+    return _growing_view(cache, model, slot) or _view_layer_by_layer(cache, model, read, slot)
+
+
+def _growing_view(cache: Any, model: KnownModel, slot: int) -> CacheView | None:
+    """Of a cache whose layers grow with each position and are alike, of which the first tells for all."""
+    if not _all_grow(cache):
+        return None
+    keys, values = [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
+    if any(key is None for key in keys):
+        return None  # nothing was put into it
+    tensors, spec = _gathered(keys, values, slot)
+    if spec is None or len(spec[0]) != 4:
+        return None
+    kind, length, everything = type(cache).__name__, spec[0][-2], places(len(keys))
+    why = _why(model, f"{kind}: {_EMPTY}")
+    return CacheView(kind, tensors, spec, everything, length, length, True, everything, why)
+
+
+def _all_grow(cache: Any) -> bool:
+    kinds = {*map(type, cache.layers)}
+    return not _offloaded(cache) and all(layer_layout(kind) == GROWING for kind in kinds)
+
+
+def _view_layer_by_layer(cache: Any, model: KnownModel, read: int, slot: int) -> CacheView:
     found = [slots_of(number, layer, read) for number, layer in enumerate(cache.layers)]
     slots = [each for each in found if isinstance(each, LayerSlots)]
     grows, length = _length_of_layers(slots, read if any(found) else 0)
     kind = type(cache).__name__
     return CacheView(
         kind,
-        [(each.key, each.value) for each in slots],
+        *_gathered([each.key for each in slots], [each.value for each in slots], slot),
         tuple(each.number for each in slots),
         length,
         length if grows else read,
@@ -146,44 +208,51 @@ def _gap_in_layers(cache: Any, found: list[LayerSlots | str | None]) -> str:
     return next((each for each in found if isinstance(each, str)), _EMPTY)
 
 
-def _cache_view(cache: Any, model: KnownModel, read: int) -> CacheView:
+def _cache_view(cache: Any, model: KnownModel, read: int, slot: int) -> CacheView:
     kind: type = type(cache)
     layout = layout_of(kind)
-    numbers, layers, room = _slotted(cache) if layout.readable else ((), [], [])
+    numbers, tensors, spec, room = _slotted(cache, slot) if layout.readable else _NO_SLOTS
     length = _length(room, read, layout)
     limit = getattr(cache, "window_length", None)
     grows = layout.sized and (limit is None or length < limit)
     return CacheView(
         kind.__name__,
-        layers,
+        tensors,
+        spec,
         numbers,
         length,
         length if grows else read,
         grows,
-        tuple(lasting_layers(layout, room, length, limit)),
+        lasting_layers(layout, room, length, limit),
         _why(model, f"{kind.__name__}: {layout.reason or _gap(numbers)}"),
     )
 
 
-def _slotted(cache: Any) -> tuple[tuple[int, ...], Layers, list[int]]:
-    """Numbers and tensors of the layers with slots, and their room; a state or nothing yet has none."""
-    pairs = [*zip(cache.key_cache, cache.value_cache, strict=False)]
-    if pairs and compiled.alike([each for pair in pairs for each in pair]):
-        # The first tells for all; to ask each of them costs more than all else here.
-        first, count = pairs[0][0], len(pairs) if pairs[0][0].dim() == 4 else 0
-        return tuple(range(count)), pairs[:count], [first.shape[-2]] * count
-    numbers = tuple(number for number, (key, _) in enumerate(pairs) if key.dim() == 4)
-    layers = [pairs[number] for number in numbers]
-    return numbers, layers, [key.shape[-2] for key, _ in layers]
+_Slotted = tuple[tuple[int, ...], list[torch.Tensor], Spec | None, list[int]]
+_NO_SLOTS: _Slotted = ((), [], None, [])
 
 
-def _legacy_view(kind: str, layers: Layers, model: KnownModel, read: int) -> CacheView:
+def _slotted(cache: Any, slot: int) -> _Slotted:
+    """Numbers of the layers with slots, their tensors and room; a state or nothing yet has none."""
+    keys, values = cache.key_cache, cache.value_cache
+    tensors, spec = _gathered(keys, values, slot)
+    if spec is not None:
+        shape, count = spec[0], len(tensors) // 2
+        return (places(count), tensors, spec, [shape[-2]] * count) if len(shape) == 4 else _NO_SLOTS
+    pairs = zip(keys, values, strict=False)
+    slotted = {number: pair for number, pair in enumerate(pairs) if pair[0].dim() == 4}
+    keys, values = [key for key, _ in slotted.values()], [value for _, value in slotted.values()]
+    return tuple(slotted), *_gathered(keys, values, slot), [key.shape[-2] for key in keys]
+
+
+def _legacy_view(kind: str, layers: Layers, model: KnownModel, read: int, slot: int) -> CacheView:
     if not layers or (not model.ordinary and layers[0][0].shape[-2] != read):
         why = _why(model, f"{kind}: the layout of its tensors is not known")
         return CacheView(kind, [], length=read, positions=read, why=why)
-    everything = tuple(range(len(layers)))
+    everything = places(len(layers))
     length = layers[0][0].shape[-2]
-    return CacheView(kind, layers, everything, length, length, True, everything, _why(model, ""))
+    tensors = _gathered([key for key, _ in layers], [value for _, value in layers], slot)
+    return CacheView(kind, *tensors, everything, length, length, True, everything, _why(model, ""))
 
 
 def _length(room: list[int], read: int, layout: CacheLayout) -> int:
@@ -218,7 +287,7 @@ def new_slots(view: CacheView, start: int, stop: int) -> Slots:
     tensors = view.tensors
     if not tensors or not view.appends:
         return []
-    if not start < stop or not view.alike:
+    if not start < stop or view.spec is None:
         return [tensor[..., start:stop, :].detach().clone() for tensor in tensors]
     if view.stack is not None:
         return view.stack.narrow(-2, start, stop - start)
@@ -242,7 +311,7 @@ def new_slot_norms(view: CacheView, start: int, stop: int, slots: Slots | None =
     """
     norms = compiled.slot_norms(view.tensors, start, stop) if view.appends else None
     if norms is not None:
-        return torch.from_numpy(norms)
+        return norms
     return _norms(new_slots(view, start, stop) if slots is None else slots)
 
 

@@ -71,7 +71,7 @@ class CacheWatch:
         """
         # A model that feeds other positions than the new tokens' has still read all tokens.
         read = self.after.positions + fed if self._model.positions is None else length
-        self._view = view_cache(_cache_in(model_kwargs), self._model, read)
+        self._view = view_cache(_cache_in(model_kwargs), self._model, read, self.after.length)
         self.after = cache_signature(self._view)
         return self.after
 
@@ -102,7 +102,7 @@ class CacheWatch:
             ``[2 · layers, batch, KV heads, new slots]`` float32, keys first; None where the cache is not by
             rows, or old slots do not stay where they were.
         """
-        if not self._statistics or not self._view.appends or len(self._view.layers[0][0]) != rows:
+        if not self._statistics or not self._view.appends or self._view.tensors[0].shape[0] != rows:
             return None
         return new_slot_norms(self._view, before.length, self.after.length, slots)
 
@@ -119,7 +119,7 @@ class CacheWatch:
         if self._model.cache is None:
             self.reading = self._proof.read(view, before.length + fed)
         else:
-            total = len(view.layers)
+            total = view.count
             self.reading = CacheReading(view.length, None, total, reason=view.why)
 
     def take(self) -> CacheReading | None:
@@ -187,4 +187,8 @@ def view_in(arguments: Mapping[str, Any], model: KnownModel, positions: int) -> 
 
 
 def _cache_in(arguments: Mapping[str, Any]) -> Any:
-    return next((arguments[name] for name in _NAMES if arguments.get(name) is not None), None)
+    for name in _NAMES:
+        cache = arguments.get(name)
+        if cache is not None:
+            return cache
+    return None

@@ -6,10 +6,10 @@ The sources are in ``native``. They need a torch that describes its tensors to C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from tracer.compiled_parts import load
@@ -34,12 +34,24 @@ tape_parts = None if _native is None else TapeParts(_native.Tape, _native.Watche
 """None without compiled code."""
 
 
-def alike(tensors: list[Tensor]) -> bool:
-    """Whether tensors are of one size, dtype and device."""
-    same: bool | None = None if _native is None else _native.alike(tensors)
-    if same is None:
-        return len({(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors}) <= 1
-    return same
+def gather(keys: Sequence[Tensor], values: Sequence[Tensor], slot: int) -> list[Tensor] | None:
+    """The keys of all layers, then the values, if all are of one size, dtype and device.
+
+    Args:
+        keys: ``[batch, KV heads, slots, head dim]`` of each layer.
+        values: likewise.
+        slot: one that will be read next. To find a tensor takes as long as to bring one of its slots into the
+            processor's cache, so compiled code has that done meanwhile.
+
+    Returns:
+        The tensors; None where they differ, or where there are none.
+    """
+    found: Any = None if _native is None else _native.gather(keys, values, slot)
+    if found is None:
+        found = [*keys, *values]
+        specs = {(tensor.shape, tensor.dtype, tensor.device) for tensor in found}
+        return found if len(specs) == 1 and len(keys) == len(values) else None
+    return found or None
 
 
 def call_columns(notes: npt.NDArray[np.void], numbers: list[int]) -> npt.NDArray[np.int32]:
@@ -91,7 +103,7 @@ def put(stack: Tensor, place: int, tensor: Tensor) -> bool:
     return _native is not None and bool(_native.put(stack, place, tensor))
 
 
-def slot_norms(tensors: list[Tensor], start: int, stop: int) -> npt.NDArray[np.float32] | None:
+def slot_norms(tensors: list[Tensor], start: int, stop: int) -> Tensor | None:
     """Euclidean norms of slots ``start`` to ``stop`` of key and value tensors.
 
     Args:
@@ -100,28 +112,31 @@ def slot_norms(tensors: list[Tensor], start: int, stop: int) -> npt.NDArray[np.f
         stop: one past the last.
 
     Returns:
-        ``[m, batch, KV heads, stop - start]``; None where it is not done here: tensors that differ in size or
-        are neither float32 nor bfloat16 in the host's memory.
+        ``[m, batch, KV heads, stop - start]`` float32; None where it is not done here: tensors that differ in
+        size or are neither float32 nor bfloat16 in the host's memory.
     """
-    norms = None if _native is None else _native.slot_norms(tensors, start, stop)
-    if norms is None:
+    if _native is None or not tensors or not tensors[0].is_cpu or start >= stop:
         return None
-    return np.frombuffer(norms, dtype=np.float32).reshape(len(tensors), *tensors[0].shape[:2], stop - start)
+    size = (len(tensors), *tensors[0].shape[:2], stop - start)
+    norms = torch.empty(size, dtype=torch.float32, device="cpu")
+    return norms if _native.slot_norms(tensors, start, stop, norms) else None
 
 
-def slot_sums(tensors: list[Tensor], before: int, length: int) -> npt.NDArray[np.int64] | None:
+def slot_sums(tensors: list[Tensor], layers: tuple[int, ...], before: int, length: int) -> Tensor | None:
     """Checksums over slots of key and value tensors; ``hooks.kv_cache.proof`` says of which kind.
 
     Args:
-        tensors: m tensors ``[batch, KV heads, slots, head dim]``.
+        tensors: ``[batch, KV heads, slots, head dim]``, the keys of all layers, then the values.
+        layers: places of those that are read.
         before: slots there were before.
         length: slots there are.
 
     Returns:
-        ``[2, m, batch, KV heads]`` over the slots there were, and over all; None where it is not done here:
-        tensors that differ in size or are not in the host's memory.
+        ``[2, layers, 2, batch, KV heads]`` int64 of keys and values, over the slots there were and over all;
+        None where it is not done here: tensors that differ in size or are not in the host's memory.
     """
-    sums = None if _native is None else _native.slot_sums(tensors, before, length)
-    if sums is None:
+    if _native is None or not tensors[layers[0]].is_cpu:
         return None
-    return np.frombuffer(sums, dtype=np.int64).reshape(2, len(tensors), *tensors[0].shape[:2])
+    size = (2, len(layers), 2, *tensors[layers[0]].shape[:2])
+    sums = torch.empty(size, dtype=torch.int64, device="cpu")
+    return sums if _native.slot_sums(tensors, layers, before, length, sums) else None

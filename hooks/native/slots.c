@@ -14,32 +14,17 @@
 #define FETCH(address) ((void)(address))
 #endif
 
-/* Key and value tensors of one size and dtype in the host's memory: [batch, KV heads, slots, head dim]. */
+/* What key and value tensors in the host's memory have in common: [batch, KV heads, slots, head dim]. */
 typedef struct {
-    PyObject *tensors; /* a list or tuple */
-    Py_ssize_t count;
     int64_t batch, heads, slots, width;
     size_t item; /* bytes of a value */
 } Cache;
 
-/* Describe one of them; 0 where it is unlike the others, or its slots are not whole in memory. */
-static int cache_tensor(const Cache *cache, Py_ssize_t at, DLTensor *into)
-{
-    if (!describe_tensor(PySequence_Fast_GET_ITEM(cache->tensors, at), into))
-        return 0;
-    return into->device.type == ON_HOST && into->data != NULL && into->dimensions == 4 &&
-           into->shape[0] == cache->batch && into->shape[1] == cache->heads &&
-           into->shape[2] == cache->slots && into->shape[3] == cache->width && into->strides[3] == 1 &&
-           (size_t)into->dtype.bits * into->dtype.lanes == 8 * cache->item;
-}
-
-/* Take the first tensor for what all are like; 0 where there is none of four dimensions. */
-static int cache_read(Cache *into, PyObject *tensors)
+/* Take one tensor for what all are like; 0 where it has other dimensions than four. */
+static int cache_like(PyObject *tensor, Cache *into)
 {
     DLTensor first;
-    into->tensors = tensors;
-    into->count = PySequence_Fast_GET_SIZE(tensors);
-    if (!into->count || !describe_tensor(PySequence_Fast_GET_ITEM(tensors, 0), &first) || first.dimensions != 4)
+    if (!describe_tensor(tensor, &first) || first.dimensions != 4)
         return 0;
     into->batch = first.shape[0];
     into->heads = first.shape[1];
@@ -49,27 +34,66 @@ static int cache_read(Cache *into, PyObject *tensors)
     return 1;
 }
 
-/* None where some cannot be described. */
-PyObject *alike(PyObject *Py_UNUSED(module), PyObject *tensors)
+/* Describe one of them; 0 where it is unlike the others, or its slots are not whole in memory. */
+static int cache_tensor(const Cache *cache, PyObject *tensor, DLTensor *into)
 {
-    DLTensor first, other;
-    if (!PyList_Check(tensors)) {
-        PyErr_SetString(PyExc_TypeError, "a list of tensors is needed");
-        return NULL;
-    }
-    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tensors); at++) {
-        if (!describe_tensor(PyList_GET_ITEM(tensors, at), at ? &other : &first))
-            Py_RETURN_NONE;
-        if (at && !same_spec(&first, &other))
-            Py_RETURN_FALSE;
-    }
-    Py_RETURN_TRUE;
+    if (!describe_tensor(tensor, into))
+        return 0;
+    return into->device.type == ON_HOST && into->data != NULL && into->dimensions == 4 &&
+           into->shape[0] == cache->batch && into->shape[1] == cache->heads &&
+           into->shape[2] == cache->slots && into->shape[3] == cache->width && into->strides[3] == 1 &&
+           (size_t)into->dtype.bits * into->dtype.lanes == 8 * cache->item;
 }
 
 static const char *slot_memory(const DLTensor *tensor, size_t item, int64_t row, int64_t head, int64_t slot)
 {
     int64_t at = row * tensor->strides[0] + head * tensor->strides[1] + slot * tensor->strides[2];
     return (const char *)memory_of(tensor) + at * (int64_t)item;
+}
+
+/* Ask for the memory of one slot of each row and head. */
+static void fetch_slots(const DLTensor *tensor, size_t item, int64_t slot)
+{
+    size_t bytes = (size_t)tensor->shape[3] * item;
+    for (int64_t row = 0; row < tensor->shape[0]; row++)
+        for (int64_t head = 0; head < tensor->shape[1]; head++) {
+            const char *memory = slot_memory(tensor, item, row, head, slot);
+            for (size_t at = 0; at < bytes; at += LINE)
+                FETCH(memory + at);
+        }
+}
+
+/* To find a tensor takes as long as to fetch a slot of it, so one is fetched while the next is found. */
+static void fetch_if_there(const DLTensor *tensor, int64_t slot)
+{
+    if (values_of(tensor) != OTHER_VALUES && tensor->dimensions == 4 && slot >= 0 && slot < tensor->shape[2])
+        fetch_slots(tensor, tensor->dtype.bits / 8, slot);
+}
+
+PyObject *gather(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *keys, *values;
+    Py_ssize_t slot;
+    if (!PyArg_ParseTuple(args, "OOn", &keys, &values, &slot))
+        return NULL;
+    if (!PyList_Check(keys) || !PyList_Check(values))
+        Py_RETURN_NONE;
+    if (!PyList_GET_SIZE(keys) || PyList_GET_SIZE(keys) != PyList_GET_SIZE(values))
+        Py_RETURN_FALSE;
+    PyObject *all = PySequence_Concat(keys, values), *unlike = NULL;
+    DLTensor first, other;
+    for (Py_ssize_t at = 0; all != NULL && unlike == NULL && at < PyList_GET_SIZE(all); at++) {
+        DLTensor *tensor = at ? &other : &first;
+        if (!describe_tensor(PyList_GET_ITEM(all, at), tensor))
+            unlike = Py_None;
+        else if (at && !same_spec(&first, &other))
+            unlike = Py_False;
+        else
+            fetch_if_there(tensor, slot);
+    }
+    if (unlike != NULL)
+        Py_SETREF(all, Py_NewRef(unlike));
+    return all;
 }
 
 static inline double value_at(const char *slot, int64_t at, Values values)
@@ -108,54 +132,36 @@ static float *norms_of(const Cache *cache, const DLTensor *tensor, int64_t start
     return into;
 }
 
-/* Ask for the memory of one slot of each row and head. */
-static void fetch_slots(const Cache *cache, const DLTensor *tensor, int64_t slot)
+/* Where results are put, if a tensor of ours has the room for so many of some size; else NULL. */
+static void *room_in(PyObject *tensor, int64_t count, size_t size)
 {
-    for (int64_t row = 0; row < cache->batch; row++)
-        for (int64_t head = 0; head < cache->heads; head++) {
-            const char *memory = slot_memory(tensor, cache->item, row, head, slot);
-            for (size_t at = 0; at < (size_t)cache->width * cache->item; at += LINE)
-                FETCH(memory + at);
-        }
-}
-
-/* Describe all tensors, and ask for the memory of a slot of each; 0 where one has no norms. */
-static int describe_all(const Cache *cache, DLTensor *into, int64_t slot)
-{
-    for (Py_ssize_t at = 0; at < cache->count; at++) {
-        if (!cache_tensor(cache, at, &into[at]) || values_of(&into[at]) == OTHER_VALUES)
-            return 0;
-        fetch_slots(cache, &into[at], slot);
-    }
-    return 1;
+    DLTensor into;
+    if (!describe_tensor(tensor, &into) || into.device.type != ON_HOST || !is_contiguous(&into) ||
+        into.dtype.bits != 8 * size)
+        return NULL;
+    for (int32_t at = 0; at < into.dimensions; at++)
+        count = into.shape[at] && count % into.shape[at] == 0 ? count / into.shape[at] : -1;
+    return count == 1 ? (char *)into.data + into.byte_offset : NULL;
 }
 
 PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *tensors;
+    PyObject *tensors, *result;
     Py_ssize_t start, stop;
     Cache cache;
-    if (!PyArg_ParseTuple(args, "O!nn", &PyList_Type, &tensors, &start, &stop))
+    if (!PyArg_ParseTuple(args, "O!nnO", &PyList_Type, &tensors, &start, &stop, &result))
         return NULL;
-    if (!cache_read(&cache, tensors) || start < 0 || start >= stop || stop > cache.slots)
-        Py_RETURN_NONE;
-    int64_t count = cache.count * cache.batch * cache.heads * (stop - start);
-    PyObject *result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(count * (int64_t)sizeof(float)));
-    DLTensor *described = PyMem_Malloc((size_t)cache.count * sizeof *described);
-    if (result == NULL || described == NULL) {
-        Py_XDECREF(result);
-        PyMem_Free(described);
-        return PyErr_NoMemory();
+    Py_ssize_t count = PyList_GET_SIZE(tensors);
+    if (!count || !cache_like(PyList_GET_ITEM(tensors, 0), &cache) || start < 0 || start >= stop || stop > cache.slots)
+        Py_RETURN_FALSE;
+    float *into = room_in(result, count * cache.batch * cache.heads * (stop - start), sizeof *into);
+    for (Py_ssize_t at = 0; into != NULL && at < count; at++) {
+        DLTensor tensor;
+        if (!cache_tensor(&cache, PyList_GET_ITEM(tensors, at), &tensor) || values_of(&tensor) == OTHER_VALUES)
+            Py_RETURN_FALSE;
+        into = norms_of(&cache, &tensor, start, stop, into);
     }
-    if (describe_all(&cache, described, start)) {
-        float *into = (float *)PyByteArray_AS_STRING(result);
-        for (Py_ssize_t at = 0; at < cache.count; at++)
-            into = norms_of(&cache, &described[at], start, stop, into);
-    }
-    else
-        Py_SETREF(result, Py_NewRef(Py_None));
-    PyMem_Free(described);
-    return result;
+    return PyBool_FromLong(into != NULL);
 }
 
 /* The sum of the 64-bit words of a slot, modulo 2^64. */
@@ -169,43 +175,57 @@ static uint64_t slot_sum(const char *slot, size_t bytes)
     return sum;
 }
 
+/* Checksums of the slots of one tensor there were before, and of all there are, for each row and head. */
+static void sums_of(const Cache *cache, const DLTensor *tensor, int64_t before, int64_t length, uint64_t *old,
+                    uint64_t *all)
+{
+    size_t bytes = (size_t)cache->width * cache->item;
+    for (int64_t row = 0; row < cache->batch; row++)
+        for (int64_t head = 0; head < cache->heads; head++) {
+            uint64_t sum = 0;
+            *old = 0;
+            for (int64_t slot = 0; slot < length; slot++) {
+                if (slot == before)
+                    *old = sum;
+                /* Odd numbers from the golden ratio, as hooks/kv_cache/proof.py has them. */
+                uint64_t weight = (uint64_t)slot * UINT64_C(11400714819323198485) | 1;
+                sum += weight * slot_sum(slot_memory(tensor, cache->item, row, head, slot), bytes);
+            }
+            if (before == length)
+                *old = sum;
+            old++;
+            *all++ = sum;
+        }
+}
+
+/* The keys (part 0) or values (1) of a layer, of the keys of all layers and then the values; NULL without. */
+static PyObject *tensor_of(PyObject *tensors, PyObject *layer, Py_ssize_t part)
+{
+    Py_ssize_t layers = PyList_GET_SIZE(tensors) / 2, at = PyNumber_AsSsize_t(layer, NULL);
+    return at < 0 || at >= layers ? NULL : PyList_GET_ITEM(tensors, part * layers + at);
+}
+
 PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *tensors;
+    PyObject *tensors, *layers, *result;
     Py_ssize_t before, length;
     Cache cache;
-    if (!PyArg_ParseTuple(args, "O!nn", &PyList_Type, &tensors, &before, &length))
+    if (!PyArg_ParseTuple(args, "O!O!nnO", &PyList_Type, &tensors, &PyTuple_Type, &layers, &before, &length,
+                          &result))
         return NULL;
-    size_t bytes = cache_read(&cache, tensors) ? (size_t)cache.width * cache.item : 1;
-    if (bytes % sizeof(uint64_t) || before < 0 || before > length || length > cache.slots)
-        Py_RETURN_NONE;
-    int64_t count = cache.count * cache.batch * cache.heads;
-    PyObject *result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(2 * count * (int64_t)sizeof(uint64_t)));
-    if (result == NULL)
-        return NULL;
-    uint64_t *old = (uint64_t *)PyByteArray_AS_STRING(result), *all = old + count;
-    for (Py_ssize_t at = 0; at < cache.count; at++) {
-        DLTensor tensor;
-        if (!cache_tensor(&cache, at, &tensor)) {
-            Py_DECREF(result);
-            Py_RETURN_NONE;
-        }
-        for (int64_t row = 0; row < cache.batch; row++)
-            for (int64_t head = 0; head < cache.heads; head++) {
-                uint64_t sum = 0;
-                *old = 0;
-                for (int64_t slot = 0; slot < length; slot++) {
-                    if (slot == before)
-                        *old = sum;
-                    /* Odd numbers from the golden ratio, as hooks/kv_cache/proof.py has them. */
-                    uint64_t weight = (uint64_t)slot * UINT64_C(11400714819323198485) | 1;
-                    sum += weight * slot_sum(slot_memory(&tensor, cache.item, row, head, slot), bytes);
-                }
-                if (before == length)
-                    *old = sum;
-                old++;
-                *all++ = sum;
-            }
+    Py_ssize_t count = PyTuple_GET_SIZE(layers);
+    PyObject *first = count ? tensor_of(tensors, PyTuple_GET_ITEM(layers, 0), 0) : NULL;
+    if (first == NULL || !cache_like(first, &cache) || cache.width * cache.item % sizeof(uint64_t) ||
+        before < 0 || before > length || length > cache.slots)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    int64_t each = cache.batch * cache.heads, half = 2 * count * each;
+    uint64_t *into = room_in(result, 2 * half, sizeof *into);
+    for (Py_ssize_t at = 0; into != NULL && at < 2 * count; at++, into += each) {
+        PyObject *tensor = tensor_of(tensors, PyTuple_GET_ITEM(layers, at / 2), at % 2);
+        DLTensor described;
+        if (tensor == NULL || !cache_tensor(&cache, tensor, &described))
+            return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+        sums_of(&cache, &described, before, length, into, into + half);
     }
-    return result;
+    return PyBool_FromLong(into != NULL);
 }

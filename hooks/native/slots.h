@@ -7,7 +7,7 @@
 #include <Python.h>
 
 /* Each of them: see hooks/native/compiled.py */
-PyObject *alike(PyObject *module, PyObject *tensors);
+PyObject *gather(PyObject *module, PyObject *args);
 PyObject *slot_norms(PyObject *module, PyObject *args);
 PyObject *slot_sums(PyObject *module, PyObject *args);
 

@@ -322,7 +322,7 @@ def test_of_an_encoder_decoder_cache_the_decoders_own_part_is_read() -> None:
     cache, tensor = EncoderDecoderCache(DynamicCache(), DynamicCache()), torch.ones(1, 2, 3, 4)
     cache.self_attention_cache.update(tensor, tensor, 0)
     view = view_cache(cache, ANY_MODEL, 3)
-    assert (view.length, view.appends, view.layers[0][0] is tensor) == (3, True, True)
+    assert (view.length, view.appends, view.tensors[0] is tensor) == (3, True, True)
 
 
 class Placeholders(type(tiny_model())):  # type: ignore[misc]

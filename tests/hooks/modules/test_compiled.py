@@ -431,30 +431,53 @@ def test_norms_are_those_of_torch(
 @pytest.mark.parametrize(("before", "length"), [(0, 7), (6, 7), (7, 7), (0, 0), (2, 5)])
 def test_sums_are_those_of_torch(dtype: torch.dtype, before: int, length: int) -> None:
     for cache in caches(dtype):
-        quick = compiled.slot_sums(cache, before, length)
-        assert quick is not None
-        np.testing.assert_array_equal(quick, CacheProof()._sums_by_torch(cache, before, length))
+        for layers in ((0, 1), (1,), (1, 0)):
+            quick = compiled.slot_sums(cache, layers, before, length)
+            assert quick is not None
+            tensors = [cache[2 * part + layer] for layer in layers for part in (0, 1)]
+            plain = CacheProof()._sums_by_torch(tensors, before, length)
+            assert torch.equal(quick, plain.reshape(quick.shape))
 
 
 def test_other_caches_are_left_to_torch() -> None:
     like = torch.ones(1, 2, 3, 4)
-    for cache in (
-        [],
-        [like, torch.ones(1, 2, 4, 4)],
-        [like, like.double()],
-        [like.to("meta")],
-        [like[..., ::2]],
-        [like.transpose(-1, -2)],
-        [torch.ones(2, 3, 4)],
-        [like[..., :3]],
-        ["text"],
+    for key, value in (
+        (like, torch.ones(1, 2, 4, 4)),
+        (like, like.double()),
+        (like, like.to("meta")),
+        (like.to("meta"), like),
+        (like, nn.Parameter(like)),
+        *((odd, odd) for odd in (like[..., ::2], like.transpose(-1, -2), like[0], like[..., :3])),
     ):
-        assert compiled.slot_sums(cache, 1, 2) is None  # type: ignore[arg-type]
+        assert compiled.slot_sums([key, value], (0,), 1, 2) is None
     for start, stop in ((1, 1), (-1, 1), (2, 4)):
         assert compiled.slot_norms([like], start, stop) is None
+    assert compiled.slot_norms([], 0, 1) is None
+    assert compiled.slot_norms([like, like[..., :3]], 0, 1) is None
     assert compiled.slot_norms([like.double()], 0, 1) is None
-    with pytest.raises(TypeError):
-        compiled._native.slot_sums("text", 1, 2)
+
+
+def test_results_go_only_where_there_is_room_for_them() -> None:
+    tensors, sums = [torch.ones(1, 2, 3, 4)] * 2, torch.empty(2, 1, 2, 1, 2, dtype=torch.int64)
+    norms = torch.empty(2, 1, 2, 1)
+    for into in (
+        norms[:1],
+        norms.double(),
+        norms.to("meta"),
+        torch.empty(2, 1, 2, 2)[..., :1],
+        norms[..., :0],
+        None,
+    ):
+        assert not compiled._native.slot_norms(tensors, 0, 1, into)
+    for into in (sums[:1], sums.int(), sums.to("meta"), sums.transpose(0, 4), sums[:0]):
+        assert not compiled._native.slot_sums(tensors, (0,), 1, 2, into)
+    for layers in ((), (1,), (-1,), (0, 1)):
+        assert not compiled._native.slot_sums(
+            tensors, layers, 1, 2, torch.cat([sums] * len(layers or (0,)), dim=1)
+        )
+    for arguments in (("text", (0,)), (tensors, [0]), (tensors, ("text",))):
+        with pytest.raises(TypeError):
+            compiled._native.slot_sums(*arguments, 1, 2, sums)
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), max_size=6), st.binary(max_size=480))
@@ -509,11 +532,38 @@ def test_what_does_not_fit_is_not_put_there() -> None:
     assert not stack.any()
 
 
-def test_alike_is_what_python_says(both_ways: str) -> None:
-    one = torch.ones(2, 3)
-    for others in ([], [torch.zeros(2, 3)], [torch.zeros(3, 2).T], [one[:, :3]], [torch.zeros([1] * 9)] * 2):
-        tensors = [one, *others] if not others or others[0].dim() == 2 else others
-        assert compiled.alike(tensors)
-    for other in (one.double(), one[:1], one.to("meta"), one[None], torch.zeros([1] * 9)):
-        assert not compiled.alike([one, other])
-    assert compiled.alike([])
+WHOLE = torch.ones(1, 2, 3, 4)
+CACHED = [
+    WHOLE,
+    torch.zeros(1, 3, 2, 4).transpose(1, 2),
+    WHOLE.bfloat16(),
+    WHOLE.half(),
+    WHOLE.double(),
+    WHOLE.to("meta"),
+    WHOLE[..., :3],
+    WHOLE[0],
+    torch.ones([1] * 9),
+    torch.empty(0),
+    nn.Parameter(WHOLE),
+]
+"""What a cache may hold: some of it is alike."""
+
+LAYERS = st.lists(st.sampled_from(CACHED), max_size=4) | st.lists(st.sampled_from(CACHED[:2]), max_size=4)
+
+
+@given(keys=LAYERS, values=LAYERS, slot=st.integers(-2, 9))
+def test_a_cache_is_gathered_as_in_python(keys: list[Tensor], values: list[Tensor], slot: int) -> None:
+    quick = compiled.gather(keys, values, slot)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_native", None)
+        plain = compiled.gather(keys, values, slot)
+    assert (quick is None) == (plain is None)
+    assert [*map(id, quick or [])] == [*map(id, plain or [])]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_tensors_of_a_cache_are_alike_or_are_not(kind: Any) -> None:
+    for keys, values in (([WHOLE], [CACHED[1]]), ([WHOLE] * 2, CACHED[:2]), ([CACHED[8]], [CACHED[8]])):
+        assert compiled.gather(kind(keys), kind(values), 0) == [*keys, *values]
+    for keys, values in (([], []), ([WHOLE], []), ([WHOLE], [WHOLE] * 2), ([WHOLE], [CACHED[4]])):
+        assert compiled.gather(kind(keys), kind(values), 0) is None
