@@ -1,4 +1,5 @@
 #include "copies.h"
+#include "samples.h"
 #include "slots.h"
 #include "tape.h"
 #include "tensors.h"
@@ -6,6 +7,7 @@
 static PyMethodDef functions[] = {
     {"alike", alike, METH_O, "Whether tensors are of one size, dtype and device."},
     {"put", put_in_stack, METH_VARARGS, "Copy the values of a tensor into a stack of such tensors."},
+    {"samples", samples, METH_VARARGS, "Samples of the values of tensors."},
     {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
     {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
     {NULL},
