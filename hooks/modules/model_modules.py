@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import is_
 from types import MappingProxyType, MethodType
 from typing import Any
 
@@ -49,6 +50,7 @@ class ModelModules:
     Attributes:
         infos: name and class of each module, the model itself first.
         modules: the modules.
+        indices: index of each module by its ``id``.
         number: tells it from those of other models, with which it may share modules.
         overwritten: indexes of modules whose outputs turned out to be overwritten in place.
     """
@@ -59,6 +61,10 @@ class ModelModules:
             ModuleInfo(name=printed(name), class_name=type(module).__name__) for name, module in named
         )
         self.modules = [module for _, module in named]
+        self.indices = {id(module): index for index, module in enumerate(self.modules)}
+        self._names = [name for name, _ in named]
+        self._children = [dict(module._modules.items()) for module in self.modules]
+        self._walked_otherwise = any(_walks_otherwise(kind) for kind in {*map(type, self.modules)})
         self.overwritten: set[int] = set()
         self.number = next(_numbers)
         self._on_changed = on_changed
@@ -72,6 +78,27 @@ class ModelModules:
         self._copied: dict[int, MethodLayer] = {}
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
+
+    def are_all_of(self, model: nn.Module) -> bool:
+        """Whether these are still the modules of the model.
+
+        Args:
+            model: the model that they were found in.
+        """
+        if self._walked_otherwise:
+            found = [*model.modules()]
+            return len(found) == len(self.modules) and all(map(is_, found, self.modules))
+        return all(map(_has_children, self.modules, self._children))
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters by name, each once, as ``named_parameters()`` gives them, without another walk."""
+        seen, found = set[int](), dict[str, Tensor]()
+        for prefix, module in zip(self._names, self.modules, strict=True):
+            for name, parameter in module._parameters.items():
+                if parameter is not None and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    found[f"{prefix}.{name}" if prefix else name] = parameter
+        return found
 
     def refresh(self) -> None:
         """Look which modules are compiled now; what a run in progress has found stays."""
@@ -110,7 +137,8 @@ class ModelModules:
         return MappingProxyType(self._unseen)
 
     def _let_go(self) -> None:
-        self.modules, self._on_changed = [], lambda *_: None
+        self.modules, self._children, self.indices = [], [], {}
+        self._on_changed = lambda *_: None
 
     def _on_hook(self, index: int, output: Any) -> bool:
         """A module that has forward hooks is called: ours runs behind all of them, where torch runs them."""
@@ -135,7 +163,7 @@ class ModelModules:
         Returns:
             Whether it is one of these.
         """
-        if not any(each is module for each in self.modules):
+        if id(module) not in self.indices:
             return False
         inside = {id(each) for each in module.modules() if each is not module or is_compiled(module)}
         with self._lock:
@@ -188,6 +216,17 @@ class ModelModules:
         if hook is None:
             return reduced_without_layers(attributes, reduced)
         return reduced_without_layers(attributes, reduced, hook.leave_out)
+
+
+def _has_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> bool:
+    """Whether a module has just these children, under the same names and in the same order."""
+    now = module._modules
+    return [*now.keys()] == [*children] and all(map(is_, now.values(), children.values()))
+
+
+def _walks_otherwise(kind: type[nn.Module]) -> bool:
+    """Whether modules of a class have a say in which modules are found in them."""
+    return kind.named_modules is not nn.Module.named_modules or kind.modules is not nn.Module.modules
 
 
 class _CallHook:
