@@ -265,7 +265,7 @@ class Installation:
 
     def _reduce(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         """Copies and pickles are of the model as it is untraced."""
-        return reduced_without_layers(vars(self.model), inner(*args, **kwargs))
+        return reduced_without_layers(inner(*args, **kwargs))
 
 
 _installations: dict[int, Installation] = {}

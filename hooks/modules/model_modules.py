@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import is_
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
-from hooks.method_layer import MethodLayer
+from hooks.method_layer import Layer, MethodLayer
 from hooks.modules import tape
 from hooks.modules.call_frames import hooks_follow
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
-from hooks.patches import add_layer, reduced_without_layers, remove_layer
+from hooks.patches import add_layers, reduced_without_layers, remove_layers
 from hooks.printing import printed
 from hooks.tensors import clone, tensors_in
 from hooks.user_modes import unseen_by_modes
@@ -121,7 +121,7 @@ class ModelModules:
         with self._lock:
             self._in_runs = False
             self._compilation.leave()
-            self._uninstall()
+            self._unwatch([*self._watched])
             if self._released:  # the block was left while the run went on
                 self._let_go()
 
@@ -168,43 +168,41 @@ class ModelModules:
         inside = {id(each) for each in module.modules() if each is not module or is_compiled(module)}
         with self._lock:
             found = [index for index in self._watched if id(self.modules[index]) in inside]
+            self._unwatch(found)
             for index in found:
-                self._unwatch(index)
                 self._unseen[index] = self._compiled_in_runs[index] = "compiled"
         return True
 
     def unwatch_all(self) -> None:
         """The model runs as one compiled graph from now on: nothing is watched before the next run."""
         with self._lock:
-            for index in [*self._watched]:
-                self._unwatch(index)
-                self._unseen[index] = "compiled"
+            watched = [*self._watched]
+            self._unwatch(watched)
+            self._unseen.update(dict.fromkeys(watched, "compiled"))
 
     def _install(self) -> None:
+        new, on_hook = tape.parts.watched, self._on_hook
         for index, module in enumerate(self.modules):
             if index not in self._unseen:
-                watched = self._watched[index] = tape.parts.watched(
-                    module.forward, index, self.number, module._forward_hooks, self._on_hook
-                )
-                add_layer(module, "forward", watched)
+                self._watched[index] = new(module.forward, index, self.number, module._forward_hooks, on_hook)
                 self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
-                add_layer(module, "__reduce_ex__", self._copied[index])
+        add_layers("forward", self._on_modules(self._watched))
+        add_layers("__reduce_ex__", self._on_modules(self._copied))
 
-    def _uninstall(self) -> None:
-        for index in [*self._watched]:
-            self._unwatch(index)
+    def _on_modules(self, layers: Mapping[int, Layer]) -> Iterator[tuple[nn.Module, Layer]]:
+        return ((self.modules[index], layer) for index, layer in layers.items())
 
-    def _unwatch(self, index: int) -> None:
-        module, hook, copied = self.modules[index], self._hooked.get(index), self._copied.get(index)
-        if hook is not None:
-            hook.remove()
-        if copied is not None:
-            remove_layer(module, "__reduce_ex__", copied)
-        remove_layer(module, "forward", self._watched[index])
+    def _unwatch(self, indexes: Collection[int]) -> None:
+        for index in self._hooked.keys() & indexes:
+            self._hooked[index].remove()
+        for name, layers in (("__reduce_ex__", self._copied), ("forward", self._watched)):
+            remove_layers(
+                name, ((self.modules[index], layers[index]) for index in indexes if index in layers)
+            )
         # Forgotten last: called again after an interruption, this begins anew.
-        self._hooked.pop(index, None)
-        self._copied.pop(index, None)
-        del self._watched[index]
+        for kept in (self._hooked, self._copied, self._watched):
+            for index in indexes:
+                kept.pop(index, None)
 
     def _reduce(
         self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -212,10 +210,9 @@ class ModelModules:
         """Copies and pickles of a module are of the module as it is untraced."""
         hook = self._hooked.get(index)
         reduced = inner(*args, **kwargs)
-        attributes = vars(self.modules[index])
         if hook is None:
-            return reduced_without_layers(attributes, reduced)
-        return reduced_without_layers(attributes, reduced, hook.leave_out)
+            return reduced_without_layers(reduced)
+        return reduced_without_layers(reduced, hook.leave_out)
 
 
 def _has_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> bool:
