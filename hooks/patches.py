@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hooks.instance_class import untouched_class
@@ -58,22 +57,9 @@ class Inherited:
         return self.method.__reduce_ex__(protocol)
 
 
-@dataclass
-class _Stack:
-    """The layers over one attribute of one instance, lowest first.
+_below: dict[int, tuple[Layer, Any]] = {}
+"""Every layer by its ``id``, and what stood in the instance's dictionary in its place."""
 
-    Attributes:
-        attributes: the instance's dictionary; it lives as long as there are layers.
-        before: what stood in the dictionary before the first layer.
-        layers: the layers.
-    """
-
-    attributes: dict[str, Any]
-    before: Any
-    layers: list[Layer] = field(default_factory=list)
-
-
-_stacks: dict[tuple[int, str], _Stack] = {}
 _lock = threading.RLock()
 
 
@@ -85,15 +71,21 @@ def add_layer(target: object, name: str, layer: Layer) -> None:
         name: the method.
         layer: the layer.
     """
-    attributes = vars(target)
+    add_layers(name, [(target, layer)])
+
+
+def add_layers(name: str, layers: Iterable[tuple[object, Layer]]) -> None:
+    """Put a layer over a method of each of several instances.
+
+    Args:
+        name: the method.
+        layers: the instances, each with its layer.
+    """
     with _lock:
-        stack = _stacks.get((id(attributes), name))
-        top = attributes.get(name, _ABSENT)
-        if stack is None or not stack.layers or stack.layers[-1] is not top:
-            # None yet, or somebody else has put something over ours: this layer starts a stack of its own.
-            stack = _stacks[id(attributes), name] = _Stack(attributes, top)
-        stack.layers.append(layer)
-        attributes[name] = layer
+        for target, layer in layers:
+            attributes = vars(target)
+            _below[id(layer)] = layer, attributes.get(name, _ABSENT)
+            attributes[name] = layer
 
 
 def remove_layer(target: object, name: str, layer: Layer) -> None:
@@ -104,25 +96,41 @@ def remove_layer(target: object, name: str, layer: Layer) -> None:
         name: the method.
         layer: the layer.
     """
-    attributes = vars(target)
+    remove_layers(name, [(target, layer)])
+
+
+def remove_layers(name: str, layers: Iterable[tuple[object, Layer]]) -> None:
+    """Take the layers of several instances away, also where that was begun before and interrupted.
+
+    Args:
+        name: the method.
+        layers: the instances, each with its layer.
+    """
     with _lock:
-        stack = _stacks.get((id(attributes), name))
-        if stack is None:
-            return
-        # The attribute first: called again after an interruption, this goes on where it was.
-        if layer in stack.layers:
-            _take_out(stack, name, stack.layers.index(layer))
-        if not stack.layers:
-            _stacks.pop((id(attributes), name), None)
+        for target, layer in layers:
+            found = _below.get(id(layer))
+            if found is not None:
+                _take_out(vars(target), name, *found)
+                # The attribute first: called again after an interruption, this goes on where it was.
+                del _below[id(layer)]
 
 
-def _take_out(stack: _Stack, name: str, place: int) -> None:
-    layer = stack.layers[place]
-    if place < len(stack.layers) - 1:
-        stack.layers[place + 1].inner = layer.inner
-    elif stack.attributes.get(name, _ABSENT) is layer:
-        _restore(stack.attributes, name, stack.layers[place - 1] if place else stack.before)
-    stack.layers.pop(place)
+def _take_out(attributes: dict[str, Any], name: str, layer: Layer, below: Any) -> None:
+    top = attributes.get(name)
+    if top is layer:
+        _restore(attributes, name, below)
+        return
+    while id(top) in _below:  # there are others of ours over it
+        above, top = _below[id(top)]
+        if top is layer:
+            above.inner = layer.inner
+            _below[id(above)] = above, below
+
+
+def _without_layers(value: Any) -> Any:
+    while id(value) in _below:
+        value = _below[id(value)][1]
+    return value
 
 
 def below_layers(attributes: dict[str, Any], name: str) -> Any:
@@ -133,42 +141,34 @@ def below_layers(attributes: dict[str, Any], name: str) -> Any:
         name: the attribute.
     """
     with _lock:
-        top = attributes.get(name)
-        stack = _stacks.get((id(attributes), name))
-        if stack is not None and stack.layers and stack.layers[-1] is top:
-            return None if stack.before is _ABSENT else stack.before
-        return top
+        found = _without_layers(attributes.get(name, _ABSENT))
+    return None if found is _ABSENT else found
 
 
-def without_layers(attributes: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+def without_layers(state: dict[str, Any]) -> dict[str, Any]:
     """The state of an instance as it is without layers.
 
     Args:
-        attributes: the instance's dictionary.
-        state: the dictionary itself, or what was made of it; left as it is.
+        state: its dictionary, or what was made of it; left as it is.
     """
     clean = dict(state)
     with _lock:
         for name, value in state.items():
-            stack = _stacks.get((id(attributes), name))
-            if stack is not None and stack.layers and stack.layers[-1] is value:
-                _restore(clean, name, stack.before)
+            if id(value) in _below:
+                _restore(clean, name, _without_layers(value))
     return clean
 
 
-def reduced_without_layers(
-    attributes: dict[str, Any], reduced: Any, rest: Callable[[dict[str, Any]], None] = lambda _: None
-) -> Any:
+def reduced_without_layers(reduced: Any, rest: Callable[[dict[str, Any]], None] = lambda _: None) -> Any:
     """What ``__reduce_ex__`` of an instance gives without layers, so that copies and pickles have none.
 
     Args:
-        attributes: the instance's dictionary.
         reduced: what it gave.
         rest: called with the state that the copy gets, to take out of it what is left.
     """
     if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], dict):
         return reduced
-    state = without_layers(attributes, reduced[2])
+    state = without_layers(reduced[2])
     rest(state)
     made_of = tuple(untouched_class(each) if isinstance(each, type) else each for each in reduced[1])
     return (reduced[0], made_of, state, *reduced[3:])

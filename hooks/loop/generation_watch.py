@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -205,15 +205,18 @@ class GenerationWatch:
             self._selection = TensorSelection(self._capture, self.installation.model)
         remember_handlers()
         import_for_forward(self.installation.model)
+        parameters = self.installation.parameters()
         if self._capture.level != "shapes":
-            prepare_kernel(self.installation.model)
+            prepare_kernel(parameters.values())
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None
         described = describe_processors(processors, warpers)
         probes = self._selection.probes(self.installation.model)
         keep_logits = any(probe.capture == "lens" for probe in probes)
-        header = self._header(loop, input_ids, kwargs, described)  # of the arguments before any stand-in
+        header = self._header(
+            loop, input_ids, kwargs, described, parameters
+        )  # of the arguments before any stand-in
         watch = loop_watch(
             loop,
             self.installation.model,
@@ -287,7 +290,7 @@ class GenerationWatch:
             self._over,
             self._lost,
             self.installation,
-            partial(find_failure, anchors=header.anchors, modules=self._module_indices()),
+            partial(find_failure, anchors=header.anchors, modules=self.installation.modules.indices),
         )
         with self._idle:
             self._in_progress.append(run)
@@ -318,13 +321,9 @@ class GenerationWatch:
                         return
                     self._idle.wait(0.05)
 
-    def _module_indices(self) -> dict[int, int]:
-        """Index of each registered module by its ``id``."""
-        assert self.installation is not None
-        return {id(module): index for index, module in enumerate(self.installation.modules.modules)}
-
     def _observers(self, watches: Sequence[Probe | LoopWatch]) -> dict[int, Observer]:
-        indexes = self._module_indices()
+        assert self.installation is not None
+        indexes = self.installation.modules.indices
         found: dict[int, list[Observer]] = {}
         for watch in watches:
             for module, observer in watch.observers().items():
@@ -332,14 +331,21 @@ class GenerationWatch:
         return {index: _all_of(observers) for index, observers in found.items()}
 
     def _header(
-        self, loop: Loop, input_ids: torch.Tensor, kwargs: dict[str, Any], processors: Any
+        self,
+        loop: Loop,
+        input_ids: torch.Tensor,
+        kwargs: dict[str, Any],
+        processors: Any,
+        parameters: Mapping[str, torch.Tensor],
     ) -> RunHeader:
         assert self.installation is not None
         config, process = kwargs["generation_config"], process_rank()
         images = model_info.image_id(self.installation.model.config)
         rows = model_info.prompt_rows(input_ids, kwargs.get("attention_mask"), images)
         return RunHeader(
-            model=model_info.describe_model(self.installation.model, self._name, self._given),
+            model=model_info.describe_model(
+                self.installation.model, self._name, self._given, parameters.values()
+            ),
             generation_config=model_info.settings_in_force(config),
             do_sample=bool(config.do_sample),
             max_length=config.max_length,
@@ -367,7 +373,7 @@ class GenerationWatch:
                 NotSeen(module=index, reason=reason)
                 for index, reason in self.installation.modules.unseen().items()
             ),
-            weights=fingerprint(self.installation.model),
+            weights=fingerprint(self.installation.model, parameters),
             fork=None if self._course is None else self._course.origin,
         )
 

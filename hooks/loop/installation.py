@@ -171,14 +171,16 @@ class Installation:
     def _refresh(self) -> None:
         """Modules that were added or replaced since the last run belong to the next one."""
         with self._lock:
-            current = [*self.model.modules()]
-            known = self.modules.modules
-            if not self._runs and (
-                len(current) != len(known) or any(a is not b for a, b in zip(current, known, strict=True))
-            ):
+            if not self._runs and not self.modules.are_all_of(self.model):
                 self.modules.release()
                 self.modules = self._new_modules()
             self.modules.refresh()
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """The parameters of the model by name, each once."""
+        with self._lock:
+            # While a run is in progress its modules are kept, also where the model has others by now.
+            return dict(self.model.named_parameters()) if self._runs else self.modules.parameters()
 
     def _new_modules(self) -> ModelModules:
         return ModelModules(self.model, self._changed_by_hook)
@@ -263,7 +265,7 @@ class Installation:
 
     def _reduce(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: Arguments) -> Any:
         """Copies and pickles are of the model as it is untraced."""
-        return reduced_without_layers(vars(self.model), inner(*args, **kwargs))
+        return reduced_without_layers(inner(*args, **kwargs))
 
 
 _installations: dict[int, Installation] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any
@@ -33,13 +33,19 @@ _ALIASES = {
 }
 
 
-def describe_model(model: PreTrainedModel, name: str | None, given: object = None) -> ModelInfo:
+def describe_model(
+    model: PreTrainedModel,
+    name: str | None,
+    given: object = None,
+    parameters: Iterable[torch.Tensor] | None = None,
+) -> ModelInfo:
     """Read the configuration under its various names.
 
     Args:
         model: the model.
         name: what reports call it; by default what it was loaded from.
         given: what was traced, where the model is inside of it.
+        parameters: its parameters, each once, where they are at hand.
     """
     config = model.config
     sizes: dict[str, int | None] = {size: _first(config, names) for size, names in _ALIASES.items()}
@@ -49,7 +55,7 @@ def describe_model(model: PreTrainedModel, name: str | None, given: object = Non
     return ModelInfo(
         name=printed(name or getattr(config, "_name_or_path", "") or type(model).__name__),
         class_name=type(model).__name__,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(each.numel() for each in (model.parameters() if parameters is None else parameters)),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=getattr(config, "_attn_implementation", None),
         devices=_devices(model),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
-from hooks.tensors import to_host_all
+from hooks.native import compiled
+from hooks.tensors import saved_bytes, to_host_all
 from tracer.messages import named
 from tracer.schema.run import WeightsFingerprint
 
@@ -26,7 +27,7 @@ _STEP = 2_654_435_761
 _DIGEST_SIZE = 16
 
 
-def fingerprint(model: nn.Module) -> WeightsFingerprint:
+def fingerprint(model: nn.Module, parameters: Mapping[str, Tensor] | None = None) -> WeightsFingerprint:
     """The fingerprint of all parameters: names, dtypes, shapes and the bits of some elements of each.
 
     It is the same on every device. A merged adapter or further training changes it; a change of single
@@ -35,41 +36,52 @@ def fingerprint(model: nn.Module) -> WeightsFingerprint:
 
     Args:
         model: the model.
+        parameters: its parameters by name, each once, where they are at hand.
     """
     try:
-        parameters = dict(model.named_parameters())
-        reason = _why_not(model, parameters)
-        return WeightsFingerprint(not_taken=reason) if reason else _taken(parameters)
+        if getattr(model, "hf_quantizer", None) is not None or getattr(model, "is_quantized", False):
+            return WeightsFingerprint(not_taken="the model is quantised")
+        return _taken(dict(model.named_parameters()) if parameters is None else parameters)
     except Exception as error:
         if not is_ours(error):
             raise
         return WeightsFingerprint(not_taken=f"the parameters could not be read: {named(error)}")
 
 
-def _why_not(model: nn.Module, parameters: Mapping[str, Tensor]) -> str | None:
-    """Why the values of the parameters cannot be had, None where they can."""
-    if getattr(model, "hf_quantizer", None) is not None or getattr(model, "is_quantized", False):
-        return "the model is quantised"
-    for name, parameter in parameters.items():
-        if type(parameter) not in (nn.Parameter, Tensor):
-            return f"{name} is a {type(parameter).__name__}, not a plain tensor"
-        if parameter.is_meta:
-            return f"{name} is offloaded, its values are not in memory"
-        if parameter.layout is not torch.strided or not parameter.numel():
-            return f"{name} is not dense, or empty"
+def _taken(parameters: Mapping[str, Tensor]) -> WeightsFingerprint:
+    quick = compiled.samples([*parameters.values()], WHOLE, SAMPLED, _STEP)
+    left = {name: parameters[name] for name, sample in zip(parameters, quick, strict=True) if not sample}
+    reasons = (_why_not(name, parameter) for name, parameter in left.items())
+    reason = next((each for each in reasons if each is not None), None)
+    if reason is not None:
+        return WeightsFingerprint(not_taken=reason)
+    with torch.no_grad():  # a sample is no part of a graph
+        others = iter(to_host_all([_sample(parameter) for parameter in left.values()]))
+    state, elements = blake2b(digest_size=_DIGEST_SIZE), 0
+    for (name, parameter), sample in zip(parameters.items(), quick, strict=True):
+        spec, read = _described(parameter.dtype, parameter.shape)
+        state.update(f"{name} {spec}\n".encode())
+        state.update(sample or saved_bytes(next(others)))
+        elements += read
+    return WeightsFingerprint(digest=state.hexdigest(), parameters=len(parameters), elements=elements)
+
+
+def _why_not(name: str, parameter: Tensor) -> str | None:
+    """Why the values of a parameter cannot be had, None where they can."""
+    if type(parameter) not in (nn.Parameter, Tensor):
+        return f"{name} is a {type(parameter).__name__}, not a plain tensor"
+    if parameter.is_meta:
+        return f"{name} is offloaded, its values are not in memory"
+    if parameter.layout is not torch.strided or not parameter.numel():
+        return f"{name} is not dense, or empty"
     return None
 
 
-def _taken(parameters: Mapping[str, Tensor]) -> WeightsFingerprint:
-    state = blake2b(digest_size=_DIGEST_SIZE)
-    with torch.no_grad():  # a sample is no part of a graph
-        samples = to_host_all([_sample(parameter) for parameter in parameters.values()])
-    elements = 0
-    for (name, parameter), sample in zip(parameters.items(), samples, strict=True):
-        state.update(f"{name} {parameter.dtype} {list(parameter.shape)}\n".encode())
-        state.update(sample.view(torch.uint8).numpy().data)
-        elements += sample.numel()
-    return WeightsFingerprint(digest=state.hexdigest(), parameters=len(parameters), elements=elements)
+@functools.lru_cache(maxsize=64)
+def _described(dtype: torch.dtype, shape: torch.Size) -> tuple[str, int]:
+    """Dtype and shape as text, and how many elements are read of such a parameter."""
+    size = shape.numel()
+    return f"{dtype} {[*shape]}", size if size <= WHOLE else SAMPLED
 
 
 def _sample(parameter: Tensor) -> Tensor:

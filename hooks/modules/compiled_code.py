@@ -15,7 +15,7 @@ from tracer.schema.run import NotSeenReason
 OF_LIBRARY = "_compiled_call"
 """What the library itself has made of a model's call, for decode steps alone: other calls do without it."""
 
-_FUNCTIONS = (FunctionType, MethodType)
+_FUNCTIONS = frozenset({FunctionType, MethodType})
 
 
 COMPILED = "_compiled_call_impl"
@@ -39,10 +39,13 @@ def find_unseen(modules: Sequence[nn.Module]) -> dict[int, NotSeenReason]:
     """
     inside: dict[int, NotSeenReason] = {}
     found: dict[int, NotSeenReason] = {}
-    classes: dict[type, bool] = {}
+    classes = _reasons_of_classes(modules)
     for index, module in enumerate(modules):
+        of_class = classes[type(module)]
+        if not inside and _is_plain(module, of_class):
+            continue
         reason = inside.get(id(module))
-        below = reason or _reason_inside(module, classes)
+        below = reason or _reason_inside(module, of_class)
         if below is not None:
             inside.update((id(child), below) for child in module.children())
         if reason is not None or is_compiled(module):
@@ -50,7 +53,30 @@ def find_unseen(modules: Sequence[nn.Module]) -> dict[int, NotSeenReason]:
     return found
 
 
-def _reason_inside(module: nn.Module, classes: dict[type, bool]) -> NotSeenReason | None:
+def _reasons_of_classes(modules: Sequence[nn.Module]) -> dict[type, NotSeenReason | None]:
+    return {kind: _reason_of_class(kind) for kind in {*map(type, modules)}}
+
+
+def _reason_of_class(kind: type[nn.Module]) -> NotSeenReason | None:
+    """Why the modules below a module of a class cannot be watched; None where that depends on the module."""
+    if issubclass(kind, torch.jit.ScriptModule):
+        return "scripted"
+    compiled = getattr(kind, COMPILED, None) is not None
+    return "compiled" if compiled or any(map(is_compiled_function, _methods_of(kind))) else None
+
+
+def _is_plain(module: nn.Module, of_class: NotSeenReason | None) -> bool:
+    """Whether nothing of a module can be compiled: none of its attributes is a function.
+
+    Hundreds of modules have a dozen attributes each, of which hardly one is.
+    """
+    attributes = vars(module)
+    if of_class is not None or "forward" in attributes:
+        return False
+    return _FUNCTIONS.isdisjoint(map(type, attributes.values()))
+
+
+def _reason_inside(module: nn.Module, of_class: NotSeenReason | None) -> NotSeenReason | None:
     """Why the modules below a module cannot be watched; None if they can.
 
     That is so too where a method was compiled (``model.forward = torch.compile(model.forward)``, or as a
@@ -59,14 +85,11 @@ def _reason_inside(module: nn.Module, classes: dict[type, bool]) -> NotSeenReaso
 
     Args:
         module: the module.
-        classes: which classes have compiled methods, as far as was asked; added to.
+        of_class: why it is so for all modules of its class.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        return "scripted"
-    kind = type(module)
-    if kind not in classes:
-        classes[kind] = any(is_compiled_function(value) for value in _methods_of(kind))
-    if is_compiled(module) or classes[kind]:
+    if of_class is not None:
+        return of_class
+    if is_compiled(module):
         return "compiled"
     attributes = vars(module)
     if is_compiled_function(below_layers(attributes, "forward")):
@@ -96,7 +119,6 @@ def is_compiled_function(function: Any) -> bool:
 
 
 def _has_compiled_method(module: nn.Module) -> bool:
-    # Hundreds of modules have a dozen attributes each, of which hardly one is a function.
     functions = [each for each in vars(module).items() if type(each[1]) in _FUNCTIONS]
     return any(_is_compiled_method(each, module) for each in functions)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import is_
 from types import MappingProxyType, MethodType
 from typing import Any
 
@@ -15,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
-from hooks.method_layer import MethodLayer
+from hooks.method_layer import Layer, MethodLayer
 from hooks.modules import tape
 from hooks.modules.call_frames import hooks_follow
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
-from hooks.patches import add_layer, reduced_without_layers, remove_layer
+from hooks.patches import add_layers, reduced_without_layers, remove_layers
 from hooks.printing import printed
 from hooks.tensors import clone, tensors_in
 from hooks.user_modes import unseen_by_modes
@@ -49,6 +50,7 @@ class ModelModules:
     Attributes:
         infos: name and class of each module, the model itself first.
         modules: the modules.
+        indices: index of each module by its ``id``.
         number: tells it from those of other models, with which it may share modules.
         overwritten: indexes of modules whose outputs turned out to be overwritten in place.
     """
@@ -59,6 +61,10 @@ class ModelModules:
             ModuleInfo(name=printed(name), class_name=type(module).__name__) for name, module in named
         )
         self.modules = [module for _, module in named]
+        self.indices = {id(module): index for index, module in enumerate(self.modules)}
+        self._names = [name for name, _ in named]
+        self._children = [dict(module._modules.items()) for module in self.modules]
+        self._walked_otherwise = any(_walks_otherwise(kind) for kind in {*map(type, self.modules)})
         self.overwritten: set[int] = set()
         self.number = next(_numbers)
         self._on_changed = on_changed
@@ -72,6 +78,27 @@ class ModelModules:
         self._copied: dict[int, MethodLayer] = {}
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
+
+    def are_all_of(self, model: nn.Module) -> bool:
+        """Whether these are still the modules of the model.
+
+        Args:
+            model: the model that they were found in.
+        """
+        if self._walked_otherwise:
+            found = [*model.modules()]
+            return len(found) == len(self.modules) and all(map(is_, found, self.modules))
+        return all(map(_has_children, self.modules, self._children))
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters by name, each once, as ``named_parameters()`` gives them, without another walk."""
+        seen, found = set[int](), dict[str, Tensor]()
+        for prefix, module in zip(self._names, self.modules, strict=True):
+            for name, parameter in module._parameters.items():
+                if parameter is not None and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    found[f"{prefix}.{name}" if prefix else name] = parameter
+        return found
 
     def refresh(self) -> None:
         """Look which modules are compiled now; what a run in progress has found stays."""
@@ -94,7 +121,7 @@ class ModelModules:
         with self._lock:
             self._in_runs = False
             self._compilation.leave()
-            self._uninstall()
+            self._unwatch([*self._watched])
             if self._released:  # the block was left while the run went on
                 self._let_go()
 
@@ -110,7 +137,8 @@ class ModelModules:
         return MappingProxyType(self._unseen)
 
     def _let_go(self) -> None:
-        self.modules, self._on_changed = [], lambda *_: None
+        self.modules, self._children, self.indices = [], [], {}
+        self._on_changed = lambda *_: None
 
     def _on_hook(self, index: int, output: Any) -> bool:
         """A module that has forward hooks is called: ours runs behind all of them, where torch runs them."""
@@ -135,48 +163,46 @@ class ModelModules:
         Returns:
             Whether it is one of these.
         """
-        if not any(each is module for each in self.modules):
+        if id(module) not in self.indices:
             return False
         inside = {id(each) for each in module.modules() if each is not module or is_compiled(module)}
         with self._lock:
             found = [index for index in self._watched if id(self.modules[index]) in inside]
+            self._unwatch(found)
             for index in found:
-                self._unwatch(index)
                 self._unseen[index] = self._compiled_in_runs[index] = "compiled"
         return True
 
     def unwatch_all(self) -> None:
         """The model runs as one compiled graph from now on: nothing is watched before the next run."""
         with self._lock:
-            for index in [*self._watched]:
-                self._unwatch(index)
-                self._unseen[index] = "compiled"
+            watched = [*self._watched]
+            self._unwatch(watched)
+            self._unseen.update(dict.fromkeys(watched, "compiled"))
 
     def _install(self) -> None:
+        new, on_hook = tape.parts.watched, self._on_hook
         for index, module in enumerate(self.modules):
             if index not in self._unseen:
-                watched = self._watched[index] = tape.parts.watched(
-                    module.forward, index, self.number, module._forward_hooks, self._on_hook
-                )
-                add_layer(module, "forward", watched)
+                self._watched[index] = new(module.forward, index, self.number, module._forward_hooks, on_hook)
                 self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
-                add_layer(module, "__reduce_ex__", self._copied[index])
+        add_layers("forward", self._on_modules(self._watched))
+        add_layers("__reduce_ex__", self._on_modules(self._copied))
 
-    def _uninstall(self) -> None:
-        for index in [*self._watched]:
-            self._unwatch(index)
+    def _on_modules(self, layers: Mapping[int, Layer]) -> Iterator[tuple[nn.Module, Layer]]:
+        return ((self.modules[index], layer) for index, layer in layers.items())
 
-    def _unwatch(self, index: int) -> None:
-        module, hook, copied = self.modules[index], self._hooked.get(index), self._copied.get(index)
-        if hook is not None:
-            hook.remove()
-        if copied is not None:
-            remove_layer(module, "__reduce_ex__", copied)
-        remove_layer(module, "forward", self._watched[index])
+    def _unwatch(self, indexes: Collection[int]) -> None:
+        for index in self._hooked.keys() & indexes:
+            self._hooked[index].remove()
+        for name, layers in (("__reduce_ex__", self._copied), ("forward", self._watched)):
+            remove_layers(
+                name, ((self.modules[index], layers[index]) for index in indexes if index in layers)
+            )
         # Forgotten last: called again after an interruption, this begins anew.
-        self._hooked.pop(index, None)
-        self._copied.pop(index, None)
-        del self._watched[index]
+        for kept in (self._hooked, self._copied, self._watched):
+            for index in indexes:
+                kept.pop(index, None)
 
     def _reduce(
         self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -184,10 +210,20 @@ class ModelModules:
         """Copies and pickles of a module are of the module as it is untraced."""
         hook = self._hooked.get(index)
         reduced = inner(*args, **kwargs)
-        attributes = vars(self.modules[index])
         if hook is None:
-            return reduced_without_layers(attributes, reduced)
-        return reduced_without_layers(attributes, reduced, hook.leave_out)
+            return reduced_without_layers(reduced)
+        return reduced_without_layers(reduced, hook.leave_out)
+
+
+def _has_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> bool:
+    """Whether a module has just these children, under the same names and in the same order."""
+    now = module._modules
+    return [*now.keys()] == [*children] and all(map(is_, now.values(), children.values()))
+
+
+def _walks_otherwise(kind: type[nn.Module]) -> bool:
+    """Whether modules of a class have a say in which modules are found in them."""
+    return kind.named_modules is not nn.Module.named_modules or kind.modules is not nn.Module.modules
 
 
 class _CallHook:

@@ -82,7 +82,7 @@ class ModuleWatch:
             self._find,
             self._inspect,
             bytes(index in save or index in observers for index in indexes),
-            bytes(self._signatures.depends_on_specs_alone(index) for index in indexes),
+            self._signatures.depend_on_specs_alone(),
             modules.number,
         )
         self._reducer = CallReducer(self._overwritten)

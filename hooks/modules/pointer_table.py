@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from hooks.faults import is_ours
 from hooks.modules.statistics import Statistics, Together, join, statistics_of_parts
@@ -184,13 +183,13 @@ def _to(device: torch.device, host: torch.Tensor) -> torch.Tensor:
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 
-def prepare_kernel(model: nn.Module) -> None:
+def prepare_kernel(parameters: Iterable[torch.Tensor]) -> None:
     """Compile the kernel before a run begins: in a step it would count into its time.
 
     Args:
-        model: the model that is about to generate.
+        parameters: of the model that is about to generate.
     """
-    for device in {parameter.device for parameter in model.parameters()}:
+    for device in {parameter.device for parameter in parameters}:
         _prepare(device)
 
 

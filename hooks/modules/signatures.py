@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import not_
 from typing import Any, TypeAlias
 
 import torch
@@ -18,6 +19,8 @@ Specs: TypeAlias = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
 
 InOut: TypeAlias = tuple[Specs, Specs]
 """Specs of the tensors that went into a call, and of those that came out."""
+
+_NONE: Sequence[tuple[int, int]] = ()
 
 _MANY = 128
 """After so many new signatures, those that no module had in its last call are pruned."""
@@ -63,7 +66,10 @@ class SignatureTable:
 
     def __init__(self, modules: Sequence[nn.Module], *, statistics: bool) -> None:
         self._statistics = statistics
-        self._buffers = [[_memory(buffer) for buffer in module.buffers(recurse=False)] for module in modules]
+        self._buffers = [
+            [_memory(buffer) for buffer in module.buffers(recurse=False)] if module._buffers else _NONE
+            for module in modules
+        ]
         self._table: dict[tuple[InOut, bool, str | None], CallSignature] = {}
         self._pruned_to = 0
 
@@ -90,13 +96,9 @@ class SignatureTable:
             found = self._table[key] = CallSignature(*key)
         return found
 
-    def depends_on_specs_alone(self, index: int) -> bool:
-        """Whether a module's calls get their signature from the specs of their tensors alone.
-
-        Args:
-            index: the module's index.
-        """
-        return not self._buffers[index]
+    def depend_on_specs_alone(self) -> bytes:
+        """A flag a module: whether its calls get their signature from the specs of their tensors alone."""
+        return bytes(map(not_, self._buffers))
 
     def prune(self, used: set[CallSignature]) -> None:
         """Drop all other signatures: those whose shape grows with the sequence never come again.

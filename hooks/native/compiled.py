@@ -103,6 +103,26 @@ def put(stack: Tensor, place: int, tensor: Tensor) -> bool:
     return _native is not None and bool(_native.put(stack, place, tensor))
 
 
+def samples(tensors: list[Tensor], whole: int, count: int, step: int) -> list[bytes | None]:
+    """Samples of the values of parameters; ``hooks.loop.weights`` says which elements are taken.
+
+    Args:
+        tensors: any tensors.
+        whole: tensors of at most so many elements are read whole.
+        count: how many elements are read of a larger one.
+        step: moves the places of the elements.
+
+    Returns:
+        The values, one after the other, of each tensor; None for one that is not read here: its values are
+        elsewhere than in the host's memory, not one after the other, complex or float8, or it is neither a
+        plain tensor nor a plain parameter.
+    """
+    if _native is None:
+        return [None] * len(tensors)
+    found: list[bytes | None] = _native.samples(tensors, whole, count, step)
+    return found
+
+
 def slot_norms(tensors: list[Tensor], start: int, stop: int) -> Tensor | None:
     """Euclidean norms of slots ``start`` to ``stop`` of key and value tensors.
 

@@ -12,17 +12,22 @@ typedef struct {
     void (*not_used_here_either)(void);
 } DLPackExchange;
 
-static PyTypeObject *tensor_type;
+static PyTypeObject *tensor_type, *parameter_type;
 static const DLPackExchange *exchange;
+
+static PyTypeObject *type_of(const char *module, const char *name)
+{
+    PyObject *found = PyImport_ImportModule(module);
+    PyObject *type = found == NULL ? NULL : PyObject_GetAttrString(found, name);
+    Py_XDECREF(found);
+    return (PyTypeObject *)type;
+}
 
 int find_exchange(void)
 {
-    PyObject *torch = PyImport_ImportModule("torch");
-    if (torch == NULL)
-        return -1;
-    tensor_type = (PyTypeObject *)PyObject_GetAttrString(torch, "Tensor");
-    Py_DECREF(torch);
-    PyObject *capsule = tensor_type == NULL
+    tensor_type = type_of("torch", "Tensor");
+    parameter_type = tensor_type == NULL ? NULL : type_of("torch.nn", "Parameter");
+    PyObject *capsule = parameter_type == NULL
                             ? NULL
                             : PyObject_GetAttrString((PyObject *)tensor_type, "__dlpack_c_exchange_api__");
     if (capsule == NULL) {
@@ -43,15 +48,24 @@ int is_tensor(PyObject *value)
     return PyObject_TypeCheck(value, tensor_type);
 }
 
-int describe_tensor(PyObject *tensor, DLTensor *into)
+static int describe(PyObject *tensor, DLTensor *into)
 {
-    if (!Py_IS_TYPE(tensor, tensor_type)) /* a subclass may keep its values elsewhere */
-        return 0;
     if (exchange->describe(tensor, into) < 0) {
         PyErr_Clear(); /* kinds of tensors that DLPack has no word for */
         return 0;
     }
     return into->dimensions <= DIMENSIONS;
+}
+
+int describe_tensor(PyObject *tensor, DLTensor *into)
+{
+    /* A subclass may keep its values elsewhere. */
+    return Py_IS_TYPE(tensor, tensor_type) && describe(tensor, into);
+}
+
+int describe_parameter(PyObject *tensor, DLTensor *into)
+{
+    return (Py_IS_TYPE(tensor, parameter_type) || Py_IS_TYPE(tensor, tensor_type)) && describe(tensor, into);
 }
 
 Values values_of(const DLTensor *tensor)

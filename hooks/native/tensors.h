@@ -42,6 +42,9 @@ int is_tensor(PyObject *value);
 /* Describe a tensor; 0 where that cannot be done. What is described lives as long as the tensor. */
 int describe_tensor(PyObject *tensor, DLTensor *into);
 
+/* The same of a parameter, which keeps its values as a plain tensor does. */
+int describe_parameter(PyObject *tensor, DLTensor *into);
+
 /* Whether two tensors are of one size, dtype and device. */
 static inline int same_spec(const DLTensor *one, const DLTensor *other)
 {

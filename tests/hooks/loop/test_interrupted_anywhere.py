@@ -115,7 +115,7 @@ def test_at_any_line(part: int, ringing: None, tmp_path: Path) -> None:
                 for key in module._forward_hooks
             ),
             *(("installed", key) for key in installation._installations),
-            *(name for _, name in patches._stacks),
+            *patches._below,
             *open_traces._members,
             *open_traces.current(),
             *installation.runs_in_progress(),

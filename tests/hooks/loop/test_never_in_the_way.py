@@ -30,7 +30,7 @@ from hooks.faults import is_ours, surely
 from hooks.loop import installation
 from hooks.loop.stand_ins import stand_in
 from hooks.modules import model_modules
-from hooks.patches import remove_layer
+from hooks.patches import remove_layer, remove_layers
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.lens import LensProbe
 from tests.support.breadth import slow
@@ -411,16 +411,18 @@ def test_what_is_undone_is_undone_though_a_timeout_comes_in_between(
 ) -> None:
     model, inputs, calls = tiny_model(), batch(), list[int]()
     before = {name: dict(vars(module)) for name, module in model.named_modules()}
-    remove = remove_layer
 
-    def interrupted_remove(*args: Any) -> None:
-        calls.append(1)
-        if len(calls) == interrupted + 1:
-            raise Late
-        remove(*args)
+    def interrupted_at(remove: Any) -> Any:
+        def interrupted_remove(*args: Any) -> None:
+            calls.append(1)
+            if len(calls) == interrupted + 1:
+                raise Late
+            remove(*args)
 
-    monkeypatch.setattr(installation, "remove_layer", interrupted_remove)
-    monkeypatch.setattr(model_modules, "remove_layer", interrupted_remove)
+        return interrupted_remove
+
+    monkeypatch.setattr(installation, "remove_layer", interrupted_at(remove_layer))
+    monkeypatch.setattr(model_modules, "remove_layers", interrupted_at(remove_layers))
     with pytest.raises(Late), collected(model) as run:
         generate(model, inputs, **GREEDY)
     assert len(run.ends) == 1

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from hooks.loop import weights
 from hooks.loop.weights import fingerprint
+from hooks.native import compiled
 from tests.support.models import DEVICE, batch, tiny_model
 from tracer import open_trace, trace
 
@@ -83,6 +89,76 @@ def test_where_it_is_not_taken_it_says_why() -> None:
     ):
         found = fingerprint(model)
         assert (found.digest, found.not_taken) == (None, reason)
+
+
+DTYPES = (
+    torch.float32,
+    torch.bfloat16,
+    torch.float16,
+    torch.float64,
+    torch.int64,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+    torch.float8_e4m3fn,
+)
+sizes = st.lists(st.integers(1, 90), min_size=0, max_size=3)
+
+
+def parameter(dtype: torch.dtype, size: list[int], kind: str, seed: int) -> torch.Tensor:
+    count = math.prod(size) * torch.empty((), dtype=dtype).itemsize
+    values = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    found = values.view(dtype).reshape(size)
+    if kind == "turned":
+        found = found.mT.contiguous().mT if found.dim() > 1 else found
+    if kind == "inner":
+        found = torch.stack([found, found], -1)[..., 1]
+    if kind == "conjugated" and dtype.is_complex:
+        found = found.conj()
+    return found if kind == "plain" else nn.Parameter(found, requires_grad=dtype.is_floating_point)
+
+
+@pytest.mark.skipif(compiled._native is None, reason="built without a C compiler")
+@given(
+    specs=st.lists(
+        st.tuples(
+            st.sampled_from(DTYPES),
+            sizes,
+            st.sampled_from(["parameter", "plain", "turned", "inner", "conjugated"]),
+            st.integers(0, 3),
+        ),
+        max_size=4,
+    )
+)
+def test_compiled_code_reads_what_torch_does(specs: list[Any]) -> None:
+    parameters = {str(place): parameter(*spec) for place, spec in enumerate(specs)}
+    found = fingerprint(nn.Module(), parameters)
+    with mock.patch.object(compiled, "_native", None):
+        assert fingerprint(nn.Module(), parameters) == found
+    # torch takes no elements of a large tensor of float8
+    large = [spec for spec in specs if spec[0] is torch.float8_e4m3fn and math.prod(spec[1]) > weights.WHOLE]
+    assert (found.digest is None) is bool(large)
+
+
+def test_what_compiled_code_does_not_read() -> None:
+    small = torch.ones(3)
+    left = (
+        Packed(small),
+        small.to("meta"),
+        small.to_sparse(),
+        torch.ones(3, 2).T,
+        torch.ones(3, dtype=torch.complex64),
+        torch.ones([1] * 9),
+        "text",
+    )
+    assert compiled.samples([*left], 8, 2, 1) == [None] * len(left)  # type: ignore[list-item]
+    if compiled._native is not None:
+        assert compiled.samples([small, nn.Parameter(small)], 8, 2, 1) == [small.numpy().tobytes()] * 2
+        for wrong in (([small], 2, 3, 1), ([small], 8, 0, 1)):
+            with pytest.raises(ValueError, match="sample"):
+                compiled.samples(*wrong)
+        with pytest.raises(TypeError):
+            compiled._native.samples("text", 8, 2, 1)
 
 
 def test_a_fault_is_a_reason_and_no_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
