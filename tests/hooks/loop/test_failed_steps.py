@@ -205,7 +205,8 @@ def test_what_was_not_measured_is_never_recorded(tmp_path: Path, monkeypatch: py
     real, poison = torch.empty, 3.46e21
 
     def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
-        return real(*args, **kwargs).fill_(poison)
+        made = real(*args, **kwargs)
+        return made.fill_(poison if made.is_floating_point() else 77)
 
     class Refusing(stages.ScoreStages):
         def put(self, stage: int, scores: torch.Tensor) -> None:
