@@ -69,7 +69,7 @@ def call_columns(notes: npt.NDArray[np.void], numbers: list[int]) -> npt.NDArray
     if _native is not None:
         found = np.frombuffer(_native.call_columns(notes, numbers), dtype=np.int32)
         return found.reshape(_WORDS, len(notes))
-    columns = np.ascontiguousarray(notes.view(np.int32).reshape(len(notes), _WORDS).T)
+    columns = notes.view(np.int32).reshape(len(notes), _WORDS).T.copy()
     columns[1] = np.array(numbers, dtype=np.int32)[columns[1]]
     return columns
 

@@ -486,6 +486,7 @@ def test_columns_are_those_of_numpy(numbers: list[int], data: bytes) -> None:
     notes = np.frombuffer(data[: len(data) // NOTES.itemsize * NOTES.itemsize], dtype=NOTES).copy()
     notes["signature"] = np.arange(len(notes)) % max(1, len(numbers))
     notes = notes if numbers else notes[:0]
+    notes.setflags(write=False)  # as the notes of a tape are
     quick = compiled.call_columns(notes, numbers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "_native", None)
