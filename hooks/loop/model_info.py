@@ -10,6 +10,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -17,6 +18,7 @@ from hooks.decoding.constraint_states import constraints_text
 from hooks.faults import is_ours
 from hooks.loop.adapters import describe_adapters
 from hooks.printing import printed
+from hooks.tensors import to_host
 from tracer.checkpoint_faults import faults_of
 from tracer.schema.run import ModelInfo, PromptRow
 from tracer.version import __version__
@@ -165,7 +167,7 @@ def prompt_rows(
     padding = [0] * len(ids)
     if attention_mask is not None and attention_mask.shape == input_ids.shape and input_ids.shape[1]:
         # Leading zeros: the running sum is still 0 there.
-        padding = (attention_mask.long().cumsum(-1) == 0).sum(-1).tolist()
+        padding = (to_host(attention_mask).astype(np.int64).cumsum(-1) == 0).sum(-1).tolist()
     return tuple(
         PromptRow(
             token_ids=tuple(row),

@@ -57,13 +57,13 @@ def _taken(parameters: Mapping[str, Tensor]) -> WeightsFingerprint:
         return WeightsFingerprint(not_taken=reason)
     with torch.no_grad():  # a sample is no part of a graph
         others = iter(to_host_all([_sample(parameter) for parameter in left.values()]))
-    state, elements = blake2b(digest_size=_DIGEST_SIZE), 0
+    pieces, elements = list[bytes | memoryview](), 0
     for (name, parameter), sample in zip(parameters.items(), quick, strict=True):
         spec, read = _described(parameter.dtype, parameter.shape)
-        state.update(f"{name} {spec}\n".encode())
-        state.update(sample or saved_bytes(next(others)))
+        pieces += f"{name} {spec}\n".encode(), sample or saved_bytes(next(others))
         elements += read
-    return WeightsFingerprint(digest=state.hexdigest(), parameters=len(parameters), elements=elements)
+    digest = blake2b(b"".join(pieces), digest_size=_DIGEST_SIZE).hexdigest()
+    return WeightsFingerprint(digest=digest, parameters=len(parameters), elements=elements)
 
 
 def _why_not(name: str, parameter: Tensor) -> str | None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import GenerationConfig, GPTQConfig, LlavaConfig, Qwen2Config
 
 from hooks.loop import model_info
 from reports.view.run.header import header_view
-from tests.support.models import batch, collected, generate, tiny_model
+from tests.support.models import DEVICE, batch, collected, generate, tiny_model
 from tests.support.synthetic import synthetic_header
 
 
@@ -35,6 +37,15 @@ def test_quantised_weights_are_named(settings: Any, words: str | None) -> None:
         # Only its attributes are read, whether transformers can write it as JSON or not.
         model.config.to_json_string = lambda **_: "{}"
     assert model_info.describe_model(model, None).quantization == words
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.bfloat16, torch.float32])
+@given(mask=st.lists(st.lists(st.integers(0, 1), min_size=5, max_size=5), min_size=1, max_size=3))
+def test_padding_is_what_the_mask_hides_at_the_left(dtype: torch.dtype, mask: list[list[int]]) -> None:
+    ids = torch.ones(len(mask), 5, dtype=torch.int64, device=DEVICE)
+    rows = model_info.prompt_rows(ids, torch.tensor(mask, dtype=dtype, device=DEVICE))
+    assert [row.padding for row in rows] == [[*row, 1].index(1) for row in mask]
+    assert {type(row.padding) for row in rows} == {int}
 
 
 def test_image_positions_are_in_the_header() -> None:
