@@ -92,7 +92,8 @@ class ScoreStages:
         scores = to_host(self.stages)
         if not is_quick(scores.dtype):
             return None
-        return summarise(scores, to_host(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
+        tokens = to_host(chosen)
+        return summarise(scores, tokens, np.zeros(tokens.size, dtype=np.bool_), cap)
 
 
 class GroupStages(ScoreStages):

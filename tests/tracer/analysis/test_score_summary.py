@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -205,6 +208,70 @@ def test_both_ways_say_the_same_of_any_scores(seed: int, stages: int, rows: int,
             np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5, err_msg=name)
         else:
             np.testing.assert_array_equal(got, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_only_what_was_removed_counts_as_removed_mass(implementation: str) -> None:
+    first = np.zeros(300, dtype=np.float32)
+    second = first.copy()
+    second[:128] = -np.inf
+    second[:28] = np.nan  # not removed, though nothing is kept beside them
+    got = summary_of(implementation, np.stack([first, second])[:, None], [150], CAP)
+    assert got.removed[1, 0] == 100
+    assert got.mass_removed[1, 0] == np.float32(100 / 300)
+
+
+def in_blocks(scores: F32) -> tuple[F32, F32]:
+    """Weights and logarithms of weights as the compiled part computes them, in whole blocks, by lanes."""
+    padded = np.pad(scores, (0, -scores.size % 128), constant_values=-np.inf)
+    one = np.float32
+    below = padded - padded.max()
+    counts = below >= -105
+    below = np.where(counts, below, one(0))
+    octave = below * one(1.44269504)
+    octave = np.rint(octave)
+    rest = below - octave * one(0.693359375) + octave * one(2.12194440e-4)
+    curve = np.full_like(rest, 1.9875691500e-4)
+    for factor in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        curve = curve * rest + one(factor)
+    curve = curve * rest * rest + rest + one(1)
+    weights = np.ldexp(curve, octave.astype(np.int32))
+    return np.where(counts, weights, one(0)).reshape(-1, 16, 8), below.reshape(-1, 16, 8)
+
+
+def summed(values: F64) -> float:
+    """The sum of values in blocks and lanes, in the order of the compiled part."""
+    lanes = reduce(np.add, values.transpose(1, 2, 0))
+    blocks = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
+    return reduce(add, blocks.tolist(), 0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.sampled_from([3, 128, 500, 1_111]),
+    spread=st.sampled_from([0.0, 0.5, 4.0, 40.0]),
+    edits=st.lists(st.sampled_from(EDITS), max_size=5),
+)
+def test_the_compiled_part_has_the_same_bits_on_every_processor(
+    seed: int, size: int, spread: float, edits: list[str]
+) -> None:
+    random = np.random.default_rng(seed)
+    stages = [random.normal(0, spread, size).astype(np.float32)]
+    for edit in edits:
+        stages.append(edited(stages[-1], edit, random))
+    got = summary_of("compiled", np.stack(stages)[:, None], [NO_TOKEN], CAP)
+    before = None
+    for at, stage in enumerate(stages):
+        weights, below = in_blocks(stage)
+        total, moment = summed(weights.astype(np.float64)), summed(weights.astype(np.float64) * below)
+        entropy = max(0.0, math.log2(total) - moment / total / math.log(2))
+        assert got.entropy[at, 0] == np.float32(entropy)
+        alive = np.pad(stage > -np.inf, (0, -size % 128)).reshape(weights.shape)
+        if before is not None:
+            gone = np.where(alive, 0, before[0]).astype(np.float64)
+            assert got.mass_removed[at, 0] == np.float32(summed(gone) / before[1])
+        before = weights, total
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

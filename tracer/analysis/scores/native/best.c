@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include "blocks.h"
-
 /* The best scores so far, as a heap whose root is the worst of them. */
 typedef struct {
     const float *scores;
@@ -46,14 +44,14 @@ static void replace_worst(Heap *heap, int32_t index)
     }
 }
 
-WIDER_TOO size_t find_best(const float *scores, size_t count, size_t most, int32_t *into)
+size_t find_best(const float *scores, const Look *looks, size_t count, size_t most, int32_t *into)
 {
     Heap heap = {scores, into, 0};
     float spare[BLOCK], floor = -INFINITY;
     for (size_t start = 0; start < count; start += BLOCK) {
-        const float *block = block_of(scores, start, count, spare);
-        if (!(highest(block) > floor))
+        if (!(looks[start / BLOCK].peak > floor))
             continue;
+        const float *block = block_of(scores, start, count, spare);
         for (size_t at = 0; at < BLOCK; at++) {
             if (!(block[at] > floor))
                 continue;

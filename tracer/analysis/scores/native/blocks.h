@@ -5,13 +5,12 @@
 
 #include <math.h>
 #include <stddef.h>
-#include <string.h>
+#include <stdint.h>
 
 #define BLOCK 128
-#define LANES 16 /* independent values of a reduction */
 
 /* Compile a function a second time for processors with wider vectors, chosen at run time; the values are the
- * same, since neither version contracts operations. */
+ * same, since operations are not contracted (setup.py). */
 #if defined(__has_attribute) && defined(__x86_64__) && defined(__gnu_linux__)
 #if __has_attribute(target_clones)
 #define WIDER_TOO __attribute__((target_clones("avx2", "default")))
@@ -21,31 +20,37 @@
 #define WIDER_TOO
 #endif
 
-/* The block that starts at an index; a shorter last one is copied to spare and padded with minus infinity. */
+/* What such a function calls has to become a part of it, or is compiled once only. */
+#if defined(__GNUC__)
+#define PART_OF_IT __attribute__((always_inline)) static inline
+#else
+#define PART_OF_IT static inline
+#endif
+
+/* What is known of a block of scores at a stage. */
+typedef struct {
+    float peak;                     /* the highest; minus infinity where none is kept */
+    uint8_t kept, changed, removed; /* the last two since the stage before */
+} Look;
+
+/* Blocks of a vocabulary; the last may be shorter. */
+static inline size_t blocks_of(size_t count)
+{
+    return (count + BLOCK - 1) / BLOCK;
+}
+
+/* A block of fewer scores, copied to spare and padded with minus infinity. */
+const float *pad_block(const float *scores, size_t count, float *spare);
+
+/* The block that starts at an index; a shorter last one is padded. */
 static inline const float *block_of(const float *scores, size_t start, size_t count, float *spare)
 {
-    if (count - start >= BLOCK)
-        return scores + start;
-    for (size_t at = 0; at < BLOCK; at++)
-        spare[at] = start + at < count ? scores[start + at] : -INFINITY;
-    return spare;
+    return count - start >= BLOCK ? scores + start : pad_block(scores + start, count - start, spare);
 }
 
 static inline float higher(float one, float other)
 {
     return one > other ? one : other;
-}
-
-/* The highest score of a block; minus infinity where all are removed or NaN. */
-static inline float highest(const float *block)
-{
-    float peaks[BLOCK / 2];
-    for (int at = 0; at < BLOCK / 2; at++) /* of two, so that NaN is never the higher one */
-        peaks[at] = higher(block[at], higher(block[at + BLOCK / 2], -INFINITY));
-    for (int half = BLOCK / 4; half; half /= 2)
-        for (int at = 0; at < half; at++)
-            peaks[at] = higher(peaks[at], peaks[at + half]);
-    return peaks[0];
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""The score summary in compiled code, one pass over each stage (``native/summary.c``)."""
+"""The score summary in compiled code, two passes over all stages together (``native/summary.c``)."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ def compiled_columns(scores: F32, chosen: I32, cap: int) -> dict[str, npt.NDArra
     by_stage, by_row = np.empty((stages, rows), _STAGE), np.empty(rows, _ROW)
     tokens, token_scores = np.empty((rows, width), np.int32), np.empty((stages, rows, width), np.float32)
     probabilities = np.empty((rows, width), np.float32)
-    _native.summarise(
+    longest = _native.summarise(
         *(stages, rows, vocabulary, cap, width),
         *(np.ascontiguousarray(scores), np.ascontiguousarray(chosen)),
         *(by_stage, by_row, tokens, token_scores, probabilities),
     )
-    longest = int(by_row["tokens"].max())
     return {
         **{name: by_stage[name] for name in _STAGE.names or ()},
         "tokens": tokens[:, :longest],

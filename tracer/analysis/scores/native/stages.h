@@ -1,4 +1,4 @@
-/* The softmax of a stage of the score pipeline, and how the stage differs from the one before. */
+/* The stages of the score pipeline: the softmax of each, and how it differs from the one before. */
 
 #ifndef ANALYSIS_NATIVE_STAGES_H
 #define ANALYSIS_NATIVE_STAGES_H
@@ -6,50 +6,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "blocks.h"
+
 #define REMOVED_CAP 32 /* both as in tracer/schema/step.py */
 #define NO_TOKEN (-1)
 
-/* What is known of a block of scores. */
-typedef struct {
-    float peak; /* the highest; minus infinity where none is kept */
-    int32_t kept, above, candidates;
-    double total, moment; /* as those of the stage */
-    int stale;            /* the weights are those of other scores */
-} BlockSummary;
-
-/* Softmax over the tokens that a stage kept, those with a score above minus infinity. */
+/* A stage: softmax over the tokens that it kept, those with a score above minus infinity. */
 typedef struct {
     const float *scores;
-    size_t count;
-    float *weights; /* exp(score - top), 0 for the others; of blocks with tokens that are kept */
-    BlockSummary *blocks;
-    int32_t chosen; /* NO_TOKEN while none is */
-    float top;
-    double total, moment; /* sums of weight and of weight * (score - top) */
-    int32_t kept, candidates; /* candidates: those whose weight is not 0 */
-    int32_t above;            /* tokens with a higher score than the chosen one */
-} Softmax;
-
-/* Blocks of a vocabulary; the last may be shorter. */
-size_t blocks_of(size_t count);
-
-/* How a stage differs from the one before. */
-typedef struct {
-    int32_t changed, removed;
+    Look *looks; /* one for each block */
+    float top;   /* the highest score; minus infinity where none is kept */
+    int32_t kept, changed, removed;
+    int32_t candidates; /* tokens whose weight, exp(score - top), is not 0; only of the last stage */
     int32_t listed[REMOVED_CAP]; /* the removed tokens if at most that many, else NO_TOKEN */
-    double mass;                 /* their probability before */
-} Change;
+    double total, moment;        /* sums of weight and of weight * (score - top) */
+    double gone;                 /* weight, at the stage before, of the removed tokens */
+} Stage;
 
-/* Summarise the first stage, which changed nothing. `stage` has the scores, their number, the chosen token, and
- * room for the weights of whole blocks and for the blocks. */
-Change begin_stages(Softmax *stage);
+/* Fill in all stages of a row, which know their scores and have room for their looks.
+ *
+ * The first stage changed nothing; NaN that stays NaN is no change.
+ */
+void compute_stages(Stage *stages, size_t number, size_t count);
 
-/* Proceed to the next stage; NaN that stays NaN is no change. */
-Change next_stage(Softmax *stage, const float *scores);
+/* Tokens with a higher score than one of them. */
+int32_t count_above(const Stage *stage, size_t count, int32_t token);
 
 /* In bits; 0 where nothing is kept or the highest score is infinite. */
-double entropy_of(const Softmax *stage);
+double entropy_of(const Stage *stage);
 
-double probability_of(const Softmax *stage, int32_t token);
+double probability_of(const Stage *stage, int32_t token);
+
+/* The probability, at the stage before, of the tokens that a stage removed. */
+double mass_removed(const Stage *before, const Stage *stage);
 
 #endif

@@ -37,9 +37,9 @@ typedef struct {
     float *token_scores;     /* [stages, rows, width] */
     float *probabilities;    /* [rows, width] */
     size_t stages, rows, vocabulary, cap, width;
-    float *weights; /* whole blocks for a vocabulary */
-    BlockSummary *blocks;
-    int32_t *best;  /* cap */
+    Stage *each_stage;  /* stages */
+    Look *looks;        /* [stages, blocks of the vocabulary] */
+    int32_t *best;      /* cap */
     Recorded *recorded; /* 2 * cap + 1 */
 } Summary;
 
@@ -68,12 +68,13 @@ static int by_scores(const void *one, const void *other)
 }
 
 /* Top of the raw logits, top of the final scores and the choice, by final score, then by raw logit. */
-static size_t record_tokens(const Summary *summary, const float *raw, const float *final, int32_t chosen)
+static size_t record_tokens(const Summary *summary, const Stage *raw, const Stage *final, int32_t chosen)
 {
     size_t count = 0, distinct = 0;
-    const float *ranked[] = {raw, final};
+    const Stage *ranked[] = {raw, final};
     for (size_t at = 0; at < 2; at++) {
-        size_t found = find_best(ranked[at], summary->vocabulary, summary->cap, summary->best);
+        size_t found = find_best(ranked[at]->scores, ranked[at]->looks, summary->vocabulary, summary->cap,
+                                 summary->best);
         for (size_t each = 0; each < found; each++)
             summary->recorded[count++].token = summary->best[each];
     }
@@ -81,8 +82,8 @@ static size_t record_tokens(const Summary *summary, const float *raw, const floa
         summary->recorded[count++].token = chosen;
     for (size_t at = 0; at < count; at++) {
         Recorded *recorded = summary->recorded + at;
-        recorded->final = final[recorded->token];
-        recorded->raw = raw[recorded->token];
+        recorded->final = final->scores[recorded->token];
+        recorded->raw = raw->scores[recorded->token];
     }
     qsort(summary->recorded, count, sizeof *summary->recorded, by_scores);
     /* Duplicates of a token are adjacent now. */
@@ -92,38 +93,36 @@ static size_t record_tokens(const Summary *summary, const float *raw, const floa
     return distinct;
 }
 
-static void write_stage(StageSummary *into, const Softmax *stage, const Change *change, int32_t chosen)
+static void write_stage(const Summary *summary, StageSummary *into, size_t number, int32_t chosen)
 {
+    const Stage *stage = summary->each_stage + number;
     into->kept = stage->kept;
-    into->changed = change->changed;
-    into->removed = change->removed;
-    into->mass_removed = (float)change->mass;
+    into->changed = stage->changed;
+    into->removed = stage->removed;
+    into->mass_removed = number ? (float)mass_removed(stage - 1, stage) : 0;
     into->entropy = (float)entropy_of(stage);
-    into->chosen_rank = chosen == NO_TOKEN ? 0 : 1 + stage->above;
+    into->chosen_rank = chosen == NO_TOKEN ? 0 : 1 + count_above(stage, summary->vocabulary, chosen);
     into->chosen_scores = chosen == NO_TOKEN ? NAN : stage->scores[chosen];
-    memcpy(into->removed_tokens, change->listed, sizeof change->listed);
+    memcpy(into->removed_tokens, stage->listed, sizeof stage->listed);
 }
 
-static void summarise_row(const Summary *summary, size_t row)
+/* The number of its recorded tokens. */
+static size_t summarise_row(const Summary *summary, size_t row)
 {
     int32_t chosen = summary->chosen[row];
-    Softmax stage = {
-        .scores = scores_at(summary, 0, row),
-        .count = summary->vocabulary,
-        .weights = summary->weights,
-        .blocks = summary->blocks,
-        .chosen = chosen,
-    };
-    Change change;
+    Stage *stages = summary->each_stage, *last = stages + summary->stages - 1;
     for (size_t at = 0; at < summary->stages; at++) {
-        change = at ? next_stage(&stage, scores_at(summary, at, row)) : begin_stages(&stage);
-        write_stage(summary->stage_summaries + at * summary->rows + row, &stage, &change, chosen);
+        stages[at].scores = scores_at(summary, at, row);
+        stages[at].looks = summary->looks + at * blocks_of(summary->vocabulary);
     }
-    size_t count = record_tokens(summary, scores_at(summary, 0, row), stage.scores, chosen);
+    compute_stages(stages, summary->stages, summary->vocabulary);
+    for (size_t at = 0; at < summary->stages; at++)
+        write_stage(summary, summary->stage_summaries + at * summary->rows + row, at, chosen);
+    size_t count = record_tokens(summary, stages, last, chosen);
     for (size_t at = 0; at < count; at++) {
         int32_t token = summary->recorded[at].token;
         summary->tokens[row * summary->width + at] = token;
-        summary->probabilities[row * summary->width + at] = (float)probability_of(&stage, token);
+        summary->probabilities[row * summary->width + at] = (float)probability_of(last, token);
         for (size_t each = 0; each < summary->stages; each++)
             summary->token_scores[(each * summary->rows + row) * summary->width + at] =
                 scores_at(summary, each, row)[token];
@@ -136,34 +135,38 @@ static void summarise_row(const Summary *summary, size_t row)
     }
     RowSummary *into = summary->row_summaries + row;
     into->tokens = (int32_t)count;
-    into->candidates = stage.candidates;
-    into->chosen_probability = chosen == NO_TOKEN ? NAN : (float)probability_of(&stage, chosen);
+    into->candidates = last->candidates;
+    into->chosen_probability = chosen == NO_TOKEN ? NAN : (float)probability_of(last, chosen);
+    return count;
 }
 
 static int allocate(Summary *summary)
 {
-    size_t blocks = blocks_of(summary->vocabulary);
-    summary->weights = malloc(blocks * BLOCK * sizeof *summary->weights);
-    summary->blocks = malloc(blocks * sizeof *summary->blocks);
+    summary->each_stage = malloc(summary->stages * sizeof *summary->each_stage);
+    summary->looks = malloc(summary->stages * blocks_of(summary->vocabulary) * sizeof *summary->looks);
     summary->best = malloc(summary->cap * sizeof *summary->best);
     summary->recorded = malloc((2 * summary->cap + 1) * sizeof *summary->recorded);
-    return summary->weights && summary->blocks && summary->best && summary->recorded;
+    return summary->each_stage && summary->looks && summary->best && summary->recorded;
 }
 
+/* The largest number of tokens that a row records. */
 static PyObject *run(Summary *summary)
 {
     int enough = allocate(summary);
+    size_t longest = 0;
     if (enough) {
         Py_BEGIN_ALLOW_THREADS
-        for (size_t row = 0; row < summary->rows; row++)
-            summarise_row(summary, row);
+        for (size_t row = 0; row < summary->rows; row++) {
+            size_t count = summarise_row(summary, row);
+            longest = count > longest ? count : longest;
+        }
         Py_END_ALLOW_THREADS
     }
-    free(summary->weights);
-    free(summary->blocks);
+    free(summary->each_stage);
+    free(summary->looks);
     free(summary->best);
     free(summary->recorded);
-    return enough ? Py_NewRef(Py_None) : PyErr_NoMemory();
+    return enough ? PyLong_FromSize_t(longest) : PyErr_NoMemory();
 }
 
 /* Whether the sizes of the arguments agree, and the chosen tokens are in the vocabulary. */
@@ -186,7 +189,7 @@ static int check(const Summary *summary, const Py_buffer *buffers)
            summary->cap > 0 && summary->cap <= summary->vocabulary && summary->width > 2 * summary->cap;
 }
 
-/* summarise(stages, rows, vocabulary, cap, width, *buffers): see compiled_summary.py */
+/* summarise(stages, rows, vocabulary, cap, width, *buffers) -> longest: see compiled_summary.py */
 static PyObject *summarise(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer b[7];
@@ -219,7 +222,8 @@ static PyObject *summarise(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-    {"summarise", summarise, METH_VARARGS, "Summarise the score pipeline of one step."},
+    {"summarise", summarise, METH_VARARGS,
+     "Summarise the score pipeline of one step; returns the largest number of tokens that a row records."},
     {NULL},
 };
 
