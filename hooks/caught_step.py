@@ -14,7 +14,7 @@ from hooks.kv_cache.proof import CacheReading
 from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
-from hooks.tensors import to_host, to_host_all
+from hooks.tensors import Spec, to_host, to_host_all
 from tracer.schema.arrays import Bools
 from tracer.schema.assisted import AssistedStep
 from tracer.schema.beams import BeamStep
@@ -37,7 +37,7 @@ _SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "
 _GROUPS = ("arguments", "prompt", "later", "fired", "loop", "saved")
 
 
-@dataclass
+@dataclass(slots=True)
 class StepTensors:
     """Private copies of a step's tensors: on their devices until the step is over, then on the host.
 
@@ -176,16 +176,16 @@ class CaughtPass:
     seconds: float
 
 
-@dataclass
+@dataclass(slots=True)
 class CaughtStep:
     """One step as the hooks saw it: plain values, and private copies of tensors.
 
     Attributes:
         number: step number, from 1.
         started: seconds since the start of the run.
-        inputs: name and spec of every tensor argument of ``forward``.
+        input_specs: name and spec of every tensor argument of ``forward``.
         others: its other arguments as text.
-        ids_before: spec of ``input_ids`` before the step.
+        ids_spec: spec of ``input_ids`` before the step.
         sequence_length: positions of each row before the step.
         leading: those of them that have no token id.
         fed: tokens that go into the model.
@@ -211,9 +211,9 @@ class CaughtStep:
             Scores are those of the row that is continued.
         calls: its module calls.
         rng: RNG states around the draw.
-        ids_after: spec of ``input_ids`` after the step.
+        next_ids_spec: spec of ``input_ids`` after the step.
         updated: whether the arguments of the next step were prepared.
-        next_mask: spec of the next step's attention mask.
+        next_mask_spec: spec of the next step's attention mask.
         summary: columns of the scores where they were computed at once; they do not know which rows had
             ended.
         checks: results of checks made so far.
@@ -230,9 +230,9 @@ class CaughtStep:
 
     number: int
     started: float
-    inputs: list[tuple[str, TensorInfo]]
+    input_specs: list[tuple[str, Spec]]
     others: dict[str, str]
-    ids_before: TensorInfo
+    ids_spec: Spec
     sequence_length: int
     fed: int
     stages: int
@@ -256,9 +256,9 @@ class CaughtStep:
     parents: tuple[int, ...] = ()
     calls: ReducedCalls | None = None
     rng: RngStates | None = None
-    ids_after: TensorInfo | None = None
+    next_ids_spec: Spec | None = None
     updated: bool = False
-    next_mask: TensorInfo | None = None
+    next_mask_spec: Spec | None = None
     summary: ScoreColumns | None = None
     checks: list[Check] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -313,7 +313,7 @@ class CaughtStep:
         tensors.prompt, tensors.arguments = tensors.arguments, {}
         if tensors.mask is not None and self.has_input("attention_mask"):
             tensors.prompt.setdefault("attention_mask", tensors.mask)
-        self.inputs, self.others, self.fed = [], {}, 0
+        self.input_specs, self.others, self.fed = [], {}, 0
         tensors.mask, self.forward, self.forward_seconds = None, None, 0.0
 
     def release_scores(self) -> None:
@@ -323,12 +323,32 @@ class CaughtStep:
 
     def has_input(self, name: str) -> bool:
         """Whether the model is given an argument of this name, be it a tensor or not."""
-        return name in self.others or any(name == given for given, _ in self.inputs)
+        return name in self.others or any(name == given for given, _ in self.input_specs)
 
     @property
     def rows(self) -> int:
         """Rows of the batch."""
-        return self.ids_before.shape[0]
+        return self.ids_spec.shape[0]
+
+    @property
+    def inputs(self) -> list[tuple[str, TensorInfo]]:
+        """Records of :attr:`input_specs`; these and the next are made on the thread that writes."""
+        return [(name, spec.record) for name, spec in self.input_specs]
+
+    @property
+    def ids_before(self) -> TensorInfo:
+        """The record of :attr:`ids_spec`."""
+        return self.ids_spec.record
+
+    @property
+    def ids_after(self) -> TensorInfo | None:
+        """The record of :attr:`next_ids_spec`."""
+        return None if self.next_ids_spec is None else self.next_ids_spec.record
+
+    @property
+    def next_mask(self) -> TensorInfo | None:
+        """The record of :attr:`next_mask_spec`."""
+        return None if self.next_mask_spec is None else self.next_mask_spec.record
 
     @property
     def written(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy.typing as npt
 import torch
@@ -20,8 +20,30 @@ _ALIGNMENT = 16
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 
-def info_of(tensor: Tensor) -> TensorInfo:
+class Spec(NamedTuple):
+    """Shape, dtype and device of a tensor, as torch has them.
+
+    Between two forward passes a spec is taken in a microsecond; its record takes forty there, with nothing of
+    it in the processor's caches, and one on the thread that writes, which makes many in a row.
+    """
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def record(self) -> TensorInfo:
+        """The record of it."""
+        return info(*self)
+
+
+def spec_of(tensor: Tensor) -> Spec:
     """Shape, dtype and device."""
+    return Spec(tensor.shape, tensor.dtype, tensor.device)
+
+
+def info_of(tensor: Tensor) -> TensorInfo:
+    """The record of shape, dtype and device."""
     return info(tensor.shape, tensor.dtype, tensor.device)
 
 

@@ -25,7 +25,7 @@ from hooks.modules.module_watch import Observer
 from hooks.printing import printed, printed_error
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
-from hooks.tensors import clone, info
+from hooks.tensors import Spec, clone
 from tracer.library.release import installed_release
 from tracer.schema.assisted import AssistedStep, Proposal
 from tracer.schema.checks import Check, Violation
@@ -128,9 +128,9 @@ class AssistedWatch(PassFirst, NoHelpers):
         found = self._round
         if not found.appended:
             return
-        device = torch.device(step.ids_before.device)
+        device = step.ids_spec.device
         step.tensors.chosen = torch.tensor(found.appended[-1:], device=device)
-        step.ids_after = info(torch.Size((1, found.length + len(found.appended))), torch.int64, device)
+        step.next_ids_spec = Spec(torch.Size((1, found.length + len(found.appended))), torch.int64, device)
         stages = self.scores()
         if stages is not None:
             step.vocab_size = stages.stages.shape[-1]

@@ -26,7 +26,7 @@ from hooks.instance_class import untouched_class
 from hooks.method_layer import MethodLayer
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
-from hooks.tensors import clone, info, to_host
+from hooks.tensors import Spec, clone, to_host
 from tracer.analysis.hypotheses import Rules
 from tracer.errors import UnsupportedError
 from tracer.library.loop import Loop
@@ -137,10 +137,10 @@ class BeamMethodsWatch(OnePosition):
         if scores is not None and len(scores) == step.stages:
             tokens, parents = (self._seen.values[name].flatten().long() for name in ("tokens", "parents"))
             step.tensors.loop = {"log_probabilities": scores[-1][parents, tokens]}
-        decided, device = caught.decided, torch.device(step.ids_before.device)
+        decided, device = caught.decided, step.ids_spec.device
         step.loop, step.parents = caught, tuple(decided.next_parents.ravel().tolist())
         step.tensors.chosen = torch.from_numpy(decided.next_tokens.ravel()).to(device)
-        step.ids_after = info(torch.Size((step.rows, decided.length + 1)), torch.int64, device)
+        step.next_ids_spec = Spec(torch.Size((step.rows, decided.length + 1)), torch.int64, device)
         step.tensors.done = torch.tensor(caught.done(), device=device)
         for number, answers in decided.criteria.items():
             step.tensors.fired[number] = torch.tensor(fired(decided, answers), device=device)

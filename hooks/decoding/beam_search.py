@@ -21,7 +21,7 @@ from hooks.decoding.returned import Closing, Way, check_returned
 from hooks.faults import is_ours
 from hooks.modules.module_watch import Observer
 from hooks.printing import printed_error
-from hooks.tensors import clone, info
+from hooks.tensors import Spec, clone
 from tracer.analysis.hypotheses import Rules, outcome
 from tracer.errors import UnsupportedError
 from tracer.schema.beams import BeamEnd, BeamRow, BeamStep, Hypothesis
@@ -122,9 +122,9 @@ class BeamWatch(OnePosition):
         if scores is not None and len(scores) == step.stages:
             step.tensors.loop = caught.figures(scores)
         step.loop, step.parents = caught, caught.record.parents
-        device = torch.device(step.ids_before.device)
+        device = step.ids_spec.device
         step.tensors.chosen = torch.tensor(caught.tokens, device=device)
-        step.ids_after = info(torch.Size((step.rows, step.ids_before.shape[1] + 1)), torch.int64, device)
+        step.next_ids_spec = Spec(torch.Size((step.rows, step.ids_spec.shape[1] + 1)), torch.int64, device)
         ended = torch.tensor(caught.done, device=device)
         step.tensors.done = ended if step.tensors.done is None else step.tensors.done | ended
 

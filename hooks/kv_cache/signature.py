@@ -9,8 +9,8 @@ from itertools import groupby
 
 import torch
 
-from hooks.kv_cache.view import CacheView, Spec, spec_of
-from hooks.tensors import info
+from hooks.kv_cache.view import CacheView
+from hooks.tensors import Spec, spec_of
 from tracer.schema.cache import CacheGroup, CacheState
 
 
@@ -37,7 +37,7 @@ class CacheSignature:
     def record(self) -> CacheState:
         """The record, equal layers folded."""
         groups = tuple(
-            CacheGroup(first=first, last=first + count - 1, key=info(*key), value=info(*value))
+            CacheGroup(first=first, last=first + count - 1, key=key.record, value=value.record)
             for first, count, key, value in self.groups
         )
         return CacheState(kind=self.kind, length=self.length, state=self.state, groups=groups)

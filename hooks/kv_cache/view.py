@@ -22,9 +22,7 @@ from hooks.kv_cache.layouts import (
     places,
 )
 from hooks.native import compiled
-
-Spec = tuple[torch.Size, torch.dtype, torch.device]
-"""Size, dtype and device of a tensor."""
+from hooks.tensors import Spec, spec_of
 
 Slots = torch.Tensor | list[torch.Tensor]
 """A tensor a layer, keys of all layers, then values; stacked where they are alike."""
@@ -134,15 +132,6 @@ def _gathered(
     return ([*keys, *values], None) if tensors is None else (tensors, spec_of(tensors[0]))
 
 
-def spec_of(tensor: torch.Tensor) -> Spec:
-    """Size, dtype and device.
-
-    Args:
-        tensor: the tensor.
-    """
-    return tensor.shape, tensor.dtype, tensor.device
-
-
 def _layered_view(cache: Any, model: KnownModel, read: int, slot: int) -> CacheView:
     """Of a cache whose layers are objects, of one kind or several."""
     return _growing_view(cache, model, slot) or _view_layer_by_layer(cache, model, read, slot)
@@ -156,9 +145,9 @@ def _growing_view(cache: Any, model: KnownModel, slot: int) -> CacheView | None:
     if any(key is None for key in keys):
         return None  # nothing was put into it
     tensors, spec = _gathered(keys, values, slot)
-    if spec is None or len(spec[0]) != 4:
+    if spec is None or len(spec.shape) != 4:
         return None
-    kind, length, everything = type(cache).__name__, spec[0][-2], places(len(keys))
+    kind, length, everything = type(cache).__name__, spec.shape[-2], places(len(keys))
     why = _why(model, f"{kind}: {_EMPTY}")
     return CacheView(kind, tensors, spec, everything, length, length, True, everything, why)
 
@@ -237,7 +226,7 @@ def _slotted(cache: Any, slot: int) -> _Slotted:
     keys, values = cache.key_cache, cache.value_cache
     tensors, spec = _gathered(keys, values, slot)
     if spec is not None:
-        shape, count = spec[0], len(tensors) // 2
+        shape, count = spec.shape, len(tensors) // 2
         return (places(count), tensors, spec, [shape[-2]] * count) if len(shape) == 4 else _NO_SLOTS
     pairs = zip(keys, values, strict=False)
     slotted = {number: pair for number, pair in enumerate(pairs) if pair[0].dim() == 4}

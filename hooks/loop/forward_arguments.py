@@ -10,20 +10,24 @@ import torch
 from hooks.caught_step import CaughtStep
 from hooks.integers import Integers
 from hooks.printing import printed
-from hooks.tensors import clone, info_of, is_small_integer
-from tracer.schema.tensors import TensorInfo
+from hooks.tensors import Spec, clone, is_small_integer, spec_of
 
 _Values = TypeVar("_Values", torch.Tensor, Integers)
 
 
-def specs(inputs: Mapping[str, Any]) -> tuple[list[tuple[str, TensorInfo]], dict[str, str]]:
+def specs(inputs: Mapping[str, Any]) -> tuple[list[tuple[str, Spec]], dict[str, str]]:
     """Specs of the tensors among the arguments, and the others as text.
 
     Args:
         inputs: the arguments by name.
     """
-    tensors = [(name, info_of(value)) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
-    others = {name: _text(value) for name, value in inputs.items() if not isinstance(value, torch.Tensor)}
+    tensors: list[tuple[str, Spec]] = []
+    others: dict[str, str] = {}
+    for name, value in inputs.items():
+        if isinstance(value, torch.Tensor):
+            tensors.append((name, spec_of(value)))
+        else:
+            others[name] = _text(value)
     return tensors, others
 
 

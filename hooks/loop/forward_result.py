@@ -18,8 +18,10 @@ def forward_result(logits: torch.Tensor, batch: int, stacked: int = 1) -> Forwar
         batch: rows of the batch.
         stacked: forward passes whose results of this shape are stacked to one.
     """
-    rows, *others = logits.shape
-    return _record(torch.Size((rows * stacked, *others)), logits.dtype, logits.device, batch)
+    shape = logits.shape
+    if stacked != 1:
+        shape = torch.Size((shape[0] * stacked, *shape[1:]))
+    return _record(shape, logits.dtype, logits.device, batch)
 
 
 @lru_cache(maxsize=16)

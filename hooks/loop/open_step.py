@@ -20,11 +20,11 @@ from hooks.modules.reduction import QueuedCalls
 from hooks.saved_tensors import SavedValues, saved_tensors
 from hooks.scores.random_state import RngStates, generator_state
 from hooks.scores.stages import ScoreStages
-from hooks.tensors import clone, info_of
+from hooks.tensors import clone, spec_of
 from tracer.schema.columns import NO_TOKEN
 
 
-@dataclass
+@dataclass(slots=True)
 class OpenStep:
     """The step in progress.
 
@@ -145,8 +145,8 @@ def _add_locals(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], lo
     _add_cache(caught, step, outputs)
     _add_scores(caught, step, local, loop)
     _add_decided(caught, loop)
-    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.ids_before.shape[1] + 1,):
-        caught.ids_after = info_of(ids)
+    if isinstance(ids, torch.Tensor) and ids.shape[1:] == (caught.ids_spec.shape[1] + 1,):
+        caught.next_ids_spec = spec_of(ids)
         caught.tensors.chosen = clone(ids[:, -1])
 
 

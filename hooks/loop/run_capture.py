@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +36,7 @@ from hooks.probes.probe import Probe
 from hooks.saved_tensors import SavedValues
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
-from hooks.tensors import clone, info_of
+from hooks.tensors import clone, spec_of
 from hooks.user_modes import unseen_by_modes
 from tracer.schema.changes import Intervention
 from tracer.schema.columns import NO_TOKEN
@@ -76,13 +76,18 @@ class CaptureOptions:
     model: KnownModel = ANY_MODEL
 
 
-class _Guard(AbstractContextManager["_Guard"]):
+class _Guard:
     """Turns a fault in recording into a capture error, so that the generation never notices."""
+
+    __slots__ = ("_capture", "_run", "_stop")
 
     def __init__(self, run: RunCapture, stop: StopName, capture: ProbedCapture | None) -> None:
         self._run = run
         self._stop = stop
         self._capture = capture
+
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -159,7 +164,7 @@ class RunCapture:
         It may be one over the prompt, behind which the step has its own, or one of several of its own.
         """
         step = self._open
-        if step is None or step.forwarded or not step.caught.inputs:
+        if step is None or step.forwarded or not step.caught.input_specs:
             return False
         return step.awaited or step.passes != self.loop.stacked - 1
 
@@ -229,7 +234,7 @@ class RunCapture:
             caught.keep_prompt_pass(calls=self._modules.count)
         step.awaited, step.forwarded, step.passes = False, False, 0
         step.expect(inputs)
-        caught.inputs, caught.others = specs(inputs)
+        caught.input_specs, caught.others = specs(inputs)
         caught.fed = positions_fed(inputs)
         caught.candidates = input_ids.shape[0] // caught.rows
         length = caught.sequence_length
@@ -257,9 +262,9 @@ class RunCapture:
         caught = CaughtStep(
             number=self.steps + 1,
             started=began - self._began,
-            inputs=[],
+            input_specs=[],
             others={},
-            ids_before=info_of(self.input_ids),
+            ids_spec=spec_of(self.input_ids),
             sequence_length=self.input_ids.shape[1] + self._leading,
             leading=self._leading,
             fed=0,
@@ -300,9 +305,9 @@ class RunCapture:
         return CaughtStep(
             number=self.steps + 1,
             started=began - self._began,
-            inputs=tensors,
+            input_specs=tensors,
             others=others,
-            ids_before=info_of(self.loop.decided_ids(input_ids)),
+            ids_spec=spec_of(self.loop.decided_ids(input_ids)),
             sequence_length=input_ids.shape[1],
             fed=positions_fed(inputs),
             stages=self._options.stages,
@@ -474,7 +479,7 @@ class RunCapture:
             self.input_ids = input_ids
         if self._open is not None:
             with self.guard("append"):
-                self._open.caught.ids_after = info_of(input_ids)
+                self._open.caught.next_ids_spec = spec_of(input_ids)
                 self._open.caught.tensors.chosen = clone(input_ids[:, -1])
 
     @unseen_by_modes
@@ -503,7 +508,7 @@ class RunCapture:
             self._take_calls(step)
             step.caught.updated = True
             mask, position = model_kwargs.get("attention_mask"), model_kwargs.get("cache_position")
-            step.caught.next_mask = info_of(mask) if mask is not None else None
+            step.caught.next_mask_spec = spec_of(mask) if mask is not None else None
             if position is not None:
                 step.caught.tensors.next_position = clone(position)
             self._note_cache(step.caught, model_kwargs)
@@ -682,7 +687,10 @@ def _batch(caught: CaughtStep) -> BatchLayout | None:
     """Where activations have the rows of the batch, if that is known."""
     if not caught.model.rows_first:
         return None
-    return BatchLayout(caught.rows, caught.fed, known=caught.model.ordinary)
+    return _layout(caught.rows, caught.fed, known=caught.model.ordinary)
+
+
+_layout = lru_cache(maxsize=16)(BatchLayout)
 
 
 def _finish_loop(loop: LoopWatch, caught: CaughtStep) -> None:

@@ -121,9 +121,9 @@ class StepBuilder:
         bare = CaughtStep(
             number=caught.number,
             started=caught.started,
-            inputs=[],
+            input_specs=[],
             others={},
-            ids_before=caught.ids_before,
+            ids_spec=caught.ids_spec,
             sequence_length=caught.sequence_length,
             leading=caught.leading,
             fed=caught.fed,

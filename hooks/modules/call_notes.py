@@ -25,6 +25,9 @@ Notes: TypeAlias = npt.NDArray[np.void]
 """``[C]`` of :data:`NOTES`, in the order in which the calls returned."""
 
 
+_NO_CALLS: Notes = np.empty(0, dtype=NOTES)
+
+
 @dataclass(frozen=True)
 class EarlyResult:
     """Statistics of an output that was reduced when its call returned.
@@ -50,7 +53,7 @@ class ChangedNote(NamedTuple):
     statistics: Tensor | None
 
 
-@dataclass
+@dataclass(slots=True)
 class DeferredCalls:
     """Calls whose outputs are reduced together at the end of the step.
 
@@ -96,7 +99,7 @@ class DeferredCalls:
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class CallNotes:
     """Everything noted while the modules of a forward pass returned.
 
@@ -112,7 +115,7 @@ class CallNotes:
     """
 
     signatures: list[CallSignature] = field(default_factory=list)
-    calls: Notes = field(default_factory=lambda: np.empty(0, dtype=NOTES))
+    calls: Notes = field(default_factory=lambda: _NO_CALLS)
     deferred: DeferredCalls = field(default_factory=DeferredCalls)
     early: dict[int, EarlyResult] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)

@@ -25,7 +25,7 @@ def generator_state(device: torch.device) -> torch.Tensor:
     """
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
-    return torch.get_rng_state()
+    return torch.default_generator.get_state()
 
 
 def digest(state: torch.Tensor) -> str:

@@ -15,7 +15,7 @@ from transformers.generation import utils
 
 from hooks.caught_step import CaughtStep, LoopRecord
 from hooks.decoding.dola import CaughtContrast, DolaWatch
-from hooks.tensors import info_of
+from hooks.tensors import spec_of
 from tests.support.breadth import slow
 from tests.support.models import (
     DEVICE,
@@ -214,9 +214,9 @@ def described(last: torch.Tensor, early: torch.Tensor, first: torch.Tensor | Non
     step = CaughtStep(
         number=1,
         started=0.0,
-        inputs=[],
+        input_specs=[],
         others={},
-        ids_before=info_of(ids),
+        ids_spec=spec_of(ids),
         sequence_length=1,
         fed=1,
         stages=1,

@@ -12,7 +12,7 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from hooks.caught_step import CaughtStep
 from hooks.saved_tensors import saved_tensors
-from hooks.tensors import info_of
+from hooks.tensors import spec_of
 from tests.support import causal_models
 from tests.support.caches import cache_argument, cache_in, layers_of
 from tests.support.models import SAMPLING, batch, tiny_model
@@ -97,7 +97,7 @@ def test_a_cache_that_was_filled_before_the_run_is_refused(tmp_path: Path) -> No
 
 def test_a_copy_of_a_step_stores_nothing() -> None:
     ids = torch.zeros(1, 1)
-    caught = CaughtStep(1, 0.0, [], {}, info_of(ids), sequence_length=1, fed=1, stages=1)
+    caught = CaughtStep(1, 0.0, [], {}, spec_of(ids), sequence_length=1, fed=1, stages=1)
     caught.tensors.cache_slots = torch.arange(16.0).reshape(4, 1, 1, 1, 4)
     caught.tensors.saved["logits"] = ids
     found = dict(saved_tensors(caught))
