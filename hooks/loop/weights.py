@@ -74,6 +74,8 @@ def _why_not(name: str, parameter: Tensor) -> str | None:
         return f"{name} is offloaded, its values are not in memory"
     if parameter.layout is not torch.strided or not parameter.numel():
         return f"{name} is not dense, or empty"
+    if (parameter.is_cpu or parameter.is_cuda) and not parameter.untyped_storage().nbytes():
+        return f"{name} has no memory at present"  # to read it would end the process
     return None
 
 
@@ -88,7 +90,8 @@ def _sample(parameter: Tensor) -> Tensor:
     """``[elements]`` that lie one after the other."""
     size = parameter.numel()
     if size <= WHOLE:
-        return parameter.detach().reshape(-1).contiguous()
+        # A copy: memory that NumPy has been given cannot be resized any more, as sharding does.
+        return parameter.detach().reshape(-1).clone()
     return torch.take(parameter, _places(size, parameter.device))
 
 

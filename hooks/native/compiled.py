@@ -116,8 +116,8 @@ def samples(tensors: list[Tensor], whole: int, count: int, step: int) -> list[by
 
     Returns:
         The values, one after the other, of each tensor; None for one that is not read here: its values are
-        elsewhere than in the host's memory, not one after the other, complex or float8, or it is neither a
-        plain tensor nor a plain parameter.
+        elsewhere than in the host's memory, not one after the other, complex or float8, or do not begin their
+        storage, or it is neither a plain tensor nor a plain parameter.
     """
     if _native is None:
         return [None] * len(tensors)

@@ -28,6 +28,16 @@ static int is_readable(const DLTensor *tensor)
            tensor->dtype.code != COMPLEX_CODE && is_contiguous(tensor);
 }
 
+/* Where a storage has been freed, a view of it that does not begin it has an address all the same: the offset. */
+static int begins_its_storage(PyObject *tensor)
+{
+    PyObject *offset = PyObject_CallMethod(tensor, "storage_offset", NULL);
+    int begins = offset != NULL && PyLong_AsLongLong(offset) == 0;
+    Py_XDECREF(offset);
+    PyErr_Clear();
+    return begins;
+}
+
 static void copy_places(char *into, const char *from, size_t size, int64_t stretch, const Places *places)
 {
     for (int64_t at = 0; at < places->count; at++, into += size)
@@ -38,7 +48,7 @@ static void copy_places(char *into, const char *from, size_t size, int64_t stret
 static PyObject *sample(PyObject *value, const Places *places)
 {
     DLTensor tensor;
-    if (!describe_parameter(value, &tensor) || !is_readable(&tensor))
+    if (!describe_parameter(value, &tensor) || !is_readable(&tensor) || !begins_its_storage(value))
         Py_RETURN_NONE;
     size_t size = tensor.dtype.bits / 8;
     int64_t elements = elements_of(&tensor);

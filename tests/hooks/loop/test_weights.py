@@ -140,6 +140,15 @@ def test_compiled_code_reads_what_torch_does(specs: list[Any]) -> None:
     assert (found.digest is None) is bool(large)
 
 
+@pytest.mark.parametrize("part", [slice(200), slice(100, 300), slice(9000), slice(5000, 15000)])
+def test_a_parameter_whose_storage_was_freed_is_not_read(part: slice) -> None:
+    flat = torch.ones(20000, device=DEVICE)
+    parameters = {"shard": nn.Parameter(flat[part])}
+    assert fingerprint(nn.Module(), parameters).digest is not None
+    flat.untyped_storage().resize_(0)
+    assert fingerprint(nn.Module(), parameters).not_taken == "shard has no memory at present"
+
+
 def test_what_compiled_code_does_not_read() -> None:
     small = torch.ones(3)
     left = (
@@ -147,6 +156,7 @@ def test_what_compiled_code_does_not_read() -> None:
         small.to("meta"),
         small.to_sparse(),
         torch.ones(3, 2).T,
+        torch.ones(9)[3:],
         torch.ones(3, dtype=torch.complex64),
         torch.ones([1] * 9),
         "text",

@@ -274,7 +274,7 @@ def test_weights_that_cannot_be_compared(
         (WeightsFingerprint(not_taken="the model is quantised"), "not compared: the model is quantised"),
         (None, "not compared: the trace has no fingerprint"),
     ):
-        monkeypatch.setattr("hooks.loop.generation_watch.fingerprint", lambda _, found=weights: found)
+        monkeypatch.setattr("hooks.loop.generation_watch.fingerprint", lambda *_, found=weights: found)
         api_trace(path, checkpoint, do_sample=False)
         done = call("verify", path, "--rerun")
         assert done.returncode == 0, done.stderr
