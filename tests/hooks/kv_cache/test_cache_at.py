@@ -46,7 +46,7 @@ def test_against_the_live_cache(name: str, dtype: torch.dtype, tmp_path: Path) -
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
         output = model.generate(**batch(2), **settings, return_dict_in_generate=True)
     with open_trace(tmp_path / "run.trace") as recording:
-        stored = [recording.runs[0].tensors.stored(step.number) for step in recording.steps]
+        stored = [recording.runs[0]._tensors.stored(step.number) for step in recording.steps]
         assert stored == [(SLOTS,)] * 5
         if legacy:
             past = cache_in(output)
@@ -77,7 +77,7 @@ def test_slots_of_a_long_prompt_are_stored_layer_by_layer(
     with trace(model, path=tmp_path / "run.trace", capture="tensors", save=["kv"]):
         model.generate(**batch(2), max_new_tokens=2, do_sample=False, eos_token_id=None)
     with open_trace(tmp_path / "run.trace") as recording:
-        saved = recording.runs[0].tensors
+        saved = recording.runs[0]._tensors
         assert [saved.stored(1), saved.stored(2)] == [tuple(sorted(slot_names(2))), (SLOTS,)]
         assert saved.names(1) == saved.names(2)
         assert recording.cache_at(2).key(0).shape[-2] == 7

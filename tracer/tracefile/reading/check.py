@@ -19,6 +19,7 @@ from tracer.tracefile.encoding.digests import DigestChain
 from tracer.tracefile.encoding.plain_rows import plain_rows, step_columns
 from tracer.tracefile.reading.coverage import check_meta, check_unread
 from tracer.tracefile.reading.database import Database
+from tracer.tracefile.reading.saved_tensors import SavedTensors
 from tracer.tracefile.reading.stamps import read_stamps
 from tracer.tracefile.reading.trace_file import FileInfo, TraceFile
 from tracer.tracefile.reading.trace_run import TraceRun
@@ -234,15 +235,16 @@ class _RunCheck:
             whole.add(step)
             self.checks.update((check.name, check.result, check.reason) for check in step.head.checks)
             self._check_plain(step)
-            names = self.run.tensors.stored(number)
+            saved = SavedTensors(self.database, self.run.number)
+            names = saved.stored(number)
             if len(names) != packed.tensors:
                 self.problems.add(
                     f"step {number} of run {self.run.number} has {len(names)} tensors, not {packed.tensors}"
                 )
             for name in names:
                 self.totals["tensor"] += 1
-                self.tensor_bytes += self.run.tensors.read(number, name).nbytes
-            self.tensors += len(self.run.tensors.names(number))
+                self.tensor_bytes += saved.read(number, name).nbytes
+            self.tensors += len(saved.names(number))
 
     def _check_plain(self, step: Step) -> None:
         """Compare the plain columns with the records they were made from."""

@@ -91,7 +91,7 @@ class TraceRun:
         return StepSequence(self._database, self.number, self.header)
 
     @cached_property
-    def tensors(self) -> SavedTensors:
+    def _tensors(self) -> SavedTensors:
         """The tensors saved in the steps."""
         return SavedTensors(self._database, self.number)
 
@@ -106,7 +106,7 @@ class TraceRun:
         Args:
             step: number of the step, from 1.
         """
-        return self.tensors.names(step)
+        return self._tensors.names(step)
 
     def tensor(self, step: int, name: str) -> npt.NDArray[Any]:
         """A saved tensor as a NumPy array, without loss.
@@ -126,7 +126,7 @@ class TraceRun:
 
     def tensor_layout(self, step: int, name: str) -> tuple[str, tuple[int, ...]]:
         """Dtype and shape of a saved tensor, without reading its values (see :meth:`tensor`)."""
-        return self.tensors.layout(step, name)
+        return self._tensors.layout(step, name)
 
     def cache_at(self, step: int) -> TraceCache:
         """The KV cache after a step, from the slots that ``--save kv`` saved in each step up to it.
@@ -170,4 +170,4 @@ class TraceRun:
 
     def saved_tensor(self, step: int, name: str) -> SavedTensor:
         """A saved tensor as it was stored (see :meth:`tensor`)."""
-        return self.tensors.read(step, name)
+        return self._tensors.read(step, name)
