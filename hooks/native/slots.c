@@ -76,7 +76,7 @@ PyObject *gather(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t slot;
     if (!PyArg_ParseTuple(args, "OOn", &keys, &values, &slot))
         return NULL;
-    if (!PyList_Check(keys) || !PyList_Check(values))
+    if (!PyList_CheckExact(keys) || !PyList_CheckExact(values)) /* what another class adds up need not be a list */
         Py_RETURN_NONE;
     if (!PyList_GET_SIZE(keys) || PyList_GET_SIZE(keys) != PyList_GET_SIZE(values))
         Py_RETURN_FALSE;

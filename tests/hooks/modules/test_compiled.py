@@ -562,7 +562,14 @@ def test_a_cache_is_gathered_as_in_python(keys: list[Tensor], values: list[Tenso
     assert [*map(id, quick or [])] == [*map(id, plain or [])]
 
 
-@pytest.mark.parametrize("kind", [list, tuple])
+class Summing(list[Tensor]):
+    """A list that adds up to something else."""
+
+    def __add__(self, other: Any) -> Any:
+        return 7
+
+
+@pytest.mark.parametrize("kind", [list, tuple, Summing])
 def test_tensors_of_a_cache_are_alike_or_are_not(kind: Any) -> None:
     for keys, values in (([WHOLE], [CACHED[1]]), ([WHOLE] * 2, CACHED[:2]), ([CACHED[8]], [CACHED[8]])):
         assert compiled.gather(kind(keys), kind(values), 0) == [*keys, *values]
