@@ -238,7 +238,7 @@ def print_difference(
     if page is not None:
         _write_comparison(page, report, runs, names, force=force)
         if not as_json:
-            say_path(page, f"report {page}")
+            say_path(page, f"report: {page}")
     return 0 if report.same else DIFFERENT
 
 

@@ -118,7 +118,7 @@ def test_traces_are_kept_where_told(call: Call, tmp_path: Path) -> None:
 def test_a_page_of_the_pair(call: Call, tmp_path: Path) -> None:
     done = call(*PROMPT, "--vary", "attn", "--html")
     assert done.returncode == 0
-    assert done.stdout.endswith("report compare-attn.html\n")
+    assert done.stdout.endswith("report: compare-attn.html\n")
     assert [path.name for path in tmp_path.iterdir()] == ["compare-attn.html"]
     check(call(*PROMPT, "--vary", "attn", "--html"), 5, ["compare-attn.html exists already", "--force"])
     assert call(*PROMPT, "--vary", "attn", "--html", "--force", "--out-dir", "kept").returncode == 0

@@ -222,7 +222,7 @@ def test_diff_makes_a_page(call: Call, sampled: str, record: Callable[..., str],
     done = call("diff", sampled, other, "--html")
     usual = Path(f"{Path(sampled).stem}-{Path(other).stem}.html")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith(f"report {usual}\n")
+    assert done.stdout.endswith(f"report: {usual}\n")
     assert 'data-section="rows0"' in usual.read_text(encoding="utf-8")
     check(call("diff", sampled, other, "--html"), 5, ["exists already", "--force"])
     named = tmp_path / "page.html"

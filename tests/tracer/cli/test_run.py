@@ -67,7 +67,7 @@ def test_walkthrough_is_printed_and_recorded(walkthrough: Printed) -> None:
         )
     shown = trace_generate("show", out)
     assert shown.returncode == 0
-    assert f"{shown.stdout}report {out.with_suffix('.html')}\n" == done.stdout
+    assert f"{shown.stdout}report: {out.with_suffix('.html')}\n" == done.stdout
 
 
 def test_batch_of_prompts_is_padded_at_the_left(

@@ -464,4 +464,4 @@ def _write_page(page: Path, trace: Path, output: OutputOptions) -> None:
     with open_trace(trace) as recording:
         write_text(page, recording.to_html(), force=output.force)
     if output.walkthrough:
-        say_path(page, f"report {page}")
+        say_path(page, f"report: {page}")
