@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ class Counted:
 
     def method(self) -> list[int]:
         return []
+
+
+def are_forgotten(*layers: MethodLayer) -> bool:
+    """Whether nothing of the layers is kept."""
+    return not {*map(id, layers)} & patches._below.keys()
 
 
 def numbered(number: int) -> Callable[..., list[int]]:
@@ -58,7 +64,7 @@ def test_layers_are_removed_in_any_order(own: bool, removals: list[int], togethe
         remove_layer(target, "method", layers[number][0])  # a second time does nothing
         left.remove(number)
     assert (vars(target), vars(other)) == (before, {})
-    assert not patches._below
+    assert are_forgotten(*itertools.chain.from_iterable(layers))
 
 
 def test_what_somebody_has_put_over_a_layer_stays() -> None:
@@ -74,7 +80,7 @@ def test_what_somebody_has_put_over_a_layer_stays() -> None:
     remove_layer(target, "method", high)
     assert vars(target) == {"method": theirs}
     assert target.method() == [2, 1]
-    assert not patches._below
+    assert are_forgotten(low, high)
 
 
 def test_an_instance_that_got_the_dictionary_of_another_is_copied_without_layers() -> None:
@@ -85,7 +91,7 @@ def test_an_instance_that_got_the_dictionary_of_another_is_copied_without_layers
     assert "forward" not in without_layers(vars(twin))
     remove_layer(module, "forward", layer)
     assert "forward" not in vars(module)
-    assert not patches._below
+    assert are_forgotten(layer)
 
 
 @pytest.mark.parametrize("at", range(3))
@@ -106,5 +112,5 @@ def test_removing_goes_on_where_it_was_interrupted(at: int, monkeypatch: pytest.
         remove_layers("method", zip(targets, layers, strict=True))
     remove_layers("method", zip(targets, layers, strict=True))
     assert [vars(target) for target in targets] == [{}, {}, {}]
-    assert not patches._below
+    assert are_forgotten(*layers)
     assert not any("method" in vars(copy.copy(target)) for target in targets)
