@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.modules import module as torch_module
 
@@ -183,6 +184,8 @@ class PlainWatched(MethodLayer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below, and note the call."""
         output = self.inner(*args, **kwargs)
+        if torch.compiler.is_compiling():  # a call that becomes a part of a graph, in which nothing is noted
+            return output
         hooked = self._hooks or torch_module._global_forward_hooks
         if not hooked or not self._on_hook(self.index, output):
             PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from hooks.modules.tape import PlainWatched
 from reports.view.run.header import header_view
 from reports.view.stops.checks import stop_notes
 from tests.support.models import batch, tiny_model
@@ -194,6 +196,14 @@ def test_compiled_while_a_run_is_in_progress(how: Any, graphs: Graphs, tmp_path:
         assert not called(run, 4) & INSIDE_MLP
         if how is not compile_model_forward:  # which takes the place of all that was there
             assert names(run, [each for step in run.steps for each in step.head.not_seen]) >= INSIDE_MLP
+
+
+def test_a_stand_in_without_compiled_code_may_become_a_part_of_a_graph() -> None:
+    layer = nn.Linear(2, 2)
+    watched = PlainWatched(layer.forward, 0, 0, layer._forward_hooks, lambda *_: True)
+    values = torch.ones(1, 2)
+    graph = torch.compile(lambda given: watched(given) + 1, fullgraph=True, backend="eager")
+    assert torch.equal(graph(values), layer(values) + 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
