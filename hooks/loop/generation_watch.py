@@ -214,9 +214,8 @@ class GenerationWatch:
         described = describe_processors(processors, warpers)
         probes = self._selection.probes(self.installation.model)
         keep_logits = any(probe.capture == "lens" for probe in probes)
-        header = self._header(
-            loop, input_ids, kwargs, described, parameters
-        )  # of the arguments before any stand-in
+        # Of the arguments before any stand-in.
+        header = self._header(loop, input_ids, kwargs, described, parameters)
         watch = loop_watch(
             loop,
             self.installation.model,
