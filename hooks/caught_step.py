@@ -15,12 +15,12 @@ from hooks.kv_cache.signature import NO_CACHE, CacheSignature
 from hooks.modules.reduction import ReducedCalls
 from hooks.scores.random_state import RngStates
 from hooks.tensors import Spec, to_host, to_host_all
+from tracer.analysis.scores.summary import QuickSummary
 from tracer.schema.arrays import Bools
 from tracer.schema.assisted import AssistedStep
 from tracer.schema.beams import BeamStep
 from tracer.schema.changes import ChangedOutput, Intervention
 from tracer.schema.checks import Check, Violation
-from tracer.schema.columns import ScoreColumns
 from tracer.schema.contrast import LayerContrast
 from tracer.schema.faults import CaptureError, Failure, OptionalCapture, Uncaptured
 from tracer.schema.ranking import ContrastiveStep
@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 Checked = tuple[Check, tuple[Violation, ...]]
 """A check with what did not hold in it."""
 
-_SINGLE = ("mask", "scores", "chosen", "done", "next_position", "cache_norms", "cache_slots")
+_SINGLE = ("mask", "chosen", "done", "next_position", "cache_norms", "cache_slots")
 _GROUPS = ("arguments", "prompt", "later", "fired", "loop", "saved")
 
 
@@ -46,7 +46,7 @@ class StepTensors:
         arguments: integer arguments of ``forward``, by name.
         prompt: the same, and the mask, of the forward pass over the prompt where the step has another one.
         later: the same of each later one of a step's own forward passes, by its number and the name.
-        scores: ``[stages, batch, vocab]``.
+        scores: ``[batch, vocab]`` at each stage.
         chosen: ``[batch]`` the appended tokens.
         fired: ``[batch]`` answer of each stopping criterion, by its index.
         done: ``[batch]`` the criteria's common answer.
@@ -61,7 +61,7 @@ class StepTensors:
     arguments: dict[str, torch.Tensor] = field(default_factory=dict)
     prompt: dict[str, torch.Tensor] = field(default_factory=dict)
     later: dict[tuple[int, str], torch.Tensor] = field(default_factory=dict)
-    scores: torch.Tensor | None = None
+    scores: list[torch.Tensor] | None = None
     chosen: torch.Tensor | None = None
     fired: dict[int, torch.Tensor] = field(default_factory=dict)
     done: torch.Tensor | None = None
@@ -97,6 +97,8 @@ class StepTensors:
         if all(tensor.is_cpu for tensor in tensors):
             return [*others]
         copies = iter(to_host_all(tensors))
+        if self.scores is not None:
+            self.scores = [next(copies) for _ in self.scores]
         for name in _SINGLE:
             if getattr(self, name) is not None:
                 setattr(self, name, next(copies))
@@ -110,6 +112,7 @@ class StepTensors:
         return sum(tensor.nbytes for tensor in self._all())
 
     def _all(self) -> Iterator[torch.Tensor]:
+        yield from self.scores or ()
         for name in _SINGLE:
             tensor = getattr(self, name)
             if tensor is not None:
@@ -214,8 +217,7 @@ class CaughtStep:
         next_ids_spec: spec of ``input_ids`` after the step.
         updated: whether the arguments of the next step were prepared.
         next_mask_spec: spec of the next step's attention mask.
-        summary: columns of the scores where they were computed at once; they do not know which rows had
-            ended.
+        summary: the summary of the scores where it was made at once.
         checks: results of checks made so far.
         violations: what did not hold.
         errors: faults in recording.
@@ -259,7 +261,7 @@ class CaughtStep:
     next_ids_spec: Spec | None = None
     updated: bool = False
     next_mask_spec: Spec | None = None
-    summary: ScoreColumns | None = None
+    summary: QuickSummary | None = None
     checks: list[Check] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     errors: list[CaptureError] = field(default_factory=list)

@@ -133,7 +133,7 @@ class AssistedWatch(PassFirst, NoHelpers):
         step.next_ids_spec = Spec(torch.Size((1, found.length + len(found.appended))), torch.int64, device)
         stages = self.scores()
         if stages is not None:
-            step.vocab_size = stages.stages.shape[-1]
+            step.vocab_size = stages.stages[0].shape[-1]
             step.logits = stages.stages[0] if self._keep_logits else None
         step.tensors.loop = {"final": torch.stack([each.stages[-1] for each in found.stages], dim=1)}
         if found.draft is not None:

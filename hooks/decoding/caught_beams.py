@@ -51,11 +51,11 @@ class CaughtBeams:
         """Of each row after the step, whether its search is over."""
         return tuple(row.done for row in self.record.rows for _ in range(self.record.beams))
 
-    def figures(self, stages: torch.Tensor) -> dict[str, torch.Tensor]:
+    def figures(self, stages: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Figures of each continuation, in the order of the record; they stay where the scores are.
 
         Args:
-            stages: ``[stages, rows, vocab]`` scores.
+            stages: ``[rows, vocab]`` scores of each stage.
         """
         return {"log_probabilities": on_places(self.continuations, stages[-1])}
 

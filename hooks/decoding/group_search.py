@@ -91,7 +91,7 @@ class GroupWatch(BeamWatch):
     def put(self, step: CaughtStep) -> None:
         """Put what the scorer decided into the step."""
         if self._scores is not None and self._scores.count:
-            step.vocab_size = self._scores.stages.shape[-1]
+            step.vocab_size = self._scores.stages[0].shape[-1]
         super().put(step)
 
     @unseen_by_modes
@@ -163,11 +163,11 @@ class CaughtGroups(CaughtBeams):
     diversity: Diversity | None
     epsilon: float
 
-    def figures(self, stages: torch.Tensor) -> dict[str, torch.Tensor]:
+    def figures(self, stages: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Figures of each continuation, with what the processor took from its score.
 
         Args:
-            stages: ``[stages, rows, vocab]`` scores.
+            stages: ``[rows, vocab]`` scores of each stage.
         """
         found = super().figures(stages)
         if self.diversity is not None:

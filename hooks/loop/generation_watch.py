@@ -36,6 +36,7 @@ from hooks.modules.pointer_table import prepare_kernel
 from hooks.printing import printed
 from hooks.probes.probe import Probe
 from hooks.probes.selection import TensorSelection
+from hooks.scores.untouched import scores_stay
 from hooks.user_modes import unseen_by_modes
 from tracer.clock import utc_now
 from tracer.library.loop import Loop
@@ -254,6 +255,7 @@ class GenerationWatch:
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None
+        elements = [*processors, *(warpers or ())]
         capture = RunCapture(
             modules,
             input_ids,
@@ -266,12 +268,14 @@ class GenerationWatch:
                 save_logits=self._selection.logits,
                 save_kv=self._selection.kv,
                 synced=bool(kwargs.get("synced_gpus")),
+                scores_stay=header.loop == "_sample"
+                and scores_stay(self.installation.model, elements, kwargs["stopping_criteria"]),
                 deferred=header.loop == "_sample" and hasattr(generation.utils, "DeferredStopCheck"),
                 model=self._known,
             ),
             loop=watch,
             probes=probes,
-            processors=[*processors, *(warpers or ())],
+            processors=elements,
             course=self._course,
         )
         observer = watch.observer(capture)

@@ -6,7 +6,7 @@ The scores are changed behind the last processor, so each processor's own output
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +88,14 @@ class Interventions:
         )
 
     def apply(
-        self, scores: torch.Tensor, step: int, stages: torch.Tensor | None
+        self, scores: torch.Tensor, step: int, stages: Sequence[torch.Tensor] | None
     ) -> tuple[torch.Tensor, list[Intervention]]:
         """The scores to choose from, and what was changed in this step.
 
         Args:
             scores: ``[batch, vocab]`` behind the last processor; never written to.
             step: number of the step.
-            stages: ``[stages, batch, vocab]`` as recorded, if they are.
+            stages: ``[batch, vocab]`` of each as recorded, if they are.
         """
         done = [each.change for each in self._settings if each.since <= step]
         pending, self._pending = self._pending, []
@@ -124,21 +124,21 @@ class Interventions:
         self._patches.undo()
 
 
-def _make(change: TokenChange, scores: torch.Tensor, stages: torch.Tensor | None) -> None:
+def _make(change: TokenChange, scores: torch.Tensor, stages: Sequence[torch.Tensor] | None) -> None:
     """Make a change in scores ``[batch, vocab]``, which are written to."""
     for row in range(scores.shape[0]) if change.row is None else [change.row]:
         if change.kind == "force":
             scores[row] = -torch.inf
             scores[row, change.token] = 0.0
         else:
-            scores[row] = _without(scores[row], change.token, None if stages is None else stages[:, row])
+            earlier = [stage[row] for stage in reversed(stages or ())]
+            scores[row] = _without(scores[row], change.token, earlier)
 
 
-def _without(scores: torch.Tensor, token: int, stages: torch.Tensor | None) -> torch.Tensor:
-    """One row without a token; if that leaves nothing, the row of the last stage that has other tokens."""
-    earlier = [] if stages is None else [stage.to(scores.dtype) for stage in stages.flip(0)]
+def _without(scores: torch.Tensor, token: int, earlier: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One row without a token; if that leaves nothing, the last of the earlier ones that has other tokens."""
     for row in (scores, *earlier):
-        rest: torch.Tensor = row.clone()
+        rest = row.to(scores.dtype, copy=True)
         rest[token] = -torch.inf
         if bool(torch.isfinite(rest).any()):
             return rest

@@ -118,7 +118,7 @@ def peek(
     caught.rng = step.rng_states()
     tensors = caught.tensors
     if tensors.scores is not None:
-        caught.stages = tensors.scores.shape[0]
+        caught.stages = len(tensors.scores)
         if tensors.chosen is None:
             tensors.chosen = torch.full((caught.rows,), NO_TOKEN)
     bring_to_host(caught, None, reading)
@@ -154,9 +154,9 @@ def _add_scores(caught: CaughtStep, step: OpenStep, local: Mapping[str, Any], lo
     """The scores after each processor that has run, or those that the first one will begin with."""
     scores = step.scores or loop.scores()
     if scores is not None:
-        caught.tensors.scores = scores.stages
+        caught.tensors.scores = [*scores.stages]
     elif (step.forwarded or step.awaited) and (first := loop.first_scores(local)) is not None:
-        caught.tensors.scores = first.detach().float()[None]
+        caught.tensors.scores = [first.detach().float()]
 
 
 def _add_decided(caught: CaughtStep, loop: LoopWatch) -> None:
@@ -165,7 +165,7 @@ def _add_decided(caught: CaughtStep, loop: LoopWatch) -> None:
         return
     loop.put(caught)
     if caught.parents:
-        caught.tensors.scores = caught.tensors.scores[:, [*caught.parents]]
+        caught.tensors.scores = [stage[[*caught.parents]] for stage in caught.tensors.scores]
 
 
 def _add_cache(caught: CaughtStep, step: OpenStep, outputs: object) -> None:

@@ -61,6 +61,7 @@ class CaptureOptions:
         save_kv: whether to store the new cache slots.
         synced: whether the loop goes on with forward passes of no consequence when all rows have ended, until
             the other processes have too (``synced_gpus``).
+        scores_stay: whether nothing is known to write into scores behind the processor that made them.
         deferred: whether the loop may ask one step late for its end, and undo what it does meanwhile.
         model: what is known of the model.
     """
@@ -72,6 +73,7 @@ class CaptureOptions:
     save_logits: bool = False
     save_kv: bool = False
     synced: bool = False
+    scores_stay: bool = False
     deferred: bool = False
     model: KnownModel = ANY_MODEL
 
@@ -147,9 +149,10 @@ class RunCapture:
         self._open: OpenStep | None = None
         self._stopped = False
         self._unfinished = {*range(len(prompt))}
+        self._scores_stay = options.scores_stay
         self._leading = 0
         self._closing = threading.Lock()
-        self.clock = RunClock()
+        self.clock = RunClock(self._halted)
         self._began = self.clock.now()
 
     @property
@@ -181,6 +184,14 @@ class RunCapture:
         """Record a fault in recording."""
         if self._open is not None:
             self._open.caught.errors.append(_capture_error(stop, error, capture))
+
+    def _halted(self) -> None:
+        """Whoever looks at the scores now may write into them."""
+        self._scores_stay = False
+        scores = None if self._open is None else self._open.scores
+        if scores is not None:
+            with self.guard("processors"):
+                scores.own()
 
     @unseen_by_modes
     def on_prepared(
@@ -400,7 +411,7 @@ class RunCapture:
                 step.caught.vocab_size = scores.shape[-1]
                 if not step.awaited:
                     self._take_calls(step)
-                step.scores = ScoreStages(self._options.stages, scores)
+                step.scores = ScoreStages(self._options.stages, scores, stay=self._scores_stay)
                 if self._options.save_logits:
                     step.caught.tensors.saved["logits"] = clone(scores)
             if step.scores is not None:
@@ -625,7 +636,7 @@ class RunCapture:
         step.scores = step.scores or self.loop.scores()
         caught.tensors.scores = _whole(step)
         if caught.tensors.scores is not None:
-            caught.vocab_size = caught.tensors.scores.shape[-1]  # a processor may have added tokens
+            caught.vocab_size = caught.tensors.scores[0].shape[-1]  # a processor may have added tokens
         _finish_loop(self.loop, caught)
         if self._options.save_logits and step.scores is not None and "logits" not in caught.tensors.saved:
             caught.tensors.saved["logits"] = clone(step.scores.stages[0])
@@ -667,7 +678,7 @@ class RunCapture:
             self._unfinished -= {row for row, over in enumerate(done.tolist()) if over}
 
 
-def _whole(step: OpenStep) -> torch.Tensor | None:
+def _whole(step: OpenStep) -> list[torch.Tensor] | None:
     """The stages of the scores; of a step that did not fail, all of them or none."""
     scores = step.scores
     if scores is None or not scores.count or not (scores.complete or step.caught.failure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 class RunClock:
@@ -10,11 +11,15 @@ class RunClock:
 
     As a context it stands still: whoever halts the run enters it for as long as the halt lasts.
 
+    Args:
+        on_halt: called when a halt begins.
+
     Attributes:
         halted: seconds for which it stood still.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_halt: Callable[[], None]) -> None:
+        self._on_halt = on_halt
         self.halted = 0.0
         self._since = 0.0
         self._depth = 0
@@ -26,6 +31,7 @@ class RunClock:
     def __enter__(self) -> None:
         if not self._depth:
             self._since = time.perf_counter()
+            self._on_halt()
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -139,14 +138,13 @@ class StepBuilder:
         return self._head(bare, None, NOTHING_ELSE, {}, self._done(bare))
 
     def _scores(self, caught: CaughtStep) -> ScoreColumns | None:
-        summary = caught.summary
-        if summary is not None:
-            same = summary.finished.tobytes() == self._finished.tobytes()
-            return summary if same else replace(summary, finished=self._finished)
-        scores, chosen = as_array(caught.tensors.scores), as_array(caught.tensors.chosen)
-        if scores is None or chosen is None:
+        if caught.summary is not None:
+            return caught.summary.columns(self._finished)
+        stages, chosen = caught.tensors.scores, caught.tensors.chosen
+        if stages is None or chosen is None:
             return None
-        return summarise(scores, chosen, self._finished, self._candidates)
+        scores = [to_host(stage) for stage in stages]
+        return summarise(scores, to_host(chosen), self._finished, self._candidates)
 
     def _done(self, caught: CaughtStep) -> npt.NDArray[np.bool_]:
         """Rows that had ended by the end of the step; later ones may have been built since."""

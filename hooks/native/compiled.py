@@ -90,21 +90,6 @@ def int_runs(tensor: Tensor) -> tuple[tuple[tuple[int, int, int], ...], int] | N
     return found
 
 
-def put(stack: Tensor, place: int, tensor: Tensor) -> bool:
-    """Copy the values of a tensor to their place in a stack of such tensors.
-
-    Args:
-        stack: ``[m, …]`` whose values lie one after the other.
-        place: which of the m.
-        tensor: ``[…]`` of the same dtype.
-
-    Returns:
-        Whether it was done; it is not for values elsewhere than in the host's memory, or not one after the
-        other.
-    """
-    return _native is not None and bool(_native.put(stack, place, tensor))
-
-
 def samples(tensors: list[Tensor], whole: int, count: int, step: int) -> list[bytes | None]:
     """Samples of the values of parameters; ``hooks.loop.weights`` says which elements are taken.
 

@@ -1,5 +1,4 @@
 #include "calls.h"
-#include "copies.h"
 #include "integers.h"
 #include "samples.h"
 #include "slots.h"
@@ -10,7 +9,6 @@ static PyMethodDef functions[] = {
     {"call_columns", call_columns, METH_VARARGS, "The notes of a step's module calls in columns."},
     {"int_runs", int_runs, METH_VARARGS, "The values of an integer tensor as arithmetic runs."},
     {"gather", gather, METH_VARARGS, "The tensors of a cache, if they are of one size, dtype and device."},
-    {"put", put_in_stack, METH_VARARGS, "Copy the values of a tensor into a stack of such tensors."},
     {"samples", samples, METH_VARARGS, "Samples of the values of tensors."},
     {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
     {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},

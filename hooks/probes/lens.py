@@ -115,7 +115,7 @@ class LensProbe:
         if reason is not None:
             step.miss("lens", "layers", reason)
         elif self._projection is not None:
-            step.tensors.saved.update(self._project(self._projection, hidden, chosen, scores.shape[-1]))
+            step.tensors.saved.update(self._project(self._projection, hidden, chosen, scores[0].shape[-1]))
 
     def _mismatch(self, last: torch.Tensor, logits: torch.Tensor, called: list[nn.Module]) -> str | None:
         """Why the last layer's output does not give the model's own prediction; None where it does."""

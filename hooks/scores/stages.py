@@ -4,56 +4,79 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
-from hooks.native import compiled
 from hooks.tensors import detached, to_host
-from tracer.analysis.scores.summary import is_quick, summarise
-from tracer.schema.columns import ScoreColumns
+from tracer.analysis.scores.summary import QuickSummary, quick_summary
 
 
 class ScoreStages:
-    """Copies of the scores of one step, stage after stage; a later processor may edit what it is given.
+    """The scores of one step, stage after stage: copies, since a later processor may edit what it is given.
 
     Args:
         stages: how many there will be.
         logits: ``[batch, vocab]`` that the first stage will have.
+        stay: whether nothing is known to write into them, so that the tensors themselves will do.
 
     Attributes:
-        count: stages so far.
         device: where the scores are.
     """
 
-    def __init__(self, stages: int, logits: torch.Tensor) -> None:
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        self._all = torch.empty((stages, *logits.shape), dtype=dtype, device=logits.device)
+    def __init__(self, stages: int, logits: torch.Tensor, *, stay: bool = False) -> None:
+        self._stages: list[torch.Tensor] = []
+        self._lent: dict[int, int] = {}  # version of each that is no copy
         self._total = stages
-        self.count = 0
+        self._stay = stay
+        self._dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self.device = logits.device
 
     def put(self, stage: int, scores: torch.Tensor) -> None:
-        """Copy the scores of a stage; none is taken behind one that is missing.
+        """Take the scores of a stage; none is taken behind one that is missing.
 
         Args:
             stage: 0 for the raw logits, then that of each processor.
             scores: ``[batch, vocab]``.
         """
-        if stage != self.count:
-            return  # behind a stage that could not be copied, whose place holds nothing that was measured
-        if scores.shape[-1] != self._all.shape[-1]:
+        if stage != len(self._stages):
+            return  # behind a stage that could not be taken
+        if self._stages and scores.shape[-1] != self._stages[0].shape[-1]:
             scores = self._of_one_width(scores)
-        if not compiled.put(self._all, stage, scores):
-            self._all[stage].copy_(detached(scores))
-        self.count = stage + 1
+        if self._stay and self._is_like_a_copy(scores):
+            self._lent[stage] = scores._version
+        else:
+            scores = self._copied(scores)
+        self._stages.append(scores)
+
+    def _is_like_a_copy(self, scores: torch.Tensor) -> bool:
+        """Whether scores are as a copy of them would be, and tell of it when they are written to."""
+        return (
+            type(scores) is torch.Tensor
+            and scores.dtype == self._dtype
+            and scores.device == self.device
+            and scores.is_contiguous()
+            and not scores.requires_grad
+            and not scores.is_inference()
+        )
+
+    def _copied(self, scores: torch.Tensor) -> torch.Tensor:
+        return detached(scores).to(self.device, self._dtype, copy=True).contiguous()
 
     def _of_one_width(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores of a processor that has left out the last tokens, or added some: at -inf where they lack."""
-        more = scores.shape[-1] - self._all.shape[-1]
-        if more > 0:
-            self._all = torch.nn.functional.pad(self._all, (0, more), value=-torch.inf)
-            return scores
-        return torch.nn.functional.pad(detached(scores), (0, -more), value=-torch.inf)
+        more = scores.shape[-1] - self._stages[0].shape[-1]
+        if more < 0:
+            return _widened(scores, -more)
+        self.own()
+        self._stages = [_widened(each, more) for each in self._stages]
+        return scores
+
+    def own(self) -> None:
+        """Somebody may write into the scores from now on: copy those that are not copies."""
+        stages = self.stages
+        for place in self._lent:
+            stages[place] = self._copied(stages[place])
+        self._lent.clear()
+        self._stay = False
 
     def follow(self, parents: Sequence[int]) -> None:
         """Give each row the scores of the row that it continues.
@@ -61,7 +84,13 @@ class ScoreStages:
         Args:
             parents: that row, for each row.
         """
-        self._all = self._all[:, [*parents]]
+        self._stages = [stage[[*parents]] for stage in self.stages]
+        self._lent.clear()
+
+    @property
+    def count(self) -> int:
+        """Stages so far."""
+        return len(self._stages)
 
     @property
     def complete(self) -> bool:
@@ -69,12 +98,19 @@ class ScoreStages:
         return self.count == self._total
 
     @property
-    def stages(self) -> torch.Tensor:
-        """``[stages so far, batch, vocab]``; float64 for logits of that dtype, else float32."""
-        return self._all if self.complete else self._all[: self.count]
+    def stages(self) -> list[torch.Tensor]:
+        """``[batch, vocab]`` of each stage so far; float64 for logits of that dtype, else float32.
 
-    def summary(self, chosen: torch.Tensor, cap: int) -> ScoreColumns | None:
-        """The columns that a step's record keeps, computed while the scores are in the processor's cache.
+        Raises:
+            RuntimeError: something has written into the scores after all.
+        """
+        for place, version in self._lent.items():
+            if self._stages[place]._version != version:
+                raise RuntimeError(f"something wrote into the scores of stage {place} behind its processor")
+        return self._stages
+
+    def summary(self, chosen: torch.Tensor, cap: int) -> QuickSummary | None:
+        """The summary that a step's record keeps, computed while the scores are in the processor's cache.
 
         The thread that writes would have to fetch them from memory, against a model that uses all of its
         bandwidth: that costs about three times as much.
@@ -84,16 +120,16 @@ class ScoreStages:
             cap: largest length of each list of recorded tokens.
 
         Returns:
-            The columns, which do not know which rows had ended; None where the writer computes them: for
-            scores on a GPU, or without compiled code.
+            The summary; None where the writer computes it: for scores on a GPU, or without compiled code.
         """
         if self.device.type != "cpu":
             return None
-        scores = to_host(self.stages)
-        if not is_quick(scores.dtype):
-            return None
-        tokens = to_host(chosen)
-        return summarise(scores, tokens, np.zeros(tokens.size, dtype=np.bool_), cap)
+        return quick_summary([to_host(stage) for stage in self.stages], to_host(chosen), cap)
+
+
+def _widened(scores: torch.Tensor, more: int) -> torch.Tensor:
+    """Scores with more tokens behind, which are removed."""
+    return torch.nn.functional.pad(detached(scores), (0, more), value=-torch.inf)
 
 
 class GroupStages(ScoreStages):
@@ -109,6 +145,7 @@ class GroupStages(ScoreStages):
 
     def __init__(self, stages: int, logits: torch.Tensor, groups: int, beams: int) -> None:
         super().__init__(stages, logits)
+        self._all = torch.empty((stages, *logits.shape), dtype=self._dtype, device=self.device)
         self._by_group = self._all.view(stages, -1, groups, beams, logits.shape[-1])
         self._counts = [0] * groups
 
@@ -125,4 +162,4 @@ class GroupStages(ScoreStages):
         place = self._by_group[stage, :, group]
         place.copy_(detached(scores).view_as(place))
         self._counts[group] = stage + 1
-        self.count = min(self._counts)
+        self._stages += self._all[self.count : min(self._counts)].unbind()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hooks.caught_step import CaughtStep, as_array
 from hooks.loop.step_builder import StepBuilder
 from hooks.scores.random_state import coming_choice, digest
+from hooks.tensors import to_host
 from hooks.token_texts import TokenTexts
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.run import RunHeader, TokenText
@@ -117,7 +118,7 @@ class LiveRecords:
             Its record, which holds the RNG state whole, and its raw logits ``[batch, vocab]``; None if
             not all processors have run.
         """
-        stages = as_array(caught.tensors.scores)
+        stages = caught.tensors.scores
         drawing = header.do_sample and caught.rng is None
         if stages is None or len(stages) <= len(header.processors) or drawing:
             return None
@@ -125,4 +126,4 @@ class LiveRecords:
         chosen = whole.tensors.chosen
         if scores is not None and (chosen is None or (chosen == NO_TOKEN).any()):
             whole.tensors.chosen = coming_choice(scores, whole.rng)
-        return self.built(whole, header, follows=False), stages[0]
+        return self.built(whole, header, follows=False), to_host(stages[0])

@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import GenerationMixin, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
-from hooks.native import compiled
 from hooks.scores import stages
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
@@ -216,7 +215,6 @@ def test_what_was_not_measured_is_never_recorded(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(torch, "empty", poisoned)
     monkeypatch.setattr("hooks.loop.run_capture.ScoreStages", Refusing)
-    monkeypatch.setattr(compiled, "put", lambda *_: False)
     model = tiny_model()
     with trace(model, path=tmp_path / "t"):
         model.generate(**batch(), **SETTINGS, do_sample=True, top_k=3)

@@ -17,11 +17,13 @@ PAUSE = 0.05
 def test_it_stands_still_in_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([10.0, 20.0, 25.0, 30.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(now))
-    clock = RunClock()
+    halts: list[bool] = []
+    clock = RunClock(lambda: halts.append(True))
     before = clock.now()
     with clock, clock:
         pass
     assert (clock.halted, clock.now() - before) == (5.0, 15.0)
+    assert halts == [True]
 
 
 @pytest.mark.parametrize("stop", ["model-call", "choice", "stopping"])

@@ -508,31 +508,6 @@ def test_a_signature_that_is_not_there_is_an_error() -> None:
         compiled._native.call_columns(np.zeros(1, dtype=NOTES), [2**70])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_tensor_is_put_into_a_stack(dtype: torch.dtype) -> None:
-    tensor = (torch.arange(6).reshape(2, 3) % 2).to(dtype)
-    stack = torch.zeros((3, 2, 3), dtype=dtype)
-    assert compiled.put(stack, 1, tensor)
-    assert torch.equal(stack, torch.stack([torch.zeros_like(tensor), tensor, torch.zeros_like(tensor)]))
-
-
-def test_what_does_not_fit_is_not_put_there() -> None:
-    stack, like = torch.zeros(3, 2, 3), torch.ones(2, 3)
-    for into, place, tensor in (
-        (stack, 3, like),
-        (stack, -1, like),
-        (stack, 0, like.double()),
-        (stack, 0, like.to("meta")),
-        (stack, 0, torch.ones(3, 2)),
-        (stack, 0, torch.ones(3, 2).T),
-        (stack.transpose(1, 2), 0, torch.ones(3, 2)),
-        (stack[..., :2], 0, torch.ones(2, 2)),
-        (stack, 0, "text"),
-    ):
-        assert not compiled.put(into, place, tensor)  # type: ignore[arg-type]
-    assert not stack.any()
-
-
 WHOLE = torch.ones(1, 2, 3, 4)
 CACHED = [
     WHOLE,

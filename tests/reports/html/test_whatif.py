@@ -89,7 +89,7 @@ def computed_steps(header: RunHeader) -> Iterator[Step]:
         found = stages(logits_of(step.number), history_of(header, step.number), RECORDED)
         chosen = np.array([int(found[0][0].argmax())], dtype=np.int32)
         arrays = [stage.numpy() for stage in found]
-        yield replace(step, scores=summarise(np.stack(arrays), chosen, np.zeros(1, dtype=np.bool_), 64))
+        yield replace(step, scores=summarise(arrays, chosen, np.zeros(1, dtype=np.bool_), 64))
 
 
 @pytest.fixture(scope="module")

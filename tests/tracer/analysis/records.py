@@ -37,7 +37,7 @@ def recorded(case: Case, *, do_sample: bool = True, save: bool = True, cap: int 
     )
     step = next(synthetic_steps(synthetic_header(layers=1), 1))
     columns = summarise(
-        np.stack(stages)[:, None],
+        [stage[None] for stage in stages],
         np.array([chosen], dtype=np.int32),
         np.zeros(1, dtype=np.bool_),
         header.capture.candidates,

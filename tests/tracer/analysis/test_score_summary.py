@@ -61,7 +61,7 @@ def summary_of(implementation: str, scores: npt.NDArray[Any], chosen: list[int],
         pytest.skip("built without a C compiler")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled_summary, "available", implementation == "compiled")
-        return summarise(scores, np.array(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
+        return summarise([*scores], np.array(chosen), np.zeros(len(chosen), dtype=np.bool_), cap)
 
 
 def check(implementation: str, stages: list[F32], chosen: int) -> None:
@@ -286,14 +286,12 @@ def test_scores_of_double_precision(implementation: str) -> None:
 def test_single_precision_is_left_to_the_compiled_part_where_it_is(
     implementation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = (
-        (compiled_summary, "compiled_columns") if implementation == "numpy" else (summary, "numpy_columns")
-    )
+    other = "packed_summary" if implementation == "numpy" else "numpy_columns"
 
     def unwanted(*_: Any) -> Any:
         raise AssertionError("the other implementation ran")
 
-    monkeypatch.setattr(*other, unwanted)
+    monkeypatch.setattr(summary, other, unwanted)
     got = summary_of(implementation, np.zeros((2, 1, 300), dtype=np.float32), [9], CAP)
     assert got.kept.tolist() == [[300], [300]]
 
@@ -304,4 +302,4 @@ def test_a_token_that_is_not_in_the_vocabulary_is_refused(chosen: int) -> None:
         pytest.skip("built without a C compiler")
     scores = np.zeros((2, 1, 300), dtype=np.float32)
     with pytest.raises(ValueError, match="do not agree"):
-        compiled_summary.compiled_columns(scores, np.array([chosen], dtype=np.int32), CAP)
+        compiled_summary.packed_summary([*scores], np.array([chosen]), CAP)

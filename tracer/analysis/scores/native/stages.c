@@ -31,27 +31,33 @@ PART_OF_IT Look compare(const float *before, const float *after)
     return look;
 }
 
-/* Append the removed tokens of a block to those found so far. */
-static void list_removed(Stage *stage, const float *before, const float *after, size_t start)
+/* Append the removed tokens of a block to those of its part so far. */
+static void list_removed(Counts *part, const float *before, const float *after, size_t start)
 {
-    int32_t listed = stage->removed;
+    int32_t listed = part->removed;
     for (int at = 0; at < BLOCK && listed < REMOVED_CAP; at++)
         if (before[at] > -INFINITY && after[at] == -INFINITY)
-            stage->listed[listed++] = (int32_t)(start + (size_t)at);
+            part->listed[listed++] = (int32_t)(start + (size_t)at);
 }
 
-static void list_nothing(Stage *stage)
+static void list_nothing(Counts *counts)
 {
     for (int at = 0; at < REMOVED_CAP; at++)
-        stage->listed[at] = NO_TOKEN;
+        counts->listed[at] = NO_TOKEN;
 }
 
-PART_OF_IT void add_look(Stage *stage, const Look *look)
+static void count_nothing(Counts *counts)
 {
-    stage->kept += look->kept;
-    stage->changed += look->changed;
-    stage->removed += look->removed;
-    stage->top = higher(look->peak, stage->top);
+    *counts = (Counts){.top = -INFINITY};
+    list_nothing(counts);
+}
+
+PART_OF_IT void add_look(Counts *part, const Look *look)
+{
+    part->kept += look->kept;
+    part->changed += look->changed;
+    part->removed += look->removed;
+    part->top = higher(look->peak, part->top);
 }
 
 /* Look at a block of all stages, while each is still in the processor's first cache for the next. */
@@ -62,7 +68,7 @@ PART_OF_IT void look_at_block(Stage *stages, size_t number, size_t start, size_t
     Look look = look_at(before);
     for (size_t at = 0;;) {
         stages[at].looks[start / BLOCK] = look;
-        add_look(stages + at, &look);
+        add_look(stages[at].parts + start / PART, &look);
         if (++at == number)
             return;
         const float *after = block_of(stages[at].scores, start, count, spare[at % 2]);
@@ -71,8 +77,43 @@ PART_OF_IT void look_at_block(Stage *stages, size_t number, size_t start, size_t
         else
             look.changed = look.removed = 0;
         if (look.removed)
-            list_removed(stages + at, before, after, start);
+            list_removed(stages[at].parts + start / PART, before, after, start);
         before = after;
+    }
+}
+
+static size_t end_of(size_t part, size_t count)
+{
+    return count - part * PART < PART ? count : (part + 1) * PART;
+}
+
+WIDER_TOO void look_at_part(Stage *stages, size_t number, size_t count, size_t part)
+{
+    for (size_t at = 0; at < number; at++)
+        count_nothing(stages[at].parts + part);
+    for (size_t start = part * PART; start < end_of(part, count); start += BLOCK)
+        look_at_block(stages, number, start, count);
+}
+
+/* Add what was looked at of a part to its stage. */
+static void join_look(Counts *all, const Counts *part)
+{
+    if (all->removed + part->removed <= REMOVED_CAP)
+        memcpy(all->listed + all->removed, part->listed, (size_t)part->removed * sizeof *part->listed);
+    else
+        list_nothing(all);
+    all->kept += part->kept;
+    all->changed += part->changed;
+    all->removed += part->removed;
+    all->top = higher(part->top, all->top);
+}
+
+void join_looks(Stage *stages, size_t number, size_t count)
+{
+    for (size_t at = 0; at < number; at++) {
+        count_nothing(&stages[at].all);
+        for (size_t part = 0; part < parts_of(count); part++)
+            join_look(&stages[at].all, stages[at].parts + part);
     }
 }
 
@@ -89,45 +130,47 @@ static double gone_of(const Stage *before, const Stage *stage, const BlockSoftma
 }
 
 /* Compute the softmax of a block at all stages; one that stays what it was is not computed again. */
-static void weigh_stages(Stage *stages, size_t number, size_t start, size_t count)
+PART_OF_IT void weigh_block_of_stages(Stage *stages, size_t number, size_t start, size_t count)
 {
     BlockSoftmax block;
     block.total = block.moment = 0;
     float spare[BLOCK];
     for (size_t at = 0; at < number; at++) {
-        Stage *stage = stages + at;
+        const Stage *stage = stages + at;
         const Look *look = stage->looks + start / BLOCK;
+        Counts *part = stage->parts + start / PART;
         if (at)
-            stage->gone += gone_of(stage - 1, stage, &block, start, count);
-        if (!(look->peak > -INFINITY) || !isfinite(stage->top))
+            part->gone += gone_of(stage - 1, stage, &block, start, count);
+        if (!(look->peak > -INFINITY) || !isfinite(stage->all.top))
             block.total = block.moment = 0;
-        else if (!at || look->changed || stage->top != stage[-1].top)
-            weigh_block(&block, block_of(stage->scores, start, count, spare), stage->top);
-        stage->total += block.total;
-        stage->moment += block.moment;
+        else if (!at || look->changed || stage->all.top != stage[-1].all.top)
+            weigh_block(&block, block_of(stage->scores, start, count, spare), stage->all.top);
+        part->total += block.total;
+        part->moment += block.moment;
     }
     if (block.total > 0)
-        stages[number - 1].candidates += count_candidates(&block);
+        stages[number - 1].parts[start / PART].candidates += count_candidates(&block);
 }
 
-WIDER_TOO void compute_stages(Stage *stages, size_t number, size_t count)
+WIDER_TOO void weigh_part(Stage *stages, size_t number, size_t count, size_t part)
+{
+    for (size_t start = part * PART; start < end_of(part, count); start += BLOCK)
+        weigh_block_of_stages(stages, number, start, count);
+}
+
+void join_weights(Stage *stages, size_t number, size_t count)
 {
     for (size_t at = 0; at < number; at++) {
-        stages[at].kept = stages[at].changed = stages[at].removed = stages[at].candidates = 0;
-        stages[at].top = -INFINITY;
-        stages[at].gone = 0;
-        list_nothing(stages + at);
-    }
-    for (size_t start = 0; start < count; start += BLOCK)
-        look_at_block(stages, number, start, count);
-    for (size_t at = 0; at < number; at++) {
+        Counts *all = &stages[at].all;
         /* An infinite score takes all the probability: infinity minus infinity is NaN, as in torch. */
-        stages[at].total = stages[at].moment = stages[at].top == INFINITY ? NAN : 0;
-        if (stages[at].removed > REMOVED_CAP)
-            list_nothing(stages + at);
+        all->total = all->moment = all->top == INFINITY ? NAN : 0;
+        for (size_t part = 0; part < parts_of(count); part++) {
+            all->candidates += stages[at].parts[part].candidates;
+            all->total += stages[at].parts[part].total;
+            all->moment += stages[at].parts[part].moment;
+            all->gone += stages[at].parts[part].gone;
+        }
     }
-    for (size_t start = 0; start < count; start += BLOCK)
-        weigh_stages(stages, number, start, count);
 }
 
 WIDER_TOO int32_t count_above(const Stage *stage, size_t count, int32_t token)
@@ -146,20 +189,20 @@ WIDER_TOO int32_t count_above(const Stage *stage, size_t count, int32_t token)
 
 double entropy_of(const Stage *stage)
 {
-    if (!(stage->total > 0))
+    if (!(stage->all.total > 0))
         return 0;
-    double entropy = log2(stage->total) - stage->moment / stage->total / log(2);
+    double entropy = log2(stage->all.total) - stage->all.moment / stage->all.total / log(2);
     return entropy > 0 ? entropy : 0;
 }
 
 double probability_of(const Stage *stage, int32_t token)
 {
-    if (stage->total == 0)
+    if (stage->all.total == 0)
         return 0;
-    return exp((double)stage->scores[token] - (double)stage->top) / stage->total;
+    return exp((double)stage->scores[token] - (double)stage->all.top) / stage->all.total;
 }
 
 double mass_removed(const Stage *before, const Stage *stage)
 {
-    return stage->removed && before->total != 0 ? stage->gone / before->total : 0;
+    return stage->all.removed && before->all.total != 0 ? stage->all.gone / before->all.total : 0;
 }

@@ -1,0 +1,224 @@
+"""Scores that nothing writes into are recorded without copies; where that is not sure, copies are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import StoppingCriteriaList, TopKLogitsWarper
+from transformers.generation import logits_process
+
+from hooks.scores.stages import ScoreStages
+from hooks.scores.untouched import READERS, scores_stay
+from tests.hooks.scores.test_scores import InPlace, StopAfter
+from tests.support.models import SAMPLING, batch, collected, generate, tiny_model
+from tracer import open_trace, trace
+from tracer.schema.step import Step
+
+PROMPT = torch.tensor([[3, 4, 5, 3, 4], [7, 7, 1, 7, 7]])
+TOKENS = 12
+
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "EncoderNoRepeatNGramLogitsProcessor": (2, PROMPT),
+    "EncoderRepetitionPenaltyLogitsProcessor": (1.5, PROMPT),
+    "EpsilonLogitsWarper": (0.05,),
+    "EtaLogitsWarper": (0.05,),
+    "ExponentialDecayLengthPenalty": ((1, 1.5), [2], 3),
+    "ForcedBOSTokenLogitsProcessor": (2,),
+    "ForcedEOSTokenLogitsProcessor": (6, [2]),
+    "InfNanRemoveLogitsProcessor": (),
+    "LogitNormalization": (),
+    "MinLengthLogitsProcessor": (9, torch.tensor([2])),
+    "MinNewTokensLengthLogitsProcessor": (5, 3, torch.tensor([2])),
+    "MinPLogitsWarper": (0.2,),
+    "NoBadWordsLogitsProcessor": ([[3], [7, 4]], [2]),
+    "NoRepeatNGramLogitsProcessor": (2,),
+    "PrefixConstrainedLogitsProcessor": (lambda row, _: [1, 2 + row], 1),
+    "RepetitionPenaltyLogitsProcessor": (1.5,),
+    "SequenceBiasLogitsProcessor": ({(3,): 2.0, (7, 4): -1.0},),
+    "SuppressTokensAtBeginLogitsProcessor": ([3, 4], 5),
+    "SuppressTokensLogitsProcessor": ([3, 4],),
+    "TemperatureLogitsWarper": (0.7,),
+    "TopHLogitsWarper": (0.5, 8),
+    "TopKLogitsWarper": (4,),
+    "TopPLogitsWarper": (0.6,),
+    "TypicalLogitsWarper": (0.6,),
+}
+"""Arguments for each of them."""
+
+rows = st.lists(st.floats(-20, 20, width=32), min_size=TOKENS, max_size=TOKENS)
+
+
+def test_each_of_them_is_tried() -> None:
+    assert SETTINGS.keys() == READERS
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(READERS) if hasattr(logits_process, name)])
+@given(scores=st.lists(rows, min_size=2, max_size=2), removed=st.sets(st.integers(0, TOKENS - 1), max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_the_library_only_reads(name: str, scores: list[list[float]], removed: set[int]) -> None:
+    try:
+        processor = getattr(logits_process, name)(*SETTINGS[name])
+    except TypeError:  # newer releases have it built before its tokens are known
+        processor = getattr(logits_process, name)(*SETTINGS[name], device="cpu")
+    given = torch.tensor(scores)
+    given[:, [*removed]] = -torch.inf
+    before, version = given.clone(), given._version
+    for length in (5, 6):  # the length of the sequences decides in some
+        ids = torch.cat([PROMPT, PROMPT[:, :1]], dim=1)[:, :length]
+        processor(ids, given)
+    assert given._version == version
+    assert torch.equal(given, before)
+
+
+class Subclass(TopKLogitsWarper):  # type: ignore[misc]
+    pass
+
+
+class Overriding(TopKLogitsWarper):  # type: ignore[misc]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores[:, 5] = -torch.inf
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("processors", "criteria", "expected"),
+    [
+        ([], [], True),
+        ([TopKLogitsWarper(3)], [transformers.MaxLengthCriteria(9)], True),
+        ([TopKLogitsWarper(3), InPlace(3)], [], False),
+        ([Subclass(3)], [], False),
+        ([Overriding(3)], [], False),
+        ([lambda *arguments: arguments[1]], [], False),
+        ([TopKLogitsWarper(3)], [StopAfter(5)], False),
+        ([], [lambda *_: False], False),
+    ],
+)
+def test_everything_has_to_be_known(processors: list[Any], criteria: list[Any], expected: bool) -> None:
+    assert scores_stay(tiny_model(), processors, criteria) == expected
+
+
+def test_a_processor_with_another_call_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TopKLogitsWarper, "__call__", Overriding.__call__)
+    assert not scores_stay(tiny_model(), [TopKLogitsWarper(3)], [])
+
+
+def test_a_loop_of_the_program_is_not_known() -> None:
+    model = tiny_model()
+
+    def own(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return type(self)._sample(self, *args, **kwargs)
+
+    model._sample = MethodType(own, model)
+    assert not scores_stay(model, [], [])
+
+
+def stays(monkeypatch: pytest.MonkeyPatch, change: Callable[[bool], bool]) -> list[bool]:
+    """Whether the scores of the steps from now on stay, once `change` has had its say."""
+    seen, real = list[bool](), ScoreStages.__init__
+
+    def init(self: ScoreStages, stages: int, logits: torch.Tensor, *, stay: bool = False) -> None:
+        seen.append(stay)
+        real(self, stages, logits, stay=change(stay))
+
+    monkeypatch.setattr(ScoreStages, "__init__", init)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_the_record_is_the_same_without_copies(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    def columns(change: Callable[[bool], bool]) -> list[dict[str, Any]]:
+        model = tiny_model().to(dtype)
+        with monkeypatch.context() as patch:
+            seen = stays(patch, change)
+            with collected(model) as run:
+                torch.manual_seed(1)
+                generate(model, batch(2), **SAMPLING, no_repeat_ngram_size=2)
+        assert not run.problems()
+        assert seen == [True] * len(run.steps)
+        return [vars(step.scores) for step in run.steps]
+
+    lent, copied = columns(lambda stay: stay), columns(lambda _: False)
+    assert len(lent) == len(copied)
+    for mine, other in zip(lent, copied, strict=True):
+        for name, expected in other.items():
+            np.testing.assert_array_equal(mine[name], expected, err_msg=name)
+
+
+def test_a_criterion_that_writes_into_scores_changes_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Writing(StopAfter):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            scores[-1].fill_(-1.0)
+            return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+    model, inputs = tiny_model(), batch(2)
+
+    def columns(criteria: list[Any]) -> list[np.ndarray[Any, Any]]:
+        with collected(model) as run:
+            torch.manual_seed(1)
+            generate(
+                model,
+                inputs,
+                **SAMPLING,
+                output_scores=True,
+                stopping_criteria=StoppingCriteriaList(criteria),
+            )
+        assert not run.problems()
+        return [step.scores.scores for step in run.steps if step.scores is not None]
+
+    for mine, expected in zip(columns([Writing(0)]), columns([]), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+def test_what_is_edited_at_a_halt_was_recorded_before(tmp_path: Path) -> None:
+    model, inputs = tiny_model(), batch(2)
+
+    def edit(halt: Any) -> None:
+        for name in ("next_token_logits", "next_token_scores"):
+            if name in halt.local:
+                halt.local[name].fill_(1.0)
+
+    def traced(name: str, on_stop: Callable[[Any], None]) -> list[Step]:
+        torch.manual_seed(1)
+        with trace(model, path=tmp_path / name, on_stop=on_stop, stops="choice", stop_steps="2-3"):
+            generate(model, inputs, **SAMPLING)
+        with open_trace(tmp_path / name) as recording:
+            return [*recording.steps]
+
+    edited, plain = traced("edited.trace", edit), traced("plain.trace", lambda _: None)
+    for mine, expected in zip(edited[:2], plain, strict=False):  # the third goes on from what was edited
+        assert mine.scores is not None
+        assert expected.scores is not None
+        np.testing.assert_array_equal(mine.scores.entropy, expected.scores.entropy)
+        np.testing.assert_array_equal(mine.scores.kept, expected.scores.kept)
+        assert not mine.head.errors
+
+
+def test_what_writes_all_the_same_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sneaky(self: Any, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        result = scores.clone()
+        scores[:, 5] = 77.0
+        return result
+
+    sneaky.__module__ = TopKLogitsWarper.__module__
+    monkeypatch.setattr(TopKLogitsWarper, "__call__", sneaky)
+    model, inputs = tiny_model(), batch(2)
+    torch.manual_seed(1)
+    untraced = generate(model, inputs, **SAMPLING)
+    with collected(model) as run:
+        torch.manual_seed(1)
+        traced = generate(model, inputs, **SAMPLING)
+    assert torch.equal(untraced.sequences, traced.sequences)
+    for step in run.steps:
+        assert step.scores is None
+        assert [error.message for error in step.head.errors] == [
+            "RuntimeError: something wrote into the scores of stage 2 behind its processor"
+        ]
