@@ -5,13 +5,14 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 
-def _compiled(package: str) -> Extension:
-    """The module ``_native`` of a package, from the C sources in its folder."""
-    sources = Path(*package.split("."))
+def _compiled(package: str, *shared: str) -> Extension:
+    """The module ``_native`` of a package, from the C sources in its folder and in folders that it shares."""
+    folders = [Path(*package.split(".")), *map(Path, shared)]
     return Extension(
         f"{package}._native",
-        sources=sorted(str(path) for path in sources.glob("*.c")),
-        depends=sorted(str(path) for path in sources.glob("*.h")),
+        sources=sorted(str(path) for folder in folders for path in folder.glob("*.c")),
+        depends=sorted(str(path) for folder in folders for path in folder.glob("*.h")),
+        include_dirs=[*shared],
         # Operations are not contracted, so that every processor computes the same bits; the pragmas of OpenMP
         # only say which loops may be reduced in vectors.
         extra_compile_args=["-O3", "-ffp-contract=off", "-fopenmp-simd"],
@@ -22,7 +23,7 @@ def _compiled(package: str) -> Extension:
 
 setup(
     ext_modules=[
-        _compiled("hooks.native"),
+        _compiled("hooks.native", "tracer/native"),
         _compiled("tracer.analysis.scores.native"),
         _compiled("tracer.tracefile.encoding.native"),
     ]

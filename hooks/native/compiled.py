@@ -14,11 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hooks.native.team import share_out
 from tracer.compiled_parts import load
 from tracer.schema.tensors import MAX_RUNS
 
 _native = load("hooks.native._native")
 
+if _native is not None:
+    share_out(_native.use_team)
 
 _WORDS = 6
 """Numbers of four bytes in the note of a call."""

@@ -1,7 +1,5 @@
 #include "lanes.h"
 
-#define LANES 16
-
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_WIDE
 #include <immintrin.h>
@@ -46,12 +44,9 @@ static inline Moments finish(Lanes *all, const void *memory, Py_ssize_t at, Py_s
     for (; at < count; at++)
         add_value(all, 0, load(memory, at));
     Moments moments = {all->sum[0], all->squares[0], all->low[0], all->high[0]};
-    for (int lane = 1; lane < LANES; lane++) {
-        moments.sum += all->sum[lane];
-        moments.squares += all->squares[lane];
-        moments.low = all->low[lane] < moments.low ? all->low[lane] : moments.low;
-        moments.high = all->high[lane] > moments.high ? all->high[lane] : moments.high;
-    }
+    for (int lane = 1; lane < LANES; lane++)
+        moments = join_moments(moments,
+                               (Moments){all->sum[lane], all->squares[lane], all->low[lane], all->high[lane]});
     return moments;
 }
 

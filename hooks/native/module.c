@@ -3,6 +3,7 @@
 #include "samples.h"
 #include "slots.h"
 #include "tape.h"
+#include "team.h"
 #include "tensors.h"
 
 static PyMethodDef functions[] = {
@@ -12,6 +13,7 @@ static PyMethodDef functions[] = {
     {"samples", samples, METH_VARARGS, "Samples of the values of tensors."},
     {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
     {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
+    {"use_team", use_team, METH_VARARGS, "Share out work to the threads of torch."},
     {NULL},
 };
 

@@ -10,7 +10,8 @@
 /* Take the statistics of a tensor of several values that lie one after the other in the host's memory.
  *
  * Sums are taken in double precision, where squares of float32 values neither overflow nor cancel for any
- * deviation above a millionth of the mean. Of a long tensor other threads run meanwhile.
+ * deviation above a millionth of the mean. Of a long tensor the threads of torch take parts, and other threads
+ * of Python run meanwhile.
  *
  * Returns whether there are such values and all are finite; only then is anything written.
  */

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import inspect
 import itertools
 import math
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import weakref
 from collections import OrderedDict, UserDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +37,7 @@ from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes, parts
 from hooks.native import compiled
+from hooks.native.team import find_team
 from tests.support.models import reduced_calls, watching
 from tracer.compiled_parts import PLAIN, load
 
@@ -204,34 +211,46 @@ def test_outputs_to_reduce_later_are_deferred(kind: type[PlainTape]) -> None:
 @pytest.mark.parametrize("size", [2, 5, 16, 33, 576, 300_001])
 def test_statistics_are_exact(size: int, dtype: torch.dtype) -> None:
     values = (torch.randn(size, generator=torch.Generator().manual_seed(size)) * 3 + 100).to(dtype)
+    exact = values.double()
+    expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
+    assert statistics_of(values) == pytest.approx([float(each) for each in expected], rel=1e-5)
+
+
+def sum_in_lanes(values: npt.NDArray[np.float64]) -> float:
+    """Sixteen sums in order, and then the sum of these."""
+    grouped = len(values) // 16 * 16
+    groups = np.concatenate((np.zeros((1, 16)), values[:grouped].reshape(-1, 16)))
+    lanes: list[float] = np.add.accumulate(groups)[-1].tolist()
+    lanes[0] = reduce(add, values[grouped:].tolist(), lanes[0])
+    return reduce(add, lanes)
+
+
+def moments_in_lanes(values: Tensor) -> list[float]:
+    """The statistics as the compiled part defines them: of parts that are joined in order, each in lanes."""
+    exact = values.double().numpy()
+    parts = min(-(-len(exact) // 65536), 256)
+    each = -(-len(exact) // (16 * parts)) * 16
+
+    def total(of: npt.NDArray[np.float64]) -> float:
+        sums = [sum_in_lanes(of[begin : begin + each]) for begin in range(0, len(of), each)]
+        return reduce(add, sums)
+
+    mean = total(exact) / len(exact)
+    variance = total(exact * exact) / len(exact) - mean * mean
+    return [mean, math.sqrt(max(variance, 0.0)), float(exact.min()), float(exact.max())]
+
+
+def statistics_of(values: Tensor) -> list[float]:
+    """Mean, deviation, minimum and maximum as the compiled part takes them."""
     notes = Notes(Tape)
     notes.tape.begin()
     stand_in(notes.tape, 0, lambda value: value)(values)
     taken = notes.tape.take()
     assert taken is not None
     assert notes.inspected == []
-    exact = values.double()
-    expected = [exact.mean(), exact.std(correction=0), exact.min(), exact.max()]
     (statistics,) = np.frombuffer(taken[1], dtype=NOTES)["statistics"]
-    assert statistics == pytest.approx([float(each) for each in expected], rel=1e-5)
-
-
-def moments_in_lanes(values: Tensor) -> list[float]:
-    """The statistics as the compiled part defines them: sixteen sums in order, and then the sum of these."""
-    exact = values.double().numpy()
-    grouped = len(exact) // 16 * 16
-
-    def total(of: npt.NDArray[np.float64]) -> float:
-        lanes = [0.0] * 16
-        for group in of[:grouped].reshape(-1, 16).tolist():
-            lanes = [lane + value for lane, value in zip(lanes, group, strict=True)]
-        for value in of[grouped:].tolist():
-            lanes[0] += value
-        return reduce(add, lanes)
-
-    mean = total(exact) / len(exact)
-    variance = total(exact * exact) / len(exact) - mean * mean
-    return [mean, math.sqrt(max(variance, 0.0)), float(exact.min()), float(exact.max())]
+    found: list[float] = statistics.tolist()
+    return found
 
 
 @settings(max_examples=150, deadline=None)
@@ -246,13 +265,85 @@ def test_statistics_have_the_same_bits_on_every_processor(
 ) -> None:
     random = torch.Generator().manual_seed(seed)
     values = (torch.randn(size + 1, generator=random) * spread + seed % 3).to(dtype)[1:]
-    notes = Notes(Tape)
-    notes.tape.begin()
-    stand_in(notes.tape, 0, lambda value: value)(values)
-    taken = notes.tape.take()
-    assert taken is not None
-    (statistics,) = np.frombuffer(taken[1], dtype=NOTES)["statistics"]
-    assert statistics.tolist() == np.array(moments_in_lanes(values), dtype=np.float32).tolist()
+    assert statistics_of(values) == np.array(moments_in_lanes(values), dtype=np.float32).tolist()
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads of torch, and puts it back after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [65_536, 65_537, 131_072, 300_003, 256 * 65_536 + 5])
+def test_statistics_have_the_same_bits_for_every_number_of_threads(
+    size: int, dtype: torch.dtype, threads: Callable[[int], None]
+) -> None:
+    values = torch.randn(size + 1, generator=torch.Generator().manual_seed(size)).add_(1).to(dtype)[1:]
+    expected = np.array(moments_in_lanes(values), dtype=np.float32).tolist()
+    for count in (1, 2, 3):
+        threads(count)
+        assert statistics_of(values) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.integers(65_537, 400_000), threads=st.integers(1, 9))
+def test_statistics_have_the_same_bits_however_parts_are_shared_out(size: int, threads: int) -> None:
+    values = torch.arange(size, dtype=torch.float32).sin_()
+    with a_team_of(threads) as regions:
+        found = statistics_of(values)
+    assert regions == ([threads] if threads > 1 else [])
+    assert found == np.array(moments_in_lanes(values), dtype=np.float32).tolist()
+
+
+@contextmanager
+def a_team_of(threads: int) -> Iterator[list[int]]:
+    """Another team than that of torch; yields its size in each of its parallel regions."""
+    regions: list[int] = []
+
+    def parallel(region: int, shared: int, _threads: int, _flags: int) -> None:
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(region)
+        regions.append(threads)
+        workers = [Thread(target=function, args=(shared,)) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    types = (None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), (ctypes.c_int,)
+    functions = ctypes.CFUNCTYPE(*types[0])(parallel), ctypes.CFUNCTYPE(*types[1])(lambda: threads)
+    addresses = [ctypes.cast(each, ctypes.c_void_p).value for each in functions]
+    compiled._native.use_team(*addresses)
+    try:
+        yield regions
+    finally:
+        compiled._native.use_team(*find_team())
+
+
+def test_only_long_outputs_are_shared_out() -> None:
+    with a_team_of(2) as regions:
+        statistics_of(torch.ones(65_536))
+        assert regions == []
+        statistics_of(torch.ones(65_537))
+        assert regions == [2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+def test_a_forked_process_takes_statistics_alone(threads: Callable[[int], None]) -> None:
+    threads(2)
+    values = torch.ones(300_000)
+    expected = statistics_of(values)
+    child = os.fork()
+    if not child:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # ends a process that waits for threads that are not there
+            os._exit(0 if statistics_of(values) == expected else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(

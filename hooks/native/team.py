@@ -1,0 +1,57 @@
+"""Find the threads on which torch runs operations on a CPU, for compiled code to share out work to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+
+class Team(NamedTuple):
+    """Where ``tracer/native/team.c`` finds the functions that it calls.
+
+    Attributes:
+        parallel: address of ``GOMP_parallel`` in the OpenMP runtime that torch is linked with, which runs a
+            function on each thread of the calling thread's team.
+        get_num_threads: address of ``at::get_num_threads``: how many threads there are.
+    """
+
+    parallel: int
+    get_num_threads: int
+
+
+NO_TEAM = Team(0, 0)
+"""Each thread does its work alone."""
+
+
+def find_team() -> Team:
+    """The team of torch; :data:`NO_TEAM` where its library is another or linked with no OpenMP runtime."""
+    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        # Only if it is loaded: another copy would have threads of its own. Names are looked up in the
+        # libraries that it is linked with, too.
+        library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
+        return Team(_address(library.GOMP_parallel), _address(library._ZN2at15get_num_threadsEv))
+    except (OSError, AttributeError):
+        return NO_TEAM
+
+
+def share_out(use_team: Callable[[int, int], None]) -> None:
+    """Have a compiled module share out work to the team.
+
+    Args:
+        use_team: of that module.
+    """
+    team = find_team()
+    use_team(*team)
+    if team != NO_TEAM:
+        # A forked process has a copy of the team without its threads, and would wait for them for ever.
+        os.register_at_fork(after_in_child=lambda: use_team(*NO_TEAM))
+
+
+def _address(function: Callable[..., object]) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
