@@ -24,7 +24,7 @@ def _compiled(package: str, *shared: str) -> Extension:
 setup(
     ext_modules=[
         _compiled("hooks.native", "tracer/native"),
-        _compiled("tracer.analysis.scores.native"),
+        _compiled("tracer.analysis.scores.native", "tracer/native"),
         _compiled("tracer.tracefile.encoding.native"),
     ]
 )

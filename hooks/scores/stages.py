@@ -6,8 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
+from hooks.native.team import share_out
 from hooks.tensors import detached, to_host
+from tracer.analysis.scores.native import compiled_summary
 from tracer.analysis.scores.summary import QuickSummary, quick_summary
+
+if compiled_summary.use_team is not None:
+    share_out(compiled_summary.use_team)
 
 
 class ScoreStages:
@@ -124,7 +129,7 @@ class ScoreStages:
         """
         if self.device.type != "cpu":
             return None
-        return quick_summary([to_host(stage) for stage in self.stages], to_host(chosen), cap)
+        return quick_summary([to_host(stage) for stage in self.stages], to_host(chosen), cap, shares=True)
 
 
 def _widened(scores: torch.Tensor, more: int) -> torch.Tensor:

@@ -303,3 +303,33 @@ def test_a_token_that_is_not_in_the_vocabulary_is_refused(chosen: int) -> None:
     scores = np.zeros((2, 1, 300), dtype=np.float32)
     with pytest.raises(ValueError, match="do not agree"):
         compiled_summary.packed_summary([*scores], np.array([chosen]), CAP)
+
+
+PART = 64 * 128
+"""Scores of a part in ``stages.h``."""
+
+
+@pytest.mark.parametrize("size", [PART - 1, PART, PART + 1, 3 * PART + 700])
+@given(seed=st.integers(0, 2**32 - 1), edits=st.lists(st.sampled_from(EDITS), min_size=1, max_size=4))
+@settings(max_examples=5, deadline=None)
+def test_rows_that_are_read_in_parts(size: int, seed: int, edits: list[str]) -> None:
+    random = np.random.default_rng(seed)
+    stages = [random.normal(0, 4, size).astype(np.float32)]
+    for edit in edits:
+        stages.append(edited(stages[-1], edit, random))
+    check("compiled", stages, int(np.argmax(stages[-1])))
+
+
+@pytest.mark.parametrize(
+    "gone", [[0], [PART - 1, PART], [5, PART + 5, 2 * PART + 5], [*range(PART - 16, PART + 16)]]
+)
+def test_removed_tokens_of_several_parts_are_listed_in_order(gone: list[int]) -> None:
+    before = np.random.default_rng(3).normal(0, 4, 3 * PART).astype(np.float32)
+    after = before.copy()
+    after[gone] = -np.inf
+    for more, listed in (([], gone), ([3 * PART - 1], gone if len(gone) < REMOVED_CAP else [])):
+        after[more] = -np.inf
+        got = summary_of("compiled", np.stack([before, after])[:, None], [int(np.argmax(after))], CAP)
+        found = got.removed_tokens[1, 0]
+        assert found[found != NO_TOKEN].tolist() == [*listed, *(more if listed else [])]
+        assert got.removed[1, 0] == len(gone) + len(more)

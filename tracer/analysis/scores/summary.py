@@ -43,20 +43,24 @@ class QuickSummary:
         return _columns(self.packed.columns(), self.chosen, finished)
 
 
-def quick_summary(stages: Sequence[Scores], chosen: Tokens, cap: int) -> QuickSummary | None:
+def quick_summary(
+    stages: Sequence[Scores], chosen: Tokens, cap: int, *, shares: bool = False
+) -> QuickSummary | None:
     """Summarise quickly enough for a generation to wait for it.
 
     Args:
         stages: see :func:`summarise`.
         chosen: see there.
         cap: see there.
+        shares: whether the calling thread runs operations of torch, whose other threads then help.
 
     Returns:
         The summary; None for scores other than float32, or without compiled code.
     """
     if not compiled_summary.available or stages[0].dtype != np.float32:
         return None
-    return QuickSummary(packed_summary(stages, chosen, min(cap, stages[0].shape[-1])), chosen)
+    packed = packed_summary(stages, chosen, min(cap, stages[0].shape[-1]), shares=shares)
+    return QuickSummary(packed, chosen)
 
 
 def summarise(stages: Sequence[Scores], chosen: Tokens, finished: Bools, cap: int) -> ScoreColumns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ _STAGE = np.dtype(
     + [("removed_tokens", np.int32, REMOVED_CAP)]
 )
 _ROW = np.dtype([("tokens", np.int32), ("candidates", np.int32), ("chosen_probability", np.float32)])
+
+
+use_team: Callable[[int, int], None] | None = None if _native is None else _native.use_team
+"""Takes the addresses of the functions by which work is shared out to the threads of torch
+(``tracer/native/team.h``); None without compiled code."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,18 @@ def _split(packed: bytearray, *parts: tuple[np.dtype[Any], tuple[int, ...]]) -> 
     return found
 
 
-def packed_summary(stages: Sequence[F32], chosen: npt.NDArray[np.integer[Any]], cap: int) -> PackedSummary:
+def packed_summary(
+    stages: Sequence[F32], chosen: npt.NDArray[np.integer[Any]], cap: int, *, shares: bool = False
+) -> PackedSummary:
     """Summarise the score pipeline of one step; see :func:`tracer.analysis.scores.summary.summarise`.
 
     Args:
         stages: ``[B, V]`` for each stage.
         chosen: ``[B]`` the appended tokens.
         cap: largest length of each list of recorded tokens, at most V.
+        shares: whether the calling thread runs operations of torch, whose other threads then take parts of
+            the work (:func:`use_team`); the bits do not depend on it.
     """
     arrays = [np.ascontiguousarray(stage) for stage in stages]
-    packed = _native.summarise(arrays, np.ascontiguousarray(chosen, dtype=np.int64), cap)
+    packed = _native.summarise(arrays, np.ascontiguousarray(chosen, dtype=np.int64), cap, shares)
     return PackedSummary(packed, len(arrays), arrays[0].shape[0], 2 * cap + 1)

@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include "summary.h"
+#include "team.h"
 
 /* The scores of all stages. */
 typedef struct {
@@ -70,7 +71,7 @@ static int is_sound(const Pipeline *pipeline, Py_ssize_t chosen_bytes)
     return sound;
 }
 
-static PyObject *summary_of(const Pipeline *pipeline)
+static PyObject *summary_of(const Pipeline *pipeline, int shares)
 {
     PyObject *summary = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)summary_bytes(pipeline));
     if (summary == NULL)
@@ -78,7 +79,7 @@ static PyObject *summary_of(const Pipeline *pipeline)
     int done;
     void *into = PyByteArray_AS_STRING(summary);
     Py_BEGIN_ALLOW_THREADS
-    done = summarise(pipeline, into);
+    done = summarise(pipeline, into, shares);
     Py_END_ALLOW_THREADS
     if (done < 0) {
         Py_CLEAR(summary);
@@ -92,12 +93,13 @@ static PyObject *summarise_stages(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *list, *summary = NULL;
     Py_buffer chosen;
     Py_ssize_t cap;
-    if (!PyArg_ParseTuple(args, "O!y*n", &PyList_Type, &list, &chosen, &cap))
+    int shares;
+    if (!PyArg_ParseTuple(args, "O!y*np", &PyList_Type, &list, &chosen, &cap, &shares))
         return NULL;
     Scores scores = {NULL};
     Pipeline pipeline = {.chosen = chosen.buf, .cap = (size_t)cap, .width = 2 * (size_t)cap + 1};
     if (take_scores(&scores, list, &pipeline) == 0 && is_sound(&pipeline, chosen.len))
-        summary = summary_of(&pipeline);
+        summary = summary_of(&pipeline, shares);
     release_scores(&scores);
     PyBuffer_Release(&chosen);
     return summary;
@@ -105,6 +107,7 @@ static PyObject *summarise_stages(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef functions[] = {
     {"summarise", summarise_stages, METH_VARARGS, "Summarise the score pipeline of one step."},
+    {"use_team", use_team, METH_VARARGS, "Share out work to the threads of torch."},
     {NULL},
 };
 

@@ -6,6 +6,7 @@
 
 #include "best.h"
 #include "blocks.h"
+#include "team.h"
 
 /* A recorded token with its sort keys. */
 typedef struct {
@@ -94,27 +95,61 @@ static void write_tokens(const Pipeline *pipeline, const Work *work, const Summa
     }
 }
 
-static void summarise_row(const Pipeline *pipeline, const Work *work, const Summary *into, size_t row)
+/* Does all parts of some work: share_out, or in_order. */
+typedef void DoAll(Part *part, void *work, size_t parts);
+
+static void in_order(Part *part, void *work, size_t parts)
 {
-    int32_t chosen = (int32_t)pipeline->chosen[row];
-    size_t number = pipeline->stages, vocabulary = pipeline->vocabulary, parts = parts_of(vocabulary);
-    Stage *stages = work->stages, *last = stages + number - 1;
-    for (size_t at = 0; at < number; at++) {
-        stages[at].scores = pipeline->scores[at] + row * vocabulary;
-        stages[at].looks = work->looks + at * blocks_of(vocabulary);
-        stages[at].parts = work->parts + at * parts;
-    }
-    for (size_t part = 0; part < parts; part++)
-        look_at_part(stages, number, vocabulary, part);
+    for (size_t at = 0; at < parts; at++)
+        part(work, at);
+}
+
+/* A row in work. */
+typedef struct {
+    const Pipeline *pipeline;
+    Work work;
+} Row;
+
+static void look_at(void *row, size_t part)
+{
+    const Row *of = row;
+    look_at_part(of->work.stages, of->pipeline->stages, of->pipeline->vocabulary, part);
+}
+
+static void weigh(void *row, size_t part)
+{
+    const Row *of = row;
+    weigh_part(of->work.stages, of->pipeline->stages, of->pipeline->vocabulary, part);
+}
+
+static void compute_stages(Row *row, DoAll *do_all)
+{
+    Stage *stages = row->work.stages;
+    size_t number = row->pipeline->stages, vocabulary = row->pipeline->vocabulary, parts = parts_of(vocabulary);
+    do_all(look_at, row, parts);
     join_looks(stages, number, vocabulary);
-    for (size_t part = 0; part < parts; part++)
-        weigh_part(stages, number, vocabulary, part);
+    do_all(weigh, row, parts);
     join_weights(stages, number, vocabulary);
-    for (size_t at = 0; at < number; at++)
-        write_stage(into->by_stage + at * pipeline->rows + row, stages + at, !at, vocabulary, chosen);
+}
+
+/* Rows in work. */
+typedef struct {
+    const Pipeline *pipeline;
+    Summary into;
+    DoAll *do_all; /* the parts of a row */
+} Rows;
+
+static void write_row(const Rows *rows, const Work *work, size_t at)
+{
+    const Pipeline *pipeline = rows->pipeline;
+    const Stage *last = work->stages + pipeline->stages - 1;
+    int32_t chosen = (int32_t)pipeline->chosen[at];
+    for (size_t stage = 0; stage < pipeline->stages; stage++)
+        write_stage(rows->into.by_stage + stage * pipeline->rows + at, work->stages + stage, !stage,
+                    pipeline->vocabulary, chosen);
     size_t count = record_tokens(pipeline, work, chosen);
-    write_tokens(pipeline, work, into, row, count);
-    into->by_row[row] = (RowSummary){
+    write_tokens(pipeline, work, &rows->into, at, count);
+    rows->into.by_row[at] = (RowSummary){
         .tokens = (int32_t)count,
         .candidates = last->all.candidates,
         .chosen_probability = chosen == NO_TOKEN ? NAN : (float)probability_of(last, chosen),
@@ -130,8 +165,8 @@ static void release(Work *work)
     free(work->recorded);
 }
 
-/* 0, or -1 where there is not enough memory. */
-static int allocate(Work *work, const Pipeline *pipeline)
+/* Room for the work of a row, whose scores are known; 0, or -1 where there is not enough memory. */
+static int allocate(Work *work, const Pipeline *pipeline, size_t row)
 {
     size_t stages = pipeline->stages, vocabulary = pipeline->vocabulary;
     *work = (Work){
@@ -141,7 +176,29 @@ static int allocate(Work *work, const Pipeline *pipeline)
         .best = malloc(pipeline->cap * sizeof *work->best),
         .recorded = malloc((2 * pipeline->cap + 1) * sizeof *work->recorded),
     };
-    return work->stages && work->looks && work->parts && work->best && work->recorded ? 0 : -1;
+    if (!work->stages || !work->looks || !work->parts || !work->best || !work->recorded)
+        return -1;
+    for (size_t at = 0; at < stages; at++) {
+        work->stages[at].scores = pipeline->scores[at] + row * vocabulary;
+        work->stages[at].looks = work->looks + at * blocks_of(vocabulary);
+        work->stages[at].parts = work->parts + at * parts_of(vocabulary);
+    }
+    return 0;
+}
+
+#define NO_MEMORY (-1) /* in place of the number of tokens */
+
+static void summarise_row(void *all, size_t at)
+{
+    const Rows *rows = all;
+    Row row = {.pipeline = rows->pipeline};
+    if (allocate(&row.work, rows->pipeline, at) == 0) {
+        compute_stages(&row, rows->do_all);
+        write_row(rows, &row.work, at);
+    }
+    else
+        rows->into.by_row[at].tokens = NO_MEMORY;
+    release(&row.work);
 }
 
 static void lay_out(Summary *summary, const Pipeline *pipeline, void *begin)
@@ -161,14 +218,15 @@ size_t summary_bytes(const Pipeline *pipeline)
            cells * (sizeof(int32_t) + (pipeline->stages + 1) * sizeof(float));
 }
 
-int summarise(const Pipeline *pipeline, void *into)
+int summarise(const Pipeline *pipeline, void *into, int shares)
 {
-    Summary summary;
-    Work work;
-    int enough = allocate(&work, pipeline);
-    lay_out(&summary, pipeline, into);
-    for (size_t row = 0; !enough && row < pipeline->rows; row++)
-        summarise_row(pipeline, &work, &summary, row);
-    release(&work);
-    return enough;
+    /* Of several rows each is one thread's, since a row fits into the cache of a core. */
+    int several = pipeline->rows > 1;
+    Rows rows = {.pipeline = pipeline, .do_all = shares && !several ? share_out : in_order};
+    lay_out(&rows.into, pipeline, into);
+    (shares && several ? share_out : in_order)(summarise_row, &rows, pipeline->rows);
+    for (size_t row = 0; row < pipeline->rows; row++)
+        if (rows.into.by_row[row].tokens == NO_MEMORY)
+            return -1;
+    return 0;
 }

@@ -40,7 +40,11 @@ typedef struct {
 /* Bytes of a summary. */
 size_t summary_bytes(const Pipeline *pipeline);
 
-/* Summarise into memory of that size; 0, or -1 where there is not enough memory. */
-int summarise(const Pipeline *pipeline, void *into);
+/* Summarise into memory of that size; 0, or -1 where there is not enough memory.
+ *
+ * shares: whether the calling thread runs operations of torch, so that its team may take parts of the work
+ * (team.h). The bits do not depend on it.
+ */
+int summarise(const Pipeline *pipeline, void *into, int shares);
 
 #endif
