@@ -666,6 +666,9 @@ class RunCapture:
         scores, chosen = step.scores, caught.tensors.chosen
         if scores is not None and scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
+        if scores is not None and caught.summary is None and scores.device.type == "cpu":
+            # The thread that writes will read them, when the program may have been given them.
+            caught.tensors.scores = caught.tensors.scores and scores.own()
 
     def _finish_probes(self, caught: CaughtStep) -> None:
         for probe in self._probes:

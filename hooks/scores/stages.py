@@ -75,13 +75,18 @@ class ScoreStages:
         self._stages = [_widened(each, more) for each in self._stages]
         return scores
 
-    def own(self) -> None:
-        """Somebody may write into the scores from now on: copy those that are not copies."""
+    def own(self) -> list[torch.Tensor]:
+        """Somebody may write into the scores from now on: copy those that are not copies.
+
+        Returns:
+            The stages so far.
+        """
         stages = self.stages
         for place in self._lent:
             stages[place] = self._copied(stages[place])
         self._lent.clear()
         self._stay = False
+        return stages
 
     def follow(self, parents: Sequence[int]) -> None:
         """Give each row the scores of the row that it continues.
@@ -129,7 +134,8 @@ class ScoreStages:
         """
         if self.device.type != "cpu":
             return None
-        return quick_summary([to_host(stage) for stage in self.stages], to_host(chosen), cap, shares=True)
+        scores = [stage.numpy() for stage in self.stages]  # plain, and of no graph
+        return quick_summary(scores, to_host(chosen), cap, shares=True)
 
 
 def _widened(scores: torch.Tensor, more: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
@@ -22,6 +23,7 @@ from tests.hooks.scores.test_scores import InPlace, StopAfter
 from tests.support.models import SAMPLING, batch, collected, generate, tiny_model
 from tracer import open_trace, trace
 from tracer.schema.step import Step
+from tracer.tracefile.writing.committer import Committer
 
 PROMPT = torch.tensor([[3, 4, 5, 3, 4], [7, 7, 1, 7, 7]])
 TOKENS = 12
@@ -200,6 +202,35 @@ def test_what_is_edited_at_a_halt_was_recorded_before(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mine.scores.entropy, expected.scores.entropy)
         np.testing.assert_array_equal(mine.scores.kept, expected.scores.kept)
         assert not mine.head.errors
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_what_the_program_does_to_its_result_changes_no_record(
+    tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs = tiny_model().to(dtype), batch(2)
+    record, may_go_on = Committer.record, threading.Event()
+
+    def recorded(name: str, *, edited: bool) -> list[dict[str, Any]]:
+        may_go_on.clear()
+        with trace(model, path=tmp_path / name):
+            result = generate(model, inputs, **SAMPLING, output_scores=True)
+            for scores in (*result.scores, *result.logits) if edited else ():
+                scores.fill_(1.0)
+            may_go_on.set()
+        with open_trace(tmp_path / name) as recording:
+            return [vars(step.scores) for step in recording.steps]
+
+    def late(committer: Committer, jobs: list[Any]) -> None:
+        assert may_go_on.wait(60)
+        record(committer, jobs)
+
+    monkeypatch.setattr(Committer, "record", late)
+    edited, plain = recorded("edited.trace", edited=True), recorded("plain.trace", edited=False)
+    assert len(edited) == len(plain) > 0
+    for mine, expected in zip(edited, plain, strict=True):
+        for name, values in expected.items():
+            np.testing.assert_array_equal(mine[name], values, err_msg=name)
 
 
 def test_what_writes_all_the_same_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
