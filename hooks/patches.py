@@ -115,6 +115,15 @@ def remove_layers(name: str, layers: Iterable[tuple[object, Layer]]) -> None:
                 del _below[id(layer)]
 
 
+def is_in_place(layer: Layer) -> bool:
+    """Whether a layer was put over a method and has not been taken away.
+
+    Args:
+        layer: the layer.
+    """
+    return id(layer) in _below
+
+
 def _take_out(attributes: dict[str, Any], name: str, layer: Layer, below: Any) -> None:
     top = attributes.get(name)
     if top is layer:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from torch import nn
+
+from hooks.modules.tape import PlainWatched
 
 OnCompile = Callable[[nn.Module], bool]
 """Called with a module whose call is in progress; returns whether it knows the module."""
@@ -31,6 +34,7 @@ class CompilationWatch:
     def enter(self) -> None:
         """Begin to watch. ``generate`` has loaded the compiler; without it nothing can be compiled."""
         if _compiler() is not None:
+            _compile_only_below(PlainWatched.__call__.__code__)
             _compiler().callback_handler.register_start_callback(self._start)
 
     def leave(self) -> None:
@@ -44,6 +48,17 @@ class CompilationWatch:
             if frame.f_code in _CALLS and self._on_compile(frame.f_locals["self"]):
                 return
             frame = frame.f_back  # type: ignore[assignment]
+
+
+def _compile_only_below(code: CodeType) -> None:
+    """Let what a frame calls be compiled, and not the frame.
+
+    The first of a module's frames that the compiler meets would be that of its stand-in, which is gone by the
+    next call: the module's own would be compiled once more.
+    """
+    skip_code = getattr(_compiler().decorators, "skip_code", None)
+    if skip_code is not None:
+        skip_code(code)
 
 
 def _compiler() -> Any:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.modules import module as torch_module
 
+from hooks.faults import is_ours
 from hooks.method_layer import MethodLayer
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature
 from hooks.native import compiled
 from hooks.native.compiled import TapeParts
+from hooks.patches import is_in_place
 from hooks.tensors import first_tensor, tensors_in
 from hooks.user_modes import unseen_by_modes
 
@@ -152,8 +154,10 @@ def _matches(signature: CallSignature, argument: Any, output: Any) -> bool:
         inputs, outputs = tensors_in(argument), tensors_in(output)
         sizes, dtypes = _sizes_and_dtypes([*inputs, *outputs])
         return len(inputs) == signature.inputs and sizes == signature.sizes and dtypes == signature.dtypes
-    except Exception:  # noqa: BLE001 - a tensor that cannot be asked for its size is left to find
-        return False
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return False  # a tensor that cannot be asked for its size is left to find
 
 
 def _sizes_and_dtypes(tensors: list[Tensor]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -184,8 +188,8 @@ class PlainWatched(MethodLayer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below, and note the call."""
         output = self.inner(*args, **kwargs)
-        if torch.compiler.is_compiling():  # a call that becomes a part of a graph, in which nothing is noted
-            return output
+        if torch.compiler.is_compiling() or not is_in_place(self):
+            return output  # a call that has become a part of a graph, in which nothing is noted
         hooked = self._hooks or torch_module._global_forward_hooks
         if not hooked or not self._on_hook(self.index, output):
             PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)

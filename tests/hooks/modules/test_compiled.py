@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from hooks.modules.signatures import CallSignature, SignatureTable
 from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes, parts
 from hooks.native import compiled
 from hooks.native.team import find_team
+from hooks.patches import add_layer, remove_layer
 from tests.support.models import reduced_calls, watching
 from tracer.compiled_parts import PLAIN, load
 
@@ -51,15 +53,17 @@ Tape: type[PlainTape] = parts.tape
 
 def stand_in(tape: PlainTape, index: int, function: Any) -> Any:
     """A stand-in for a method whose calls are noted on a tape."""
-    plain = isinstance(tape, PlainTape)
+    plain, owner = isinstance(tape, PlainTape), SimpleNamespace(forward=function)
     watched = (PlainWatched if plain else parts.watched)(function, index, 0, {}, lambda *_: True)
     active = _plain_tapes if plain else parts.active
 
     def call(*args: Any, **kwargs: Any) -> Any:
         before = active.set((tape,))
+        add_layer(owner, "forward", watched)
         try:
-            return watched(*args, **kwargs)
+            return owner.forward(*args, **kwargs)
         finally:
+            remove_layer(owner, "forward", watched)
             active.reset(before)
 
     return call
@@ -424,6 +428,33 @@ def test_an_exception_of_the_methods_it_calls_reaches_the_caller() -> None:
     assert taken is not None
     assert taken[0] == [signature]
     assert np.frombuffer(taken[1], dtype=NOTES)[["module", "signature"]].tolist() == [(0, 0)]
+
+
+class Late(Exception):  # noqa: N818 - what a program calls its timeout
+    """A timeout of the program's own."""
+
+
+def test_a_timeout_that_comes_while_sizes_are_compared_reaches_the_caller() -> None:
+    asked = list[str]()
+
+    class Slow(torch.Tensor):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "shape" and not asked:
+                asked.append(name)
+                signal.raise_signal(signal.SIGUSR1)
+            return super().__getattribute__(name)
+
+    def ring(*_: Any) -> None:
+        raise Late
+
+    notes = Notes(PlainTape)
+    notes.step([(0, torch.ones(2), torch.ones(2))])
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with pytest.raises(Late):
+            notes.step([(0, torch.ones(2).as_subclass(Slow), torch.ones(2))])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_step_that_ends_while_python_is_asked_is_no_harm() -> None:

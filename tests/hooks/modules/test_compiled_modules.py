@@ -175,7 +175,9 @@ def compile_model_forward(model: PreTrainedModel, graphs: Graphs) -> None:
         pytest.param(compile_forward, marks=pytest.mark.slow),
     ],
 )
-def test_compiled_while_a_run_is_in_progress(how: Any, graphs: Graphs, tmp_path: Path) -> None:
+def test_compiled_while_a_run_is_in_progress(
+    how: Any, graphs: Graphs, tmp_path: Path, both_ways: str
+) -> None:
     def generated(model: PreTrainedModel) -> Any:
         processor = Once(lambda: how(model, graphs))
         found = model.generate(**batch(), **NEW, logits_processor=LogitsProcessorList([processor]))
