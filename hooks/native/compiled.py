@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from hooks.native.team import share_out
@@ -125,11 +124,8 @@ def slot_norms(tensors: list[Tensor], start: int, stop: int) -> Tensor | None:
         ``[m, batch, KV heads, stop - start]`` float32; None where it is not done here: tensors that differ in
         size or are neither float32 nor bfloat16 in the host's memory.
     """
-    if _native is None or not tensors or not tensors[0].is_cpu or start >= stop:
-        return None
-    size = (len(tensors), *tensors[0].shape[:2], stop - start)
-    norms = torch.empty(size, dtype=torch.float32, device="cpu")
-    return norms if _native.slot_norms(tensors, start, stop, norms) else None
+    norms: Tensor | None = None if _native is None else _native.slot_norms(tensors, start, stop)
+    return norms
 
 
 def slot_sums(tensors: list[Tensor], layers: tuple[int, ...], before: int, length: int) -> Tensor | None:
@@ -145,8 +141,5 @@ def slot_sums(tensors: list[Tensor], layers: tuple[int, ...], before: int, lengt
         ``[2, layers, 2, batch, KV heads]`` int64 of keys and values, over the slots there were and over all;
         None where it is not done here: tensors that differ in size or are not in the host's memory.
     """
-    if _native is None or not tensors[layers[0]].is_cpu:
-        return None
-    size = (2, len(layers), 2, *tensors[layers[0]].shape[:2])
-    sums = torch.empty(size, dtype=torch.int64, device="cpu")
-    return sums if _native.slot_sums(tensors, layers, before, length, sums) else None
+    sums: Tensor | None = None if _native is None else _native.slot_sums(tensors, layers, before, length)
+    return sums

@@ -132,36 +132,28 @@ static float *norms_of(const Cache *cache, const DLTensor *tensor, int64_t start
     return into;
 }
 
-/* Where results are put, if a tensor of ours has the room for so many of some size; else NULL. */
-static void *room_in(PyObject *tensor, int64_t count, size_t size)
-{
-    DLTensor into;
-    if (!describe_tensor(tensor, &into) || into.device.type != ON_HOST || !is_contiguous(&into) ||
-        into.dtype.bits != 8 * size)
-        return NULL;
-    for (int32_t at = 0; at < into.dimensions; at++)
-        count = into.shape[at] && count % into.shape[at] == 0 ? count / into.shape[at] : -1;
-    return count == 1 ? (char *)into.data + into.byte_offset : NULL;
-}
-
 PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *tensors, *result;
+    PyObject *tensors;
     Py_ssize_t start, stop;
     Cache cache;
-    if (!PyArg_ParseTuple(args, "O!nnO", &PyList_Type, &tensors, &start, &stop, &result))
+    if (!PyArg_ParseTuple(args, "O!nn", &PyList_Type, &tensors, &start, &stop))
         return NULL;
     Py_ssize_t count = PyList_GET_SIZE(tensors);
     if (!count || !cache_like(PyList_GET_ITEM(tensors, 0), &cache) || start < 0 || start >= stop || stop > cache.slots)
-        Py_RETURN_FALSE;
-    float *into = room_in(result, count * cache.batch * cache.heads * (stop - start), sizeof *into);
-    for (Py_ssize_t at = 0; into != NULL && at < count; at++) {
+        Py_RETURN_NONE;
+    void *values;
+    PyObject *norms = new_tensor(FLOAT32, 4, (int64_t[]){count, cache.batch, cache.heads, stop - start}, &values);
+    float *into = values;
+    for (Py_ssize_t at = 0; norms != NULL && at < count; at++) {
         DLTensor tensor;
-        if (!cache_tensor(&cache, PyList_GET_ITEM(tensors, at), &tensor) || values_of(&tensor) == OTHER_VALUES)
-            Py_RETURN_FALSE;
+        if (!cache_tensor(&cache, PyList_GET_ITEM(tensors, at), &tensor) || values_of(&tensor) == OTHER_VALUES) {
+            Py_DECREF(norms);
+            Py_RETURN_NONE;
+        }
         into = norms_of(&cache, &tensor, start, stop, into);
     }
-    return PyBool_FromLong(into != NULL);
+    return norms;
 }
 
 /* The sum of the 64-bit words of a slot, modulo 2^64. */
@@ -207,25 +199,28 @@ static PyObject *tensor_of(PyObject *tensors, PyObject *layer, Py_ssize_t part)
 
 PyObject *slot_sums(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *tensors, *layers, *result;
+    PyObject *tensors, *layers;
     Py_ssize_t before, length;
     Cache cache;
-    if (!PyArg_ParseTuple(args, "O!O!nnO", &PyList_Type, &tensors, &PyTuple_Type, &layers, &before, &length,
-                          &result))
+    if (!PyArg_ParseTuple(args, "O!O!nn", &PyList_Type, &tensors, &PyTuple_Type, &layers, &before, &length))
         return NULL;
     Py_ssize_t count = PyTuple_GET_SIZE(layers);
     PyObject *first = count ? tensor_of(tensors, PyTuple_GET_ITEM(layers, 0), 0) : NULL;
     if (first == NULL || !cache_like(first, &cache) || cache.width * cache.item % sizeof(uint64_t) ||
         before < 0 || before > length || length > cache.slots)
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    void *values;
+    PyObject *sums = new_tensor(INT64, 5, (int64_t[]){2, count, 2, cache.batch, cache.heads}, &values);
     int64_t each = cache.batch * cache.heads, half = 2 * count * each;
-    uint64_t *into = room_in(result, 2 * half, sizeof *into);
-    for (Py_ssize_t at = 0; into != NULL && at < 2 * count; at++, into += each) {
+    uint64_t *into = values;
+    for (Py_ssize_t at = 0; sums != NULL && at < 2 * count; at++, into += each) {
         PyObject *tensor = tensor_of(tensors, PyTuple_GET_ITEM(layers, at / 2), at % 2);
         DLTensor described;
-        if (tensor == NULL || !cache_tensor(&cache, tensor, &described))
-            return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+        if (tensor == NULL || !cache_tensor(&cache, tensor, &described)) {
+            Py_DECREF(sums);
+            return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+        }
         sums_of(&cache, &described, before, length, into, into + half);
     }
-    return PyBool_FromLong(into != NULL);
+    return sums;
 }

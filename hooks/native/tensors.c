@@ -1,13 +1,27 @@
 #include "tensors.h"
 
+#include <stdlib.h>
+
 enum { FLOAT_CODE = 2, BFLOAT_CODE = 4 }; /* DLDataTypeCode */
 
 typedef struct {
-    struct {
-        uint32_t major, minor;
-    } version;
+    uint32_t major, minor;
+} Version;
+
+/* A tensor that is handed over with its memory. */
+typedef struct Managed {
+    Version version;
+    void *context;
+    void (*free)(struct Managed *self);
+    uint64_t flags;
+    DLTensor tensor;
+} Managed;
+
+typedef struct {
+    Version version;
     void *older;
-    void (*not_used_here[3])(void);
+    void (*not_used_here[2])(void);
+    int (*hand_over)(Managed *tensor, void **into); /* 0, or -1 with an exception */
     int (*describe)(void *tensor, DLTensor *into); /* 0, or -1 with an exception; copies nothing */
     void (*not_used_here_either)(void);
 } DLPackExchange;
@@ -36,7 +50,8 @@ int find_exchange(void)
     }
     exchange = PyCapsule_GetPointer(capsule, "dlpack_exchange_api");
     Py_DECREF(capsule); /* the table lives as long as the process */
-    if (exchange == NULL || exchange->version.major != 1 || exchange->describe == NULL) {
+    if (exchange == NULL || exchange->version.major != 1 || exchange->describe == NULL ||
+        exchange->hand_over == NULL) {
         PyErr_SetString(PyExc_ImportError, "this torch has another C exchange interface");
         return -1;
     }
@@ -86,4 +101,39 @@ int is_contiguous(const DLTensor *tensor)
         step *= tensor->shape[at];
     }
     return 1;
+}
+
+/* A tensor of ours, all in one piece of memory. */
+typedef struct {
+    Managed managed;
+    int64_t shape[DIMENSIONS], strides[DIMENSIONS];
+    int64_t values[];
+} Own;
+
+static void free_own(Managed *managed)
+{
+    free(managed); /* an Own begins with it */
+}
+
+PyObject *new_tensor(DataType dtype, int32_t dimensions, const int64_t *shape, void **values)
+{
+    size_t count = 1;
+    for (int32_t at = 0; at < dimensions; at++)
+        count *= (size_t)shape[at];
+    Own *own = malloc(sizeof *own + count * dtype.bits / 8);
+    if (own == NULL)
+        return PyErr_NoMemory();
+    own->managed = (Managed){.version = {1, 0}, .free = free_own};
+    own->managed.tensor = (DLTensor){own->values, {ON_HOST, 0}, dimensions, dtype, own->shape, own->strides, 0};
+    int64_t stride = 1;
+    for (int32_t at = dimensions - 1; at >= 0; at--) {
+        own->shape[at] = shape[at];
+        own->strides[at] = stride;
+        stride *= shape[at];
+    }
+    void *tensor;
+    if (exchange->hand_over(&own->managed, &tensor) < 0)
+        return NULL; /* whose the memory is then is not said: it is given up */
+    *values = own->values;
+    return tensor;
 }

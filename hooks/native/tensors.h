@@ -18,15 +18,20 @@
 enum { ON_HOST = 1 }; /* DLDeviceType */
 
 typedef struct {
+    uint8_t code, bits;
+    uint16_t lanes;
+} DataType;
+
+#define FLOAT32 ((DataType){2, 32, 1})
+#define INT64 ((DataType){0, 64, 1})
+
+typedef struct {
     void *data;
     struct {
         int32_t type, id;
     } device;
     int32_t dimensions;
-    struct {
-        uint8_t code, bits;
-        uint16_t lanes;
-    } dtype;
+    DataType dtype;
     int64_t *shape, *strides; /* strides in elements */
     uint64_t byte_offset;
 } DLTensor;
@@ -53,6 +58,10 @@ static inline int same_spec(const DLTensor *one, const DLTensor *other)
            one->device.id == other->device.id &&
            memcmp(one->shape, other->shape, (size_t)one->dimensions * sizeof *one->shape) == 0;
 }
+
+/* A new tensor in the host's memory, with room at `values` for what the caller puts there; NULL with an
+ * exception. */
+PyObject *new_tensor(DataType dtype, int32_t dimensions, const int64_t *shape, void **values);
 
 /* What kind of values a tensor holds in the host's memory. */
 Values values_of(const DLTensor *tensor);

@@ -579,27 +579,29 @@ def test_other_caches_are_left_to_torch() -> None:
     assert compiled.slot_norms([like.double()], 0, 1) is None
 
 
-def test_results_go_only_where_there_is_room_for_them() -> None:
-    tensors, sums = [torch.ones(1, 2, 3, 4)] * 2, torch.empty(2, 1, 2, 1, 2, dtype=torch.int64)
-    norms = torch.empty(2, 1, 2, 1)
-    for into in (
-        norms[:1],
-        norms.double(),
-        norms.to("meta"),
-        torch.empty(2, 1, 2, 2)[..., :1],
-        norms[..., :0],
-        None,
-    ):
-        assert not compiled._native.slot_norms(tensors, 0, 1, into)
-    for into in (sums[:1], sums.int(), sums.to("meta"), sums.transpose(0, 4), sums[:0]):
-        assert not compiled._native.slot_sums(tensors, (0,), 1, 2, into)
+def test_results_are_tensors_of_their_own() -> None:
+    tensors = [torch.ones(1, 2, 3, 4) for _ in range(2)]
+    for results in (compiled.slot_norms(tensors, 0, 2), compiled.slot_sums(tensors, (0,), 1, 2)):
+        assert results is not None
+        before, copied = results.clone(), [tensor.fill_(5.0) for tensor in tensors]
+        del copied, tensors[:]
+        assert torch.equal(results, before)
+        assert (results.is_contiguous(), results.is_inference()) == (True, False)
+        tensors = [torch.ones(1, 2, 3, 4) for _ in range(2)]
+    with torch.inference_mode():
+        norms = compiled.slot_norms(tensors, 0, 2)
+        assert norms is not None
+        assert norms.is_inference()
+    assert norms.tolist() == [[[[2.0] * 2] * 2]] * 2
+
+
+def test_checksums_are_taken_of_layers_that_are_there() -> None:
+    tensors = [torch.ones(1, 2, 3, 4)] * 2
     for layers in ((), (1,), (-1,), (0, 1)):
-        assert not compiled._native.slot_sums(
-            tensors, layers, 1, 2, torch.cat([sums] * len(layers or (0,)), dim=1)
-        )
+        assert compiled.slot_sums(tensors, layers, 1, 2) is None
     for arguments in (("text", (0,)), (tensors, [0]), (tensors, ("text",))):
         with pytest.raises(TypeError):
-            compiled._native.slot_sums(*arguments, 1, 2, sums)
+            compiled._native.slot_sums(*arguments, 1, 2)
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), max_size=6), st.binary(max_size=480))
