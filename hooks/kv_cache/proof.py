@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +62,7 @@ class _Baseline:
         return self.sums[[self.layers.index(layer) for layer in layers]]
 
 
-@dataclass(frozen=True, eq=False)
-class CacheReading:
+class CacheReading(NamedTuple):
     """The checksums that a step took of the cache, not yet on the host.
 
     Attributes:
@@ -125,7 +125,7 @@ class CacheProof:
             expected: slots there should be if each new token has one: those before plus the new tokens.
         """
         length = view.length
-        together = [*self._read_together(view, self._turn(view))]
+        together = self._read_together(view, self._turn(view))
         sums = [
             self._sums(view, layers, min(known.length, length) if known else 0, length)
             for layers, known in together
@@ -133,7 +133,7 @@ class CacheProof:
         return CacheReading(
             length=length,
             expected=expected if view.grows else None,
-            total=view.count,
+            total=view.total,
             reason=view.why,
             layers=together,
             sums=sums,
@@ -186,7 +186,8 @@ class CacheProof:
         if not total or not view.length:
             return []
         key, value = view.layer(view.lasting[0])
-        size = (key.nbytes + value.nbytes) * view.length // key.shape[-2]
+        both = 2 * key.nbytes if view.spec is not None else key.nbytes + value.nbytes
+        size = both * view.length // key.shape[-2]
         budget = HOST_BUDGET if key.is_cpu else DEVICE_BUDGET
         count = min(total, max(1, budget // max(1, size)))
         turn = [view.lasting[(self._next + offset) % total] for offset in range(count)]
@@ -195,21 +196,20 @@ class CacheProof:
 
     def _read_together(
         self, view: CacheView, layers: Sequence[int]
-    ) -> Iterator[tuple[tuple[int, ...], _Baseline | None]]:
+    ) -> list[tuple[tuple[int, ...], _Baseline | None]]:
         """Layers that are alike and were read together the last time, with what was read then."""
         groups: dict[tuple[object, _Baseline | None], list[int]] = {}
         for layer in layers:
             spec = None if view.spec is not None else _slots_of(*view.layer(layer))
             groups.setdefault((spec, self._last.get(layer)), []).append(layer)
-        for (_, known), members in groups.items():
-            yield tuple(members), known
+        return [(tuple(members), known) for (_, known), members in groups.items()]
 
     def _sums(self, view: CacheView, layers: tuple[int, ...], before: int, length: int) -> torch.Tensor:
         """``[2, layers, 2, batch, KV heads]`` sums over the slots there were before, and over all slots."""
         sums = compiled.slot_sums(view.tensors, layers, before, length)
         if sums is not None:
             return sums
-        if layers == places(view.count) and view.stack is not None:
+        if layers == places(view.total) and view.stack is not None:
             sums = self._weighted_sums(_slot_sums(view.stack, length), before)
             return sums.reshape(2, 2, len(layers), *sums.shape[2:]).transpose(1, 2)
         tensors = [tensor for layer in layers for tensor in view.layer(layer)]

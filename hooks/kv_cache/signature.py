@@ -52,17 +52,17 @@ def cache_signature(view: CacheView) -> CacheSignature:
     Args:
         view: the cache.
     """
-    if view.spec is not None and view.numbers[-1] - view.numbers[0] == view.count - 1:
-        groups = [(view.numbers[0], view.count, view.spec, view.spec)]
+    if view.spec is not None and view.numbers[-1] - view.numbers[0] == view.total - 1:
+        groups = [(view.numbers[0], view.total, view.spec, view.spec)]
     else:
         groups = [*_groups(view)]
-    state = bool(view.length) and not view.count
+    state = bool(view.length) and not view.total
     return CacheSignature(view.kind, view.length, view.positions, state, tuple(groups))
 
 
 def _groups(view: CacheView) -> Iterator[tuple[int, int, Spec, Spec]]:
     """Layers in a row that have the same specs."""
-    layers = ((place, *view.layer(place)) for place in range(view.count))
+    layers = ((place, *view.layer(place)) for place in range(view.total))
     for _, group in groupby(layers, lambda layer: _run(view, *layer)):
         (place, key, value), *others = group
         yield view.numbers[place], 1 + len(others), spec_of(key), spec_of(value)

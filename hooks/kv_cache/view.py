@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from transformers.cache_utils import EncoderDecoderCache
 
 from hooks.known_models import KnownModel
@@ -34,8 +34,19 @@ STACK_BYTES = 64 << 20
 _EMPTY = "it is empty"
 
 
-@dataclass(frozen=True)
-class CacheView:
+class _View(NamedTuple):
+    kind: str
+    tensors: list[torch.Tensor]
+    spec: Spec | None = None
+    numbers: tuple[int, ...] = ()
+    length: int = 0
+    positions: int = 0
+    grows: bool = False
+    lasting: tuple[int, ...] = ()
+    why: str = ""
+
+
+class CacheView(_View):
     """The tensors of a cache at one moment; references, not copies.
 
     Attributes:
@@ -51,24 +62,14 @@ class CacheView:
         why: why those of the others cannot be compared, if there are others.
     """
 
-    kind: str
-    tensors: list[torch.Tensor]
-    spec: Spec | None = None
-    numbers: tuple[int, ...] = ()
-    length: int = 0
-    positions: int = 0
-    grows: bool = False
-    lasting: tuple[int, ...] = ()
-    why: str = ""
-
     @property
     def appends(self) -> bool:
         """Whether every layer of the model has slots here, and all are where they were written."""
-        layers = self.count
+        layers = self.total
         return 0 < layers == len(self.lasting) and self.numbers[-1] == layers - 1
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many layers there are."""
         return len(self.numbers)
 
@@ -78,7 +79,7 @@ class CacheView:
         Args:
             place: its place among those that are here.
         """
-        return self.tensors[place], self.tensors[self.count + place]
+        return self.tensors[place], self.tensors[self.total + place]
 
     @cached_property
     def stack(self) -> torch.Tensor | None:
@@ -116,9 +117,24 @@ def view_cache(cache: Any, model: KnownModel, read: int, slot: int = 0) -> Cache
         return CacheView("modules", [], length=read, positions=read, why=_why(model, ""))
     if isinstance(cache, tuple | list):
         return _legacy_view(kind, legacy_layers(cache, model.legacy), model, read, slot)
-    if isinstance(getattr(cache, "layers", None), list):
+    if isinstance(_attribute(cache, "layers"), list):
         return _layered_view(cache, model, read, slot)
     return _cache_view(cache, model, read, slot)
+
+
+def _attribute(cache: Any, name: str) -> Any:
+    """An attribute of a cache, None without one; a module takes ten times as long to say that it has none."""
+    kind: type = type(cache)
+    if _is_variable(kind, name):
+        return vars(cache).get(name)
+    return getattr(cache, name, None)
+
+
+@lru_cache(maxsize=64)
+def _is_variable(kind: type, name: str) -> bool:
+    """Whether only an object's own variables may hold an attribute: its class has none, nor finds them."""
+    finds = getattr(kind, "__getattr__", nn.Module.__getattr__) is not nn.Module.__getattr__
+    return not finds and not hasattr(kind, name) and kind.__dictoffset__ != 0
 
 
 def _gathered(
@@ -202,7 +218,7 @@ def _cache_view(cache: Any, model: KnownModel, read: int, slot: int) -> CacheVie
     layout = layout_of(kind)
     numbers, tensors, spec, room = _slotted(cache, slot) if layout.readable else _NO_SLOTS
     length = _length(room, read, layout)
-    limit = getattr(cache, "window_length", None)
+    limit = _attribute(cache, "window_length")
     grows = layout.sized and (limit is None or length < limit)
     return CacheView(
         kind.__name__,

@@ -119,7 +119,7 @@ class CacheWatch:
         if self._model.cache is None:
             self.reading = self._proof.read(view, before.length + fed)
         else:
-            total = view.count
+            total = view.total
             self.reading = CacheReading(view.length, None, total, reason=view.why)
 
     def take(self) -> CacheReading | None:
