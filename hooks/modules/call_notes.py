@@ -25,7 +25,14 @@ Notes: TypeAlias = npt.NDArray[np.void]
 """``[C]`` of :data:`NOTES`, in the order in which the calls returned."""
 
 
-_NO_CALLS: Notes = np.empty(0, dtype=NOTES)
+def as_notes(noted: bytes) -> Notes:
+    """What a tape has noted as an array: to make one between two forward passes takes a while.
+
+    Args:
+        noted: the notes one after the other.
+    """
+    notes: Notes = np.frombuffer(noted, dtype=NOTES)
+    return notes
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class CallNotes:
 
     Attributes:
         signatures: of the step's calls, each once.
-        calls: ``[C]`` the tape's note of each call.
+        noted: the tape's note of each call, one after the other (:data:`NOTES`).
         deferred: calls that are reduced together at the end of the step.
         early: results of outputs that were reduced at once, by call.
         saved: outputs to be stored, by tensor name.
@@ -115,10 +122,15 @@ class CallNotes:
     """
 
     signatures: list[CallSignature] = field(default_factory=list)
-    calls: Notes = field(default_factory=lambda: _NO_CALLS)
+    noted: bytes = b""
     deferred: DeferredCalls = field(default_factory=DeferredCalls)
     early: dict[int, EarlyResult] = field(default_factory=dict)
     saved: dict[str, torch.Tensor] = field(default_factory=dict)
     changed: dict[int, ChangedNote] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     batch: BatchLayout | None = None
+
+    @property
+    def calls(self) -> Notes:
+        """``[C]`` the tape's note of each call."""
+        return as_notes(self.noted)

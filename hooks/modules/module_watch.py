@@ -9,7 +9,6 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -256,8 +255,7 @@ class ModuleWatch:
 
 def _complete(notes: CallNotes, contents: TapeContents) -> CallNotes:
     """Add the tape's contents to the notes."""
-    notes.signatures, calls = contents
-    notes.calls = np.frombuffer(calls, dtype=NOTES)
+    notes.signatures, notes.noted = contents
     return notes
 
 

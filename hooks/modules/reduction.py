@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes
+from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes, as_notes
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.pointer_table import KernelError, put_together
 from hooks.modules.signatures import CallSignature
@@ -31,22 +31,28 @@ class ReducedCalls:
 
     Attributes:
         signatures: of the calls, each once.
-        calls: ``[C]`` notes of the calls, in the order in which they returned.
+        noted: notes of the calls, in the order in which they returned
+            (:data:`~hooks.modules.call_notes.NOTES`).
         reduced: results of calls whose statistics the tape did not take, as they came from their devices.
         nonfinite: calls in ``reduced`` whose outputs hold values that are not finite.
         lost: calls whose outputs were overwritten or freed before they were reduced.
     """
 
     signatures: list[CallSignature]
-    calls: Notes
+    noted: bytes
     reduced: Sequence[tuple[OnDevice, Results]] = ()
     nonfinite: Mapping[int, NonFinite] = field(default_factory=dict)
     lost: Sequence[int] = ()
 
     @property
+    def calls(self) -> Notes:
+        """``[C]`` notes of the calls; made on the thread that writes."""
+        return as_notes(self.noted)
+
+    @property
     def nbytes(self) -> int:
         """Size in memory, in bytes."""
-        return self.calls.nbytes + sum(results.nbytes for _, results in self.reduced)
+        return len(self.noted) + sum(results.nbytes for _, results in self.reduced)
 
     def columns(self, numbers: list[int]) -> tuple[Numbers, Numbers, Statistics]:
         """Columns of the calls.
@@ -85,8 +91,8 @@ class QueuedCalls:
     @property
     def results(self) -> list[Tensor]:
         """Small tensors whose copies on the host :meth:`reduced` takes."""
-        before = (note.statistics for note in self.notes.changed.values())
-        return [*(each.values for each in self.queued), *(each for each in before if each is not None)]
+        before = [note.statistics for note in self.notes.changed.values()]
+        return [*[each.values for each in self.queued], *[each for each in before if each is not None]]
 
     def changed(self, results: Sequence[Tensor]) -> tuple[ChangedOutput, ...]:
         """Outputs that forward hooks have changed, as they were before.
@@ -94,6 +100,8 @@ class QueuedCalls:
         Args:
             results: copies of :attr:`results` on the host.
         """
+        if not self.notes.changed:
+            return ()
         statistics = iter(results[len(self.queued) :])
         return tuple(
             ChangedOutput(module=index, before=note.before)
@@ -109,11 +117,11 @@ class QueuedCalls:
             results: copies of :attr:`results` on the host.
         """
         if not self.notes.deferred.places and not self.queued:  # the tape has taken all of them
-            return ReducedCalls(self.notes.signatures, self.notes.calls)
+            return ReducedCalls(self.notes.signatures, self.notes.noted)
         arrays = [to_host(each) for each in results[: len(self.queued)]]
         reduced = [*zip(self.queued, arrays, strict=True)]
         lost = sorted({*self.notes.deferred.places}.difference(self.deferred.places))
-        calls = ReducedCalls(self.notes.signatures, self.notes.calls, reduced, lost=lost)
+        calls = ReducedCalls(self.notes.signatures, self.notes.noted, reduced, lost=lost)
         if all(np.isfinite(array).all() for array in arrays):
             return calls
         places = sorted(place for each in self.queued for place in each.places)
@@ -145,6 +153,8 @@ class CallReducer:
         Args:
             notes: the notes of the step's calls.
         """
+        if not notes.deferred.places and not notes.early:
+            return QueuedCalls(notes, notes.deferred, [])  # the tape has taken all of them
         deferred = self._unchanged(notes)
         queued = gather({place: result.statistics for place, result in notes.early.items()})
         if deferred.places:
