@@ -2,7 +2,8 @@
  * (https://dmlc.github.io/dlpack/latest/c_api.html).
  *
  * No headers of torch are needed, and no attribute of a tensor is asked for through Python, which takes
- * microseconds when the caches are cold. Nothing here writes to a tensor or holds one.
+ * microseconds when the caches are cold. Nothing here writes to a tensor of others or holds one; results are
+ * new tensors.
  */
 
 #ifndef HOOKS_NATIVE_TENSORS_H
