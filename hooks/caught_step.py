@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -94,7 +94,7 @@ class StepTensors:
             Copies of those.
         """
         tensors = [*self._all(), *others]
-        if all(tensor.is_cpu for tensor in tensors):
+        if False not in [tensor.is_cpu for tensor in tensors]:
             return [*others]
         copies = iter(to_host_all(tensors))
         if self.scores is not None:
@@ -109,16 +109,28 @@ class StepTensors:
     @property
     def nbytes(self) -> int:
         """Size in memory, in bytes."""
-        return sum(tensor.nbytes for tensor in self._all())
+        return sum([tensor.nbytes for tensor in self._all()])
 
-    def _all(self) -> Iterator[torch.Tensor]:
-        yield from self.scores or ()
-        for name in _SINGLE:
-            tensor = getattr(self, name)
-            if tensor is not None:
-                yield tensor
-        for group in _GROUPS:
-            yield from getattr(self, group).values()
+    def _all(self) -> list[torch.Tensor]:
+        """The scores, then the others in the order of the names above; asked twice a step, so each is named."""
+        single = (
+            self.mask,
+            self.chosen,
+            self.done,
+            self.next_position,
+            self.cache_norms,
+            self.cache_slots,
+        )
+        return [
+            *(self.scores or ()),
+            *[tensor for tensor in single if tensor is not None],
+            *self.arguments.values(),
+            *self.prompt.values(),
+            *self.later.values(),
+            *self.fired.values(),
+            *self.loop.values(),
+            *self.saved.values(),
+        ]
 
 
 @dataclass(frozen=True)
