@@ -73,9 +73,13 @@ def note_arguments(caught: CaughtStep, mask: torch.Tensor | None, inputs: Mappin
         mask: the attention mask over the whole sequences, before the model turned it into its own form.
         inputs: the arguments by name.
     """
+    tensors = caught.tensors
     if mask is not None and mask.dim() == 2:
-        caught.tensors.mask = clone(mask)
-    caught.tensors.arguments.update((name, clone(value)) for name, value in _integers(inputs).items())
+        tensors.mask = clone(mask)
+    for name, value in _integers(inputs).items():
+        # Most models are given the very mask over the whole sequences.
+        copied = tensors.mask if value is mask else None
+        tensors.arguments[name] = clone(value) if copied is None else copied
 
 
 def note_later(caught: CaughtStep, number: int, mask: torch.Tensor | None, inputs: Mapping[str, Any]) -> None:
@@ -116,6 +120,8 @@ def _integers(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def _text(value: object) -> str:
     """Short text of an argument that is no tensor; large objects by class."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float | str):
         return printed(value)
     return type(value).__name__
