@@ -27,7 +27,9 @@ class ByteQueue(Generic[_Item]):
         self._linger = linger
         self._urgent = False
         self._items: list[tuple[_Item, int]] = []
-        self._changed = threading.Condition()
+        # Entered for itself, a lock takes no frames of Python, as its condition does.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._bytes = 0
         self._unfinished = 0
         self.peak_bytes = 0
@@ -45,12 +47,13 @@ class ByteQueue(Generic[_Item]):
             nbytes: the memory that it holds.
             urgent: whether the consumer takes it at once, with all items before it.
         """
-        with self._changed:
+        with self._lock:
             if not self._fits(nbytes):
                 self._wait_for_room(nbytes)
             self._bytes += nbytes
             self._unfinished += 1
-            self.peak_bytes = max(self.peak_bytes, self._bytes)
+            if self._bytes > self.peak_bytes:
+                self.peak_bytes = self._bytes
             self._items.append((item, nbytes))
             self._urgent = self._urgent or urgent or self._bytes > self.max_bytes // 4
             if self._urgent or len(self._items) == 1:
