@@ -82,7 +82,7 @@ class OpenStep:
         if self.rng_before is None or self.scores is None:
             return None
         device = self.scores.device
-        return RngStates(str(device), self.rng_before, generator_state(device))
+        return RngStates(device, self.rng_before, generator_state(device))
 
 
 def _memory(tensor: torch.Tensor) -> int:

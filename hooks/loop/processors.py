@@ -72,6 +72,7 @@ class _GivenIds:
 
     def __init__(self) -> None:
         self._ids: torch.Tensor | None = None
+        self._counts = False
         self._version = 0
         self._values: torch.Tensor | None = None
 
@@ -83,6 +84,7 @@ class _GivenIds:
             ids: what it is given.
         """
         self._ids = ids if isinstance(ids, torch.Tensor) else None
+        self._counts = self._ids is not None and not self._ids.is_inference()
         self._note()
 
     @unseen_by_modes
@@ -90,7 +92,7 @@ class _GivenIds:
         """Whether they were written to since this was asked last."""
         if self._ids is None:
             return False
-        if not self._ids.is_inference():
+        if self._counts:
             same = self._ids._version == self._version
         else:
             same = self._values is None or torch.equal(self._ids, self._values)
@@ -101,9 +103,8 @@ class _GivenIds:
     def _note(self) -> None:
         """Tensors of inference mode do not count; a GPU would have to be waited for to compare values."""
         ids = self._ids
-        counts = ids is not None and not ids.is_inference()
-        self._version = ids._version if ids is not None and counts else 0
-        self._values = clone(ids) if ids is not None and not counts and ids.is_cpu else None
+        self._version = ids._version if ids is not None and self._counts else 0
+        self._values = clone(ids) if ids is not None and not self._counts and ids.is_cpu else None
 
 
 def watch_criteria(criteria: StoppingCriteriaList, observer: ScoreObserver) -> StoppingCriteriaList:

@@ -223,7 +223,8 @@ class RunCapture:
             return  # a processor prepares a forward pass of its own
         if chunks:
             self._open = None
-        self.close_step()
+        if self._open is not None:
+            self.close_step()
         if not self.steps and input_ids.shape[1] < self._prompt.shape[1]:
             input_ids = self._prompt  # a part of it may be all that is prepared
         self.input_ids = self.loop.decided_ids(input_ids)
@@ -491,7 +492,7 @@ class RunCapture:
         if self._open is not None:
             with self.guard("append"):
                 self._open.caught.next_ids_spec = spec_of(input_ids)
-                self._open.caught.tensors.chosen = clone(input_ids[:, -1])
+                self._open.caught.tensors.chosen = clone(input_ids.select(1, -1))
 
     @unseen_by_modes
     def on_helper(self, method: str, arguments: Mapping[str, Any], result: Any) -> bool:

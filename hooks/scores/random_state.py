@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -37,8 +37,7 @@ def _digest(state: bytes) -> str:
     return hashlib.blake2b(state, digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True)
-class RngStates:
+class RngStates(NamedTuple):
     """The RNG state before and after one choice.
 
     Attributes:
@@ -47,7 +46,7 @@ class RngStates:
         after: state at the end of the step.
     """
 
-    device: str
+    device: torch.device
     before: torch.Tensor
     after: torch.Tensor
 
@@ -96,7 +95,7 @@ class DrawRecorder:
         self._since_keyframe = 1 if whole else self._since_keyframe + 1
         return of_valid(
             Draw,
-            device=rng.device,
+            device=str(rng.device),
             digest=before,
             follows=follows,
             state=state.hex() if whole else None,
