@@ -112,7 +112,7 @@ class StepTensors:
         return sum([tensor.nbytes for tensor in self._all()])
 
     def _all(self) -> list[torch.Tensor]:
-        """The scores, then the others in the order of the names above; asked twice a step, so each is named."""
+        """The scores, then the others in the order of the names above; asked twice a step, so it names each."""
         single = (
             self.mask,
             self.chosen,

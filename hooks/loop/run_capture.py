@@ -664,12 +664,16 @@ class RunCapture:
             self._cache.set_baseline(reading, sums)
         self._cache.reorder(caught.parents)
         self._note_ended(caught.tensors.done)
-        scores, chosen = step.scores, caught.tensors.chosen
-        if scores is not None and scores.complete and chosen is not None:
+        if step.scores is not None:
+            self._summarise(caught, step.scores)
+
+    def _summarise(self, caught: CaughtStep, scores: ScoreStages) -> None:
+        chosen = caught.tensors.chosen
+        if scores.complete and chosen is not None:
             caught.summary = scores.summary(chosen, self._options.candidates)
-        if scores is not None and caught.summary is None and scores.device.type == "cpu":
+        if caught.summary is None and caught.tensors.scores is not None and scores.device.type == "cpu":
             # The thread that writes will read them, when the program may have been given them.
-            caught.tensors.scores = caught.tensors.scores and scores.own()
+            caught.tensors.scores = scores.own()
 
     def _finish_probes(self, caught: CaughtStep) -> None:
         for probe in self._probes:

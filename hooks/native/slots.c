@@ -3,10 +3,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "team.h"
 #include "tensors.h"
 
-#define LANES 8 /* independent sums, so that none waits for the one before */
-#define LINE 64 /* bytes of a cache line */
+#define PART (1 << 16) /* about so many values are in the slots of a part */
+#define LANES 8        /* independent sums, so that none waits for the one before */
+#define LINE 64        /* bytes of a cache line */
 
 #if defined(__GNUC__)
 #define FETCH(address) __builtin_prefetch(address)
@@ -121,15 +123,40 @@ static float norm(const char *slot, int64_t width, Values values)
                                     : norm_of(slot, width, BFLOAT16_VALUES);
 }
 
+/* Some slots of one tensor, and where their norms go: [batch, KV heads, slots]. */
+typedef struct {
+    const Cache *cache;
+    const DLTensor *tensor;
+    int64_t start, stop;
+    int64_t each; /* slots of a part */
+    float *into;
+} Norms;
+
+/* Keys and values of a prefill often are turned projections, in which the heads of a slot lie together: they
+ * are read one after the other. */
+static void norms_of_part(void *work, size_t part)
+{
+    const Norms *norms = work;
+    const Cache *cache = norms->cache;
+    Values values = values_of(norms->tensor);
+    int64_t count = norms->stop - norms->start, begin = (int64_t)part * norms->each;
+    int64_t end = begin + norms->each < count ? begin + norms->each : count;
+    for (int64_t row = 0; row < cache->batch; row++)
+        for (int64_t slot = begin; slot < end; slot++)
+            for (int64_t head = 0; head < cache->heads; head++) {
+                const char *memory = slot_memory(norms->tensor, cache->item, row, head, norms->start + slot);
+                norms->into[(row * cache->heads + head) * count + slot] = norm(memory, cache->width, values);
+            }
+}
+
 /* Norms of some slots of one tensor; returns where the next go. */
 static float *norms_of(const Cache *cache, const DLTensor *tensor, int64_t start, int64_t stop, float *into)
 {
-    Values values = values_of(tensor);
-    for (int64_t row = 0; row < cache->batch; row++)
-        for (int64_t head = 0; head < cache->heads; head++)
-            for (int64_t slot = start; slot < stop; slot++)
-                *into++ = norm(slot_memory(tensor, cache->item, row, head, slot), cache->width, values);
-    return into;
+    int64_t slots = cache->batch * cache->heads; /* at one place */
+    int64_t each = 1 + PART / (1 + slots * cache->width);
+    Norms norms = {cache, tensor, start, stop, each, into};
+    share_out(norms_of_part, &norms, (size_t)((stop - start + each - 1) / each));
+    return into + slots * (stop - start);
 }
 
 PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)

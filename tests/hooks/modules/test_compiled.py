@@ -535,6 +535,21 @@ def caches(dtype: torch.dtype) -> list[list[Tensor]]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_of_many_slots_are_those_of_each(dtype: torch.dtype, threads: Callable[[int], None]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    whole = torch.randn(2, 3, 901, 40, generator=draw).to(dtype)
+    turned = torch.randn(2, 901, 3, 40, generator=draw).to(dtype).transpose(1, 2)
+    for tensor in (whole, turned):
+        each = [compiled.slot_norms([tensor], slot, slot + 1) for slot in range(1, 901)]
+        expected = torch.cat([norms for norms in each if norms is not None], dim=-1)
+        for count in (1, 2, 3):
+            threads(count)
+            norms = compiled.slot_norms([tensor, tensor], 1, 901)
+            assert norms is not None
+            assert torch.equal(norms, torch.cat((expected, expected)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("start", "stop"), [(0, 7), (6, 7), (2, 5)])
 def test_norms_are_those_of_torch(
     dtype: torch.dtype, start: int, stop: int, monkeypatch: pytest.MonkeyPatch
