@@ -112,7 +112,7 @@ class StepTensors:
         return sum([tensor.nbytes for tensor in self._all()])
 
     def _all(self) -> list[torch.Tensor]:
-        """The scores, then the others in the order of the names above; asked twice a step, so it names each."""
+        """The scores, then the others as they are named above; asked twice a step, it names each by itself."""
         single = (
             self.mask,
             self.chosen,
