@@ -112,7 +112,7 @@ class StepTensors:
         return sum([tensor.nbytes for tensor in self._all()])
 
     def _all(self) -> list[torch.Tensor]:
-        """The scores, then the others as they are named above; asked twice a step, it names each by itself."""
+        """The scores, then the others as they are named above; asked twice a step, it names each itself."""
         single = (
             self.mask,
             self.chosen,

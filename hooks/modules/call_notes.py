@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hooks.modules.nonfinite import BatchLayout, NonFinite
-from hooks.modules.signatures import CallSignature
+from hooks.modules.signatures import Signature
 from hooks.modules.statistics import Reduced
 from tracer.schema.tensors import TensorInfo
 
@@ -121,7 +121,7 @@ class CallNotes:
         batch: where the rows of the batch are, if that is known.
     """
 
-    signatures: list[CallSignature] = field(default_factory=list)
+    signatures: list[Signature] = field(default_factory=list)
     noted: bytes = b""
     deferred: DeferredCalls = field(default_factory=DeferredCalls)
     early: dict[int, EarlyResult] = field(default_factory=dict)

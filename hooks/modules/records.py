@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hooks.modules.nonfinite import NonFinite
 from hooks.modules.reduction import ReducedCalls
-from hooks.modules.signatures import CallSignature, InOut
+from hooks.modules.signatures import InOut, Signature
 from hooks.tensors import info
 from tracer.schema.base import of_valid
 from tracer.schema.calls import CallLayout, CallShape
@@ -53,8 +53,8 @@ class _Shapes:
         shapes: the shapes by number.
     """
 
-    signatures: list[CallSignature]
-    numbers: dict[CallSignature, int]
+    signatures: list[Signature]
+    numbers: dict[Signature, int]
     shapes: dict[int, CallShape]
 
 
@@ -132,7 +132,7 @@ class CallDescriber:
             self._taken = _Taken(missing, -absent.astype(np.int32))
         return self._taken.counts
 
-    def _shapes_of(self, signatures: list[CallSignature]) -> _Shapes:
+    def _shapes_of(self, signatures: list[Signature]) -> _Shapes:
         last = self._shapes
         if last.signatures == signatures:
             return last

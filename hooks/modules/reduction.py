@@ -12,7 +12,7 @@ from torch import Tensor
 from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Notes, as_notes
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.pointer_table import KernelError, put_together
-from hooks.modules.signatures import CallSignature
+from hooks.modules.signatures import Signature
 from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed
 from hooks.native import compiled
 from hooks.tensors import tensors_in, to_host
@@ -38,7 +38,7 @@ class ReducedCalls:
         lost: calls whose outputs were overwritten or freed before they were reduced.
     """
 
-    signatures: list[CallSignature]
+    signatures: list[Signature]
     noted: bytes
     reduced: Sequence[tuple[OnDevice, Results]] = ()
     nonfinite: Mapping[int, NonFinite] = field(default_factory=dict)
@@ -199,7 +199,7 @@ class _OutputSpecs:
         self._numbers: dict[object, int] = {}
         self._next = 0
 
-    def number(self, signature: CallSignature) -> int:
+    def number(self, signature: Signature) -> int:
         """The number for the spec of the first tensor that comes out of a call."""
         spec = signature.specs[1][:1]
         found = self._numbers.get(spec)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import not_
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hooks.modules.statistics import is_reducible, unreadable
 from hooks.tensors import tensors_in
 
-Specs: TypeAlias = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
+Specs: TypeAlias = tuple[tuple[tuple[int, ...], torch.dtype, torch.device], ...]
 """Shape, dtype and device of some tensors."""
 
 InOut: TypeAlias = tuple[Specs, Specs]
@@ -40,13 +40,21 @@ class CallSignature:
     wants_statistics: bool
     unreadable: str | None = None
 
+    def with_sizes(self, sizes: tuple[tuple[int, ...], ...]) -> GrownSignature:
+        """The signature of a call that differs in the sizes of what goes in; asked for by compiled code.
+
+        Args:
+            sizes: of the tensors that go in.
+        """
+        return GrownSignature(self, sizes)
+
     @cached_property
     def inputs(self) -> int:
         """How many tensors go in."""
         return len(self.specs[0])
 
     @cached_property
-    def sizes(self) -> tuple[torch.Size, ...]:
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
         """Sizes of the tensors that go in, then of those that come out."""
         return tuple(size for part in self.specs for size, _, _ in part)
 
@@ -54,6 +62,41 @@ class CallSignature:
     def dtypes(self) -> tuple[torch.dtype, ...]:
         """Dtypes of the tensors that go in, then of those that come out."""
         return tuple(dtype for part in self.specs for _, dtype, _ in part)
+
+
+class GrownSignature(NamedTuple):
+    """A signature that differs from another one in the sizes of what goes in, as they grow with the sequence.
+
+    Several are new in every step, between two calls of the model's modules. Its specs are made where they are
+    asked for, on the thread that writes.
+
+    Attributes:
+        base: the other one.
+        sizes: of the tensors that go in.
+    """
+
+    base: CallSignature
+    sizes: tuple[tuple[int, ...], ...]
+
+    @property
+    def specs(self) -> InOut:
+        """Of the tensors that go in, and of those that come out."""
+        inputs, outputs = self.base.specs
+        return tuple((size, *spec[1:]) for size, spec in zip(self.sizes, inputs, strict=True)), outputs
+
+    @property
+    def wants_statistics(self) -> bool:
+        """Whether statistics are taken of the first tensor that comes out."""
+        return self.base.wants_statistics
+
+    @property
+    def unreadable(self) -> str | None:
+        """What that tensor is, if its values cannot be read."""
+        return self.base.unreadable
+
+
+Signature: TypeAlias = CallSignature | GrownSignature
+"""The specs of a call's tensors, and whether statistics are taken."""
 
 
 class SignatureTable:
@@ -100,7 +143,7 @@ class SignatureTable:
         """A flag a module: whether its calls get their signature from the specs of their tensors alone."""
         return bytes(map(not_, self._buffers))
 
-    def prune(self, used: set[CallSignature]) -> None:
+    def prune(self, used: set[Signature]) -> None:
         """Drop all other signatures: those whose shape grows with the sequence never come again.
 
         Args:

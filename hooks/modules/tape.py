@@ -14,14 +14,14 @@ from torch.nn.modules import module as torch_module
 from hooks.faults import is_ours
 from hooks.method_layer import MethodLayer
 from hooks.modules.call_notes import NOTES, DeferredCalls
-from hooks.modules.signatures import CallSignature
+from hooks.modules.signatures import CallSignature, Signature
 from hooks.native import compiled
 from hooks.native.compiled import TapeParts
 from hooks.patches import is_in_place
 from hooks.tensors import first_tensor, tensors_in
 from hooks.user_modes import unseen_by_modes
 
-TapeContents: TypeAlias = tuple[list[CallSignature], bytes]
+TapeContents: TypeAlias = tuple[list[Signature], bytes]
 """The signatures of a step's calls, each once, and the note of each call
 (:data:`~hooks.modules.call_notes.NOTES`)."""
 
@@ -104,7 +104,7 @@ class PlainTape:
         """The notes of the step so far; it goes on. None without :meth:`begin`."""
         if self._calls is None:
             return None
-        signatures = [*dict.fromkeys(self._calls)]
+        signatures: list[Signature] = [*dict.fromkeys(self._calls)]
         places = {call: place for place, call in enumerate(signatures)}
         notes = np.empty(len(self._calls), dtype=NOTES)
         notes["module"] = self._order
@@ -117,7 +117,7 @@ class PlainTape:
         taken, self._calls, self._deferred = self.peek(), None, None
         return taken
 
-    def last_signatures(self) -> set[CallSignature]:
+    def last_signatures(self) -> set[Signature]:
         """Signatures of the modules' last calls."""
         return {signature for signature in self._last if signature is not None}
 

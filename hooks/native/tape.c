@@ -33,11 +33,13 @@ typedef uint64_t Form;
 /* The signature of calls; shared by all modules whose calls have the same. */
 typedef struct {
     Py_ssize_t users;
-    PyObject *object;     /* the CallSignature, Python's form of it */
+    PyObject *object;     /* Python's form of it: a CallSignature, or a GrownSignature */
+    PyObject *base;       /* the CallSignature, from which it may differ in the sizes of what goes in */
     int64_t step;         /* the last step that had such a call */
     int32_t place;        /* its place in the list of that step */
     int wants_statistics; /* statistics are taken of the first tensor that comes out */
     Form form;
+    Form kind; /* the form but for those sizes */
 } Signature;
 
 /* The signature of a module's last call; NULL: none is known. Its form is repeated, to be met without it. */
@@ -102,6 +104,7 @@ static void signature_release(Signature *signature)
     if (signature == NULL || --signature->users)
         return;
     Py_DECREF(signature->object);
+    Py_DECREF(signature->base);
     PyMem_Free(signature);
 }
 
@@ -127,11 +130,16 @@ static inline Form with_word(Form form, uint64_t word)
     return form ^ form >> 29;
 }
 
-static Form with_tensor(Form form, const DLTensor *tensor)
+static Form with_dtype(Form form, const DLTensor *tensor)
 {
     form = with_word(form, (uint64_t)tensor->dimensions << 32 | (uint64_t)tensor->dtype.code << 24 |
                                (uint64_t)tensor->dtype.bits << 16 | tensor->dtype.lanes);
-    form = with_word(form, (uint64_t)(uint32_t)tensor->device.type << 32 | (uint32_t)tensor->device.id);
+    return with_word(form, (uint64_t)(uint32_t)tensor->device.type << 32 | (uint32_t)tensor->device.id);
+}
+
+static Form with_tensor(Form form, const DLTensor *tensor)
+{
+    form = with_dtype(form, tensor);
     for (int32_t at = 0; at < tensor->dimensions; at++)
         form = with_word(form, (uint64_t)tensor->shape[at]);
     return form;
@@ -201,6 +209,19 @@ static Form form_of(Call *call)
     return form == NO_FORM ? 1 : form;
 }
 
+/* The form of a call whose tensors are all described, but for the sizes of what goes in. */
+static Form kind_of(const Call *call)
+{
+    Form kind = with_word(2, (uint64_t)call->inputs << 32 | (uint64_t)call->count);
+    for (int at = 0; at < call->count; at++) {
+        DLTensor tensor;
+        if (!describe_tensor(call->tensors[at], &tensor))
+            return NO_FORM;
+        kind = at < call->inputs ? with_dtype(kind, &tensor) : with_tensor(kind, &tensor);
+    }
+    return kind;
+}
+
 static void call_read(Call *call, PyObject *argument, PyObject *output)
 {
     call->argument = argument;
@@ -223,24 +244,32 @@ static void call_release(Call *call)
     Py_XDECREF(call->values[1]);
 }
 
-/* The signature of a call for which Python made `object`; NULL with an exception. */
-static Signature *signature_new(PyObject *object, const Call *call)
+/* The signature of a call; NULL with an exception. */
+static Signature *signature_new(PyObject *object, PyObject *base, int wants_statistics, const Call *call, Form kind)
 {
-    PyObject *wants_statistics = PyObject_GetAttrString(object, "wants_statistics");
-    if (wants_statistics == NULL)
-        return NULL;
     Signature *signature = PyMem_Calloc(1, sizeof *signature);
     if (signature == NULL) {
-        Py_DECREF(wants_statistics);
         PyErr_NoMemory();
         return NULL;
     }
     signature->users = 1;
     signature->object = Py_NewRef(object);
-    signature->wants_statistics = wants_statistics == Py_True;
-    Py_DECREF(wants_statistics);
+    signature->base = Py_NewRef(base);
+    signature->wants_statistics = wants_statistics;
     signature->form = call->form;
+    signature->kind = kind;
     return signature;
+}
+
+/* The signature of a call for which Python found `object`; NULL with an exception. */
+static Signature *signature_found(PyObject *object, const Call *call)
+{
+    PyObject *wants_statistics = PyObject_GetAttrString(object, "wants_statistics");
+    if (wants_statistics == NULL)
+        return NULL;
+    int wanted = wants_statistics == Py_True;
+    Py_DECREF(wants_statistics);
+    return signature_new(object, object, wanted, call, call->form == NO_FORM ? NO_FORM : kind_of(call));
 }
 
 /* Whether a call is one of a signature. */
@@ -280,10 +309,68 @@ static Signature *signature_given(Tape *tape, PyObject *object)
     return NULL;
 }
 
+/* Put the signature of a call, with the caller's share in it, in place of its module's last one. */
+static void change(Tape *tape, Py_ssize_t index, Signature *found)
+{
+    Last *last = &tape->last[index];
+    if (last->signature != NULL && last->signature != found && tape->changes < CHANGES) {
+        tape->changed[tape->changes].before = signature_share(last->signature);
+        tape->changed[tape->changes++].after = signature_share(found);
+    }
+    if (tape->shares[index])
+        signature_set(&tape->shared[tape->put++ % SHARED], signature_share(found));
+    last_set(last, found);
+}
+
+/* The sizes of the tensors that went into a call, a tuple for each; NULL with an exception. */
+static PyObject *sizes_of(const Call *call)
+{
+    PyObject *sizes = PyTuple_New(call->inputs);
+    for (int at = 0; sizes != NULL && at < call->inputs; at++) {
+        DLTensor tensor;
+        PyObject *size = describe_tensor(call->tensors[at], &tensor) ? PyTuple_New(tensor.dimensions) : NULL;
+        for (int32_t dimension = 0; size != NULL && dimension < tensor.dimensions; dimension++) {
+            PyObject *number = PyLong_FromLongLong(tensor.shape[dimension]);
+            if (number == NULL)
+                Py_CLEAR(size);
+            else
+                PyTuple_SET_ITEM(size, dimension, number);
+        }
+        if (size == NULL)
+            Py_CLEAR(sizes);
+        else
+            PyTuple_SET_ITEM(sizes, at, size);
+    }
+    return sizes;
+}
+
+/* Where calls get their signature from the specs alone, and this one differs from the last in the sizes of what went
+ * in: make its signature of the last one's; 1, 0 where it is not so, -1 with an exception. */
+static int grow(Tape *tape, Py_ssize_t index, const Call *call)
+{
+    Signature *last = tape->last[index].signature;
+    if (!tape->shares[index] || last == NULL || call->form == NO_FORM || last->kind == NO_FORM ||
+        last->kind != kind_of(call))
+        return 0;
+    PyObject *sizes = sizes_of(call);
+    if (sizes == NULL)
+        return -1;
+    last = signature_share(last); /* Python code runs */
+    PyObject *object = PyObject_CallMethod(last->base, "with_sizes", "(O)", sizes);
+    Signature *grown =
+        object == NULL ? NULL : signature_new(object, last->base, last->wants_statistics, call, last->kind);
+    signature_release(last);
+    Py_DECREF(sizes);
+    Py_XDECREF(object);
+    if (grown == NULL)
+        return -1;
+    change(tape, index, grown);
+    return 1;
+}
+
 /* Ask Python for the signature of a call; 1, 0 where it gives none, -1 with an exception. */
 static int find(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call)
 {
-    Last *last = &tape->last[index];
     PyObject *object =
         PyObject_CallFunctionObjArgs(tape->find, number, call->argument, call->output, NULL);
     if (object == NULL || object == Py_None) {
@@ -292,17 +379,11 @@ static int find(Tape *tape, Py_ssize_t index, PyObject *number, const Call *call
     }
     Signature *found = signature_given(tape, object);
     if (found == NULL)
-        found = signature_new(object, call);
+        found = signature_found(object, call);
     Py_DECREF(object);
     if (found == NULL)
         return -1;
-    if (last->signature != NULL && last->signature != found && tape->changes < CHANGES) {
-        tape->changed[tape->changes].before = signature_share(last->signature);
-        tape->changed[tape->changes++].after = signature_share(found);
-    }
-    if (tape->shares[index])
-        signature_set(&tape->shared[tape->put++ % SHARED], signature_share(found));
-    last_set(last, found);
+    change(tape, index, found);
     return 1;
 }
 
@@ -387,7 +468,9 @@ static int note(Tape *tape, Py_ssize_t index, PyObject *number, Call *call)
     Last *last = &tape->last[index];
     if ((last->form != call->form || call->form == NO_FORM) && !changed_alike(tape, last, call->form) &&
         !seen_elsewhere(tape, index, call->form)) {
-        int found = find(tape, index, number, call);
+        int found = grow(tape, index, call);
+        if (!found)
+            found = find(tape, index, number, call);
         if (found <= 0)
             return found;
         /* Python code has run: it may have ended the step, reset the signatures, or resized a tensor. */

@@ -127,10 +127,13 @@ def values() -> st.SearchStrategy[Any]:
     )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 2), values(), values()), max_size=6), max_size=4))
-def test_it_tells_calls_apart_as_the_plain_tape_does(steps: list[list[tuple[int, Any, Any]]]) -> None:
-    quick, plain = Notes(Tape), Notes(PlainTape)
+@pytest.mark.parametrize("shares", [False, True])
+@settings(max_examples=200, deadline=None)
+@given(steps=st.lists(st.lists(st.tuples(st.integers(0, 2), values(), values()), max_size=6), max_size=4))
+def test_it_tells_calls_apart_as_the_plain_tape_does(
+    shares: bool, steps: list[list[tuple[int, Any, Any]]]
+) -> None:
+    quick, plain = Notes(Tape, shares=shares), Notes(PlainTape, shares=shares)
     assert quick.tape.take() is None
     for calls in steps:
         assert quick.step(calls) == plain.step(calls)
@@ -154,6 +157,33 @@ def test_what_changes_in_all_modules_alike_is_asked_about_once() -> None:
     for length in range(1, 6):
         notes.step([(index, torch.ones(1), torch.ones(length)) for index in range(3)])
     assert notes.found == 3 + 4
+
+
+def test_calls_whose_inputs_alone_grow_are_not_asked_about_again() -> None:
+    notes, plain, output = Notes(Tape, shares=True), Notes(PlainTape, shares=True), torch.ones(2)
+    for length in (1, 2, 3, 300, 2):
+        calls: list[tuple[int, Any, Any]] = [
+            (0, {"ids": torch.ones(1, length), "mask": torch.ones(length, 1, 7).bool()}, output),
+            (1, [torch.ones(1, length), None], output),
+            (2, torch.ones(length), (output, output)),
+        ]
+        assert notes.step(calls) == plain.step(calls)
+        assert notes.found == 3
+    for argument in (torch.ones(1, 4).double(), torch.ones(4), (torch.ones(1, 4), torch.ones(1)), None):
+        calls = [(1, argument, output)]
+        assert notes.step(calls) == plain.step(calls)
+    assert notes.found == 7
+
+
+def test_a_signature_that_has_grown_is_as_readable_as_the_one_before() -> None:
+    notes = Notes(Tape, shares=True)
+    odd = torch.ones(2, dtype=torch.int64)
+    for length in (1, 2):
+        ((specs, wanted),) = notes.step([(0, torch.ones(length), odd)])[1]
+        assert (specs, wanted) == (notes.table.find(0, torch.ones(length), odd).specs, False)
+    before = CallSignature(((), ()), wants_statistics=False, unreadable="a nested tensor")
+    grown = before.with_sizes(())
+    assert (grown.specs, grown.wants_statistics, grown.unreadable) == (((), ()), False, "a nested tensor")
 
 
 def test_modules_of_which_specs_tell_all_are_asked_about_once() -> None:
