@@ -12,7 +12,8 @@ import pytest
 from reports.view.questions.why import why_view
 from tests.support.decoding import CONSTRAINED, GROUPS, search
 from tests.support.models import batch, tiny_model
-from tracer import open_trace, trace
+from tests.support.reading import opened_once
+from tracer import trace
 from tracer.analysis.why.answer import why_in_run
 from tracer.analysis.why.report import WhyReport
 from tracer.reading.recording import Recording
@@ -53,7 +54,7 @@ def test_the_score_of_a_continuation_is_known_though_the_token_is_not_listed(
     mode: str, tmp_path: Path
 ) -> None:
     told = list[WhyReport]()
-    with open_trace(recorded(mode, tmp_path / "t")) as recording:
+    with opened_once(recorded(mode, tmp_path / "t")) as recording:
         for step, row, each, _ in asked(recording):
             report = why_in_run(recording.runs[0], step.number, each.token, row, search=False)
             assert report.stages[-1].score == each.log_probability
@@ -72,7 +73,7 @@ def test_ranks_are_those_of_the_whole_scores(mode: str, tmp_path: Path) -> None:
     """Also behind what lets groups pay, of which the record of the processor says nothing."""
     whole = recorded(mode, tmp_path / "whole", capture="tensors", save=["logits"])
     exact = 0
-    with open_trace(whole) as full, open_trace(recorded(mode, tmp_path / "few")) as few:
+    with opened_once(whole) as full, opened_once(recorded(mode, tmp_path / "few")) as few:
         for step, row, each, _ in asked(few):
             by_logits, by_record = (
                 why_in_run(of.runs[0], step.number, each.token, row, search=False) for of in (full, few)
@@ -92,7 +93,7 @@ def test_ranks_are_those_of_the_whole_scores(mode: str, tmp_path: Path) -> None:
 def test_saved_logits_lead_to_the_scores_that_groups_have_paid(tmp_path: Path) -> None:
     path = recorded("penalised", tmp_path / "t", capture="tensors", save=["logits"])
     paid = 0
-    with open_trace(path) as recording:
+    with opened_once(path) as recording:
         for step, row, each, _ in asked(recording):
             report = why_in_run(recording.runs[0], step.number, each.token, row, search=False)
             scores = step.scores
@@ -107,7 +108,7 @@ def test_saved_logits_lead_to_the_scores_that_groups_have_paid(tmp_path: Path) -
 @pytest.mark.parametrize("mode", ["constrained", "plain"])
 def test_what_was_forced_says_its_bank_and_by_how_much_it_missed(mode: str, tmp_path: Path) -> None:
     kinds = set()
-    with open_trace(recorded(mode, tmp_path / "t")) as recording:
+    with opened_once(recorded(mode, tmp_path / "t")) as recording:
         for step, row, each, search_of in asked(recording):
             report = why_in_run(recording.runs[0], step.number, each.token, row, search=False)
             told = why_view(report, recording.tokens).verdict

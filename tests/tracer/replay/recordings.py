@@ -16,6 +16,7 @@ import torch
 from tests.support.caches import layers_of
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.models import batch, generate, tiny_model
+from tests.support.reading import read_once
 from tracer import trace
 from tracer.halting.callback import Halt
 from tracer.replay.shelf import Shelf
@@ -48,8 +49,8 @@ class Recorded:
         return Travel(self.open())
 
     def shelf(self) -> Shelf:
-        """A reader of it."""
-        return Shelf(self.open())
+        """A reader of it, for all that is asked of every stop."""
+        return Shelf(read_once(self.open()))
 
 
 @functools.cache
