@@ -9,6 +9,7 @@ import pytest
 from tests.reports.html.checks import WIDE, serious_barriers
 from tests.reports.html.conftest import Opened
 from tests.reports.html.samples import page_of
+from tests.support.breadth import VIEWPORTS
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.decoding import CONTRASTIVE, contrastive
 from tests.support.models import batch, tiny_model
@@ -61,8 +62,7 @@ def test_the_prompt_and_the_candidates_have_cards_of_their_own(page: Path, opene
     assert "step 1 has read the prompt" in shown.locator(".pane").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(("width", "scheme"), VIEWPORTS)
 def test_it_fits_and_can_be_read(width: int, scheme: str, page: Path, opened: Opened) -> None:
     opened.page.set_viewport_size({"width": width, "height": 1000})
     opened.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
