@@ -14,6 +14,7 @@ import torch
 from transformers import GenerationMixin, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
 from hooks.scores import stages
+from tests.support.command import run_light
 from tests.support.models import batch, tiny_model
 from tracer import open_trace, trace
 from tracer.reading import Recording
@@ -181,23 +182,18 @@ def test_questions_about_a_failed_step_are_answered_or_refused_in_one_line(tmp_p
     model = tiny_model()
     path = failing(tmp_path / "t", model, Broken, do_sample=False, **_processor(model)).path
     other = failing(tmp_path / "u", tiny_model(), Broken, do_sample=False, **_streamer(model)).path
-    for arguments in (
-        ["why", "--step", "3"],
-        ["whatif", "--temperature", "2"],
-        ["info"],
-        ["verify"],
-        ["diff", str(other)],
-        ["export", "--table", "choices", "-o", "-"],
-        ["report", "-o", str(tmp_path / "page.html")],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "tracer", arguments[0], str(path), *arguments[1:]],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode != 10, (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+    questions: list[list[str | Path]] = [
+        ["why", path, "--step", "3"],
+        ["whatif", path, "--temperature", "2"],
+        ["info", path],
+        ["verify", path],
+        ["diff", path, other],
+        ["export", path, "--table", "choices", "-o", "-"],
+        ["report", path, "-o", tmp_path / "page.html"],
+    ]
+    for arguments, done in zip(questions, run_light(questions), strict=True):
+        assert done.code != 10, (arguments, done.complaint)
+        assert "Traceback" not in done.complaint, arguments
 
 
 def test_what_was_not_measured_is_never_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
