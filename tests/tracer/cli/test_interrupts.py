@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, environment
+from tests.support.prepared import PreparedProcess
 from tracer import open_trace
 from tracer.interrupts import Interrupts
 
@@ -25,8 +26,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupted(place: str, how: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), place, how, *map(str, arguments)]
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(command, env=environment(**paths), capture_output=True, text=True, check=False)
+    with PreparedProcess(command, env=environment(), stdout=PIPE, stderr=PIPE, text=True) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 @pytest.mark.parametrize(

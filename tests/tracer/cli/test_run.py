@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
+from tests.support.prepared import PreparedProcess
 from tracer import open_trace
 
 
@@ -162,7 +163,7 @@ def test_a_reader_that_goes_away_costs_the_print_only(checkpoint: Path, tmp_path
     out = tmp_path / "run.trace"
     arguments = ["--model", str(checkpoint), "--prompt", "w10", "--max-new-tokens", "12", "--out", str(out)]
     command = [sys.executable, "-m", "tracer", *arguments, "--steps", "all", "--gen", "eos_token_id=999"]
-    with subprocess.Popen(
+    with PreparedProcess(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, environment
+from tests.support.prepared import PreparedProcess
 from tests.tracer.cli.test_run import _steps
 from tests.tracer.cli.test_streams import COMMAND, on_terminal, read_all
 from tracer import open_trace
@@ -41,7 +42,7 @@ def arguments(checkpoint: Path, out: Path) -> list[str]:
 def test_a_run_is_closed_as_interrupted(number: signal.Signals, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.trace"
     code, word = ENDINGS[number]
-    with subprocess.Popen(
+    with PreparedProcess(
         [*COMMAND, *arguments(checkpoint, out)],
         env=environment(),
         stdout=subprocess.PIPE,

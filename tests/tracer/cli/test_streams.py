@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment
+from tests.support.prepared import PreparedProcess
 from tests.tracer.tracefile.samples import write_trace
 from tracer import open_trace
 
@@ -134,10 +136,12 @@ def test_reports_and_exports_into_pipes(recorded: Path) -> None:
 
 
 @contextmanager
-def on_terminal(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def on_terminal(
+    *arguments: str | Path, start: type[subprocess.Popen[Any]] = subprocess.Popen
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A command on a terminal of its own."""
     ours, its = os.openpty()
-    with subprocess.Popen(
+    with start(
         [*COMMAND, *map(str, arguments)],
         stdin=its,
         stdout=its,
@@ -210,7 +214,7 @@ def test_answers_do_nothing_to_a_terminal_and_pipes_get_the_bytes(
     for how in ("--quiet", "--json"):
         piped = call_main(capsys, *run, "--out", out, how)
         assert piped.returncode == 0, piped.stderr
-        with on_terminal(*run, "--out", out, how) as (process, ours):
+        with on_terminal(*run, "--out", out, how, start=PreparedProcess) as (process, ours):
             seen = read_all(process, ours).decode()
         assert not {"\x1b", "\u202e", "\x9b"} & {*seen}
         if how == "--quiet":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import resource
 import shutil
@@ -20,6 +21,7 @@ from tests.hooks.kv_cache.test_proofs import Overwriting, overwrite_value
 from tests.support.checkpoints import tiny_checkpoint, tiny_tokenizer
 from tests.support.command import EAGER, call_main, environment
 from tests.support.models import GREEDY, batch, tiny_model
+from tests.support.prepared import PreparedProcess
 from tests.support.synthetic import synthetic_end, synthetic_header, synthetic_steps
 from tests.tracer.cli.test_run import _steps
 from tests.tracer.tracefile.samples import some_tokens, write_trace
@@ -35,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(checkpoint: Path, out: Path, tokens: int, **options: Any) -> Popen[str]:
-    return Popen(
+    return PreparedProcess(
         [
             *(sys.executable, "-m", "tracer", "--model", str(checkpoint), "--prompt", "w10", "--seed", "1"),
             *("--max-new-tokens", str(tokens), "--gen", "eos_token_id=null", "--steps", "none"),
@@ -74,10 +76,7 @@ def test_a_full_disk_ends_the_trace_not_the_run(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run.trace"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (300_000, 300_000))
     with start(checkpoint, out, 300, preexec_fn=limit) as process:
         stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 7, stderr

@@ -21,12 +21,22 @@ ROOT = Path(__file__).parents[3]
 class AttachedCommand:
     """``trace-generate --attach``, or another module that attaches, while it runs.
 
+    Args:
+        arguments: of the module.
+        module: which.
+        start: what starts it.
+
     Attributes:
         port: where it listens, once :meth:`listening` returned.
     """
 
-    def __init__(self, *arguments: str | Path, module: str = "tracer") -> None:
-        self._process = subprocess.Popen(
+    def __init__(
+        self,
+        *arguments: str | Path,
+        module: str = "tracer",
+        start: type[subprocess.Popen[Any]] = subprocess.Popen,
+    ) -> None:
+        self._process = start(
             [sys.executable, "-u", "-m", module, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -21,6 +21,7 @@ from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER, call_main, environment, trace_generate
 from tests.support.models import tiny_model
 from tests.support.network import demo_checkpoint
+from tests.support.prepared import PreparedProcess
 from tests.support.walkthrough import FIRST_FUNCTION, LOOP, ONLY_SAMPLING, WALKTHROUGH
 from tests.tracer.debugger.client import TIMEOUT, DebugClient, Halted
 from tests.tracer.debugger.command import ROOT, AttachedCommand
@@ -356,7 +357,8 @@ def test_attaching_again_gives_the_stops_again(path: Path, stops: Stops) -> None
 def test_a_run_is_watched_only_while_a_debugger_is_there(
     again: tuple[str, ...], watched: list[str], path: Path
 ) -> None:
-    with AttachedCommand(path, *again, module="tests.tracer.debugger.leaving") as running:
+    module = "tests.tracer.debugger.leaving"
+    with AttachedCommand(path, *again, module=module, start=PreparedProcess) as running:
         assert running.wait() == 0, running.stderr
         # Whoever attaches afterwards finds the thread as it was.
         assert running.stdout.splitlines() == [*watched, "after True"]

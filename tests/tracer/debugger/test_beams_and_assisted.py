@@ -12,6 +12,7 @@ from tests.support.breadth import slow
 from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER
 from tests.support.models import tiny_model
+from tests.support.prepared import PreparedProcess
 from tests.tracer.debugger.client import DebugClient
 from tests.tracer.debugger.command import AttachedCommand
 from tracer import open_trace
@@ -42,6 +43,7 @@ def halted(
         *("--model", checkpoint, "--prompt", "w10 w11 w12 w10 w11", "--max-new-tokens", "12", "--seed", "3"),
         *(how, "--repetition-penalty", "1.05", "--json", *settings, *EAGER),
         *("--attach", "--port", "0", "--stop-at", "all", "--stop-steps", "2", "--out", out),
+        start=PreparedProcess,
     )
     seen, found = list[tuple[str, str]](), dict[str, str]()
     with command as running:

@@ -11,6 +11,7 @@ from hooks.loop.anchors import find_anchors
 from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER
 from tests.support.models import tiny_model
+from tests.support.prepared import PreparedProcess
 from tests.tracer.debugger.client import DebugClient
 from tests.tracer.debugger.command import AttachedCommand
 from tracer import open_trace
@@ -36,6 +37,7 @@ def test_it_halts_at_every_stop_of_a_contrastive_search(tmp_path: Path) -> None:
         *("--model", checkpoint, "--prompt", "w10 w11 w12 w10 w11", "--max-new-tokens", "4", "--json"),
         *("--greedy", "--gen", "penalty_alpha=0.6", "--gen", "top_k=4", *EAGER),
         *("--attach", "--port", "0", "--stop-at", "all", "--stop-steps", "1,2", "--out", out),
+        start=PreparedProcess,
     )
     seen, found = list[tuple[str, str]](), list[tuple[str, str]]()
     with command as running:

@@ -10,6 +10,7 @@ from hooks.loop.anchors import find_anchors
 from tests.support.checkpoints import TINY, tiny_checkpoint
 from tests.support.command import EAGER
 from tests.support.models import tiny_model
+from tests.support.prepared import PreparedProcess
 from tests.tracer.debugger.client import DebugClient
 from tests.tracer.debugger.command import AttachedCommand
 from tracer import open_trace
@@ -28,6 +29,7 @@ def test_it_halts_at_every_stop(tmp_path: Path) -> None:
         *("--model", checkpoint, "--prompt", "w10 w11", "--max-new-tokens", "3", "--seed", "3", "--sample"),
         *("--gen", "dola_layers=[0,1]", "--gen", "eos_token_id=null", "--json", *EAGER),
         *("--attach", "--port", "0", "--stop-at", "all", "--stop-steps", "2", "--out", out),
+        start=PreparedProcess,
     )
     seen = []
     with command as running:

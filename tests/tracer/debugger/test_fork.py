@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER
+from tests.support.prepared import PreparedProcess
 from tests.tracer.debugger.client import DebugClient, Halted
 from tests.tracer.debugger.command import AttachedCommand
 from tracer import open_trace
@@ -51,7 +52,9 @@ IMPOSSIBLE = {
 
 def test_a_fork_goes_on_with_halts_of_its_own(common: tuple[str | Path, ...], tmp_path: Path) -> None:
     path = tmp_path / "run.trace"
-    with AttachedCommand(*common, "--out", path, "--stop-at", "model-call,choice") as running:
+    with AttachedCommand(
+        *common, "--out", path, "--stop-at", "model-call,choice", start=PreparedProcess
+    ) as running:
         with DebugClient(running.listening()) as client:
             client.attach()
             halted = client.halted()
@@ -91,7 +94,7 @@ def test_a_fork_behind_the_last_step(common: tuple[str | Path, ...], tmp_path: P
     """Nothing is left of the run that could be left, and the fork goes on all the same."""
     path = tmp_path / "run.trace"
     options = ("--stop-steps", "none", "--break", f"step == {TOKENS}")
-    with AttachedCommand(*common, "--out", path, *options) as running:
+    with AttachedCommand(*common, "--out", path, *options, start=PreparedProcess) as running:
         with DebugClient(running.listening()) as client:
             client.attach()
             halted = client.halted()
@@ -113,7 +116,7 @@ def test_a_fork_behind_the_last_step(common: tuple[str | Path, ...], tmp_path: P
 
 def test_a_program_that_generates_itself_is_not_left(tmp_path: Path) -> None:
     path = tmp_path / "run.trace"
-    with AttachedCommand(path, module="tests.tracer.debugger.halting_late") as running:
+    with AttachedCommand(path, module="tests.tracer.debugger.halting_late", start=PreparedProcess) as running:
         with DebugClient(running.listening()) as client:
             client.attach()
             halted = client.halted()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import pty
 import re
 import select
 import struct
-import subprocess
 import sys
 import termios
 import time
 from pathlib import Path
 
 from tests.support.command import environment
+from tests.support.prepared import PreparedProcess
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>]|\r")
 
@@ -26,14 +27,14 @@ class Typed:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         variables = {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "XDG_STATE_HOME": str(home)}
-        self._process = subprocess.Popen(
+        self._process = PreparedProcess(
             [sys.executable, "-m", "tracer", *map(str, arguments)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             env=environment(**variables),
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=functools.partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
         self._terminal = ours

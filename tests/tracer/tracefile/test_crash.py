@@ -14,6 +14,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from tests.support.prepared import PreparedProcess
 from tests.support.synthetic import synthetic_end
 from tests.tracer.tracefile.samples import (
     assert_same_steps,
@@ -30,7 +31,7 @@ from tracer.tracefile import TraceFile, TraceWriter, check_file
 
 def start_writer(path: Path, together: int = 1) -> Popen[str]:
     command = [sys.executable, "-m", "tests.tracer.tracefile.crashing_writer", str(path), str(together)]
-    return Popen(command, cwd=REPOSITORY, stdout=PIPE, text=True)
+    return PreparedProcess(command, cwd=REPOSITORY, stdout=PIPE, text=True)
 
 
 def kill_after(path: Path, seconds: float, together: int = 1) -> int:
