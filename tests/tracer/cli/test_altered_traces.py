@@ -140,27 +140,25 @@ def test_many_altered_traces(original: Path, tmp_path: Path, start: int) -> None
 
 def changed_text(path: Path, column: str, change: Callable[[Any], None]) -> None:
     """Change the header or the end record of run 1."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    (text,) = connection.execute(f"SELECT {column} FROM run WHERE run = 1").fetchone()
-    record = json.loads(text)
-    change(record)
-    connection.execute(f"UPDATE run SET {column} = ? WHERE run = 1", (json.dumps(record),))
-    sign(connection)
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        (text,) = connection.execute(f"SELECT {column} FROM run WHERE run = 1").fetchone()
+        record = json.loads(text)
+        change(record)
+        connection.execute(f"UPDATE run SET {column} = ? WHERE run = 1", (json.dumps(record),))
+        sign(connection)
 
 
 def changed_scores(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the scores of step 2 of run 1."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    (blob,) = connection.execute("SELECT scores FROM step WHERE run = 1 AND step = 2").fetchone()
-    record = SCORES.unpack(blob)
-    arrays = {field.name: np.array(getattr(record, field.name)) for field in fields(record)}
-    change(arrays)
-    connection.execute(
-        "UPDATE step SET scores = ? WHERE run = 1 AND step = 2", (SCORES.pack(ScoreColumns(**arrays)),)
-    )
-    sign(connection)
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        (blob,) = connection.execute("SELECT scores FROM step WHERE run = 1 AND step = 2").fetchone()
+        record = SCORES.unpack(blob)
+        arrays = {field.name: np.array(getattr(record, field.name)) for field in fields(record)}
+        change(arrays)
+        connection.execute(
+            "UPDATE step SET scores = ? WHERE run = 1 AND step = 2", (SCORES.pack(ScoreColumns(**arrays)),)
+        )
+        sign(connection)
 
 
 def asked(path: Path, original: Path, folder: Path) -> set[int]:
