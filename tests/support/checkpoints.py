@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tokenizers import Tokenizer, pre_tokenizers
@@ -46,8 +49,18 @@ def tiny_checkpoint(folder: Path, name: str = TINY, *, chat_template: bool = Tru
         name: a key of ``CONFIGS``.
         chat_template: whether the tokenizer has one.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in _checkpoint(name, chat_template).items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+@functools.cache
+def _checkpoint(name: str, chat_template: bool) -> Mapping[str, bytes]:
+    """The files of a checkpoint, which take longer to make than to write again."""
     model = tiny_model(name)
     model.generation_config.eos_token_id = EOS
-    model.save_pretrained(folder)
-    tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
-    return folder
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
