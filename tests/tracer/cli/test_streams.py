@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -82,10 +83,16 @@ def test_a_full_device(arguments: list[str], recorded: Path, full: Path) -> None
 def test_a_full_device_costs_a_run_its_print_only(checkpoint: Path, tmp_path: Path, full: Path) -> None:
     out = tmp_path / "run.trace"
     run = ("--model", checkpoint, "--prompt", "w10", "--max-new-tokens", "3", "--out", out, *EAGER)
-    done = shell(f">{full}", *run)
-    assert done.returncode == 5
-    assert "No space left on device" in done.stderr
-    assert done.stderr.count("\n") == 1
+    with (
+        full.open("w") as device,
+        PreparedProcess(
+            [*COMMAND, *map(str, run)], env=environment(), stdout=device, stderr=PIPE, text=True
+        ) as process,
+    ):
+        _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 5
+    assert "No space left on device" in stderr
+    assert stderr.count("\n") == 1
     with open_trace(out) as recording:
         assert recording.complete
 

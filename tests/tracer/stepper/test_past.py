@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.support.checkpoints import tiny_checkpoint
 from tests.support.command import EAGER, environment
 from tests.support.models import GREEDY, SAMPLING
+from tests.support.prepared import PreparedProcess
 from tests.support.walkthrough import LOOP, ONLY_SAMPLING, SCORES, WALKTHROUGH
 from tests.tracer.stepper.sessions import Session, exchanges, stepped, untouched
 from tracer import open_trace
@@ -97,17 +98,17 @@ def test_the_command_shows_the_card_that_step_shows_afterwards(tmp_path: Path) -
     )
 
     def told(script: str, *command: str) -> list[tuple[str, str, str]]:
-        done = subprocess.run(
+        with PreparedProcess(
             [sys.executable, "-m", "tracer", *command, *stops],
-            input=script,
             env=environment(),
-            capture_output=True,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
             text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return exchanges(done.stdout)
+        ) as process:
+            stdout, stderr = process.communicate(script, timeout=240)
+        assert process.returncode == 0, stderr
+        return exchanges(stdout)
 
     live = told("s\nn\nb\nb\nc\nc\n", *arguments, "--sample", "--step", "--no-html", "--out", out)
     after = told("g 2\nn\nb\nb\n", "step", out)
