@@ -255,7 +255,7 @@ LEVELS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", LEVELS, ids=["stats", "tensors", "stops"])
 def test_inspect_finds_the_same_methods(options: dict[str, Any], tmp_path: Path) -> None:
-    model = tiny_model()
+    model = tiny_model(num_hidden_layers=1)
     own = ("generate", "_sample", "prepare_inputs_for_generation", "_update_model_kwargs_for_generation")
 
     def look() -> list[Any]:
@@ -282,7 +282,7 @@ def test_inspect_finds_the_same_methods(options: dict[str, Any], tmp_path: Path)
 
 @pytest.mark.parametrize("options", LEVELS, ids=["stats", "tensors", "stops"])
 def test_copies_pickles_and_state_are_the_same(options: dict[str, Any], tmp_path: Path) -> None:
-    model = tiny_model()
+    model = tiny_model(num_hidden_layers=1)
     model.model.layers[0].register_forward_hook(_left_alone)
 
     def look() -> Any:

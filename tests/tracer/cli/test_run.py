@@ -162,7 +162,17 @@ def test_output_into_a_closed_pipe_ends_quietly(walkthrough: Printed) -> None:
 def test_a_reader_that_goes_away_costs_the_print_only(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.trace"
     arguments = ["--model", str(checkpoint), "--prompt", "w10", "--max-new-tokens", "12", "--out", str(out)]
-    command = [sys.executable, "-m", "tracer", *arguments, "--steps", "all", "--gen", "eos_token_id=999"]
+    command = [
+        sys.executable,
+        "-m",
+        "tracer",
+        *arguments,
+        "--steps",
+        "all",
+        "--gen",
+        "eos_token_id=999",
+        *EAGER,
+    ]
     with PreparedProcess(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:

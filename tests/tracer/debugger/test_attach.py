@@ -106,10 +106,10 @@ def command(common: tuple[str | Path, ...], path: Path) -> Iterator[Any]:
     """Starts the command on a free port, waits until it listens, and ends it if the test failed."""
     running: list[AttachedCommand] = []
 
-    def start(*arguments: str | Path) -> AttachedCommand:
+    def start(*arguments: str | Path, **how: Any) -> AttachedCommand:
         if "--port" not in arguments:
             arguments = ("--port", "0", *arguments)
-        running.append(AttachedCommand(*common, "--attach", "--out", path, *arguments))
+        running.append(AttachedCommand(*common, "--attach", "--out", path, *arguments, **how))
         running[-1].listening()
         return running[-1]
 
@@ -175,7 +175,7 @@ def test_halts_at_the_stops_of_two_steps(command: Any, stops: Stops, path: Path,
 def test_what_an_editor_shows(command: Any, stops: Stops, path: Path, undebugged: Any) -> None:
     """The halted frame, tensors in words, a step into the model and not into its caller, and the end."""
     launch = json.loads((ROOT / ".vscode/launch.json").read_text(encoding="utf-8"))
-    running = command("--stop-at", "model-call,choice", "--stop-steps", "1")
+    running = command("--stop-at", "model-call,choice", "--stop-steps", "1", start=PreparedProcess)
     with DebugClient(running.port) as client:
         client.attach(rules=launch["configurations"][0]["rules"])
         halted = client.halted()

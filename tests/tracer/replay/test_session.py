@@ -18,6 +18,7 @@ from tests.tracer.debugger.client import DebugClient, Halted
 from tests.tracer.replay.recordings import Recorded, recorded
 from tests.tracer.replay.serving import Served, served
 from tests.tracer.tracefile.samples import write_trace
+from tracer.replay.dap import server
 from tracer.schema.run import StopName
 
 STEPS = 4
@@ -393,8 +394,9 @@ def test_a_client_that_knows_no_end_of_the_handshake(place: Served) -> None:
 
 
 def test_a_second_client_is_refused_and_the_first_goes_on(
-    place: Served, client: DebugClient, first: Halted
+    place: Served, client: DebugClient, first: Halted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "_GRACE", 0.05)  # it waits whether the first is about to leave
     with DebugClient(place.port) as second:
         assert "another debugger is attached" in second.refused("initialize", adapterID="x")
     move(client, "next")
