@@ -6,6 +6,8 @@ import importlib
 
 from transformers import PreTrainedModel
 
+from tracer.large_imports import large_imports
+
 
 def import_for_forward(model: PreTrainedModel) -> None:
     """Import what the model's first forward pass would import, which takes seconds once in a process.
@@ -18,4 +20,5 @@ def import_for_forward(model: PreTrainedModel) -> None:
         model: the model that is about to generate.
     """
     if getattr(model.config, "_attn_implementation", None) == "sdpa":
-        importlib.import_module("torch._dynamo")
+        with large_imports():
+            importlib.import_module("torch._dynamo")

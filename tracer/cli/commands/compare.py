@@ -30,6 +30,7 @@ from tracer.cli.options import (
 )
 from tracer.cli.output import ProgressDisplay, output_console, print_difference, print_notes
 from tracer.errors import OutputError
+from tracer.large_imports import large_imports
 from tracer.messages import reason, shown
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ def _generate_all(
     invocation.starting_line.clear()
     with ProgressDisplay(output_console(), shown=shown) as progress:
         # It imports torch, which takes seconds.
-        from tracer.running.generation import generate_traced
+        with large_imports():
+            from tracer.running.generation import generate_traced
 
         for variant in variants:
             result = generate_traced(

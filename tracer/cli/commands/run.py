@@ -42,6 +42,7 @@ from tracer.cli.output import (
 )
 from tracer.cli.stop_options import StopOptions, stop_options
 from tracer.errors import CheckFailedError, GenerationError, OutputError, UsageError
+from tracer.large_imports import large_imports
 from tracer.messages import reason, shown
 from tracer.processes import path_of_rank
 
@@ -375,8 +376,9 @@ def _generate(
     invocation.starting_line.clear()
     with ProgressDisplay(console, shown=options.output.walkthrough) as progress:
         # It imports torch, which takes seconds.
-        from tracer.forking.order import ForkDesk
-        from tracer.running.generation import generate_traced
+        with large_imports():
+            from tracer.forking.order import ForkDesk
+            from tracer.running.generation import generate_traced
 
         invocation.interrupts.begin()
         desk = ForkDesk()
