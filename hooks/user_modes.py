@@ -1,4 +1,4 @@
-"""Keep our own operations on tensors out of the program's ``TorchDispatchMode`` and ``TorchFunctionMode``."""
+"""Keep our own operations on tensors out of the program's modes, and its modes out of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ Called = TypeVar("Called", bound=Callable[..., Any])
 
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
+_any_autocast: Callable[[], bool] = getattr(
+    torch._C,
+    "_is_any_autocast_enabled",
+    lambda: torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled(),
+)
 _mode_stack: Callable[[], Any] = _get_current_function_mode_stack
 
 
@@ -25,6 +30,23 @@ def sees_attributes() -> bool:
     """
     modes: Any = _mode_stack() if _function_modes() else ()
     return not all(isinstance(mode, DeviceContext) for mode in modes)
+
+
+def outside_autocast(function: Called) -> Called:
+    """A function whose operations on tensors keep their dtypes, also where the program has them exchanged.
+
+    Args:
+        function: a function of ours.
+    """
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not _any_autocast():
+            return function(*args, **kwargs)
+        with torch._C._DisableAutocast():
+            return function(*args, **kwargs)
+
+    return cast(Called, called)
 
 
 def unseen_by_modes(function: Called) -> Called:

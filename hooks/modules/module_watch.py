@@ -33,7 +33,7 @@ from hooks.tensors import (
     tensors_in,
     to_host_all,
 )
-from hooks.user_modes import sees_attributes, unseen_by_modes
+from hooks.user_modes import outside_autocast, sees_attributes, unseen_by_modes
 from tracer.errors import UnsupportedError
 from tracer.schema.run import NotSeen, NotSeenReason
 
@@ -145,6 +145,7 @@ class ModuleWatch:
         self._observers = NO_OBSERVERS
 
     @unseen_by_modes
+    @outside_autocast
     def changed_by_hook(self, index: int, before: Tensor | None) -> None:
         """A forward hook has changed the output of a module.
 
@@ -199,6 +200,7 @@ class ModuleWatch:
         self._distributed.add(index)
 
     @unseen_by_modes
+    @outside_autocast
     def _inspect(self, call: int, index: int, wanted: bool, argument: Any, output: Any) -> None:
         """Reduce an output whose statistics are wanted and that is not deferred; store it."""
         notes = self._notes

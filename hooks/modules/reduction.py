@@ -16,6 +16,7 @@ from hooks.modules.signatures import Signature
 from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed
 from hooks.native import compiled
 from hooks.tensors import tensors_in, to_host
+from hooks.user_modes import outside_autocast
 from tracer.schema.changes import ChangedOutput
 
 Results = npt.NDArray[np.float32]
@@ -147,6 +148,7 @@ class CallReducer:
         self._planned_specs = b""
         self._plan: list[Together] = []
 
+    @outside_autocast
     def queue(self, notes: CallNotes) -> QueuedCalls:
         """Queue the statistics of deferred outputs, without waiting for a GPU.
 
