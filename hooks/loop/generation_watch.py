@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
@@ -255,7 +256,10 @@ class GenerationWatch:
         sampling = bool(kwargs["generation_config"].do_sample)
         processors = kwargs["logits_processor"]
         warpers = kwargs.get("logits_warper") if sampling else None
-        elements = [*processors, *(warpers or ())]
+        lists = [processors] if warpers is None else [processors, warpers]
+        stay = header.loop == "_sample" and scores_stay(
+            self.installation.model, lists, kwargs["stopping_criteria"]
+        )
         capture = RunCapture(
             modules,
             input_ids,
@@ -268,15 +272,15 @@ class GenerationWatch:
                 save_logits=self._selection.logits,
                 save_kv=self._selection.kv,
                 synced=bool(kwargs.get("synced_gpus")),
-                scores_stay=header.loop == "_sample"
-                and scores_stay(self.installation.model, elements, kwargs["stopping_criteria"]),
+                scores_stay=stay,
                 deferred=header.loop == "_sample" and hasattr(generation.utils, "DeferredStopCheck"),
                 model=self._known,
             ),
             loop=watch,
             probes=probes,
-            processors=elements,
+            processors=[*chain(*lists)],
             course=self._course,
+            together=lambda: [run.capture for run in runs_in_progress()],
         )
         observer = watch.observer(capture)
         watched = watch_processors(processors, warpers, observer, capture.on_rewritten)

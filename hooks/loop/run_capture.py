@@ -37,7 +37,7 @@ from hooks.saved_tensors import SavedValues
 from hooks.scores.random_state import generator_state
 from hooks.scores.stages import ScoreStages
 from hooks.tensors import clone, spec_of
-from hooks.user_modes import unseen_by_modes
+from hooks.user_modes import outside_autocast, unseen_by_modes
 from tracer.schema.changes import Intervention
 from tracer.schema.columns import NO_TOKEN
 from tracer.schema.faults import CaptureError, Failure, ProbedCapture
@@ -112,6 +112,7 @@ class RunCapture:
         probes: optional captures of the forward pass.
         processors: the processors and warpers themselves, in order, whose settings a user may change.
         course: what the run is told to choose, if it is told anything.
+        together: the captures of all runs of this context: whoever halts one of them halts all.
 
     Attributes:
         steps: steps delivered so far.
@@ -133,8 +134,10 @@ class RunCapture:
         probes: Sequence[Probe] = (),
         processors: Sequence[Any] = (),
         course: Course | None = None,
+        together: Callable[[], Sequence[RunCapture]] = tuple,
     ) -> None:
         self.steps = 0
+        self._together = together
         self.interventions = Interventions([*processors], course)
         self.input_ids: torch.Tensor | None = None
         self._modules = modules
@@ -186,12 +189,24 @@ class RunCapture:
             self._open.caught.errors.append(_capture_error(stop, error, capture))
 
     def _halted(self) -> None:
-        """Whoever looks at the scores now may write into them."""
+        for capture in {self, *self._together()}:
+            capture.own_scores()
+
+    def own_scores(self) -> None:
+        """Whoever looks at the scores from now on may write into them."""
         self._scores_stay = False
-        scores = None if self._open is None else self._open.scores
-        if scores is not None:
-            with self.guard("processors"):
-                scores.own()
+        if self._open is not None and self._open.scores is not None and not self._lost_scores(self._open):
+            self._open.scores.own()
+
+    def _lost_scores(self, step: OpenStep) -> bool:
+        """Whether scores of a step were written to, though nothing was known to do so; they are left out."""
+        stage = None if step.scores is None else step.scores.written()
+        if stage is None:
+            return False
+        message = f"something wrote into the scores of stage {stage} behind its processor"
+        step.caught.errors.append(CaptureError(stop="processors", message=message))
+        step.scores = None
+        return True
 
     @unseen_by_modes
     def on_prepared(
@@ -478,6 +493,7 @@ class RunCapture:
         if step is None or not self.interventions.any:
             return scores
         with self.guard("choice"):
+            self._lost_scores(step)
             stages = None if step.scores is None else step.scores.stages
             scores, done = self.interventions.apply(scores, step.caught.number, stages)
             recorded = step.caught.interventions
@@ -526,6 +542,7 @@ class RunCapture:
             self._note_cache(step.caught, model_kwargs)
             self.loop.updated(model_kwargs)
 
+    @outside_autocast
     def _note_cache(self, caught: CaughtStep, model_kwargs: Mapping[str, Any]) -> None:
         before, kept = caught.cache_before, self.loop.kept(caught.written)
         caught.cache_after = self._cache.update(model_kwargs, kept, caught.sequence_length)
@@ -634,6 +651,7 @@ class RunCapture:
     def _take_decided(self, step: OpenStep) -> None:
         """The scores, and what only this loop does; scores go with the rows that continue theirs."""
         caught = step.caught
+        self._lost_scores(step)
         step.scores = step.scores or self.loop.scores()
         caught.tensors.scores = _whole(step)
         if caught.tensors.scores is not None:

@@ -35,8 +35,10 @@ def find_team() -> Team:
         # Only if it is loaded: another copy would have threads of its own. Names are looked up in the
         # libraries that it is linked with, too.
         library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
-        return Team(_address(library.GOMP_parallel), _address(library._ZN2at15get_num_threadsEv))
-    except (OSError, AttributeError):
+        # The linker has looked among what is there for all first: LD_PRELOAD puts another runtime there.
+        runtime = next(each for each in (ctypes.CDLL(None), library) if hasattr(each, "GOMP_parallel"))
+        return Team(_address(runtime.GOMP_parallel), _address(library._ZN2at15get_num_threadsEv))
+    except (OSError, AttributeError, StopIteration):
         return NO_TEAM
 
 

@@ -109,15 +109,15 @@ class ScoreStages:
 
     @property
     def stages(self) -> list[torch.Tensor]:
-        """``[batch, vocab]`` of each stage so far; float64 for logits of that dtype, else float32.
+        """``[batch, vocab]`` of each stage so far; float64 for logits of that dtype, else float32."""
+        return self._stages
 
-        Raises:
-            RuntimeError: something has written into the scores after all.
-        """
+    def written(self) -> int | None:
+        """The first stage whose scores are no copy and were written to after all, if there is one."""
         for place, version in self._lent.items():
             if self._stages[place]._version != version:
-                raise RuntimeError(f"something wrote into the scores of stage {place} behind its processor")
-        return self._stages
+                return place
+        return None
 
     def summary(self, chosen: torch.Tensor, cap: int) -> QuickSummary | None:
         """The summary that a step's record keeps, computed while the scores are in the processor's cache.

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,3 +54,22 @@ def test_there_is_none_where_torch_is_in_another_place(
 def test_there_is_none_where_torch_is_linked_with_another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     assert find_team() == NO_TEAM
+
+
+@linked
+def test_a_runtime_that_was_loaded_before_all_others_is_the_one_that_torch_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = ctypes.CDLL
+    preloaded = real(None).getpid
+    everything = SimpleNamespace(GOMP_parallel=preloaded)
+
+    def load(name: str | None, *args: Any, **kwargs: Any) -> Any:
+        return real(name, *args, **kwargs) if name else everything
+
+    before = find_team()
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    address = ctypes.cast(preloaded, ctypes.c_void_p).value
+    assert find_team() == (address, before.get_num_threads)
+    del everything.GOMP_parallel
+    assert find_team() == before

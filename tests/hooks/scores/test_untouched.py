@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,18 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import StoppingCriteriaList, TopKLogitsWarper
+from transformers import LogitsProcessorList, StoppingCriteriaList, TopKLogitsWarper
 from transformers.generation import logits_process
 
+from hooks.loop.course import Course, TokenChange
+from hooks.loop.generation_watch import GenerationWatch
 from hooks.scores.stages import ScoreStages
 from hooks.scores.untouched import READERS, scores_stay
 from tests.hooks.scores.test_scores import InPlace, StopAfter
-from tests.support.models import SAMPLING, batch, collected, generate, tiny_model
+from tests.support.models import SAMPLING, CollectedRun, batch, collected, generate, tiny_model
 from tracer import open_trace, trace
+from tracer.schema.fork import ForkOrigin
+from tracer.schema.run import CaptureSettings
 from tracer.schema.step import Step
 from tracer.tracefile.writing.committer import Committer
 
@@ -91,26 +96,56 @@ class Overriding(TopKLogitsWarper):  # type: ignore[misc]
         return scores
 
 
+class OwnList(LogitsProcessorList):  # type: ignore[misc]
+    pass
+
+
+class OwnCriteria(StoppingCriteriaList):  # type: ignore[misc]
+    pass
+
+
+def may_stay(
+    *processors: Any,
+    kind: type[LogitsProcessorList] = LogitsProcessorList,
+    criteria: StoppingCriteriaList | None = None,
+) -> bool:
+    whole = StoppingCriteriaList() if criteria is None else criteria
+    return scores_stay(tiny_model(), [LogitsProcessorList(), kind(processors)], whole)
+
+
+def test_everything_has_to_be_known() -> None:
+    top, length = TopKLogitsWarper(3), transformers.MaxLengthCriteria(9)
+    assert may_stay()
+    assert may_stay(top, criteria=StoppingCriteriaList([length]))
+    for other in (InPlace(3), Subclass(3), Overriding(3), lambda *arguments: arguments[1]):
+        assert not may_stay(top, other)
+    assert not may_stay(top, kind=OwnList)
+    for criterion in (StopAfter(5), lambda *_: False):
+        assert not may_stay(top, criteria=StoppingCriteriaList([length, criterion]))
+    assert not may_stay(top, criteria=OwnCriteria([length]))
+
+
 @pytest.mark.parametrize(
-    ("processors", "criteria", "expected"),
+    ("kind", "name"),
     [
-        ([], [], True),
-        ([TopKLogitsWarper(3)], [transformers.MaxLengthCriteria(9)], True),
-        ([TopKLogitsWarper(3), InPlace(3)], [], False),
-        ([Subclass(3)], [], False),
-        ([Overriding(3)], [], False),
-        ([lambda *arguments: arguments[1]], [], False),
-        ([TopKLogitsWarper(3)], [StopAfter(5)], False),
-        ([], [lambda *_: False], False),
+        (TopKLogitsWarper, "__call__"),
+        (LogitsProcessorList, "__call__"),
+        (StoppingCriteriaList, "__call__"),
+        (transformers.GenerationMixin, "_sample"),
     ],
 )
-def test_everything_has_to_be_known(processors: list[Any], criteria: list[Any], expected: bool) -> None:
-    assert scores_stay(tiny_model(), processors, criteria) == expected
+def test_a_function_of_the_library_that_was_replaced_is_not_known(
+    kind: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = getattr(kind, name)
 
+    @functools.wraps(library)
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        return library(*args, **kwargs)
 
-def test_a_processor_with_another_call_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TopKLogitsWarper, "__call__", Overriding.__call__)
-    assert not scores_stay(tiny_model(), [TopKLogitsWarper(3)], [])
+    assert may_stay(TopKLogitsWarper(3))
+    monkeypatch.setattr(kind, name, replaced)
+    assert not may_stay(TopKLogitsWarper(3))
 
 
 def test_a_loop_of_the_program_is_not_known() -> None:
@@ -120,7 +155,7 @@ def test_a_loop_of_the_program_is_not_known() -> None:
         return type(self)._sample(self, *args, **kwargs)
 
     model._sample = MethodType(own, model)
-    assert not scores_stay(model, [], [])
+    assert not scores_stay(model, [], StoppingCriteriaList())
 
 
 def stays(monkeypatch: pytest.MonkeyPatch, change: Callable[[bool], bool]) -> list[bool]:
@@ -233,23 +268,65 @@ def test_what_the_program_does_to_its_result_changes_no_record(
             np.testing.assert_array_equal(mine[name], values, err_msg=name)
 
 
-def test_what_writes_all_the_same_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sneaky(self: Any, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        result = scores.clone()
+def test_a_halt_of_one_trace_costs_another_nothing(tmp_path: Path) -> None:
+    def edit(halt: Any) -> None:
+        halt.local["next_token_scores"].clamp_(min=-50)
+
+    model, inputs, paths = tiny_model(), batch(2), [tmp_path / "seen.trace", tmp_path / "halted.trace"]
+    with (
+        trace(model, path=paths[0]),
+        trace(model, path=paths[1], on_stop=edit, stops="choice", stop_steps="1,2"),
+    ):
+        generate(model, inputs, **SAMPLING)
+    found = []
+    for path in paths:
+        with open_trace(path) as recording:
+            steps = [*recording.steps]
+        assert not any(step.head.errors for step in steps)
+        found.append([vars(step.scores) for step in steps])
+    for mine, other in zip(*found, strict=True):
+        for name, values in other.items():
+            np.testing.assert_array_equal(mine[name], values, err_msg=name)
+
+
+@pytest.fixture
+def unknown_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that is taken for one that only reads, and writes into what it is given."""
+    library = TopKLogitsWarper.__call__
+
+    def writing(self: Any, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = library(self, input_ids, scores)
         scores[:, 5] = 77.0
         return result
 
-    sneaky.__module__ = TopKLogitsWarper.__module__
-    monkeypatch.setattr(TopKLogitsWarper, "__call__", sneaky)
+    monkeypatch.setattr(TopKLogitsWarper, "__call__", writing)
+    monkeypatch.setattr("hooks.loop.generation_watch.scores_stay", lambda *_: True)
+
+
+@pytest.mark.usefixtures("unknown_writer")
+def test_what_writes_all_the_same_is_told_and_costs_nothing_but_the_scores() -> None:
     model, inputs = tiny_model(), batch(2)
-    torch.manual_seed(1)
     untraced = generate(model, inputs, **SAMPLING)
     with collected(model) as run:
-        torch.manual_seed(1)
         traced = generate(model, inputs, **SAMPLING)
     assert torch.equal(untraced.sequences, traced.sequences)
     for step in run.steps:
         assert step.scores is None
-        assert [error.message for error in step.head.errors] == [
-            "RuntimeError: something wrote into the scores of stage 2 behind its processor"
+        assert step.modules is not None
+        assert step.cache is not None
+        assert step.head.draw is not None
+        assert [(error.stop, error.message) for error in step.head.errors] == [
+            ("processors", "something wrote into the scores of stage 2 behind its processor")
         ]
+
+
+@pytest.mark.usefixtures("unknown_writer")
+def test_a_run_that_is_told_its_tokens_takes_them_all_the_same() -> None:
+    model, inputs, run = tiny_model(), batch(), CollectedRun()
+    origin = ForkOrigin(trace="t", run=1, step=3, row=0, token=None, banned=(), settings={}, seed=None)
+    course = Course(origin, [(11,), (12,)], (TokenChange("force", 13, None, "13"),), {1: "given", 2: "given"})
+    with GenerationWatch(model, CaptureSettings(), course=course).into(run):
+        ids = generate(model, inputs, **SAMPLING).sequences
+    start = inputs["input_ids"].shape[1]
+    assert ids[0, start : start + 3].tolist() == [11, 12, 13]
+    assert [len(step.head.interventions) for step in run.steps[:3]] == [1, 1, 1]
