@@ -195,18 +195,20 @@ class RunCapture:
     def own_scores(self) -> None:
         """Whoever looks at the scores from now on may write into them."""
         self._scores_stay = False
-        if self._open is not None and self._open.scores is not None and not self._lost_scores(self._open):
-            self._open.scores.own()
+        step = self._open
+        if step is not None:
+            self._leave_out_written(step)
+        if step is not None and step.scores is not None:
+            with self.guard("processors"):
+                step.scores.own()
 
-    def _lost_scores(self, step: OpenStep) -> bool:
-        """Whether scores of a step were written to, though nothing was known to do so; they are left out."""
+    def _leave_out_written(self, step: OpenStep) -> None:
+        """Leave out scores that are not what they were, though nothing was known to write into them."""
         stage = None if step.scores is None else step.scores.written()
-        if stage is None:
-            return False
-        message = f"something wrote into the scores of stage {stage} behind its processor"
-        step.caught.errors.append(CaptureError(stop="processors", message=message))
-        step.scores = None
-        return True
+        if stage is not None:
+            message = f"something wrote into the scores of stage {stage} behind its processor"
+            step.caught.errors.append(CaptureError(stop="processors", message=message))
+            step.scores = None
 
     @unseen_by_modes
     def on_prepared(
@@ -493,7 +495,7 @@ class RunCapture:
         if step is None or not self.interventions.any:
             return scores
         with self.guard("choice"):
-            self._lost_scores(step)
+            self._leave_out_written(step)
             stages = None if step.scores is None else step.scores.stages
             scores, done = self.interventions.apply(scores, step.caught.number, stages)
             recorded = step.caught.interventions
@@ -651,7 +653,7 @@ class RunCapture:
     def _take_decided(self, step: OpenStep) -> None:
         """The scores, and what only this loop does; scores go with the rows that continue theirs."""
         caught = step.caught
-        self._lost_scores(step)
+        self._leave_out_written(step)
         step.scores = step.scores or self.loop.scores()
         caught.tensors.scores = _whole(step)
         if caught.tensors.scores is not None:
