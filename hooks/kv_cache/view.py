@@ -35,6 +35,8 @@ _EMPTY = "it is empty"
 
 
 class _View(NamedTuple):
+    """The fields of a view. Between two forward passes a tuple is made in less time than a dataclass."""
+
     kind: str
     tensors: list[torch.Tensor]
     spec: Spec | None = None
