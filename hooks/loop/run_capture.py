@@ -647,8 +647,9 @@ class RunCapture:
         return self._deliver(caught)
 
     def _passed_over(self, step: OpenStep) -> bool:
-        """Whether the loop went on without a choice, and nothing failed."""
-        return step.scores is None and self.loop.scores() is None and step.caught.failure is None
+        """Whether the loop went on without scores, be they taken or not, and nothing failed."""
+        processed = bool(step.caught.vocab_size) or self.loop.scores() is not None
+        return not processed and step.caught.failure is None
 
     def _take_decided(self, step: OpenStep) -> None:
         """The scores, and what only this loop does; scores go with the rows that continue theirs."""

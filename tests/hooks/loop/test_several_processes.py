@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import GenerationMixin
 
+from hooks.scores.stages import ScoreStages
 from reports.view.run.header import header_view
 from tests.support.models import batch, collected, tiny_model
 from tracer import open_trace, trace
@@ -80,6 +81,21 @@ def test_passes_after_the_end_are_no_steps(sample: bool, monkeypatch: pytest.Mon
     assert left == [3]
     assert all(step.scores is not None for step in run.steps)
     assert run.problems() == []
+
+
+def test_a_step_whose_scores_cannot_be_taken_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("this kind of tensor cannot be copied")
+
+    monkeypatch.setattr(GenerationMixin, "_has_unfinished_sequences", lambda _, over, *__, **___: not over)
+    monkeypatch.setattr(ScoreStages, "__init__", refuse)
+    model = tiny_model()
+    with collected(model) as run:
+        model.generate(**batch(), **NEW, synced_gpus=True)
+    assert len(run.steps) == run.ends[0].steps == 5
+    for step in run.steps:
+        assert step.scores is None
+        assert [error.stop for error in step.head.errors] == ["processors"]
 
 
 LAUNCHERS = {
