@@ -23,13 +23,20 @@ class TerminalState:
 
     def restore(self) -> None:
         """Put it back. In the background, where that would stop the process, nothing is changed."""
-        with contextlib.suppress(ImportError, OSError, ValueError):
+        if self._attributes is not None and not _is_in_background():
             import termios
 
-            if self._attributes is not None and os.tcgetpgrp(0) == os.getpgrp():
-                with contextlib.suppress(termios.error):
-                    termios.tcsetattr(0, termios.TCSADRAIN, self._attributes)
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(0, termios.TCSADRAIN, self._attributes)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 if stream.isatty():
                     os.write(stream.fileno(), _SHOW_CURSOR)
+
+
+def _is_in_background() -> bool:
+    """Whether another job has the terminal; only one that controls this process can have jobs."""
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except OSError:
+        return False
