@@ -10,6 +10,8 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from tracer.stepper.prompt import ask
+
 Complete = Callable[[str], Iterable[str]]
 """Maps the text before the cursor to whole lines that complete it."""
 
@@ -67,7 +69,7 @@ class TerminalLines:
         """Show the prompt and read a line."""
         session = self._session = self._session or self._open()
         try:
-            return str(session.prompt(prompt, completer=_completer(complete)))
+            return ask(session, prompt, completer=_completer(complete))
         except EOFError:
             return None
 
