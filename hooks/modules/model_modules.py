@@ -21,6 +21,8 @@ from hooks.modules import tape
 from hooks.modules.call_frames import hooks_follow
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
+from hooks.modules.direct_call import NAME as DIRECT
+from hooks.modules.direct_call import direct_call
 from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
 from hooks.patches import add_layers, reduced_without_layers, remove_layers
@@ -76,6 +78,7 @@ class ModelModules:
         self._compilation = CompilationWatch(self.unwatch_compiled)
         self._watched: dict[int, PlainWatched] = {}
         self._copied: dict[int, MethodLayer] = {}
+        self._direct: dict[int, Layer] = {}
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
 
@@ -188,6 +191,11 @@ class ModelModules:
                 self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
         add_layers("forward", self._on_modules(self._watched))
         add_layers("__reduce_ex__", self._on_modules(self._copied))
+        for index, watched in self._watched.items():
+            direct = direct_call(self.modules[index], watched)
+            if direct is not None:
+                self._direct[index] = direct
+        add_layers(DIRECT, self._on_modules(self._direct))
 
     def _on_modules(self, layers: Mapping[int, Layer]) -> Iterator[tuple[nn.Module, Layer]]:
         return ((self.modules[index], layer) for index, layer in layers.items())
@@ -195,12 +203,13 @@ class ModelModules:
     def _unwatch(self, indexes: Collection[int]) -> None:
         for index in self._hooked.keys() & indexes:
             self._hooked[index].remove()
-        for name, layers in (("__reduce_ex__", self._copied), ("forward", self._watched)):
+        installed = ((DIRECT, self._direct), ("__reduce_ex__", self._copied), ("forward", self._watched))
+        for name, layers in installed:
             remove_layers(
                 name, ((self.modules[index], layers[index]) for index in indexes if index in layers)
             )
         # Forgotten last: called again after an interruption, this begins anew.
-        for kept in (self._hooked, self._copied, self._watched):
+        for kept in (self._hooked, self._direct, self._copied, self._watched):
             for index in indexes:
                 kept.pop(index, None)
 

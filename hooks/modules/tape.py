@@ -199,5 +199,6 @@ class PlainWatched(MethodLayer):
 _plain_tapes: ContextVar[tuple[PlainTape, ...] | None] = ContextVar("trace_generate_tapes", default=None)
 
 parts = compiled.tape_parts or TapeParts(PlainTape, PlainWatched, _plain_tapes)
-"""The tape in use, the stand-in for ``forward`` methods that belongs to it, and the context variable that
-holds the tapes of the runs in progress in a context."""
+"""The tape in use, the stand-in for ``forward`` methods that belongs to it, the context variable that holds
+the tapes of the runs in progress in a context, and what calls that stand-in directly
+(:mod:`hooks.modules.direct_call`), None where nothing does."""

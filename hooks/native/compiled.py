@@ -22,6 +22,12 @@ _native = load("hooks.native._native")
 if _native is not None:
     share_out(_native.use_team)
 
+use_direct_calls: Any = None if _native is None else _native.use_direct_calls
+"""Tells compiled code what it has to know of torch before a ``DirectCall`` is made
+(:mod:`hooks.modules.direct_call`): whether modules of a class are usual, the address of
+``torch::jit::tracer::getTracingState``, the method of torch and the instruction and line of it that call
+``forward``, and its four dicts of hooks of all modules. None without compiled code."""
+
 _WORDS = 6
 """Numbers of four bytes in the note of a call."""
 
@@ -32,9 +38,12 @@ class TapeParts(NamedTuple):
     tape: Any
     watched: Any
     active: Any
+    direct: Any = None
 
 
-tape_parts = None if _native is None else TapeParts(_native.Tape, _native.Watched, _native.tapes)
+tape_parts = (
+    None if _native is None else TapeParts(_native.Tape, _native.Watched, _native.tapes, _native.DirectCall)
+)
 """None without compiled code."""
 
 

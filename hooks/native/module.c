@@ -1,10 +1,13 @@
 #include "calls.h"
+#include "direct_call.h"
 #include "integers.h"
 #include "samples.h"
 #include "slots.h"
+#include "stand_in.h"
 #include "tape.h"
 #include "team.h"
 #include "tensors.h"
+#include "watched.h"
 
 static PyMethodDef functions[] = {
     {"call_columns", call_columns, METH_VARARGS, "The notes of a step's module calls in columns."},
@@ -13,6 +16,7 @@ static PyMethodDef functions[] = {
     {"samples", samples, METH_VARARGS, "Samples of the values of tensors."},
     {"slot_norms", slot_norms, METH_VARARGS, "Norms of some slots of all layers."},
     {"slot_sums", slot_sums, METH_VARARGS, "Checksums of the slots of some layers."},
+    {"use_direct_calls", use_direct_calls, METH_VARARGS, "Say what a DirectCall has to know of torch."},
     {"use_team", use_team, METH_VARARGS, "Share out work to the threads of torch."},
     {NULL},
 };
@@ -27,12 +31,13 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-    if (find_exchange() < 0 || tapes_new() < 0 || PyType_Ready(&watched_type) < 0 ||
-        PyType_Ready(&tape_type) < 0)
+    if (find_exchange() < 0 || tapes_new() < 0 || PyType_Ready(&stand_in_type) < 0 || watched_new_type() < 0 ||
+        PyType_Ready(&direct_call_type) < 0 || PyType_Ready(&tape_type) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && (PyModule_AddObjectRef(module, "Tape", (PyObject *)&tape_type) < 0 ||
                            PyModule_AddObjectRef(module, "Watched", (PyObject *)&watched_type) < 0 ||
+                           PyModule_AddObjectRef(module, "DirectCall", (PyObject *)&direct_call_type) < 0 ||
                            PyModule_AddObjectRef(module, "tapes", tapes) < 0))
         Py_CLEAR(module);
     return module;

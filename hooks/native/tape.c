@@ -8,9 +8,7 @@
 #include "tape.h"
 
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
-#include <structmember.h>
 
 #include "moments.h"
 #include "tensors.h"
@@ -77,20 +75,6 @@ typedef struct {
     Signature *shared[SHARED]; /* signatures that do not depend on the module */
     int put;                   /* how many were put there; the oldest makes room */
 } Tape;
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *inner;  /* the method below */
-    PyObject *number; /* the module's index */
-    Py_ssize_t index;
-    Py_ssize_t owner;
-    PyObject *hooks;   /* the module's forward hooks, a dict */
-    PyObject *on_hook; /* called with the index and the output when there are hooks: unless it returns False, one
-                          behind them notes the call */
-} Watched;
-
-/* Hooks of all modules, a dict. */
-static PyObject *global_hooks;
 
 static Signature *signature_share(Signature *signature)
 {
@@ -493,11 +477,6 @@ PyObject *tapes;
 
 int tapes_new(void)
 {
-    PyObject *torch = PyImport_ImportModule("torch.nn.modules.module");
-    global_hooks = torch == NULL ? NULL : PyObject_GetAttrString(torch, "_global_forward_hooks");
-    Py_XDECREF(torch);
-    if (global_hooks == NULL || !PyDict_Check(global_hooks))
-        return -1;
     return (tapes = PyContextVar_New("trace_generate_tapes", Py_None)) == NULL ? -1 : 0;
 }
 
@@ -510,8 +489,7 @@ static Tape *tape_at(PyObject *all, Py_ssize_t at, Py_ssize_t owner, Py_ssize_t 
     return notes ? tape : NULL;
 }
 
-/* Note a call on all tapes of this context; 0, or -1 with an exception. */
-static int note_all(PyObject *all, Py_ssize_t owner, Py_ssize_t index, PyObject *number, PyObject *argument, PyObject *output)
+int note_all(PyObject *all, Py_ssize_t owner, Py_ssize_t index, PyObject *number, PyObject *argument, PyObject *output)
 {
     Call call;
     call_read(&call, argument, output);
@@ -527,166 +505,6 @@ static int note_all(PyObject *all, Py_ssize_t owner, Py_ssize_t index, PyObject 
     call_release(&call);
     return done;
 }
-
-static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
-{
-    if (self->inner == NULL) { /* it is being thrown away */
-        PyErr_SetString(PyExc_ReferenceError, "the module is gone");
-        return NULL;
-    }
-    PyObject *inner = Py_NewRef(self->inner); /* it may be exchanged meanwhile */
-    PyObject *output = PyObject_Call(inner, args, kwargs), *all = NULL;
-    Py_DECREF(inner);
-    if (output == NULL)
-        return output;
-    /* The caller looks at the same dicts, so they are in the cache now. */
-    if (PyDict_GET_SIZE(self->hooks) || PyDict_GET_SIZE(global_hooks)) {
-        PyObject *noted = PyObject_CallFunctionObjArgs(self->on_hook, self->number, output, NULL);
-        int later = noted != Py_False;
-        if (noted == NULL)
-            Py_CLEAR(output);
-        Py_XDECREF(noted);
-        if (later)
-            return output;
-    }
-    if (PyContextVar_Get(tapes, Py_None, &all) < 0) {
-        Py_DECREF(output);
-        return NULL;
-    }
-    if (!PyTuple_CheckExact(all)) {
-        Py_DECREF(all);
-        return output;
-    }
-    PyObject *none = NULL, *argument;
-    if (PyTuple_GET_SIZE(args))
-        argument = PyTuple_GET_ITEM(args, 0);
-    else if ((argument = kwargs) == NULL && (argument = none = PyDict_New()) == NULL) {
-        Py_DECREF(output);
-        Py_DECREF(all);
-        return NULL;
-    }
-    if (note_all(all, self->owner, self->index, self->number, argument, output) < 0)
-        Py_CLEAR(output);
-    Py_XDECREF(none);
-    Py_DECREF(all);
-    return output;
-}
-
-static int watched_traverse(Watched *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->inner);
-    Py_VISIT(self->hooks);
-    Py_VISIT(self->on_hook);
-    return 0;
-}
-
-static int watched_clear(Watched *self)
-{
-    Py_CLEAR(self->inner);
-    return 0;
-}
-
-static void watched_dealloc(Watched *self)
-{
-    PyObject_GC_UnTrack(self);
-    watched_clear(self);
-    Py_XDECREF(self->number);
-    Py_XDECREF(self->hooks);
-    Py_XDECREF(self->on_hook);
-    PyObject_GC_Del(self);
-}
-
-static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    Py_ssize_t index, owner;
-    PyObject *inner, *hooks, *on_hook;
-    if (!PyArg_ParseTuple(args, "OnnO!O", &inner, &index, &owner, &PyDict_Type, &hooks, &on_hook))
-        return NULL;
-    PyObject *number = PyLong_FromSsize_t(index);
-    Watched *self = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
-    if (self == NULL) {
-        Py_XDECREF(number);
-        return NULL;
-    }
-    self->inner = Py_NewRef(inner);
-    self->number = number;
-    self->index = index;
-    self->owner = owner;
-    self->hooks = Py_NewRef(hooks);
-    self->on_hook = Py_NewRef(on_hook);
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-/* In all but its own attributes it is the method below: name, documentation, __self__, __func__. */
-static PyObject *watched_getattro(PyObject *self, PyObject *name)
-{
-    static const char *const own[] = {"inner",        "index",        "__wrapped__",
-                                      "__deepcopy__", "__reduce__", "__reduce_ex__", "__call__",
-                                      "_torchdynamo_orig_callable", "_torchdynamo_wrapper_id"};
-    PyObject *inner = ((Watched *)self)->inner;
-    for (size_t at = 0; at < sizeof own / sizeof *own; at++)
-        if (PyUnicode_CompareWithASCIIString(name, own[at]) == 0)
-            return PyObject_GenericGetAttr(self, name);
-    return inner == NULL ? PyObject_GenericGetAttr(self, name) : PyObject_GetAttr(inner, name);
-}
-
-/* A copy of a module gets the method of its own that is below this one. */
-static PyObject *watched_deepcopy(Watched *self, PyObject *memo)
-{
-    PyObject *module = PyImport_ImportModule("copy");
-    PyObject *copy = module == NULL ? NULL
-                                    : PyObject_CallMethod(module, "deepcopy", "OO", self->inner, memo);
-    Py_XDECREF(module);
-    return copy;
-}
-
-static PyObject *watched_reduce(Watched *self, PyObject *protocol)
-{
-    return PyObject_CallMethod(self->inner, "__reduce_ex__", "O", protocol);
-}
-
-static PyMethodDef watched_methods[] = {
-    {"__deepcopy__", (PyCFunction)watched_deepcopy, METH_O, "The copy of the method below."},
-    {"__reduce_ex__", (PyCFunction)watched_reduce, METH_O, "The pickled form of the method below."},
-    {NULL},
-};
-
-static PyMemberDef watched_members[] = {
-    {"inner", T_OBJECT_EX, offsetof(Watched, inner), 0, "The method below."},
-    {"__wrapped__", T_OBJECT_EX, offsetof(Watched, inner), READONLY, "The method below."},
-    {"index", T_PYSSIZET, offsetof(Watched, index), READONLY, "The module's index."},
-    /* What torch.compile of the method compiles, found as through wrappers of its own. */
-    {"_torchdynamo_orig_callable", T_OBJECT_EX, offsetof(Watched, inner), READONLY, "The method below."},
-    {NULL},
-};
-
-static PyObject *watched_wrapper_id(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyLong_FromVoidPtr(self);
-}
-
-static PyGetSetDef watched_computed[] = {
-    {"_torchdynamo_wrapper_id", watched_wrapper_id, NULL, "The id of this object.", NULL},
-    {NULL},
-};
-
-PyTypeObject watched_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "hooks.native._native.Watched",
-    .tp_doc = "Stands in for a module's forward method and notes its calls; see hooks/modules/tape.py.",
-    .tp_basicsize = sizeof(Watched),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_new = watched_new,
-    .tp_call = (ternaryfunc)watched_call,
-    .tp_traverse = (traverseproc)watched_traverse,
-    .tp_clear = (inquiry)watched_clear,
-    .tp_dealloc = (destructor)watched_dealloc,
-    .tp_getattro = watched_getattro,
-    .tp_methods = watched_methods,
-    .tp_members = watched_members,
-    .tp_getset = watched_computed,
-};
 
 /* A copy of flags, one a module; NULL with an exception. */
 static char *flags_of(PyObject *flags, Py_ssize_t modules)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from hooks.native.torch_library import address_of, find_library
 
 
 class Team(NamedTuple):
@@ -30,14 +29,11 @@ NO_TEAM = Team(0, 0)
 
 def find_team() -> Team:
     """The team of torch; :data:`NO_TEAM` where its library is another or linked with no OpenMP runtime."""
-    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     try:
-        # Only if it is loaded: another copy would have threads of its own. Names are looked up in the
-        # libraries that it is linked with, too.
-        library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
+        library = find_library()
         # The linker has looked among what is there for all first: LD_PRELOAD puts another runtime there.
         runtime = next(each for each in (ctypes.CDLL(None), library) if hasattr(each, "GOMP_parallel"))
-        return Team(_address(runtime.GOMP_parallel), _address(library._ZN2at15get_num_threadsEv))
+        return Team(address_of(runtime.GOMP_parallel), address_of(library._ZN2at15get_num_threadsEv))
     except (OSError, AttributeError, StopIteration):
         return NO_TEAM
 
@@ -53,7 +49,3 @@ def share_out(use_team: Callable[[int, int], None]) -> None:
     if team != NO_TEAM:
         # A forked process has a copy of the team without its threads, and would wait for them for ever.
         os.register_at_fork(after_in_child=lambda: use_team(*NO_TEAM))
-
-
-def _address(function: Callable[..., object]) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]

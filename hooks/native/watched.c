@@ -1,0 +1,140 @@
+#include "watched.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "stand_in.h"
+#include "tape.h"
+
+typedef struct {
+    StandIn stand_in;
+    PyObject *number; /* the module's index */
+    Py_ssize_t index;
+    Py_ssize_t owner;
+    PyObject *hooks;   /* the module's forward hooks, a dict */
+    PyObject *on_hook; /* called with the index and the output when there are hooks: unless it returns False, one
+                          behind them notes the call */
+} Watched;
+
+/* Hooks of all modules, a dict. */
+static PyObject *global_hooks;
+
+/* Note a call on the tapes of this context; 0, or -1 with an exception. */
+static int note_call(const Watched *self, PyObject *args, PyObject *kwargs, PyObject *output)
+{
+    PyObject *all, *none = NULL, *argument = kwargs;
+    if (PyContextVar_Get(tapes, Py_None, &all) < 0)
+        return -1;
+    int done = 0;
+    if (PyTuple_CheckExact(all)) {
+        if (PyTuple_GET_SIZE(args))
+            argument = PyTuple_GET_ITEM(args, 0);
+        else if (kwargs == NULL)
+            argument = none = PyDict_New();
+        done = argument == NULL ? -1 : note_all(all, self->owner, self->index, self->number, argument, output);
+        Py_XDECREF(none);
+    }
+    Py_DECREF(all);
+    return done;
+}
+
+PyObject *call_without_hooks(PyObject *watched, PyObject *args, PyObject *kwargs)
+{
+    PyObject *inner = inner_of((StandIn *)watched);
+    PyObject *output = inner == NULL ? NULL : PyObject_Call(inner, args, kwargs);
+    Py_XDECREF(inner);
+    if (output != NULL && note_call((Watched *)watched, args, kwargs, output) < 0)
+        Py_CLEAR(output);
+    return output;
+}
+
+static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *inner = inner_of(&self->stand_in);
+    PyObject *output = inner == NULL ? NULL : PyObject_Call(inner, args, kwargs);
+    Py_XDECREF(inner);
+    if (output == NULL)
+        return NULL;
+    /* The caller looks at the same dicts, so they are in the cache now. */
+    if (PyDict_GET_SIZE(self->hooks) || PyDict_GET_SIZE(global_hooks)) {
+        PyObject *noted = PyObject_CallFunctionObjArgs(self->on_hook, self->number, output, NULL);
+        int later = noted != Py_False;
+        if (noted == NULL)
+            Py_CLEAR(output);
+        Py_XDECREF(noted);
+        if (later)
+            return output;
+    }
+    if (note_call(self, args, kwargs, output) < 0)
+        Py_CLEAR(output);
+    return output;
+}
+
+static int watched_traverse(Watched *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->hooks);
+    Py_VISIT(self->on_hook);
+    return stand_in_traverse(&self->stand_in, visit, arg);
+}
+
+static void watched_dealloc(Watched *self)
+{
+    PyObject_GC_UnTrack(self);
+    stand_in_clear(&self->stand_in);
+    Py_XDECREF(self->number);
+    Py_XDECREF(self->hooks);
+    Py_XDECREF(self->on_hook);
+    PyObject_GC_Del(self);
+}
+
+static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Py_ssize_t index, owner;
+    PyObject *inner, *hooks, *on_hook;
+    if (!PyArg_ParseTuple(args, "OnnO!O", &inner, &index, &owner, &PyDict_Type, &hooks, &on_hook))
+        return NULL;
+    PyObject *number = PyLong_FromSsize_t(index);
+    Watched *self = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
+    if (self == NULL) {
+        Py_XDECREF(number);
+        return NULL;
+    }
+    self->stand_in.inner = Py_NewRef(inner);
+    self->number = number;
+    self->index = index;
+    self->owner = owner;
+    self->hooks = Py_NewRef(hooks);
+    self->on_hook = Py_NewRef(on_hook);
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static PyMemberDef watched_members[] = {
+    {"index", T_PYSSIZET, offsetof(Watched, index), READONLY, "The module's index."},
+    {NULL},
+};
+
+PyTypeObject watched_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "hooks.native._native.Watched",
+    .tp_doc = "Stands in for a module's forward method and notes its calls; see hooks/modules/tape.py.",
+    .tp_base = &stand_in_type,
+    .tp_basicsize = sizeof(Watched),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = watched_new,
+    .tp_call = (ternaryfunc)watched_call,
+    .tp_traverse = (traverseproc)watched_traverse,
+    .tp_clear = (inquiry)stand_in_clear,
+    .tp_dealloc = (destructor)watched_dealloc,
+    .tp_members = watched_members,
+};
+
+int watched_new_type(void)
+{
+    PyObject *torch = PyImport_ImportModule("torch.nn.modules.module");
+    global_hooks = torch == NULL ? NULL : PyObject_GetAttrString(torch, "_global_forward_hooks");
+    Py_XDECREF(torch);
+    if (global_hooks == NULL || !PyDict_Check(global_hooks))
+        return -1;
+    return PyType_Ready(&watched_type);
+}
