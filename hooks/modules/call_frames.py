@@ -7,6 +7,8 @@ from types import CodeType, FrameType
 
 from torch import nn
 
+from hooks.modules.direct_call import twin
+
 _CALL = nn.Module._call_impl.__code__
 _INSIDE = tuple(code for code in _CALL.co_consts if isinstance(code, CodeType))
 _CALLS = (_CALL, *_INSIDE)
@@ -23,9 +25,10 @@ def hooks_follow(module: nn.Module) -> bool:
     Args:
         module: the module.
     """
+    calls = (*_CALLS, twin())
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code in _CALLS:
+        if frame.f_code in calls:
             return frame.f_code in _WITH_HOOKS and frame.f_locals.get("self") is module
         frame = frame.f_back
     return False

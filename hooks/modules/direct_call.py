@@ -1,29 +1,29 @@
-"""Call ``forward`` of a watched module without the method of torch that would do nothing else.
+"""Call ``forward`` of a watched module without torch's look for hooks, where there are none.
 
 ``nn.Module._call_impl`` asks for hooks and, where there are none, as in nearly all modules, calls
 ``forward``. In the middle of a forward pass these few lines of Python take two microseconds for each of
 hundreds of modules, more than to note the call: the weights have swept them out of the caches. So where
 ``forward`` has a stand-in in compiled code, this method gets one too (``native/direct_call.c``). For each
-call it makes sure that there is nothing else to do, and calls the other stand-in; else it calls the method.
-Where the method of this torch is another than the one known here, it gets none.
+call it makes sure that there is nothing else to do, and calls a twin of the method, whose frame is like that
+of the method but has nothing left to ask; else it calls the method. Where the method of this torch is another
+than the one known here, it gets none.
 
-What can be seen stays: the traceback of an exception shows the method, and it is called while a debugger, a
-profiler or a compiler looks at frames.
+Tracebacks, warnings that count frames, and whoever walks the stack find the frame where it would be, and the
+method itself is called while a debugger, a profiler or a compiler looks at frames.
 """
 
 from __future__ import annotations
 
 import ast
-import dis
 import linecache
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
 from functools import cache
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as torch_module
 
 from hooks.method_layer import Layer
 from hooks.modules import tape
@@ -35,17 +35,7 @@ NAME = "_call_impl"
 
 _USUAL: Any = nn.Module._call_impl
 
-_GETATTRIBUTE = object.__getattribute__
-
-_GLOBAL_HOOKS = (
-    "_global_backward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-)
-
-_READ = ("forward", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
-"""Attributes of the module that the method reads where there are no hooks."""
+_CALL = "return forward_call("
 
 _BEGINNING = """
 def _call_impl(self, *args, **kwargs):
@@ -58,79 +48,65 @@ def _call_impl(self, *args, **kwargs):
 """How the method begins where it is known."""
 
 
-def direct_call(module: nn.Module, watched: Layer) -> Layer | None:
-    """A stand-in for the method of a module; None where the method has to be called.
+def direct_calls(watched: Mapping[int, Layer], modules: Sequence[nn.Module]) -> dict[int, Layer]:
+    """Stand-ins for the method of modules, by index; modules that have a method of their own get none.
 
     Args:
-        module: the module.
-        watched: what stands in for its ``forward``, in place already.
+        watched: what stands in for their ``forward``, in place already, by index.
+        modules: all modules.
     """
     new = tape.parts.direct
-    if new is None or not _are_possible() or NAME in vars(module) or not is_usual(type(module)):
-        return None
-    made: Layer = new(module._call_impl, module, watched)
-    return made
+    if new is None or _is_monitored() or twin() is None:
+        return {}
+    return {
+        index: new(module._call_impl, module, layer)
+        for index, layer in watched.items()
+        if NAME not in vars(module := modules[index]) and getattr(type(module), NAME, None) is _USUAL
+    }
 
 
-def is_usual(kind: type[Any]) -> bool:
-    """Whether modules of a class call ``forward`` in the way of ``nn.Module``.
-
-    Args:
-        kind: the class.
-    """
-    if _of_class(kind, NAME) is not _USUAL or _of_class(kind, "__getattribute__") is not _GETATTRIBUTE:
-        return False
-    # What a class has under such a name may stand before what the module has.
-    return not any(hasattr(type(_of_class(kind, name)), "__set__") for name in _READ)
-
-
-def _of_class(kind: type[Any], name: str) -> Any:
-    """What a class or one of its bases has under a name; None if none has."""
-    return next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
-
-
-def _are_possible() -> bool:
-    """Whether the method is known, and nobody has asked Python to be told of what runs."""
+def _is_monitored() -> bool:
+    """Whether somebody has asked Python to be told of what runs, as debuggers do since Python 3.12."""
     monitoring = getattr(sys, "monitoring", None)
-    if monitoring is not None and any(map(monitoring.get_tool, range(6))):
-        return False
-    return _set_up()
+    return monitoring is not None and any(map(monitoring.get_tool, range(6)))
 
 
 @cache
-def _set_up() -> bool:
-    """Tell the compiled code what it has to know of torch; whether there is all of that."""
-    found = _find_call()
-    if compiled.use_direct_calls is None or found is None:
-        return False
+def twin() -> CodeType | None:
+    """The code that runs in place of the method's; None where nothing does.
+
+    Compiled code is told of it, and of what else it has to know of torch.
+    """
+    code = None if compiled.use_direct_calls is None else _twin_of(_USUAL)
+    if code is None:
+        return None
     try:
         tracing_state = address_of(find_library()._ZN5torch3jit6tracer15getTracingStateEv)
     except (OSError, AttributeError):
-        return False
-    hooks = [getattr(torch_module, name) for name in _GLOBAL_HOOKS]
-    compiled.use_direct_calls(is_usual, tracing_state, _USUAL, *found, *hooks)
-    return True
-
-
-def _find_call() -> tuple[int, int] | None:
-    """Where the method calls ``forward`` if there are no hooks; None where the method is another.
-
-    Returns:
-        The instruction, as an offset in its code, and the line.
-    """
-    if not isinstance(_USUAL, FunctionType):
         return None
-    code = _USUAL.__code__
-    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
-    length = next((at for at, line in enumerate(lines, start=1) if "return forward_call(" in line), 0)
+    compiled.use_direct_calls(_USUAL, FunctionType(code, _USUAL.__globals__, NAME), tracing_state)
+    return code
+
+
+def _twin_of(method: Any) -> CodeType | None:
+    """Code that only calls ``forward``, at the place where the method does if there are no hooks.
+
+    Args:
+        method: the method of ``nn.Module``; None is returned where it is not the one known here.
+    """
+    if not isinstance(method, FunctionType):
+        return None
+    known = method.__code__
+    lines = linecache.getlines(known.co_filename)[known.co_firstlineno - 1 :]
+    length = next((at for at, line in enumerate(lines, start=1) if _CALL in line), 0)
     if not _are_alike("".join(lines[:length]), _BEGINNING):
         return None
-    line = code.co_firstlineno + length - 1
-    instructions = iter(dis.get_instructions(code))
-    for each in instructions:
-        if each.starts_line == line:
-            break
-    return next((each.offset, line) for each in instructions if each.opname == "CALL_FUNCTION_EX")
+    head = f"def {NAME}(self, forward_call, args, kwargs):\n"
+    source = "\n" * (known.co_firstlineno - 1) + head + "\n" * (length - 2) + lines[length - 1]
+    made: dict[str, Any] = {}
+    exec(compile(source, known.co_filename, "exec", dont_inherit=True), made)  # noqa: S102 - our own source
+    code: CodeType = made[NAME].__code__
+    return code.replace(co_qualname=known.co_qualname) if sys.version_info >= (3, 11) else code
 
 
 def _are_alike(one: str, other: str) -> bool:

@@ -22,7 +22,7 @@ from hooks.modules.call_frames import hooks_follow
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
 from hooks.modules.direct_call import NAME as DIRECT
-from hooks.modules.direct_call import direct_call
+from hooks.modules.direct_call import direct_calls
 from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
 from hooks.patches import add_layers, reduced_without_layers, remove_layers
@@ -191,10 +191,7 @@ class ModelModules:
                 self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
         add_layers("forward", self._on_modules(self._watched))
         add_layers("__reduce_ex__", self._on_modules(self._copied))
-        for index, watched in self._watched.items():
-            direct = direct_call(self.modules[index], watched)
-            if direct is not None:
-                self._direct[index] = direct
+        self._direct = direct_calls(self._watched, self.modules)
         add_layers(DIRECT, self._on_modules(self._direct))
 
     def _on_modules(self, layers: Mapping[int, Layer]) -> Iterator[tuple[nn.Module, Layer]]:

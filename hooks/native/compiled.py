@@ -24,9 +24,8 @@ if _native is not None:
 
 use_direct_calls: Any = None if _native is None else _native.use_direct_calls
 """Tells compiled code what it has to know of torch before a ``DirectCall`` is made
-(:mod:`hooks.modules.direct_call`): whether modules of a class are usual, the address of
-``torch::jit::tracer::getTracingState``, the method of torch and the instruction and line of it that call
-``forward``, and its four dicts of hooks of all modules. None without compiled code."""
+(:mod:`hooks.modules.direct_call`): the method of ``nn.Module``, what is called in its place, and the address
+of ``torch::jit::tracer::getTracingState``. None without compiled code."""
 
 _WORDS = 6
 """Numbers of four bytes in the note of a call."""

@@ -1,7 +1,5 @@
 #include "direct_call.h"
 
-#include <frameobject.h>
-
 #include "stand_in.h"
 #include "watched.h"
 
@@ -12,21 +10,52 @@ typedef struct {
     unsigned int version; /* of the module's class when it was last looked at; 0: none */
 } DirectCall;
 
-enum { OWN_HOOKS = 4, GLOBAL_HOOKS = 4 };
-static const char *const own_names[OWN_HOOKS] = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks",
-                                                 "_backward_pre_hooks"};
+enum { HOOKS = 4 };
+static const char *const hook_names[HOOKS] = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks",
+                                              "_backward_pre_hooks"};
+static const char *const global_hook_names[HOOKS] = {"_global_forward_hooks", "_global_forward_pre_hooks",
+                                                     "_global_backward_hooks", "_global_backward_pre_hooks"};
 
 /* What use_direct_calls was told. */
-static PyObject *global_hooks[GLOBAL_HOOKS]; /* dicts */
-static PyObject *is_usual;                   /* whether modules of a class call forward in the way of nn.Module */
-static void *const *(*tracing_state)(void);  /* torch::jit::tracer::getTracingState, which returns a shared_ptr */
-/* The code and the globals of the method that is left out; where it calls forward, if there are no hooks. */
-static PyObject *code, *globals;
-static int instruction, line;
+static PyObject *usual;                     /* the method of nn.Module */
+static PyObject *twin;                      /* a function that has the frame of the method, and only calls forward */
+static void *const *(*tracing_state)(void); /* torch::jit::tracer::getTracingState, which returns a shared_ptr */
 
-static PyObject *own_hooks[OWN_HOOKS], *call_name, *forward_name; /* names as objects */
+static PyObject *hooks[HOOKS], *global_hooks[HOOKS], *call, *forward, *getattribute; /* names as objects */
 
-/* Whether somebody wants to see the frames of Python: a debugger, a profiler, a compiler. */
+static PyObject *no_hooks[HOOKS];    /* the dicts of hooks of all modules */
+static uint64_t globals_version = 0; /* of the globals of torch when they were looked up; 0: never */
+
+/* Look up the dicts of hooks of all modules, which somebody may have exchanged; 0, or -1 where they are of another
+ * kind. */
+static int find_global_hooks(PyObject *globals)
+{
+    for (int at = 0; at < HOOKS; at++) {
+        PyObject *found = PyDict_GetItemWithError(globals, global_hooks[at]);
+        if (found == NULL || !(PyDict_CheckExact(found) || PyODict_CheckExact(found)))
+            return -1;
+        Py_XSETREF(no_hooks[at], Py_NewRef(found));
+    }
+    return 0;
+}
+
+/* Whether no module at all has hooks. */
+static int are_no_global_hooks(void)
+{
+    PyObject *globals = PyFunction_GET_GLOBALS(usual);
+    uint64_t version = ((PyDictObject *)globals)->ma_version_tag;
+    if (version != globals_version) {
+        if (find_global_hooks(globals) < 0)
+            return 0;
+        globals_version = version;
+    }
+    for (int at = 0; at < HOOKS; at++)
+        if (PyDict_GET_SIZE(no_hooks[at]))
+            return 0;
+    return 1;
+}
+
+/* Whether somebody wants to see every line or call of Python: a debugger, a profiler, a compiler. */
 static int is_observed(void)
 {
     PyThreadState *state = PyThreadState_Get();
@@ -34,18 +63,35 @@ static int is_observed(void)
            _PyInterpreterState_GetEvalFrameFunc(PyThreadState_GetInterpreter(state)) != _PyEval_EvalFrameDefault;
 }
 
-/* Whether the class still calls forward in the usual way; -1 with an exception. */
+/* Whether what a class has under a name stands before what an instance has. */
+static int goes_before(PyTypeObject *type, PyObject *name)
+{
+    PyObject *found = _PyType_Lookup(type, name);
+    return found != NULL && Py_TYPE(found)->tp_descr_set != NULL;
+}
+
+/* Whether modules of a class call forward in the way of nn.Module. */
+static int is_usual_class(PyTypeObject *type)
+{
+    if (_PyType_Lookup(type, call) != usual ||
+        _PyType_Lookup(type, getattribute) != _PyType_Lookup(&PyBaseObject_Type, getattribute) ||
+        goes_before(type, forward))
+        return 0;
+    for (int at = 0; at < HOOKS; at++)
+        if (goes_before(type, hooks[at]))
+            return 0;
+    return 1;
+}
+
 static int has_usual_class(DirectCall *self)
 {
     PyTypeObject *type = Py_TYPE(self->module);
     if (type->tp_version_tag && type->tp_version_tag == self->version)
         return 1;
-    PyObject *usual = PyObject_CallOneArg(is_usual, (PyObject *)type);
-    int answer = usual == NULL ? -1 : usual == Py_True;
-    Py_XDECREF(usual);
-    if (answer > 0)
-        self->version = type->tp_version_tag;
-    return answer;
+    if (!is_usual_class(type))
+        return 0;
+    self->version = type->tp_version_tag;
+    return 1;
 }
 
 /* Whether an attribute of a module is a dict without entries; another kind may say itself whether it has some. */
@@ -58,49 +104,33 @@ static int is_empty(PyObject *attributes, PyObject *name)
 /* Whether torch would do nothing but call the Watched; -1 with an exception. */
 static int is_direct(DirectCall *self)
 {
-    for (int at = 0; at < GLOBAL_HOOKS; at++)
-        if (PyDict_GET_SIZE(global_hooks[at]))
-            return 0;
-    if (*tracing_state() != NULL || is_observed())
-        return 0;
-    int usual = has_usual_class(self);
-    if (usual <= 0)
-        return usual;
+    if (!are_no_global_hooks() || *tracing_state() != NULL || is_observed() || !has_usual_class(self))
+        return PyErr_Occurred() ? -1 : 0;
     PyObject *attributes = PyObject_GenericGetDict(self->module, NULL);
     if (attributes == NULL)
         return -1;
-    int direct = PyDict_GetItemWithError(attributes, forward_name) == self->watched;
-    for (int at = 0; direct && at < OWN_HOOKS; at++)
-        direct = is_empty(attributes, own_hooks[at]);
+    int direct = PyDict_GetItemWithError(attributes, forward) == self->watched;
+    for (int at = 0; direct && at < HOOKS; at++)
+        direct = is_empty(attributes, hooks[at]);
     Py_DECREF(attributes);
     return PyErr_Occurred() ? -1 : direct;
 }
 
-/* Call the class's method, as it is now. */
-static PyObject *call_class(DirectCall *self, PyObject *args, PyObject *kwargs)
+/* Call what the class has, as it is now. */
+static PyObject *call_class(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    PyObject *function = PyObject_GetAttr((PyObject *)Py_TYPE(self->module), call_name);
-    PyObject *method = function == NULL ? NULL : PyMethod_New(function, self->module);
+    PyObject *found = _PyType_Lookup(Py_TYPE(module), call);
+    if (found == NULL) {
+        PyErr_SetObject(PyExc_AttributeError, call);
+        return NULL;
+    }
+    descrgetfunc get = Py_TYPE(found)->tp_descr_get;
+    Py_INCREF(found);
+    PyObject *method = get == NULL ? Py_NewRef(found) : get(found, module, (PyObject *)Py_TYPE(module));
     PyObject *output = method == NULL ? NULL : PyObject_Call(method, args, kwargs);
-    Py_XDECREF(function);
+    Py_DECREF(found);
     Py_XDECREF(method);
     return output;
-}
-
-/* Add the call of torch that was left out to the traceback, which then reads as without this. */
-static void add_call(void)
-{
-    PyObject *kind, *error, *traceback;
-    PyErr_Fetch(&kind, &error, &traceback);
-    PyFrameObject *frame = PyFrame_New(PyThreadState_Get(), (PyCodeObject *)code, globals, NULL);
-    PyObject *longer = frame == NULL || traceback == NULL
-                           ? NULL
-                           : PyObject_CallFunction((PyObject *)&PyTraceBack_Type, "OOii", traceback, frame,
-                                                   instruction, line);
-    Py_XDECREF(frame);
-    if (longer != NULL)
-        Py_SETREF(traceback, longer);
-    PyErr_Restore(kind, error, traceback); /* in place of an error of the lines before */
 }
 
 static PyObject *direct_call_call(DirectCall *self, PyObject *args, PyObject *kwargs)
@@ -110,13 +140,19 @@ static PyObject *direct_call_call(DirectCall *self, PyObject *args, PyObject *kw
         return NULL;
     }
     int direct = is_direct(self);
-    if (direct <= 0)
-        return direct < 0 ? NULL : call_class(self, args, kwargs);
-    PyObject *watched = Py_NewRef(self->watched); /* this may be thrown away meanwhile */
-    PyObject *output = call_without_hooks(watched, args, kwargs);
-    Py_DECREF(watched);
-    if (output == NULL)
-        add_call();
+    if (direct < 0)
+        return NULL;
+    PyObject *module = Py_NewRef(self->module); /* this may be thrown away meanwhile */
+    PyObject *output;
+    if (direct) {
+        PyObject *none = kwargs == NULL ? PyDict_New() : NULL;
+        PyObject *given[] = {module, self->watched, args, kwargs == NULL ? none : kwargs};
+        output = given[3] == NULL ? NULL : PyObject_Vectorcall(twin, given, 4, NULL);
+        Py_XDECREF(none);
+    }
+    else
+        output = call_class(module, args, kwargs);
+    Py_DECREF(module);
     return output;
 }
 
@@ -175,34 +211,28 @@ PyTypeObject direct_call_type = {
     .tp_dealloc = (destructor)direct_call_dealloc,
 };
 
-/* Make the names; 0, or -1 with an exception. */
-static int make_names(void)
+int direct_call_names(void)
 {
-    for (int at = 0; at < OWN_HOOKS; at++)
-        if ((own_hooks[at] = PyUnicode_InternFromString(own_names[at])) == NULL)
+    for (int at = 0; at < HOOKS; at++) {
+        hooks[at] = PyUnicode_InternFromString(hook_names[at]);
+        global_hooks[at] = PyUnicode_InternFromString(global_hook_names[at]);
+        if (hooks[at] == NULL || global_hooks[at] == NULL)
             return -1;
-    call_name = PyUnicode_InternFromString("_call_impl");
-    forward_name = PyUnicode_InternFromString("forward");
-    return call_name == NULL || forward_name == NULL ? -1 : 0;
+    }
+    call = PyUnicode_InternFromString("_call_impl");
+    forward = PyUnicode_InternFromString("forward");
+    getattribute = PyUnicode_InternFromString("__getattribute__");
+    return call == NULL || forward == NULL || getattribute == NULL ? -1 : 0;
 }
 
 PyObject *use_direct_calls(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *usual, *method, *hooks[GLOBAL_HOOKS];
+    PyObject *method, *function;
     unsigned long long address;
-    int place, number;
-    if (!PyArg_ParseTuple(args, "OKO!iiO!O!O!O!", &usual, &address, &PyFunction_Type, &method, &place, &number,
-                          &PyDict_Type, &hooks[0], &PyDict_Type, &hooks[1], &PyDict_Type, &hooks[2],
-                          &PyDict_Type, &hooks[3]) ||
-        make_names() < 0)
+    if (!PyArg_ParseTuple(args, "O!O!K", &PyFunction_Type, &method, &PyFunction_Type, &function, &address))
         return NULL;
-    for (int at = 0; at < GLOBAL_HOOKS; at++)
-        Py_XSETREF(global_hooks[at], Py_NewRef(hooks[at]));
-    Py_XSETREF(is_usual, Py_NewRef(usual));
-    Py_XSETREF(code, Py_NewRef(PyFunction_GET_CODE(method)));
-    Py_XSETREF(globals, Py_NewRef(PyFunction_GET_GLOBALS(method)));
-    instruction = place;
-    line = number;
+    Py_XSETREF(usual, Py_NewRef(method));
+    Py_XSETREF(twin, Py_NewRef(function));
     tracing_state = (void *const *(*)(void))(uintptr_t)address;
     Py_RETURN_NONE;
 }

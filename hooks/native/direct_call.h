@@ -7,6 +7,7 @@
 #include <Python.h>
 
 extern PyTypeObject direct_call_type;
+int direct_call_names(void); /* make the names that it looks up; 0, or -1 with an exception */
 
 /* See hooks/native/compiled.py */
 PyObject *use_direct_calls(PyObject *module, PyObject *args);

@@ -38,16 +38,6 @@ static int note_call(const Watched *self, PyObject *args, PyObject *kwargs, PyOb
     return done;
 }
 
-PyObject *call_without_hooks(PyObject *watched, PyObject *args, PyObject *kwargs)
-{
-    PyObject *inner = inner_of((StandIn *)watched);
-    PyObject *output = inner == NULL ? NULL : PyObject_Call(inner, args, kwargs);
-    Py_XDECREF(inner);
-    if (output != NULL && note_call((Watched *)watched, args, kwargs, output) < 0)
-        Py_CLEAR(output);
-    return output;
-}
-
 static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
 {
     PyObject *inner = inner_of(&self->stand_in);

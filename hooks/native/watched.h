@@ -9,7 +9,4 @@
 extern PyTypeObject watched_type;
 int watched_new_type(void); /* 0, or -1 with an exception */
 
-/* Call a Watched where torch runs no hooks behind it, even if some are added meanwhile. */
-PyObject *call_without_hooks(PyObject *watched, PyObject *args, PyObject *kwargs);
-
 #endif

@@ -5,30 +5,36 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import operator
 import pickle
 import re
 import sys
 import traceback
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import CodeType, FrameType, MethodType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from hooks.modules import direct_call, tape
+from hooks.modules.call_notes import NOTES
 from hooks.modules.model_modules import ModelModules
 
 pytestmark = pytest.mark.skipif(
     tape.parts.direct is None, reason="built without a C compiler, or for an older torch"
 )
 
-LEFT_OUT: CodeType = nn.Module._call_impl.__code__
+METHOD: CodeType = nn.Module._call_impl.__code__
 
 
 class Inner(nn.Module):
@@ -39,7 +45,7 @@ class Inner(nn.Module):
         self.weight = nn.Parameter(torch.ones(2))
         self.fails = False
         self.before: Callable[[Inner], None] | None = None
-        self.callers: list[list[str]] = []
+        self.callers: list[list[Any]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Double, if it does not fail."""
@@ -47,7 +53,7 @@ class Inner(nn.Module):
             self.before(self)
         if self.fails:
             raise ValueError("it fails")
-        self.callers.append([frame.f_code.co_name for frame in frames()])
+        self.callers.append([*map(seen_of, frames(sys._getframe()))])
         return 2 * x * self.weight
 
 
@@ -64,10 +70,33 @@ class Outer(nn.Module):
         return y
 
 
-def frames() -> Iterator[FrameType]:
-    """The frames of torch and of these modules, innermost first."""
-    frame: FrameType | None = sys._getframe(2)
+def frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame and those below it, as long as they are of torch and of these modules."""
     while frame is not None and frame.f_code.co_name in ("forward", "_call_impl", "_wrapped_call_impl"):
+        yield frame
+        frame = frame.f_back
+
+
+def seen_of(frame: FrameType) -> list[Any]:
+    """What can be seen of a frame, but which object its code is."""
+    code, module = frame.f_code, frame.f_globals["__name__"]
+    qualified = getattr(code, "co_qualname", None)
+    variables = sorted(frame.f_locals) if code.co_name == "_call_impl" else []
+    return [code.co_filename, code.co_name, qualified, code.co_firstlineno, frame.f_lineno, module, variables]
+
+
+def is_direct(model: Outer) -> bool:
+    """Whether torch's own method is left out when a model calls its module."""
+    codes: list[CodeType] = []
+    model.inner.before = lambda _: codes.extend(frame.f_code for frame in walk(sys._getframe()))
+    call(model)
+    model.inner.before = None
+    return METHOD not in codes
+
+
+def walk(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame and all below it."""
+    while frame is not None:
         yield frame
         frame = frame.f_back
 
@@ -91,12 +120,38 @@ def call(model: nn.Module) -> Tensor:
 def test_forward_is_called_directly() -> None:
     model = Outer()
     untouched = [dict(vars(each)) for each in model.modules()]
+    assert not is_direct(model)
     with in_run(model):
+        assert is_direct(model)
         assert call(model).tolist() == [7, 9]
-        assert model.inner.callers == [["forward", "_wrapped_call_impl", "forward", "_wrapped_call_impl"]]
+    model.inner.before = None
     assert [dict(vars(each)) for each in model.modules()] == untouched
+
+
+def test_who_walks_the_stack_finds_the_same_frames() -> None:
+    model = Outer()
     call(model)
-    assert model.inner.callers[1].count("_call_impl") == 2
+    with in_run(model):
+        call(model)
+    untraced, traced = model.inner.callers
+    assert traced == untraced
+    assert [each[1] for each in traced] == ["forward", "_call_impl", "_wrapped_call_impl"] * 2
+
+
+def test_warnings_that_count_frames_name_the_same_line() -> None:
+    def warn(_: Inner) -> None:
+        for level in range(2, 9):
+            warnings.warn("it", stacklevel=level)
+
+    def warned(within: Within) -> list[tuple[str, int]]:
+        model = Outer()
+        model.inner.before = warn
+        with within(model), warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            call(model)
+        return [(each.filename, each.lineno) for each in found][:5]
+
+    assert warned(in_run) == warned(nullcontext)
 
 
 Seen = list[Any]
@@ -180,6 +235,15 @@ def fault(model: Outer, _seen: Seen) -> None:
     model.inner.fails = True
 
 
+def forward_without_a_frame(model: Outer, _seen: Seen) -> None:
+    vars(model.inner)["forward"] = operator.index
+
+
+def wrong_arguments(model: Outer, _seen: Seen) -> None:
+    forward: Any = Inner.forward
+    vars(model.inner)["forward"] = partial(forward, model.inner, 1, 2)
+
+
 CHANGES = [
     forward_hook,
     forward_pre_hook,
@@ -194,6 +258,8 @@ CHANGES = [
     method_of_its_own,
     hook_while_it_runs,
     fault,
+    forward_without_a_frame,
+    wrong_arguments,
 ]
 
 
@@ -203,9 +269,9 @@ def observe(model: Outer, seen: Seen) -> None:
         result = call(model)
         torch.autograd.backward(result.sum())
         seen.append(result.tolist())
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         seen.append(traceback.format_exception(error))
-        seen.append([each.f_code for each, _ in traceback.walk_tb(error.__traceback__)])
+        seen.append([*map(seen_of, (each for each, _ in traceback.walk_tb(error.__traceback__)))])
 
 
 def outcome(change: Callable[[Outer, Seen], None], within: Within) -> Seen:
@@ -240,21 +306,101 @@ def test_hooks_of_all_modules_run(register: Callable[[Any], Any]) -> None:
     assert sorted(each.__name__ for each in seen) == ["Inner", "Outer"]
 
 
-def test_a_method_that_the_class_gets_in_a_run_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wrap", [lambda function: function, staticmethod, classmethod, partial])
+def test_what_the_class_gets_in_a_run_is_called(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(within: Within) -> Seen:
+        model, seen = Outer(), Seen()
+
+        def patched(*args: Any) -> str:
+            seen.append([*map(type, args)])
+            return "mine"
+
+        with within(model):
+            call(model)
+            with monkeypatch.context() as patch:
+                patch.setattr(Inner, "_call_impl", wrap(patched))
+                seen.append(model.inner(torch.ones(2)))
+            seen.append(call(model).tolist())
+        return seen
+
+    untraced = given(nullcontext)
+    assert given(in_run) == untraced
+    assert len(untraced) == 3
+
+
+def test_exchanged_hooks_of_all_modules_run(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = Outer(), Seen()
-
-    def patched(self: nn.Module, *args: Any) -> Any:
-        seen.append(type(self))
-        return self.forward(*args)
-
+    hooks = OrderedDict({1: lambda module, *_: seen.append(type(module))})
     with in_run(model):
         call(model)
         with monkeypatch.context() as patch:
-            patch.setattr(nn.Module, "_call_impl", patched)
+            patch.setattr(torch_module, "_global_forward_hooks", hooks)
             call(model)
+        assert is_direct(model)
+    assert seen == [Inner, Outer]
+
+
+def test_a_class_that_changes_in_each_call_is_looked_at_again() -> None:
+    class Counting(Inner):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            type(self).calls += 1
+            return super().forward(x)
+
+    model = Outer()
+    model.inner = Counting()
+    with in_run(model):
+        for _ in range(3):
+            assert call(model).tolist() == [7, 9]
+        assert is_direct(model)
+    assert Counting.calls == 4
+
+
+def test_a_call_within_a_call_that_took_no_hooks_is_noted() -> None:
+    class Again(nn.Module):
+        def __init__(self, first: Inner) -> None:
+            super().__init__()
+            self.first = [first]  # it has a parent already
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.first[0].forward(x)
+            return result
+
+    model = Outer()
+    model.again = Again(model.inner)
+    model.inner.register_forward_hook(lambda *_: None)
+    nested = [True]
+
+    def call_again(_: Inner) -> None:
+        if nested and nested.pop():
+            model.again(torch.ones(2))
+
+    model.inner.before = call_again
+    notes = notes_of(model)
+    assert notes.count(1) == 2
+
+
+def notes_of(model: nn.Module) -> list[int]:
+    """The indexes of the modules whose calls a tape notes, in order."""
+
+    class Like:
+        wants_statistics = False
+
+    modules = ModelModules(model)
+    flags = bytes(len(modules.modules))
+    noting = tape.parts.tape(lambda *_: Like, lambda *_: None, flags, flags, modules.number)
+    token = tape.parts.active.set((noting,))
+    modules.enter()
+    try:
+        noting.begin()
         call(model)
-    assert seen == [Outer, Inner]
-    assert model.inner.callers[2] == model.inner.callers[0]
+        _, notes = noting.take()
+    finally:
+        modules.leave()
+        tape.parts.active.reset(token)
+    found: list[int] = np.frombuffer(notes, dtype=NOTES)["module"].tolist()
+    return found
 
 
 @pytest.mark.parametrize("install", [sys.settrace, sys.setprofile])
@@ -262,7 +408,7 @@ def test_who_looks_at_frames_sees_all(install: Callable[[Any], None]) -> None:
     model, seen = Outer(), Seen()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code is LEFT_OUT:
+        if event == "call" and frame.f_code is METHOD:
             seen.append(type(frame.f_locals["self"]))
 
     before = sys.gettrace() if install is sys.settrace else sys.getprofile()
@@ -290,15 +436,6 @@ def test_a_traced_graph_is_that_of_an_untraced_model() -> None:
     # The names of scopes are given by `_slow_forward`, which only torch's own method calls.
     assert "scope: __module.inner" in untraced
     assert graph(in_run) == untraced
-
-
-def test_the_module_in_which_an_error_came_up_is_in_its_traceback() -> None:
-    model = Outer()
-    model.inner.fails = True
-    with in_run(model), pytest.raises(ValueError, match="it fails") as raised:
-        call(model)
-    found = [each.f_code for each, _ in traceback.walk_tb(raised.value.__traceback__)]
-    assert found.count(LEFT_OUT) == 2
 
 
 def test_the_stand_in_is_like_the_method() -> None:
@@ -340,7 +477,6 @@ def test_a_module_with_a_method_of_its_own_keeps_it() -> None:
         model = kind()
         untraced = call(model).tolist()
         with in_run(model):
-            assert "_call_impl" not in vars(model)
             assert call(model).tolist() == untraced == expected
 
 
@@ -371,10 +507,11 @@ def test_nothing_is_kept_alive() -> None:
     assert gone() is None
 
 
-def test_a_method_of_another_torch_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_of_another_torch_is_not_known() -> None:
     def _call_impl(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         forward_call = self.forward
         return forward_call(*args, **kwargs)
 
-    monkeypatch.setattr(direct_call, "_USUAL", _call_impl)
-    assert direct_call._find_call() is None
+    assert direct_call._twin_of(_call_impl) is None
+    assert direct_call._twin_of(torch.nn.functional.linear) is None
+    assert direct_call._twin_of(nn.Module._call_impl) is not None
