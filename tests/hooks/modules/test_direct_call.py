@@ -368,13 +368,14 @@ def test_a_call_within_a_call_that_took_no_hooks_is_noted() -> None:
             return result
 
     model = Outer()
-    model.again = Again(model.inner)
+    again = Again(model.inner)
+    model.register_module("again", again)
     model.inner.register_forward_hook(lambda *_: None)
     nested = [True]
 
     def call_again(_: Inner) -> None:
         if nested and nested.pop():
-            model.again(torch.ones(2))
+            again(torch.ones(2))
 
     model.inner.before = call_again
     notes = notes_of(model)
