@@ -44,12 +44,19 @@ class Integers:
         """The values with their shape."""
         return to_host(self._tensor)
 
-    def count_from(self, start: int) -> bool:
-        """Whether the values are ``start, start + 1, …`` in row-major order."""
+    def count_from(self, start: int, rows: int = 1) -> bool:
+        """Whether the values are ``start, start + 1, …`` in row-major order.
+
+        Args:
+            start: the first one.
+            rows: into how many rows of one length they are parted, each of which begins with ``start``.
+        """
         size = self._tensor.numel()
-        if self.record is None:
-            return bool((self.array.ravel() == np.arange(start, start + size)).all())
-        return self.record.runs == (((start, int(size > 1), size),) if size else ())
+        each = size // max(rows, 1)
+        if self.record is not None and (rows == 1 or each == 1):
+            return self.record.runs == (((start, int(each > 1), size),) if size else ())
+        expected = np.arange(start, start + each)
+        return bool((self.array.reshape(rows, each) == expected).all())
 
     def are_all_set(self) -> bool:
         """Whether none of the values is zero."""

@@ -64,7 +64,7 @@ def _wrong_position_ids(
 ) -> Iterator[Violation]:
     """Rows of ``[rows or 1, new]`` position ids that disagree with the mask ``[rows or 1, cached + new]``."""
     shows_all = mask is None or mask.are_all_set()
-    if shows_all and given.shape[0] == 1 and given.count_from(cached):
+    if shows_all and given.count_from(cached, rows=given.shape[0]):
         return  # as in most steps: without padding, a row counts on from what is cached
     ids, width = given.array, cached + given.shape[1]
     visible = np.ones((1, width), dtype=bool) if mask is None else mask.array != 0

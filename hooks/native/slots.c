@@ -1,14 +1,14 @@
 #include "slots.h"
 
-#include <math.h>
 #include <string.h>
 
+#include "norms.h"
 #include "team.h"
 #include "tensors.h"
 
-#define PART (1 << 16) /* about so many values are in the slots of a part */
-#define LANES 8        /* independent sums, so that none waits for the one before */
+#define PART (1 << 16) /* about so many values are in the slots of a part; fewer are read by one thread */
 #define LINE 64        /* bytes of a cache line */
+#define LINES 32       /* most that are asked for at once: about as many as processors can wait for */
 
 #if defined(__GNUC__)
 #define FETCH(address) __builtin_prefetch(address)
@@ -53,23 +53,26 @@ static const char *slot_memory(const DLTensor *tensor, size_t item, int64_t row,
     return (const char *)memory_of(tensor) + at * (int64_t)item;
 }
 
-/* Ask for the memory of one slot of each row and head. */
-static void fetch_slots(const DLTensor *tensor, size_t item, int64_t slot)
+/* Ask for the memory of one slot of each head of a row. */
+static void fetch_row(const DLTensor *tensor, size_t item, int64_t row, int64_t slot)
 {
     size_t bytes = (size_t)tensor->shape[3] * item;
-    for (int64_t row = 0; row < tensor->shape[0]; row++)
-        for (int64_t head = 0; head < tensor->shape[1]; head++) {
-            const char *memory = slot_memory(tensor, item, row, head, slot);
-            for (size_t at = 0; at < bytes; at += LINE)
-                FETCH(memory + at);
-        }
+    for (int64_t head = 0; head < tensor->shape[1]; head++) {
+        const char *memory = slot_memory(tensor, item, row, head, slot);
+        for (size_t at = 0; at < bytes; at += LINE)
+            FETCH(memory + at);
+    }
 }
 
-/* To find a tensor takes as long as to fetch a slot of it, so one is fetched while the next is found. */
+/* To find a tensor takes as long as to fetch a slot of a few heads, so one is fetched while the next is found. */
 static void fetch_if_there(const DLTensor *tensor, int64_t slot)
 {
-    if (values_of(tensor) != OTHER_VALUES && tensor->dimensions == 4 && slot >= 0 && slot < tensor->shape[2])
-        fetch_slots(tensor, tensor->dtype.bits / 8, slot);
+    if (values_of(tensor) == OTHER_VALUES || tensor->dimensions != 4 || slot < 0 || slot >= tensor->shape[2])
+        return;
+    size_t item = tensor->dtype.bits / 8;
+    if (tensor->shape[0] * tensor->shape[1] * tensor->shape[3] * (int64_t)item <= LINES * LINE)
+        for (int64_t row = 0; row < tensor->shape[0]; row++)
+            fetch_row(tensor, item, row, slot);
 }
 
 PyObject *gather(PyObject *Py_UNUSED(module), PyObject *args)
@@ -98,37 +101,29 @@ PyObject *gather(PyObject *Py_UNUSED(module), PyObject *args)
     return all;
 }
 
-static inline double value_at(const char *slot, int64_t at, Values values)
+/* Describe tensors of a cache whose values can be read here; NULL where one is unlike the others, or with an
+ * exception. */
+static DLTensor *described(const Cache *cache, PyObject *tensors)
 {
-    return values == FLOAT32_VALUES ? ((const float *)slot)[at] : of_bfloat16(((const uint16_t *)slot)[at]);
+    Py_ssize_t count = PyList_GET_SIZE(tensors);
+    DLTensor *into = PyMem_Malloc((size_t)count * sizeof *into);
+    if (into == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t at = 0; into != NULL && at < count; at++)
+        if (!cache_tensor(cache, PyList_GET_ITEM(tensors, at), into + at) || values_of(into + at) == OTHER_VALUES) {
+            PyMem_Free(into);
+            return NULL;
+        }
+    return into;
 }
 
-static inline float norm_of(const char *slot, int64_t width, Values values)
-{
-    double squares[LANES] = {0};
-    int64_t at = 0;
-    for (; at + LANES <= width; at += LANES)
-        for (int lane = 0; lane < LANES; lane++)
-            squares[lane] += value_at(slot, at + lane, values) * value_at(slot, at + lane, values);
-    for (; at < width; at++)
-        squares[0] += value_at(slot, at, values) * value_at(slot, at, values);
-    for (int lane = 1; lane < LANES; lane++)
-        squares[0] += squares[lane];
-    return (float)sqrt(squares[0]);
-}
-
-static float norm(const char *slot, int64_t width, Values values)
-{
-    return values == FLOAT32_VALUES ? norm_of(slot, width, FLOAT32_VALUES)
-                                    : norm_of(slot, width, BFLOAT16_VALUES);
-}
-
-/* Some slots of one tensor, and where their norms go: [batch, KV heads, slots]. */
+/* Some slots of tensors, and where their norms go: [tensors, batch, KV heads, slots]. */
 typedef struct {
     const Cache *cache;
-    const DLTensor *tensor;
+    const DLTensor *tensors;
     int64_t start, stop;
-    int64_t each; /* slots of a part */
+    int64_t each;  /* slots of a part */
+    int64_t parts; /* of a tensor */
     float *into;
 } Norms;
 
@@ -138,25 +133,34 @@ static void norms_of_part(void *work, size_t part)
 {
     const Norms *norms = work;
     const Cache *cache = norms->cache;
-    Values values = values_of(norms->tensor);
-    int64_t count = norms->stop - norms->start, begin = (int64_t)part * norms->each;
+    const DLTensor *tensor = norms->tensors + (int64_t)part / norms->parts;
+    Values values = values_of(tensor);
+    int64_t count = norms->stop - norms->start, begin = (int64_t)part % norms->parts * norms->each;
     int64_t end = begin + norms->each < count ? begin + norms->each : count;
-    for (int64_t row = 0; row < cache->batch; row++)
+    float *into = norms->into + (int64_t)part / norms->parts * cache->batch * cache->heads * count;
+    for (int64_t row = 0; row < cache->batch; row++) {
+        if (row + 1 < cache->batch)
+            fetch_row(tensor, cache->item, row + 1, norms->start + begin);
         for (int64_t slot = begin; slot < end; slot++)
             for (int64_t head = 0; head < cache->heads; head++) {
-                const char *memory = slot_memory(norms->tensor, cache->item, row, head, norms->start + slot);
-                norms->into[(row * cache->heads + head) * count + slot] = norm(memory, cache->width, values);
+                const char *memory = slot_memory(tensor, cache->item, row, head, norms->start + slot);
+                into[(row * cache->heads + head) * count + slot] = norm(memory, cache->width, values);
             }
+    }
 }
 
-/* Norms of some slots of one tensor; returns where the next go. */
-static float *norms_of(const Cache *cache, const DLTensor *tensor, int64_t start, int64_t stop, float *into)
+/* Norms of some slots of all tensors. */
+static void take_norms(const Cache *cache, const DLTensor *tensors, Py_ssize_t count, int64_t start, int64_t stop,
+                       float *into)
 {
-    int64_t slots = cache->batch * cache->heads; /* at one place */
-    int64_t each = 1 + PART / (1 + slots * cache->width);
-    Norms norms = {cache, tensor, start, stop, each, into};
-    share_out(norms_of_part, &norms, (size_t)((stop - start + each - 1) / each));
-    return into + slots * (stop - start);
+    int64_t values = cache->batch * cache->heads * cache->width; /* at one place */
+    int64_t each = 1 + PART / (1 + values), parts = (stop - start + each - 1) / each;
+    Norms norms = {cache, tensors, start, stop, each, parts, into};
+    if (count * values * (stop - start) > PART)
+        share_out(norms_of_part, &norms, (size_t)(count * parts));
+    else /* it would take longer to begin than to read them */
+        for (int64_t part = 0; part < count * parts; part++)
+            norms_of_part(&norms, (size_t)part);
 }
 
 PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
@@ -169,17 +173,14 @@ PyObject *slot_norms(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t count = PyList_GET_SIZE(tensors);
     if (!count || !cache_like(PyList_GET_ITEM(tensors, 0), &cache) || start < 0 || start >= stop || stop > cache.slots)
         Py_RETURN_NONE;
+    DLTensor *found = described(&cache, tensors);
+    if (found == NULL)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     void *values;
     PyObject *norms = new_tensor(FLOAT32, 4, (int64_t[]){count, cache.batch, cache.heads, stop - start}, &values);
-    float *into = values;
-    for (Py_ssize_t at = 0; norms != NULL && at < count; at++) {
-        DLTensor tensor;
-        if (!cache_tensor(&cache, PyList_GET_ITEM(tensors, at), &tensor) || values_of(&tensor) == OTHER_VALUES) {
-            Py_DECREF(norms);
-            Py_RETURN_NONE;
-        }
-        into = norms_of(&cache, &tensor, start, stop, into);
-    }
+    if (norms != NULL)
+        take_norms(&cache, found, count, start, stop, values);
+    PyMem_Free(found);
     return norms;
 }
 

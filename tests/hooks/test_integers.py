@@ -47,6 +47,17 @@ def test_rules_are_told_what_the_array_says(both_ways: str, tensor: torch.Tensor
     assert (values.shape, values.ndim) == (array.shape, array.ndim)
 
 
+@often
+@given(st.integers(-2, 2), st.integers(0, 3), st.integers(0, 3), st.integers(-1, 1))
+def test_rows_that_count_from_the_same_value(
+    both_ways: str, start: int, rows: int, length: int, shift: int
+) -> None:
+    counted = torch.arange(start, start + length).repeat(rows, 1)
+    counted[rows // 2 :] += shift
+    expected = not shift or not counted[rows // 2 :].numel()
+    assert Integers(counted).count_from(start, rows=rows) == expected
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -580,6 +580,21 @@ def test_norms_of_many_slots_are_those_of_each(dtype: torch.dtype, threads: Call
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_of_a_slot_of_many_rows_are_those_of_each(
+    dtype: torch.dtype, threads: Callable[[int], None]
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(16, 3, 5, 61, generator=draw).to(dtype) for _ in range(40)]
+    each = [compiled.slot_norms([tensor[row : row + 1]], 3, 4) for tensor in tensors for row in range(16)]
+    expected = torch.cat([norms for norms in each if norms is not None]).reshape(40, 16, 3, 1)
+    for count in (1, 2, 3):
+        threads(count)
+        norms = compiled.slot_norms(tensors, 3, 4)
+        assert norms is not None
+        assert torch.equal(norms, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("start", "stop"), [(0, 7), (6, 7), (2, 5)])
 def test_norms_are_those_of_torch(
     dtype: torch.dtype, start: int, stop: int, monkeypatch: pytest.MonkeyPatch
