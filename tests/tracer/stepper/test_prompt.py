@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -27,6 +28,15 @@ class SignalledHistory(InMemoryHistory):
     def load_history_strings(self) -> list[str]:
         self._send()
         return []
+
+
+@pytest.fixture(autouse=True)
+def _no_loop() -> Iterator[None]:
+    """Tests with a browser leave an event loop running in this thread, within which none can be begun."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(loop)
 
 
 @pytest.fixture
