@@ -1,9 +1,6 @@
 #include "lanes.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_WIDE
-#include <immintrin.h>
-#endif
+#include "wide.h"
 
 typedef struct {
     double sum[LANES], squares[LANES];
@@ -63,8 +60,6 @@ static inline Moments plain_moments(const void *memory, Py_ssize_t count, Load *
 
 #ifdef HAS_WIDE
 /* Compilers keep the lanes of the loop above in memory, which takes four times as long. */
-#define WIDE __attribute__((target("avx2,fma")))
-#define WIDE_INLINE WIDE __attribute__((always_inline)) static inline
 
 /* Eight values, and each half of them: to load it again is quicker than to take it out of the whole. */
 typedef struct {
@@ -143,7 +138,7 @@ WIDE static Moments moments_of_wide(const void *memory, Py_ssize_t count, Values
 Moments take_moments(const void *memory, Py_ssize_t count, Values values)
 {
 #ifdef HAS_WIDE
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (can_be_wide())
         return moments_of_wide(memory, count, values);
 #endif
     return values == FLOAT32_VALUES ? plain_moments(memory, count, load_float32)

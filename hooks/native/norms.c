@@ -2,10 +2,7 @@
 
 #include <math.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_WIDE
-#include <immintrin.h>
-#endif
+#include "wide.h"
 
 #define LANES 8 /* independent sums, so that none waits for the one before */
 
@@ -35,9 +32,6 @@ static inline float plain_norm(const void *memory, int64_t count, Values values)
 }
 
 #ifdef HAS_WIDE
-#define WIDE __attribute__((target("avx2,fma")))
-#define WIDE_INLINE WIDE __attribute__((always_inline)) static inline
-
 /* Four values in double precision. */
 WIDE_INLINE __m256d load_wide(const void *memory, int64_t at, Values values)
 {
@@ -73,7 +67,7 @@ WIDE static float norm_wide(const void *memory, int64_t count, Values values)
 float norm(const void *memory, int64_t count, Values values)
 {
 #ifdef HAS_WIDE
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (can_be_wide())
         return norm_wide(memory, count, values);
 #endif
     return values == FLOAT32_VALUES ? plain_norm(memory, count, FLOAT32_VALUES)

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from types import CodeType, FrameType, MethodType
+from types import CodeType, FrameType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -422,6 +422,14 @@ def test_who_looks_at_frames_sees_all(install: Callable[[Any], None]) -> None:
             install(before)
         call(model)
     assert seen == [Outer, Inner]
+
+
+def test_a_monitor_sees_torch_s_own_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitoring = SimpleNamespace(get_tool=lambda number: "debugger" if number == 5 else None)
+    monkeypatch.setattr(sys, "monitoring", monitoring, raising=False)
+    model = Outer()
+    with in_run(model):
+        assert not is_direct(model)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated:DeprecationWarning")

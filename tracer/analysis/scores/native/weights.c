@@ -2,10 +2,7 @@
 
 #include <math.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_WIDE
-#include <immintrin.h>
-#endif
+#include "wide.h"
 
 #define LANES 8          /* independent sums in double precision */
 #define LOWEST (-105.0f) /* exp of less rounds to 0 */
@@ -75,8 +72,6 @@ static inline void weigh_plain(BlockSoftmax *into, const float *block, float top
 #ifdef HAS_WIDE
 /* The same, statement by statement. Several vectors take each step together: one alone would mostly wait for the
  * step before. */
-#define WIDE __attribute__((target("avx2,fma")))
-#define WIDE_INLINE WIDE __attribute__((always_inline)) static inline
 #define TOGETHER 4
 #define EACH for (size_t at = 0; at < TOGETHER; at++)
 
@@ -158,7 +153,7 @@ WIDE static void weigh_wide(BlockSoftmax *into, const float *block, float top)
 void weigh_block(BlockSoftmax *into, const float *block, float top)
 {
 #ifdef HAS_WIDE
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (can_be_wide()) {
         weigh_wide(into, block, top);
         return;
     }
