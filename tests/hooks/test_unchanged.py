@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import gc
 import inspect
 import os
 import pickle
@@ -29,6 +28,7 @@ from transformers import (
 )
 
 from hooks.scores.random_state import generator_state
+from tests.support.held import held
 from tests.support.models import CONFIGS, DEVICE, GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tracer import TraceSession, trace
 
@@ -379,11 +379,7 @@ def test_nothing_of_the_process_is_left(options: dict[str, Any], tmp_path: Path)
         return [signal.getsignal(number) for number in sorted(signal.valid_signals())]
 
     def left() -> Any:
-        gc.collect()
-        files = sorted(str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
         return (
-            [each for each in files if not each.startswith("/proc/")],
-            sorted(thread.name for thread in threading.enumerate()),
             threading.Thread.start,
             dict(vars(nn.Module)),
             dict(vars(GenerationMixin)),
@@ -397,7 +393,8 @@ def test_nothing_of_the_process_is_left(options: dict[str, Any], tmp_path: Path)
         )
 
     unchanged(model, tmp_path / "run.trace", handlers, **options)
-    before = left()
+    before, held_before = left(), held()
     with trace(model, path=tmp_path / "run.trace", force=True, **options):
         generate(model, batch(), **GREEDY)
     assert left() == before
+    assert not held() - held_before

@@ -34,6 +34,7 @@ from hooks.patches import remove_layer, remove_layers
 from hooks.probes.attention import AttentionProbe
 from hooks.probes.lens import LensProbe
 from tests.support.breadth import slow
+from tests.support.held import held
 from tests.support.models import GREEDY, SAMPLING, batch, collected, generate, tiny_model
 from tests.support.outputs import hidden_of, with_hidden
 from tracer import open_trace, trace
@@ -601,22 +602,15 @@ def test_nothing_of_the_process_is_left_changed(tmp_path: Path) -> None:
 
     def state() -> Any:
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
-        files = [*Path("/proc/self/fd").iterdir()]
-        return (
-            sys.gettrace(),
-            sys.getprofile(),
-            handlers,
-            threading.active_count(),
-            threading.Thread.start,
-            len(files),
-        )
+        return sys.gettrace(), sys.getprofile(), handlers, threading.Thread.start
 
     model = tiny_model()
     model.generate(**batch(), **NEW)
-    before = state()
+    before, held_before = state(), held()
     with trace(model, path=tmp_path / "run.trace", stops="choice", on_stop=lambda _halt: None):
         model.generate(**batch(), **NEW)
     assert state() == before
+    assert not held() - held_before
 
 
 @dataclass(eq=False)

@@ -37,7 +37,8 @@ def test_it_runs_on_the_threads_of_torch_and_starts_none(count: int) -> None:
         tasks = {int(each.name) for each in TASKS.iterdir()}
         assert get_num_threads(found.get_num_threads)() == count
         parallel(found.parallel)(region, None, 0, 0)
-        assert {int(each.name) for each in TASKS.iterdir()} == tasks
+        # Others may have ended meanwhile, such as those that the runtime lets go when a team gets smaller.
+        assert {int(each.name) for each in TASKS.iterdir()} <= tasks
     finally:
         torch.set_num_threads(before)
     assert len(seen) == count
