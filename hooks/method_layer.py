@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from hooks.inherited import as_it_is
+
 
 class Layer(Protocol):
     """A callable that stands in for a method and calls the one below it.
@@ -35,8 +37,9 @@ class MethodLayer:
     def __init__(self, inner: Callable[..., Any], handler: Handler | None = None) -> None:
         self.inner = inner
         self._handler = handler
-        self.__doc__ = inner.__doc__
-        self.__module__ = getattr(inner, "__module__", type(inner).__module__)
+        method = as_it_is(inner)
+        self.__doc__ = method.__doc__
+        self.__module__ = getattr(method, "__module__", type(method).__module__)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -54,7 +57,7 @@ class MethodLayer:
     @property
     def _torchdynamo_orig_callable(self) -> Callable[..., Any]:
         """What ``torch.compile`` of the method compiles, found as through wrappers of its own."""
-        return self.inner
+        return as_it_is(self.inner)
 
     @property
     def _torchdynamo_wrapper_id(self) -> int:

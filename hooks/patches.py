@@ -6,7 +6,6 @@ Writing the dictionary directly avoids ``nn.Module.__setattr__``, which would re
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,46 +14,6 @@ from hooks.instance_class import untouched_class
 from hooks.method_layer import Layer
 
 _ABSENT = object()
-
-
-class Inherited:
-    """The method that an instance has from its class; patches of the class hold here too.
-
-    Args:
-        target: the instance.
-        name: the method.
-    """
-
-    def __init__(self, target: object, name: str) -> None:
-        self._target = target
-        self._name = name
-        self.__doc__ = self.method.__doc__
-        self.__module__ = getattr(self.method, "__module__", type(target).__module__)
-
-    @property
-    def method(self) -> Callable[..., Any]:
-        """The method as it is now, bound to the instance."""
-        kind = type(self._target)
-        found: Any = next(vars(each)[self._name] for each in kind.__mro__ if self._name in vars(each))
-        method: Callable[..., Any] = found.__get__(self._target, kind)
-        return method
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return self.method.__class__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method."""
-        return self.method(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.method, name)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self.method, memo)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.method.__reduce_ex__(protocol)
 
 
 _below: dict[int, tuple[Layer, Any]] = {}

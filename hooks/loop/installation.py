@@ -14,6 +14,7 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from hooks.decoding.loops import require_watchable
 from hooks.faults import surely
+from hooks.inherited import method_of
 from hooks.loop import open_traces
 from hooks.loop.class_loops import ClassLoops
 from hooks.loop.traced_run import TracedRun
@@ -21,7 +22,7 @@ from hooks.method_layer import Handler, MethodLayer
 from hooks.modules import tape
 from hooks.modules.compiled_code import COMPILED, is_compiled, is_compiled_function
 from hooks.modules.model_modules import ModelModules
-from hooks.patches import Inherited, add_layer, reduced_without_layers, remove_layer
+from hooks.patches import add_layer, reduced_without_layers, remove_layer
 from tracer.library.decoding_modes import untraced
 from tracer.library.loop import Loop
 from tracer.library.release import installed_release
@@ -80,8 +81,7 @@ class Installation:
 
     def _add(self, handlers: dict[str, Handler], layers: list[tuple[str, MethodLayer]]) -> None:
         for name, handler in handlers.items():
-            own = name in vars(self.model)
-            layer = MethodLayer(getattr(self.model, name) if own else Inherited(self.model, name), handler)
+            layer = MethodLayer(method_of(self.model, name), handler)
             layers.append((name, layer))
             add_layer(self.model, name, layer)
 

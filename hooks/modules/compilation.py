@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from hooks.inherited import LOOKING_UP
 from hooks.modules.tape import PlainWatched
 
 OnCompile = Callable[[nn.Module], bool]
@@ -34,7 +35,7 @@ class CompilationWatch:
     def enter(self) -> None:
         """Begin to watch. ``generate`` has loaded the compiler; without it nothing can be compiled."""
         if _compiler() is not None:
-            _compile_only_below(PlainWatched.__call__.__code__)
+            _compile_only_below(PlainWatched.__call__.__code__, *LOOKING_UP)
             _compiler().callback_handler.register_start_callback(self._start)
 
     def leave(self) -> None:
@@ -50,15 +51,16 @@ class CompilationWatch:
             frame = frame.f_back  # type: ignore[assignment]
 
 
-def _compile_only_below(code: CodeType) -> None:
-    """Let what a frame calls be compiled, and not the frame.
+def _compile_only_below(*codes: CodeType) -> None:
+    """Let what frames call be compiled, and not the frames.
 
     The first of a module's frames that the compiler meets would be that of its stand-in, which is gone by the
     next call: the module's own would be compiled once more.
     """
     skip_code = getattr(_compiler().decorators, "skip_code", None)
     if skip_code is not None:
-        skip_code(code)
+        for code in codes:
+            skip_code(code)
 
 
 def _compiler() -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 
 from torch import nn
 
+from hooks.inherited import method_of
 from hooks.method_layer import Layer
 from hooks.modules import tape
 from hooks.native import compiled
@@ -59,7 +60,7 @@ def direct_calls(watched: Mapping[int, Layer], modules: Sequence[nn.Module]) -> 
     if new is None or _is_monitored() or twin() is None:
         return {}
     return {
-        index: new(module._call_impl, module, layer)
+        index: new(method_of(module, NAME), module, layer)
         for index, layer in watched.items()
         if NAME not in vars(module := modules[index]) and getattr(type(module), NAME, None) is _USUAL
     }

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hooks.faults import is_ours
+from hooks.inherited import method_of
 from hooks.method_layer import Layer, MethodLayer
 from hooks.modules import tape
 from hooks.modules.call_frames import hooks_follow
@@ -187,7 +188,8 @@ class ModelModules:
         new, on_hook = tape.parts.watched, self._on_hook
         for index, module in enumerate(self.modules):
             if index not in self._unseen:
-                self._watched[index] = new(module.forward, index, self.number, module._forward_hooks, on_hook)
+                forward = method_of(module, "forward")
+                self._watched[index] = new(forward, index, self.number, module._forward_hooks, on_hook)
                 self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
         add_layers("forward", self._on_modules(self._watched))
         add_layers("__reduce_ex__", self._on_modules(self._copied))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.modules import module as torch_module
 
 from hooks.faults import is_ours
+from hooks.inherited import as_it_is
 from hooks.method_layer import MethodLayer
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature, Signature
@@ -180,6 +181,7 @@ class PlainWatched(MethodLayer):
         self, inner: Callable[..., Any], index: int, owner: int, hooks: dict[int, Any], on_hook: OnHook, /
     ) -> None:
         super().__init__(inner)
+        self._compiled = as_it_is(inner)
         self.index = index
         self._owner = owner
         self._hooks = hooks
@@ -187,9 +189,11 @@ class PlainWatched(MethodLayer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below, and note the call."""
-        output = self.inner(*args, **kwargs)
-        if torch.compiler.is_compiling() or not is_in_place(self):
-            return output  # a call that has become a part of a graph, in which nothing is noted
+        if torch.compiler.is_compiling():  # a call becomes a part of a graph, in which nothing is noted
+            return self._compiled(*args, **kwargs)
+        output = as_it_is(self.inner)(*args, **kwargs)
+        if not is_in_place(self):
+            return output
         hooked = self._hooks or torch_module._global_forward_hooks
         if not hooked or not self._on_hook(self.index, output):
             PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)

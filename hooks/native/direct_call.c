@@ -116,23 +116,6 @@ static int is_direct(DirectCall *self)
     return PyErr_Occurred() ? -1 : direct;
 }
 
-/* Call what the class has, as it is now. */
-static PyObject *call_class(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    PyObject *found = _PyType_Lookup(Py_TYPE(module), call);
-    if (found == NULL) {
-        PyErr_SetObject(PyExc_AttributeError, call);
-        return NULL;
-    }
-    descrgetfunc get = Py_TYPE(found)->tp_descr_get;
-    Py_INCREF(found);
-    PyObject *method = get == NULL ? Py_NewRef(found) : get(found, module, (PyObject *)Py_TYPE(module));
-    PyObject *output = method == NULL ? NULL : PyObject_Call(method, args, kwargs);
-    Py_DECREF(found);
-    Py_XDECREF(method);
-    return output;
-}
-
 static PyObject *direct_call_call(DirectCall *self, PyObject *args, PyObject *kwargs)
 {
     if (self->module == NULL) {
@@ -150,8 +133,11 @@ static PyObject *direct_call_call(DirectCall *self, PyObject *args, PyObject *kw
         output = given[3] == NULL ? NULL : PyObject_Vectorcall(twin, given, 4, NULL);
         Py_XDECREF(none);
     }
-    else
-        output = call_class(module, args, kwargs);
+    else {
+        PyObject *method = inner_of(&self->stand_in);
+        output = method == NULL ? NULL : PyObject_Call(method, args, kwargs);
+        Py_XDECREF(method);
+    }
     Py_DECREF(module);
     return output;
 }
@@ -174,7 +160,7 @@ static void direct_call_dealloc(DirectCall *self)
 {
     PyObject_GC_UnTrack(self);
     direct_call_clear(self);
-    PyObject_GC_Del(self);
+    Py_TYPE(self)->tp_free(self);
 }
 
 static PyObject *direct_call_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -186,14 +172,13 @@ static PyObject *direct_call_new(PyTypeObject *type, PyObject *args, PyObject *k
         PyErr_SetString(PyExc_RuntimeError, "direct calls were not set up");
         return NULL;
     }
-    DirectCall *self = PyObject_GC_New(DirectCall, &direct_call_type);
+    DirectCall *self = (DirectCall *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->stand_in.inner = Py_NewRef(inner);
     self->module = Py_NewRef(module);
     self->watched = Py_NewRef(watched);
-    self->version = 0;
-    PyObject_GC_Track(self);
+    if (stand_in_over(&self->stand_in, inner) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 

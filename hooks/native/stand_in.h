@@ -9,16 +9,25 @@
 /* What a stand-in begins with. */
 typedef struct {
     PyObject_HEAD
-    PyObject *inner; /* the method below; NULL while it is being thrown away */
+    PyObject *inner;      /* the method below, or an Inherited; NULL while it is being thrown away */
+    PyObject *target;     /* the instance whose class has the method; NULL where it is the instance's own */
+    PyObject *name;       /* of the method in the class */
+    PyObject *method;     /* what the class had when it was last looked at, bound to the instance */
+    unsigned int version; /* of the class then; 0: none */
 } StandIn;
 
 /* The base of both kinds; it cannot be called. */
 extern PyTypeObject stand_in_type;
 
+/* Set what is below a new stand-in; 0, or -1 with an exception. */
+int stand_in_over(StandIn *self, PyObject *inner);
+
 int stand_in_traverse(StandIn *self, visitproc visit, void *arg);
 int stand_in_clear(StandIn *self);
 
-/* The method below, which may be exchanged meanwhile; NULL with an exception. */
+/* The method below, which may be exchanged meanwhile, in its class too; NULL with an exception. */
 PyObject *inner_of(StandIn *self);
+
+int stand_in_new_type(void);
 
 #endif

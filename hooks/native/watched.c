@@ -74,7 +74,7 @@ static void watched_dealloc(Watched *self)
     Py_XDECREF(self->number);
     Py_XDECREF(self->hooks);
     Py_XDECREF(self->on_hook);
-    PyObject_GC_Del(self);
+    Py_TYPE(self)->tp_free(self);
 }
 
 static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -83,19 +83,16 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     PyObject *inner, *hooks, *on_hook;
     if (!PyArg_ParseTuple(args, "OnnO!O", &inner, &index, &owner, &PyDict_Type, &hooks, &on_hook))
         return NULL;
-    PyObject *number = PyLong_FromSsize_t(index);
-    Watched *self = number == NULL ? NULL : PyObject_GC_New(Watched, &watched_type);
-    if (self == NULL) {
-        Py_XDECREF(number);
+    Watched *self = (Watched *)type->tp_alloc(type, 0);
+    if (self == NULL)
         return NULL;
-    }
-    self->stand_in.inner = Py_NewRef(inner);
-    self->number = number;
+    self->number = PyLong_FromSsize_t(index);
     self->index = index;
     self->owner = owner;
     self->hooks = Py_NewRef(hooks);
     self->on_hook = Py_NewRef(on_hook);
-    PyObject_GC_Track(self);
+    if (self->number == NULL || stand_in_over(&self->stand_in, inner) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from hooks.caught_step import CaughtStep
 from hooks.faults import is_ours
+from hooks.inherited import method_of
 from hooks.known_models import known_model
 from hooks.method_layer import MethodLayer
 from hooks.modules.module_watch import Observer
@@ -70,7 +71,7 @@ class AttentionProbe:
         """Watch the attention module of every layer."""
         for index, module in enumerate(self._modules):
             if module is not None:
-                layer = MethodLayer(module.forward, functools.partial(self._call, index))
+                layer = MethodLayer(method_of(module, "forward"), functools.partial(self._call, index))
                 self._watched.append((module, layer))
                 add_layer(module, "forward", layer)
 
