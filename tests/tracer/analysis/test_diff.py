@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -103,18 +104,22 @@ def test_a_changed_embedding_is_no_rounding(greedy: MemoryRun) -> None:
 
 def attention(kind: str) -> PreTrainedModel:
     model = tiny_model()
-    return type(model)._from_config(model.config, attn_implementation=kind).eval().to(DEVICE)
+    made = type(model)._from_config(model.config, attn_implementation=kind).eval().to(DEVICE)
+    made.load_state_dict(model.state_dict())
+    return made
 
 
 def test_eager_against_sdpa_is_rounding() -> None:
     eager, sdpa = attention("eager"), attention("sdpa")
-    eager.load_state_dict(sdpa.state_dict())
     report = diff(real_run(eager, **GREEDY, **LONG), real_run(sdpa, **GREEDY, **LONG))
     assert report.same
     assert report.reason == "rounding"
     assert report.first is not None
     assert report.first.module is not None
-    assert "layers.0.self_attn" in report.first.module
+    # Which statistic shows it first is a matter of the weights; nothing before the attention can.
+    assert not re.search(
+        r"embed|rotary|layers\.0\.(input_layernorm|self_attn\.[qkv]_proj)", report.first.module
+    )
     assert [fact.kind for fact in report.facts] == ["attention"]
     strict = diff(real_run(eager, **GREEDY, **LONG), real_run(sdpa, **GREEDY, **LONG), tolerance=0)
     assert (strict.same, strict.reason) == (False, "numerics")
