@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import is_
@@ -26,7 +26,7 @@ from hooks.modules.direct_call import NAME as DIRECT
 from hooks.modules.direct_call import direct_calls
 from hooks.modules.statistics import unreadable
 from hooks.modules.tape import PlainWatched
-from hooks.patches import add_layers, reduced_without_layers, remove_layers
+from hooks.patches import add_layers, reduced_without_layers, remove_layers, without_layers
 from hooks.printing import printed
 from hooks.tensors import clone, tensors_in
 from hooks.user_modes import unseen_by_modes
@@ -35,6 +35,8 @@ from tracer.schema.run import ModuleInfo, NotSeenReason
 OnChanged = Callable[[int, "Tensor | None"], None]
 """Called with a module (by index) whose output a forward hook has changed, and a copy of its first tensor as
 it was before."""
+
+_REPLICATE = "_replicate_for_data_parallel"
 
 _numbers = itertools.count(1)
 
@@ -79,6 +81,8 @@ class ModelModules:
         self._compilation = CompilationWatch(self.unwatch_compiled)
         self._watched: dict[int, PlainWatched] = {}
         self._copied: dict[int, MethodLayer] = {}
+        self._replicated: dict[int, MethodLayer] = {}
+        self._replicable = _inside_data_parallel(self.modules)
         self._direct: dict[int, Layer] = {}
         self._hooked: dict[int, _CallHook] = {}
         self._lock = threading.RLock()
@@ -191,8 +195,11 @@ class ModelModules:
                 forward = method_of(module, "forward")
                 self._watched[index] = new(forward, index, self.number, module._forward_hooks, on_hook)
                 self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
+        for index in self._watched.keys() & self._replicable:
+            self._replicated[index] = MethodLayer(method_of(self.modules[index], _REPLICATE), _replicate)
         add_layers("forward", self._on_modules(self._watched))
         add_layers("__reduce_ex__", self._on_modules(self._copied))
+        add_layers(_REPLICATE, self._on_modules(self._replicated))
         self._direct = direct_calls(self._watched, self.modules)
         add_layers(DIRECT, self._on_modules(self._direct))
 
@@ -202,13 +209,18 @@ class ModelModules:
     def _unwatch(self, indexes: Collection[int]) -> None:
         for index in self._hooked.keys() & indexes:
             self._hooked[index].remove()
-        installed = ((DIRECT, self._direct), ("__reduce_ex__", self._copied), ("forward", self._watched))
-        for name, layers in installed:
+        installed: Mapping[str, Mapping[int, Layer]] = {
+            DIRECT: self._direct,
+            _REPLICATE: self._replicated,
+            "__reduce_ex__": self._copied,
+            "forward": self._watched,
+        }
+        for name, layers in installed.items():
             remove_layers(
                 name, ((self.modules[index], layers[index]) for index in indexes if index in layers)
             )
         # Forgotten last: called again after an interruption, this begins anew.
-        for kept in (self._hooked, self._direct, self._copied, self._watched):
+        for kept in (self._hooked, self._direct, self._replicated, self._copied, self._watched):
             for index in indexes:
                 kept.pop(index, None)
 
@@ -221,6 +233,20 @@ class ModelModules:
         if hook is None:
             return reduced_without_layers(reduced)
         return reduced_without_layers(reduced, hook.leave_out)
+
+
+def _inside_data_parallel(modules: Sequence[nn.Module]) -> set[int]:
+    """Indexes of the modules of which ``nn.DataParallel`` makes replicas, one for each GPU."""
+    around = [module for module in modules if isinstance(module, nn.DataParallel)]
+    inside = {id(each) for module in around for each in module.modules()}
+    return {index for index, module in enumerate(modules) if id(module) in inside}
+
+
+def _replicate(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A replica gets a copy of the instance's dictionary; what stands there would call the module itself."""
+    replica = inner(*args, **kwargs)
+    replica.__dict__ = without_layers(replica.__dict__)
+    return replica
 
 
 def _has_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> bool:
