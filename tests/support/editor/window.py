@@ -138,7 +138,7 @@ class Window:
         Args:
             text: a line.
         """
-        self._fill(".repl-input-wrapper .inputarea", text)
+        self._type(".repl-input-wrapper", text)
 
     def answers(self, text: str) -> None:
         """Wait until the debug console shows a text among what is in sight.
@@ -159,13 +159,22 @@ class Window:
         self.page.keyboard.press("Control+G")
         self._choose(f":{line}", str(line))
         self.command("Debug: Add Conditional Breakpoint...")
-        self._fill(".breakpoint-widget .inputarea", condition)
+        self._type(".breakpoint-widget", condition)
 
     def watch(self, expression: str) -> None:
         """Add an expression to the watched ones."""
-        self.page.locator(".pane-header", has_text="Watch").hover()
-        self.page.get_by_role("button", name="Add Expression").click()
-        self._fill(".debug-watch input", expression)
+        row = self.page.locator(".debug-watch .monaco-list-row", has_text=expression)
+        # The list may be made anew, with an empty field, while values arrive.
+        for _ in range(TRIES):
+            self.page.locator(".pane-header", has_text="Watch").hover()
+            self.page.get_by_role("button", name="Add Expression").click()
+            with contextlib.suppress(AssertionError, PlaywrightTimeout):
+                field = self.page.locator(".debug-watch input")
+                field.fill(expression, timeout=TIMEOUT / TRIES)
+                field.press("Enter", timeout=TIMEOUT / TRIES)
+                expect(row).to_be_visible(timeout=TIMEOUT / TRIES)
+                return
+        raise AssertionError(f"{expression} cannot be watched")
 
     def hovers(self, line: str, word: str, text: str) -> None:
         """Point at a word of the source that is open, and wait until a hover shows its value.
@@ -258,10 +267,17 @@ class Window:
         self.page.mouse.up()
         self._point_at_nothing()
 
-    def _fill(self, place: str, text: str) -> None:
-        """Type into a place, which gets the keys even where it has only just appeared."""
-        self.page.locator(place).press_sequentially(text)
-        self.page.locator(place).press("Enter")
+    def _type(self, place: str, text: str) -> None:
+        """Type a line into a small editor, which may lose the first keys where it has only just appeared."""
+        field = self.page.locator(f"{place} .inputarea")
+        for _ in range(TRIES):
+            field.press("Control+A")
+            field.press_sequentially(text)
+            with contextlib.suppress(AssertionError):
+                expect(self.page.locator(f"{place} .view-lines")).to_have_text(text, timeout=TIMEOUT / TRIES)
+                field.press("Enter")
+                return
+        raise AssertionError(f"{text} cannot be typed")
 
     def _choose(self, text: str, label: str) -> None:
         self.page.locator(".quick-input-widget input[type=text]").fill(text)
