@@ -1,95 +1,130 @@
-"""The method that an instance has from its class, as it is whenever it is called."""
+"""The method that an instance has from its class, also where the class gets another one meanwhile."""
 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FrameType, FunctionType, MethodDescriptorType
 from typing import Any
 
 
 class Inherited:
-    """The method that an instance has from its class; patches of the class hold here too.
+    """A method that an instance has from its class, as something that stands over it finds it.
 
-    Compiled code (``native/stand_in.c``) reads the attributes, and binds the method anew after a change only.
+    Without a trace, a method is looked up when somebody asks the instance for it, and what was got stays what
+    it is whatever the class gets afterwards. What stands in the instance's dictionary is called in both
+    cases. Which of them it is shows the code of the caller: one that mentions the method's name has asked
+    just now; one that does not has kept what it calls, as code does that wraps a method.
+
+    Compiled code (``native/stand_in.c``) reads the attributes.
 
     Args:
         target: the instance.
         name: the method.
+        found: what its class has now, a function.
     """
 
-    __slots__ = ("__weakref__", "name", "target")  # torch.compile refers weakly to what it compiles
-
-    def __init__(self, target: object, name: str) -> None:
+    def __init__(self, target: object, name: str, found: Any) -> None:
         self.target = target
         self.name = name
-
-    @property
-    def method(self) -> Callable[..., Any]:
-        """The method as it is now, bound to the instance."""
-        kind = type(self.target)
-        found: Any = _found(kind, self.name)
-        bind = getattr(type(found), "__get__", None)  # built-in functions are not bound
-        method: Callable[..., Any]
-        try:
-            method = found if bind is None else bind(found, self.target, kind)
-        except AttributeError:
-            if not hasattr(kind, "__getattr__"):
-                raise
-            method = kind.__getattr__(self.target, self.name)  # as Python does, and TorchScript relies on
-        return method
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return self.method.__class__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method."""
-        return self.method(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.method, name)
+        self.found = found
+        self.method: Callable[..., Any] = found.__get__(target, type(target))
+        """Of the time when this was made."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self.method, memo)
+        """The method of the copied instance; also of a built-in one, which would not be copied itself."""
+        return getattr(copy.deepcopy(self.target, memo), self.name)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.method.__reduce_ex__(protocol)
+    def called(self) -> Callable[..., Any]:
+        """The method that the nearest caller outside of this package calls.
+
+        Raises:
+            AttributeError: the class has none any more.
+        """
+        found = _in_class(self.target, self.name)
+        if found is self.found or not _asks(_caller(), self.name):
+            return self.method
+        method: Callable[..., Any] = _bound(found, self.target, self.name)
+        return method
 
 
-def _found(kind: type, name: str) -> Any:
-    """What a class has under a name, not bound to anything."""
-    for each in kind.__mro__:
-        if name in vars(each):
-            return vars(each)[name]
-    raise AttributeError(f"type object {kind.__name__!r} has no attribute {name!r}")
+_NOTHING = object()
 
 
-def method_of(target: object, name: str) -> Callable[..., Any]:
-    """What a call of a method calls: the instance's own, or what its class has at the time of the call.
+def method_of(target: object, name: str) -> Callable[..., Any] | Inherited:
+    """What is below something that is put over a method: the instance's own, or that of its class.
 
     Args:
         target: an instance with a ``__dict__``.
         name: the method.
     """
-    if name in vars(target) or type(target).__getattribute__ is not object.__getattribute__:
-        method: Callable[..., Any] = getattr(target, name)
-        return method
-    return Inherited(target, name)
+    found = _in_class(target, name)
+    usual = type(target).__getattribute__ is object.__getattribute__
+    if usual and type(found) in (FunctionType, MethodDescriptorType) and name not in vars(target):
+        return Inherited(target, name, found)
+    method: Callable[..., Any] = getattr(target, name)
+    return method
 
 
-def as_it_is(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method itself, where the class is asked for it at each call.
+def as_made(method: Callable[..., Any] | Inherited) -> Callable[..., Any]:
+    """The method of the time when something was put over it.
 
     Args:
         method: of :func:`method_of`.
     """
-    return method.method if type(method) is Inherited else method
+    return method.method if type(method) is Inherited else method  # type: ignore[return-value]
 
 
-LOOKING_UP: tuple[CodeType, ...] = (
-    as_it_is.__code__,
-    _found.__code__,
-    vars(Inherited)["method"].fget.__code__,
+def as_called(method: Callable[..., Any] | Inherited) -> Callable[..., Any]:
+    """The method that is to be called now.
+
+    Args:
+        method: of :func:`method_of`.
+    """
+    return method.called() if type(method) is Inherited else method  # type: ignore[return-value]
+
+
+def _caller() -> CodeType | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("hooks."):
+        frame = frame.f_back
+    return None if frame is None else frame.f_code
+
+
+def _asks(code: CodeType | None, name: str) -> bool:
+    """Whether code asks an instance for a method; Python itself asks for those whose names are its own."""
+    if name.startswith("__"):
+        return True
+    return code is not None and (name in code.co_names or name in code.co_consts)
+
+
+def _in_class(target: object, name: str) -> Any:
+    """What the class of an instance has under a name, not bound to anything."""
+    for each in type(target).__mro__:
+        if name in vars(each):
+            return vars(each)[name]
+    return _NOTHING
+
+
+def _bound(found: Any, target: object, name: str) -> Any:
+    """What an instance gives for what its class has, by Python's rules."""
+    kind = type(target)
+    bind = getattr(type(found), "__get__", None)
+    if bind is None and found is not _NOTHING:  # such as a built-in function
+        return found
+    fault = AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+    if bind is not None:
+        try:
+            return bind(found, target, kind)
+        except AttributeError as error:
+            fault = error
+    if not hasattr(kind, "__getattr__"):
+        raise fault
+    return kind.__getattr__(target, name)
+
+
+LOOKING_UP: tuple[CodeType, ...] = tuple(
+    each.__code__ for each in (as_made, as_called, Inherited.called, _in_class, _caller, _asks, _bound)
 )
 """Code that runs between a stand-in and its method."""

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from hooks.inherited import as_it_is
+from hooks.inherited import Inherited, as_called, as_made
 
 
 class Layer(Protocol):
@@ -16,7 +16,7 @@ class Layer(Protocol):
         inner: the callable below; it changes when a layer below is removed.
     """
 
-    inner: Callable[..., Any]
+    inner: Callable[..., Any] | Inherited
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method below."""
@@ -34,30 +34,31 @@ class MethodLayer:
         handler: called in its place; without one every call is passed on.
     """
 
-    def __init__(self, inner: Callable[..., Any], handler: Handler | None = None) -> None:
+    def __init__(self, inner: Callable[..., Any] | Inherited, handler: Handler | None = None) -> None:
         self.inner = inner
         self._handler = handler
-        method = as_it_is(inner)
+        method = as_made(inner)
         self.__doc__ = method.__doc__
         self.__module__ = getattr(method, "__module__", type(method).__module__)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        return self.inner.__class__
+        return as_made(self.inner).__class__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler, or else the method below."""
+        method = as_called(self.inner)
         if self._handler is None:
-            return self.inner(*args, **kwargs)
-        return self._handler(self.inner, args, kwargs)
+            return method(*args, **kwargs)
+        return self._handler(method, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+        return getattr(as_made(self.inner), name)
 
     @property
     def _torchdynamo_orig_callable(self) -> Callable[..., Any]:
         """What ``torch.compile`` of the method compiles, found as through wrappers of its own."""
-        return as_it_is(self.inner)
+        return as_made(self.inner)
 
     @property
     def _torchdynamo_wrapper_id(self) -> int:
@@ -68,4 +69,4 @@ class MethodLayer:
         return copy.deepcopy(self.inner, memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.__reduce_ex__(protocol)
+        return as_made(self.inner).__reduce_ex__(protocol)

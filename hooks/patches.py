@@ -134,12 +134,36 @@ def reduced_without_layers(reduced: Any, rest: Callable[[dict[str, Any]], None] 
         reduced: what it gave.
         rest: called with the state that the copy gets, to take out of it what is left.
     """
-    if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], dict):
+    if not isinstance(reduced, tuple):
         return reduced
+    made = (reduced[0], tuple(map(_untouched, reduced[1])))
+    if len(reduced) < 3 or not isinstance(reduced[2], dict):
+        return (*made, *reduced[2:])
     state = without_layers(reduced[2])
     rest(state)
-    made_of = tuple(untouched_class(each) if isinstance(each, type) else each for each in reduced[1])
-    return (reduced[0], made_of, state, *reduced[3:])
+    return (*made, state, *reduced[3:])
+
+
+def _untouched(part: Any) -> Any:
+    """A part of what a copy is made from; some classes pass on the whole dictionary of the instance."""
+    if type(part) is dict:
+        return without_layers(part)
+    return untouched_class(part) if isinstance(part, type) else part
+
+
+def take_out_copied(original: object, copied: object) -> None:
+    """Take out of a copy what it has only because layers stood in the dictionary that was copied.
+
+    Args:
+        original: what was copied.
+        copied: the copy, with a dictionary of its own.
+    """
+    attributes = vars(original)
+    with _lock:
+        added = [name for name, value in attributes.items() if _without_layers(value) is _ABSENT]
+    if copied is not original:
+        for name in added:
+            vars(copied).pop(name, None)
 
 
 def _restore(attributes: dict[str, Any], name: str, before: Any) -> None:

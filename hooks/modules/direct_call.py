@@ -107,6 +107,8 @@ def _twin_of(method: Any) -> CodeType | None:
     made: dict[str, Any] = {}
     exec(compile(source, known.co_filename, "exec", dont_inherit=True), made)  # noqa: S102 - our own source
     code: CodeType = made[NAME].__code__
+    # It mentions what the method mentions: the instance's method has been asked for just now.
+    code = code.replace(co_consts=(*code.co_consts, *known.co_names))
     return code.replace(co_qualname=known.co_qualname) if sys.version_info >= (3, 11) else code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from operator import is_
 from types import MappingProxyType
@@ -12,21 +12,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hooks.inherited import method_of
-from hooks.method_layer import Layer, MethodLayer
+from hooks.inherited import Inherited, method_of
+from hooks.method_layer import Layer
 from hooks.modules import tape
 from hooks.modules.call_frames import hooks_follow
 from hooks.modules.call_hook import CallHook, OnChanged
 from hooks.modules.compilation import CompilationWatch
 from hooks.modules.compiled_code import find_unseen, is_compiled
+from hooks.modules.copies import NAMES as COPYING
+from hooks.modules.copies import copying_layers, inside_data_parallel
 from hooks.modules.direct_call import NAME as DIRECT
 from hooks.modules.direct_call import direct_calls
 from hooks.modules.tape import PlainWatched
-from hooks.patches import add_layers, reduced_without_layers, remove_layers, without_layers
+from hooks.patches import add_layers, remove_layers
 from hooks.printing import printed
 from tracer.schema.run import ModuleInfo, NotSeenReason
-
-_REPLICATE = "_replicate_for_data_parallel"
 
 _numbers = itertools.count(1)
 
@@ -70,9 +70,8 @@ class ModelModules:
         self._compiled_in_runs: dict[int, NotSeenReason] = {}
         self._compilation = CompilationWatch(self.unwatch_compiled)
         self._watched: dict[int, PlainWatched] = {}
-        self._copied: dict[int, MethodLayer] = {}
-        self._replicated: dict[int, MethodLayer] = {}
-        self._replicable = _inside_data_parallel(self.modules)
+        self._copied: dict[str, dict[int, Layer]] = {name: {} for name in COPYING}
+        self._replicable = inside_data_parallel(self.modules)
         self._direct: dict[int, Layer] = {}
         self._hooked: dict[int, CallHook] = {}
         self._lock = threading.RLock()
@@ -181,17 +180,26 @@ class ModelModules:
     def _install(self) -> None:
         new, on_hook = tape.parts.watched, self._on_hook
         for index, module in enumerate(self.modules):
-            if index not in self._unseen:
-                forward = method_of(module, "forward")
+            forward = None if index in self._unseen else _forward_of(module)
+            if forward is not None:
                 self._watched[index] = new(forward, index, self.number, module._forward_hooks, on_hook)
-                self._copied[index] = MethodLayer(module.__reduce_ex__, partial(self._reduce, index))
-        for index in self._watched.keys() & self._replicable:
-            self._replicated[index] = MethodLayer(method_of(self.modules[index], _REPLICATE), _replicate)
+                self._copying(index, module)
         add_layers("forward", self._on_modules(self._watched))
-        add_layers("__reduce_ex__", self._on_modules(self._copied))
-        add_layers(_REPLICATE, self._on_modules(self._replicated))
+        for name, layers in self._copied.items():
+            add_layers(name, self._on_modules(layers))
         self._direct = direct_calls(self._watched, self.modules)
         add_layers(DIRECT, self._on_modules(self._direct))
+
+    def _copying(self, index: int, module: nn.Module) -> None:
+        layers = copying_layers(module, partial(self._leave_out, index), replicable=index in self._replicable)
+        for name, layer in layers:
+            self._copied[name][index] = layer
+
+    def _leave_out(self, index: int, state: dict[str, Any]) -> None:
+        """Copies and pickles of a module are of the module as it is untraced."""
+        hook = self._hooked.get(index)
+        if hook is not None:
+            hook.leave_out(state)
 
     def _on_modules(self, layers: Mapping[int, Layer]) -> Iterator[tuple[nn.Module, Layer]]:
         return ((self.modules[index], layer) for index, layer in layers.items())
@@ -199,44 +207,25 @@ class ModelModules:
     def _unwatch(self, indexes: Collection[int]) -> None:
         for index in self._hooked.keys() & indexes:
             self._hooked[index].remove()
-        installed: Mapping[str, Mapping[int, Layer]] = {
-            DIRECT: self._direct,
-            _REPLICATE: self._replicated,
-            "__reduce_ex__": self._copied,
-            "forward": self._watched,
-        }
+        installed: dict[str, dict[int, Any]]
+        installed = {DIRECT: self._direct, **self._copied, "forward": self._watched}
         for name, layers in installed.items():
             remove_layers(
                 name, ((self.modules[index], layers[index]) for index in indexes if index in layers)
             )
         # Forgotten last: called again after an interruption, this begins anew.
-        for kept in (self._hooked, self._direct, self._replicated, self._copied, self._watched):
+        kept: dict[int, Any]
+        for kept in (self._hooked, *installed.values()):
             for index in indexes:
                 kept.pop(index, None)
 
-    def _reduce(
-        self, index: int, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Copies and pickles of a module are of the module as it is untraced."""
-        hook = self._hooked.get(index)
-        reduced = inner(*args, **kwargs)
-        if hook is None:
-            return reduced_without_layers(reduced)
-        return reduced_without_layers(reduced, hook.leave_out)
 
-
-def _inside_data_parallel(modules: Sequence[nn.Module]) -> set[int]:
-    """Indexes of the modules of which ``nn.DataParallel`` makes replicas, one for each GPU."""
-    around = [module for module in modules if isinstance(module, nn.DataParallel)]
-    inside = {id(each) for module in around for each in module.modules()}
-    return {index for index, module in enumerate(modules) if id(module) in inside}
-
-
-def _replicate(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A replica gets a copy of the instance's dictionary; what stands there would call the module itself."""
-    replica = inner(*args, **kwargs)
-    replica.__dict__ = without_layers(replica.__dict__)
-    return replica
+def _forward_of(module: nn.Module) -> Callable[..., Any] | Inherited | None:
+    """What is called when a module is called; None where it cannot be looked up, which is no fault before."""
+    try:
+        return method_of(module, "forward")
+    except Exception:  # noqa: BLE001 - whatever a property raises; a call of the module raises it again
+        return None
 
 
 def _has_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.modules import module as torch_module
 
 from hooks.faults import is_ours
-from hooks.inherited import as_it_is
+from hooks.inherited import Inherited, as_called
 from hooks.method_layer import MethodLayer
 from hooks.modules.call_notes import NOTES, DeferredCalls
 from hooks.modules.signatures import CallSignature, Signature
@@ -178,10 +178,15 @@ class PlainWatched(MethodLayer):
     """
 
     def __init__(
-        self, inner: Callable[..., Any], index: int, owner: int, hooks: dict[int, Any], on_hook: OnHook, /
+        self,
+        inner: Callable[..., Any] | Inherited,
+        index: int,
+        owner: int,
+        hooks: dict[int, Any],
+        on_hook: OnHook,
+        /,
     ) -> None:
         super().__init__(inner)
-        self._compiled = as_it_is(inner)
         self.index = index
         self._owner = owner
         self._hooks = hooks
@@ -191,13 +196,20 @@ class PlainWatched(MethodLayer):
         """Call the method below, and note the call."""
         if torch.compiler.is_compiling():  # a call becomes a part of a graph, in which nothing is noted
             return self._compiled(*args, **kwargs)
-        output = as_it_is(self.inner)(*args, **kwargs)
+        output = as_called(self.inner)(*args, **kwargs)
         if not is_in_place(self):
             return output
         hooked = self._hooks or torch_module._global_forward_hooks
         if not hooked or not self._on_hook(self.index, output):
             PlainTape.note(self.index, args[0] if args else kwargs, output, self._owner)
         return output
+
+    def _compiled(self, *args: Any, **kwargs: Any) -> Any:
+        """The call in words that the compiler understands."""
+        if type(self.inner) is not Inherited:
+            return self.inner(*args, **kwargs)  # type: ignore[operator]
+        module: Any = self.inner.target
+        return type(module).forward(module, *args, **kwargs)
 
 
 _plain_tapes: ContextVar[tuple[PlainTape, ...] | None] = ContextVar("trace_generate_tapes", default=None)

@@ -2,61 +2,48 @@
 
 static PyTypeObject *inherited; /* hooks.inherited.Inherited */
 
-/* Look up the method in the class as it is now; 0, or -1 with an exception. */
-static int look_up(StandIn *self)
+int has_changed(StandIn *self)
 {
+    if (self->target == NULL)
+        return 0;
     PyTypeObject *type = Py_TYPE(self->target);
-    PyObject *found = _PyType_Lookup(type, self->name);
-    if (found == NULL) {
-        PyErr_SetObject(PyExc_AttributeError, self->name);
-        return -1;
-    }
-    unsigned int version = type->tp_version_tag;
-    descrgetfunc get = Py_TYPE(found)->tp_descr_get;
-    Py_INCREF(found);
-    PyObject *method = get == NULL ? Py_NewRef(found) : get(found, self->target, (PyObject *)type);
-    Py_DECREF(found);
-    if (method == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear(); /* the general way knows what is next */
-        method = PyObject_GetAttrString(self->inner, "method");
-    }
-    if (method == NULL)
-        return -1;
-    Py_XSETREF(self->method, method);
-    /* Another descriptor may give another method each time. */
-    self->version = PyMethod_Check(method) ? version : 0;
+    if (self->version && self->version == type->tp_version_tag)
+        return 0;
+    if (_PyType_Lookup(type, self->name) != self->found)
+        return 1;
+    self->version = type->tp_version_tag;
     return 0;
+}
+
+/* The method of the time when the stand-in was put over it; NULL with an exception. */
+static PyObject *as_made(StandIn *self)
+{
+    if (self->inner == NULL)
+        PyErr_SetString(PyExc_ReferenceError, "the module is gone");
+    return Py_XNewRef(self->target == NULL ? self->inner : self->method);
 }
 
 PyObject *inner_of(StandIn *self)
 {
-    if (self->inner == NULL) {
-        PyErr_SetString(PyExc_ReferenceError, "the module is gone");
-        return NULL;
-    }
-    if (self->target == NULL)
-        return Py_NewRef(self->inner);
-    if ((self->version == 0 || self->version != Py_TYPE(self->target)->tp_version_tag) && look_up(self) < 0)
-        return NULL;
-    return Py_NewRef(self->method);
+    return has_changed(self) ? PyObject_CallMethod(self->inner, "called", NULL) : as_made(self);
 }
 
-/* Set what is below; 0, or -1 with an exception. */
 int stand_in_over(StandIn *self, PyObject *inner)
 {
-    PyObject *target = NULL, *name = NULL;
-    if (Py_TYPE(inner) == inherited) {
-        target = PyObject_GetAttrString(inner, "target");
-        name = target == NULL ? NULL : PyObject_GetAttrString(inner, "name");
-        if (name == NULL) {
-            Py_XDECREF(target);
+    static const char *const names[] = {"target", "name", "found", "method"};
+    PyObject *values[4] = {NULL};
+    for (int at = 0; Py_TYPE(inner) == inherited && at < 4; at++)
+        if ((values[at] = PyObject_GetAttrString(inner, names[at])) == NULL) {
+            while (at--)
+                Py_DECREF(values[at]);
             return -1;
         }
-    }
     self->version = 0;
-    Py_XSETREF(self->name, name);
-    Py_XSETREF(self->target, target);
     Py_XSETREF(self->inner, Py_NewRef(inner));
+    Py_XSETREF(self->target, values[0]);
+    Py_XSETREF(self->name, values[1]);
+    Py_XSETREF(self->found, values[2]);
+    Py_XSETREF(self->method, values[3]);
     return 0;
 }
 
@@ -71,9 +58,9 @@ static PyObject *stand_in_getattro(PyObject *self, PyObject *name)
             return PyObject_GenericGetAttr(self, name);
     if (((StandIn *)self)->inner == NULL)
         return PyObject_GenericGetAttr(self, name);
-    PyObject *inner = inner_of((StandIn *)self);
-    PyObject *found = inner == NULL ? NULL : PyObject_GetAttr(inner, name);
-    Py_XDECREF(inner);
+    PyObject *method = as_made((StandIn *)self);
+    PyObject *found = method == NULL ? NULL : PyObject_GetAttr(method, name);
+    Py_XDECREF(method);
     return found;
 }
 
@@ -81,15 +68,17 @@ static PyObject *stand_in_getattro(PyObject *self, PyObject *name)
 static PyObject *stand_in_deepcopy(StandIn *self, PyObject *memo)
 {
     PyObject *module = PyImport_ImportModule("copy");
-    PyObject *copy = module == NULL ? NULL
-                                    : PyObject_CallMethod(module, "deepcopy", "OO", self->inner, memo);
+    PyObject *copy = module == NULL ? NULL : PyObject_CallMethod(module, "deepcopy", "OO", self->inner, memo);
     Py_XDECREF(module);
     return copy;
 }
 
 static PyObject *stand_in_reduce(StandIn *self, PyObject *protocol)
 {
-    return PyObject_CallMethod(self->inner, "__reduce_ex__", "O", protocol);
+    PyObject *method = as_made(self);
+    PyObject *reduced = method == NULL ? NULL : PyObject_CallMethod(method, "__reduce_ex__", "O", protocol);
+    Py_XDECREF(method);
+    return reduced;
 }
 
 static PyMethodDef stand_in_methods[] = {
@@ -116,7 +105,7 @@ static int stand_in_set_inner(StandIn *self, PyObject *inner, void *Py_UNUSED(cl
 
 static PyObject *stand_in_method(StandIn *self, void *Py_UNUSED(closure))
 {
-    return inner_of(self);
+    return as_made(self);
 }
 
 static PyObject *stand_in_wrapper_id(PyObject *self, void *Py_UNUSED(closure))
@@ -137,6 +126,7 @@ int stand_in_traverse(StandIn *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->inner);
     Py_VISIT(self->target);
+    Py_VISIT(self->found);
     Py_VISIT(self->method);
     return 0;
 }
@@ -146,6 +136,7 @@ int stand_in_clear(StandIn *self)
     Py_CLEAR(self->inner);
     Py_CLEAR(self->target);
     Py_CLEAR(self->name);
+    Py_CLEAR(self->found);
     Py_CLEAR(self->method);
     return 0;
 }

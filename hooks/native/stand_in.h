@@ -10,10 +10,11 @@
 typedef struct {
     PyObject_HEAD
     PyObject *inner;      /* the method below, or an Inherited; NULL while it is being thrown away */
-    PyObject *target;     /* the instance whose class has the method; NULL where it is the instance's own */
+    PyObject *target;     /* of the Inherited, with the rest; NULL without one */
     PyObject *name;       /* of the method in the class */
-    PyObject *method;     /* what the class had when it was last looked at, bound to the instance */
-    unsigned int version; /* of the class then; 0: none */
+    PyObject *found;      /* what the class had */
+    PyObject *method;     /* that, bound to the target */
+    unsigned int version; /* of the class when it had that last; 0: none */
 } StandIn;
 
 /* The base of both kinds; it cannot be called. */
@@ -25,7 +26,10 @@ int stand_in_over(StandIn *self, PyObject *inner);
 int stand_in_traverse(StandIn *self, visitproc visit, void *arg);
 int stand_in_clear(StandIn *self);
 
-/* The method below, which may be exchanged meanwhile, in its class too; NULL with an exception. */
+/* Whether the class has another method now than when the stand-in was put over it. */
+int has_changed(StandIn *self);
+
+/* The method that is to be called now; NULL with an exception. */
 PyObject *inner_of(StandIn *self);
 
 int stand_in_new_type(void);

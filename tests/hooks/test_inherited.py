@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import gc
-import inspect
 import pickle
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import pytest
@@ -169,16 +169,81 @@ def test_the_method_of_an_instance_stays() -> None:
         assert module(torch.ones(1)).tolist() == [2]
 
 
-def test_the_stand_in_looks_like_the_method_that_the_class_has_now() -> None:
+def call(function: Callable[[Tensor], Tensor], number: float) -> list[float]:
+    """What a function returns that was got elsewhere."""
+    return function(torch.tensor([number])).tolist()
+
+
+def test_a_method_that_was_kept_stays_what_it_was() -> None:
     module = kind()()
     with in_run(module):
+        kept, in_the_middle = module.forward, functools.partial(module.forward)
         in_the_class(module)
-        method: Any = vars(module)["forward"]
-        assert (method.__self__, method.__func__, method.__name__) == (module, forward, "forward")
-        assert inspect.signature(method) == inspect.signature(MethodType(forward, module))
-        assert isinstance(module.forward, MethodType)
-        assert method._torchdynamo_orig_callable == MethodType(forward, module)
-        assert copy.deepcopy(module)(torch.ones(1)).tolist() == [10]
+        assert call(kept, 2) == call(in_the_middle, 2) == [3]
+        assert module.forward(torch.ones(1)).tolist() == module.forward(torch.ones(1)).tolist() == [10]
+        assert (kept.__self__, kept.__func__) == (module, Plain.forward)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_class_may_get_a_method_that_calls_the_one_before(runs: int) -> None:
+    def wrap(module: Any) -> None:
+        kept = module.forward
+        type(module).forward = lambda _, x: 5 * kept(x)
+
+    module = kind()()
+    with in_run(*[module] * runs):
+        assert outcomes(module, wrap) == outcomes(kind()(), wrap)
+
+
+def made_at_the_first_look(_module: Any) -> Any:
+    return functools.cached_property(lambda module: lambda x: x + len(vars(module)["_modules"]))
+
+
+def of_the_instance(_module: Any) -> Any:
+    class Own:
+        def __get__(self, instance: Any, owner: Any) -> Any:
+            return vars(instance).get("forward", lambda x: 4 * x)
+
+    return Own()
+
+
+@pytest.mark.parametrize("descriptor", [made_at_the_first_look, of_the_instance])
+def test_a_class_may_give_methods_in_its_own_way(descriptor: Callable[[Any], Any]) -> None:
+    def made() -> Any:
+        module = kind()()
+        found = type(module).forward = descriptor(module)
+        if isinstance(found, functools.cached_property):
+            found.__set_name__(type(module), "forward")
+        return module
+
+    module = made()
+    with in_run(module):
+        traced = module(torch.ones(1)).tolist()
+    assert traced == made()(torch.ones(1)).tolist()
+
+
+@pytest.mark.parametrize("fault", [AttributeError("none"), NotImplementedError("none")])
+def test_a_method_that_cannot_be_looked_up_is_no_fault_before_it_is_called(fault: Exception) -> None:
+    def look(_module: Any) -> Any:
+        raise fault
+
+    module = kind()()
+    type(module).forward = property(look)
+    messages = []
+    for around in (contextlib.nullcontext(), in_run(nn.Sequential(module))):
+        with around, pytest.raises(type(fault)) as caught:
+            module(torch.ones(1))
+        messages.append((str(caught.value), caught.value.__context__))
+    assert messages[0] == messages[1]
+
+
+def test_what_is_missing_is_said_as_without_a_run() -> None:
+    module = kind()()
+    with in_run(module):
+        type(module).forward = Missing()
+        with pytest.raises(AttributeError, match=r"^'Kind' object has no attribute 'forward'$") as caught:
+            module(torch.ones(1))
+    assert caught.value.__context__ is None
 
 
 def test_copies_and_pickles_in_a_run_take_the_class_method() -> None:

@@ -104,21 +104,3 @@ def test_a_module_that_finds_others_by_itself_is_asked() -> None:
     assert modules.are_all_of(model)
     hiding.hides = True
     assert not modules.are_all_of(model)
-
-
-@pytest.mark.usefixtures("both_ways")
-def test_a_replica_for_another_gpu_calls_itself() -> None:
-    model: Any = nn.Sequential(nn.DataParallel(nn.Sequential(nn.Linear(2, 2), nn.Tanh())), nn.Linear(2, 2))
-    untouched = [dict(vars(module)) for module in model.modules()]
-    linear = model[0].module[0]
-    modules, x = ModelModules(model), torch.ones(1, 2)
-    modules.enter()
-    # As nn.parallel.replicate() does, which only makes replicas of what is on a GPU.
-    replica = linear._replicate_for_data_parallel()
-    replica.weight, replica.bias = torch.eye(2), torch.ones(2)
-    assert replica(x).tolist() == [[2, 2]]
-    assert torch.equal(model(x), model[1](torch.tanh(linear(x))))
-    assert replica._replicate_for_data_parallel().__dict__.keys() == replica.__dict__.keys()
-    assert not {"forward", "_call_impl", "__reduce_ex__"} & vars(replica).keys()
-    modules.leave()
-    assert [dict(vars(module)) for module in model.modules()] == untouched
