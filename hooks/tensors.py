@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple, cast
@@ -124,9 +124,10 @@ def to_host_all(tensors: Sequence[Tensor]) -> list[Tensor]:
         tensors: tensors on any devices.
     """
     on_gpu = [tensor for tensor in tensors if tensor.is_cuda]
-    if not on_gpu:
+    pinned = _pinned(on_gpu) if on_gpu else None
+    if pinned is None:
         return [tensor.cpu() for tensor in tensors]
-    targets = _pinned(on_gpu)
+    targets = iter(pinned)
     copies = [
         next(targets).copy_(tensor, non_blocking=True) if tensor.is_cuda else tensor.cpu()
         for tensor in tensors
@@ -136,12 +137,17 @@ def to_host_all(tensors: Sequence[Tensor]) -> list[Tensor]:
     return copies
 
 
-def _pinned(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Pinned memory for copies of tensors on a GPU, one piece for all."""
+def _pinned(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """Pinned memory for copies of tensors on a GPU, one piece for all; None where there is none left."""
     starts = list(accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0))
-    memory = torch.empty(starts.pop(), dtype=torch.uint8, pin_memory=True)
-    for tensor, start in zip(tensors, starts, strict=True):
-        yield memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    try:
+        memory = torch.empty(starts.pop(), dtype=torch.uint8, device="cpu", pin_memory=True)
+    except RuntimeError:
+        return None
+    return [
+        memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        for tensor, start in zip(tensors, starts, strict=True)
+    ]
 
 
 def saved_bytes(tensor: Tensor) -> memoryview:

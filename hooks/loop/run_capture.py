@@ -29,8 +29,10 @@ from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions
 from hooks.loop.open_step import OpenStep, bring_to_host, peek, peek_saved
 from hooks.loop.run_clock import RunClock
+from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.nonfinite import BatchLayout
+from hooks.modules.reduction import QueuedCalls
 from hooks.printing import printed_error
 from hooks.probes.probe import Probe
 from hooks.saved_tensors import SavedValues
@@ -671,7 +673,7 @@ class RunCapture:
         queued = None
         caught.not_seen = self._modules.newly_not_seen()
         if step.calls is not None:
-            queued = self._modules.queue(step.calls)
+            queued = self._queue(caught, step.calls)
             caught.tensors.saved.update(step.calls.saved)
             caught.errors += [CaptureError(stop="layers", message=message) for message in step.calls.errors]
         caught.rng = step.rng_states()
@@ -687,6 +689,16 @@ class RunCapture:
         self._note_ended(caught.tensors.done)
         if step.scores is not None:
             self._summarise(caught, step.scores)
+
+    def _queue(self, caught: CaughtStep, calls: CallNotes) -> QueuedCalls | None:
+        """Statistics of the step's calls; a GPU without memory for them costs the step nothing else."""
+        try:
+            return self._modules.queue(calls)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            caught.errors.append(_capture_error("layers", error))
+            return None
 
     def _summarise(self, caught: CaughtStep, scores: ScoreStages) -> None:
         chosen = caught.tensors.chosen

@@ -490,7 +490,8 @@ _CAME = {
 def _nonfinite(name: str, module: int, found: NonFinite, rows: int) -> list[Violation]:
     where = name or "the model itself"
     came = _CAME[found.inputs_finite]
-    message = f"first non-finite output of the run: {where}, {found.count} values; {came}"
+    count = "how many values is not known" if found.count is None else f"{found.count} values"
+    message = f"first non-finite output of the run: {where}, {count}; {came}"
     named: Sequence[int | None] = found.rows or ((0,) if rows == 1 else (None,))
     if named[0] is None:
         message += "; in which row is not known"

@@ -264,7 +264,7 @@ def _complete(notes: CallNotes, contents: TapeContents) -> CallNotes:
 def _reduce(inputs: list[Tensor], output: Tensor, batch: BatchLayout | None) -> EarlyResult:
     reduced, nonfinite = reduce_one(output), None
     # Asking a GPU here would stall it once a module; there the extremes tell, at the end of the step.
-    if not output.is_cuda and not (isfinite(reduced.low.item()) and isfinite(reduced.high.item())):
+    if output.is_cpu and not (isfinite(reduced.low.item()) and isfinite(reduced.high.item())):
         nonfinite = describe_nonfinite(output, inputs, batch)
     return EarlyResult(reduced, nonfinite)
 

@@ -42,12 +42,12 @@ class NonFinite:
     """NaN or infinite values in one module output.
 
     Attributes:
-        count: how many.
+        count: how many; None where that is not known.
         rows: rows of the batch that hold them; none where that is not known.
         inputs_finite: whether the inputs of the module were finite; None where that is not known.
     """
 
-    count: int
+    count: int | None
     rows: tuple[int, ...]
     inputs_finite: bool | None
 

@@ -59,6 +59,7 @@ class Kernel(AbstractContextManager["Kernel"]):
             and tensor.device.type in _DEVICE_TYPES
             and tensor.dtype in _KINDS
             and tensor.is_contiguous()
+            and not tensor.is_neg()  # whose values are the other way round in memory
         )
 
     def launch(self, addresses: Sequence[int], parts: torch.Tensor, results: torch.Tensor, most: int) -> None:
@@ -70,7 +71,9 @@ class Kernel(AbstractContextManager["Kernel"]):
             results: ``[parts, 4]`` float32, which it fills.
             most: values of the largest part.
         """
-        table = _to(parts.device, torch.tensor(addresses))
+        if parts.is_cuda and _is_interpreted():
+            raise RuntimeError("Triton's interpreter cannot read what is in a GPU's memory")
+        table = _to(parts.device, torch.tensor(addresses, device="cpu"))
         with torch.cuda.device(parts.device) if parts.is_cuda else nullcontext():
             # Newer releases of Triton warn of a default that will change.
             _compiled()[(len(parts),)](table, parts, results, most, enable_fp_fusion=True)
@@ -81,6 +84,13 @@ def _compiled() -> Any:
     from hooks.modules.pointer_kernel import reduce_parts
 
     return reduce_parts
+
+
+def _is_interpreted() -> bool:
+    """Whether Triton was told to interpret kernels: it would follow addresses of a GPU on the host."""
+    import triton
+
+    return not isinstance(_compiled(), triton.runtime.JITFunction)
 
 
 KERNEL = Kernel()

@@ -226,6 +226,6 @@ def _search_nonfinite(
             output, inputs = deferred.outputs[at], tensors_in(deferred.arguments[at])
             found[call] = describe_nonfinite(output, inputs, notes.batch)
         else:
-            # From a GPU's prefill only the extremes are known: at least one value, rows unknown.
-            found[call] = early.nonfinite or NonFinite(1, (), inputs_finite=None if found else True)
+            # From a GPU's prefill only the extremes are known: nobody has looked at values and inputs.
+            found[call] = early.nonfinite or NonFinite(None, (), inputs_finite=None)
     return found

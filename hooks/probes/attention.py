@@ -23,7 +23,7 @@ from hooks.patches import add_layer, remove_layer
 from hooks.printing import printed_error
 from hooks.probes.decoder_parts import attention_of, decoder_layers
 from hooks.tensors import clone
-from hooks.user_modes import unseen_by_modes
+from hooks.user_modes import outside_autocast, unseen_by_modes
 from tracer.errors import UnsupportedError
 from tracer.schema.faults import CaptureError, ProbedCapture
 
@@ -33,6 +33,10 @@ MANY = 64 * 64
 _SOFTMAX = (nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 _ROUNDINGS = 16
 """Roundings of the values' dtype by which recomputed weights may miss the module's output."""
+
+_UNITS = {"highest": torch.finfo(torch.float32).eps, "high": 2.0**-10, "medium": 2.0**-7}
+"""Rounding of the factors in products of float32 matrices, by what ``torch.set_float32_matmul_precision`` was
+told: that of float32, TF32 or bfloat16."""
 
 
 class AttentionProbe:
@@ -229,6 +233,7 @@ class _AttentionMode(TorchFunctionMode):
         self._note(func, args, kwargs, result)
         return result
 
+    @outside_autocast
     @unseen_by_modes
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         try:
@@ -240,6 +245,13 @@ class _AttentionMode(TorchFunctionMode):
             if not is_ours(error):
                 raise
             self._probe.note_fault(self._index, error)
+
+
+def _matmul_unit() -> float:
+    try:
+        return _UNITS[torch.get_float32_matmul_precision()]
+    except RuntimeError:  # set for some backends alone, by newer functions
+        return max(_UNITS.values())
 
 
 class _SdpaCall:
@@ -317,7 +329,7 @@ class _SdpaCall:
             output: ``[batch, heads, count, head dim]``.
         """
         values = self._of_all_heads(self._value).float()
-        unit = max(torch.finfo(output.dtype).eps, torch.finfo(torch.float32).eps)
+        unit = max(torch.finfo(output.dtype).eps, _matmul_unit())
         allowed = _ROUNDINGS * unit * values.abs().amax().clamp_min(1e-30)
         return (weights @ values - output.float()).abs().amax() / allowed
 

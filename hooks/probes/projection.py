@@ -42,7 +42,8 @@ class Projection:
         state = hidden[:, None, :]
         for module in self.modules:
             state = first_tensor(module.forward(state))
-        logits = state[:, 0, :].float()
+        # A head that shares its weights with the embedding may be on another GPU than the last layer.
+        logits = state[:, 0, :].float().to(hidden.device)
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
         return logits if self.factor == 1 else logits * self.factor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,9 +23,30 @@ def generator_state(device: torch.device) -> torch.Tensor:
     Returns:
         Bytes on the CPU (5,056 for the CPU's Mersenne Twister, 16 for CUDA's Philox).
     """
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.default_generator.get_state()
+    if device.type == "cpu":
+        return torch.default_generator.get_state()
+    functions: Any = getattr(torch, device.type)
+    state: torch.Tensor = functions.get_rng_state(*_of(device))
+    return state
+
+
+def set_generator_state(state: torch.Tensor, device: torch.device) -> None:
+    """Set the default generator that ``torch.multinomial`` draws from.
+
+    Args:
+        state: as :func:`generator_state` gave it.
+        device: where the probabilities are.
+    """
+    if device.type == "cpu":
+        torch.default_generator.set_state(state)
+    else:
+        functions: Any = getattr(torch, device.type)
+        functions.set_rng_state(state, *_of(device))
+
+
+def _of(device: torch.device) -> tuple[torch.device, ...]:
+    """What the functions of a kind of device are told; of a Mac's GPU there is one only."""
+    return () if device.type == "mps" else (device,)
 
 
 def digest(state: torch.Tensor) -> str:

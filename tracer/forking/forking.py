@@ -21,6 +21,7 @@ from transformers import GenerationConfig
 from hooks.loop.course import Course, TokenChange
 from hooks.loop.model_arguments import takes_attention_mask
 from hooks.loop.traced_model import generating_model
+from hooks.scores.random_state import set_generator_state
 from hooks.scores.replay import TorchReplayer
 from tracer.analysis.conditions.breaks import OnBreak
 from tracer.analysis.conditions.condition import Condition, Hit
@@ -37,7 +38,7 @@ from tracer.loading.quiet import quiet_library
 from tracer.messages import first_line, named
 from tracer.rerun.checks import checking_pipeline, compare_weights, version_differences
 from tracer.rerun.model_source import ModelSource
-from tracer.rerun.random_state import set_generator_state, set_random_state
+from tracer.rerun.random_state import set_random_state, state_of
 from tracer.rerun.recorded_model import model_of_run
 from tracer.schema.choice import named_token
 from tracer.schema.fork import ForkOrigin
@@ -335,7 +336,7 @@ class _StartOfDraws:
         if self._seed is not None:
             torch.manual_seed(self._seed)
         elif self._state is not None:
-            set_generator_state(self._state, self._device)
+            set_generator_state(state_of(self._state), self._device)
 
 
 def _changes(run: TraceRun, fork: Fork) -> tuple[TokenChange, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hooks.scores.random_state import generator_state
+from hooks.scores.random_state import generator_state, set_generator_state
 from tracer.analysis.draw import state_digest
 from tracer.analysis.rerun_plan import RerunPlan
 
@@ -26,19 +26,14 @@ def set_random_state(plan: RerunPlan) -> str:
         if plan.state is None or state_digest(generator_state(device).numpy().tobytes()) == plan.state_digest:
             return f"with seed {plan.seed}"
     assert plan.state is not None
-    set_generator_state(plan.state, device)
+    set_generator_state(state_of(plan.state), device)
     return "from the recorded random state"
 
 
-def set_generator_state(state: bytes, device: torch.device) -> None:
-    """Set the generator of a device.
+def state_of(state: bytes) -> torch.Tensor:
+    """A recorded state as the generators of torch take it.
 
     Args:
-        state: whole, as the generator gives it.
-        device: where it draws.
+        state: whole.
     """
-    values = torch.frombuffer(bytearray(state), dtype=torch.uint8)
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(values, device)
-    else:
-        torch.set_rng_state(values)
+    return torch.frombuffer(bytearray(state), dtype=torch.uint8)

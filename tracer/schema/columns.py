@@ -71,7 +71,8 @@ class ModuleColumns:
         std: ``[C]`` population standard deviation.
         low: ``[C]`` minimum.
         high: ``[C]`` maximum.
-        nonfinite: ``[C]`` number of NaN and infinite values; -1 where no statistics were taken.
+        nonfinite: ``[C]`` number of NaN and infinite values; 1 too where it is only known that there are
+            some, -1 where no statistics were taken.
     """
 
     shapes: I32

@@ -401,3 +401,18 @@ def test_memory_that_is_gone_is_not_read() -> None:
             calls = step(watch, model, torch.ones(1, 2, 1 << 16))
             assert calls.columns.nonfinite[row(watch, calls, "halved")] == (0 if turn else -1)
             assert calls.columns.mean[row(watch, calls, "")] == 1
+
+
+def test_statistics_that_cannot_be_taken_cost_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(ModuleWatch, "queue", full)
+    model = tiny_model()
+    with collected(model) as run:
+        generate(model, batch(), **GREEDY)
+    assert len(run.steps) == 6
+    assert all(step.scores is not None and step.modules is None for step in run.steps)
+    assert {(each.stop, each.message) for step in run.steps for each in step.head.errors} == {
+        ("layers", "RuntimeError: CUDA out of memory")
+    }

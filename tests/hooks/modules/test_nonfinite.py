@@ -9,7 +9,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
 
+from hooks.modules import tape
+from hooks.modules.call_notes import EarlyResult
 from hooks.modules.nonfinite import BatchLayout, describe_nonfinite
+from hooks.modules.statistics import reduce_one
+from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes
+from hooks.native.compiled import TapeParts
 from tests.support.models import CollectedRun, batch, collected, generate, tiny_model
 from tracer.schema.checks import Violation
 
@@ -184,3 +189,26 @@ def test_inputs_that_cannot_be_read_are_not_read() -> None:
     assert describe_nonfinite(output, [fine]).inputs_finite is True
     assert describe_nonfinite(output, [fine, gone]).inputs_finite is None
     assert describe_nonfinite(output, [sparse, output]).inputs_finite is False
+
+
+def test_of_a_prefill_on_a_gpu_it_is_said_what_nobody_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reduce_as_on_a_gpu(_inputs: Any, output: torch.Tensor, _batch: Any) -> EarlyResult:
+        return EarlyResult(reduce_one(output), None)
+
+    monkeypatch.setattr("hooks.modules.module_watch._reduce", reduce_as_on_a_gpu)
+    monkeypatch.setattr("hooks.loop.run_capture.EARLY_TOKENS", 0)
+    monkeypatch.setattr(tape, "parts", TapeParts(PlainTape, PlainWatched, _plain_tapes))
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight.fill_(torch.nan)
+    with collected(model) as run:
+        generate(model, batch(3), **GREEDY)
+    ((number, violation),) = finite(run)
+    assert (number, name_of(run, violation)) == (1, "model.layers.1.mlp.down_proj")
+    assert violation.message == (
+        "first non-finite output of the run: model.layers.1.mlp.down_proj, how many values is not known; "
+        "whether its inputs were finite is not known; in which row is not known"
+    )
+    modules = run.steps[0].modules
+    assert modules is not None
+    assert modules.nonfinite.max() == 1

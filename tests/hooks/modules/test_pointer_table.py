@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hooks.modules import pointer_table, tape
-from hooks.modules.pointer_table import KERNEL, Kernel, tables
+from hooks.modules.pointer_table import KERNEL, Kernel, KernelError, tables
 from hooks.modules.statistics import Statistics, join
 from hooks.modules.tape import PlainTape, PlainWatched, _plain_tapes
 from hooks.native.compiled import TapeParts
@@ -247,3 +247,19 @@ def test_it_compiles_for_gpus(tmp_path: Path) -> None:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("TRITON_INTERPRET", None)
     subprocess.run([sys.executable, "-c", _COMPILE], env=environment, check=True, timeout=300)
+
+
+def test_the_interpreter_does_not_read_the_memory_of_a_gpu() -> None:
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    kernel, tensor = Kernel(), torch.ones(2)
+    parts = torch.zeros(1, 4, dtype=torch.int64).as_subclass(OnGpu)
+    assert kernel.takes(tensor)
+    with pytest.raises(KernelError), kernel:
+        kernel.launch([tensor.data_ptr()], parts, torch.empty(1, 4), 2)
+    assert not kernel.takes(tensor)
+
+
+def test_values_that_are_the_other_way_round_in_memory_are_left_to_torch() -> None:
+    assert not KERNEL.takes(torch.tensor(1 + 2j).conj().imag)

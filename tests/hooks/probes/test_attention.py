@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hooks.probes.attention import _SdpaCall
+from hooks.probes.attention import _matmul_unit, _SdpaCall
 from tests.hooks.test_unchanged import assert_same_result, attributes
 from tests.support import causal_models
 from tests.support.models import (
@@ -235,3 +235,26 @@ def test_a_fault_of_the_probe_is_said_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert run.problems() == ["layer 0: RuntimeError: broken", "layer 1: RuntimeError: broken"]
     assert len(run.steps[0].head.errors) == 2
     assert missed(run) == []
+
+
+@pytest.mark.parametrize("kind", ["eager", "sdpa"])
+def test_weights_are_recomputed_in_float32_under_autocast(kind: str) -> None:
+    model = model_of("qwen2", kind)
+    with collected(model, **ATTENTION) as run, torch.autocast(DEVICE, torch.bfloat16):
+        generate(model, batch(), **GREEDY)
+    assert run.problems() == []
+    weights = [tensor for saved in run.saved for tensor in saved.values()]
+    assert len(weights) == 12
+    assert {each.dtype for each in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("precision", "unit"), [("highest", 2.0**-23), ("high", 2.0**-10), ("medium", 2.0**-7)]
+)
+def test_products_are_as_exact_as_the_program_wants_them(precision: str, unit: float) -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert _matmul_unit() == unit
+    finally:
+        torch.set_float32_matmul_precision(before)
