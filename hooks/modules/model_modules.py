@@ -48,6 +48,7 @@ class ModelModules:
         indices: index of each module by its ``id``.
         number: tells it from those of other models, with which it may share modules.
         overwritten: indexes of modules whose outputs turned out to be overwritten in place.
+        looked_twice: whether that was searched for in a step.
     """
 
     def __init__(self, model: nn.Module, on_changed: OnChanged = lambda *_: None) -> None:
@@ -61,6 +62,7 @@ class ModelModules:
         self._children = [dict(module._modules.items()) for module in self.modules]
         self._walked_otherwise = any(_walks_otherwise(kind) for kind in {*map(type, self.modules)})
         self.overwritten: set[int] = set()
+        self.looked_twice = False
         self.number = next(_numbers)
         self._on_changed = on_changed
         self._in_runs = False

@@ -19,7 +19,7 @@ from hooks.modules.model_modules import ModelModules
 from hooks.modules.nonfinite import BatchLayout, describe_nonfinite
 from hooks.modules.reduction import CallReducer, QueuedCalls, ReducedCalls
 from hooks.modules.signatures import CallSignature, SignatureTable
-from hooks.modules.statistics import is_reducible, reduce_one, unreadable
+from hooks.modules.statistics import extremes, is_reducible, reduce_one, unreadable
 from hooks.modules.tape import PlainTape, TapeContents
 from hooks.printing import printed_error
 from hooks.tensors import (
@@ -75,6 +75,7 @@ class ModuleWatch:
         self._save = save
         self._observers = observers
         self._notes: CallNotes | None = None
+        self._looks_twice = False
         self._signatures = SignatureTable(modules.modules, statistics=statistics)
         indexes = range(len(modules.modules))
         self.tape: PlainTape = tape.parts.tape(
@@ -104,7 +105,18 @@ class ModuleWatch:
         self._notes = CallNotes(batch=batch)
         # A deferred output is asked for its version, by compiled code too.
         early = early or sees_attributes()
-        self.tape.begin(None if early else self._notes.deferred)
+        self._looks_twice = not early and self._should_look_twice(batch)
+        self.tape.begin(None if early or self._looks_twice else self._notes.deferred)
+
+    def _should_look_twice(self, batch: BatchLayout | None) -> bool:
+        """Whether deferred outputs are looked at when their calls return too, in one step of all.
+
+        A kernel of a library that writes to an output leaves its version as it is, which would tell. Some do
+        so only where a single position goes in, when a transposed tensor is one piece.
+        """
+        due = not self.modules.looked_twice and (batch is None or batch.positions == 1)
+        self.modules.looked_twice = self.modules.looked_twice or due
+        return due
 
     def take(self) -> CallNotes | None:
         """Stop to note calls, and return the notes; None without :meth:`begin`."""
@@ -212,7 +224,7 @@ class ModuleWatch:
                 self._note_part(notes, call, index, local_part(output))
         elif not is_distributed(output) and tensors_in(output):
             with self._guarded(index):
-                if wanted:
+                if wanted and not self._look_twice(notes, call, index, argument, first_tensor(output)):
                     notes.early[call] = _reduce(tensors_in(argument), first_tensor(output), notes.batch)
             with self._guarded(index):
                 if index in self._save:
@@ -220,6 +232,16 @@ class ModuleWatch:
         if index in self._observers:
             with self._guarded(index):
                 self._observers[index](output)
+
+    def _look_twice(self, notes: CallNotes, call: int, index: int, argument: Any, output: Tensor) -> bool:
+        """Defer an output of a step that looks twice; returns whether it is deferred."""
+        if not self._looks_twice or index in self.modules.overwritten:
+            return False
+        found = extremes(output)
+        deferred = notes.deferred.add(call, argument, output)
+        if deferred:
+            notes.extremes[call] = found
+        return deferred
 
     def _save_output(self, notes: CallNotes, index: int, output: Tensor) -> None:
         reason = unreadable(output)

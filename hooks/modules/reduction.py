@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from hooks.modules.call_notes import CallNotes, ChangedNote, DeferredCalls, Note
 from hooks.modules.nonfinite import NonFinite, describe_nonfinite
 from hooks.modules.pointer_table import KernelError, put_together
 from hooks.modules.signatures import Signature
-from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed
+from hooks.modules.statistics import OnDevice, Statistics, Together, gather, is_freed, stack_by_device
 from hooks.native import compiled
 from hooks.tensors import tensors_in, to_host
 from hooks.user_modes import outside_autocast
@@ -68,6 +68,8 @@ class ReducedCalls:
         statistics = columns[2:].view(np.float32)
         for queued, results in self.reduced:
             statistics[:, queued.places] = queued.complete(results)
+        if self.lost:
+            statistics[:, self.lost] = np.nan
         return columns[0], columns[1], statistics
 
     def statistics(self) -> Statistics:
@@ -83,17 +85,22 @@ class QueuedCalls:
         notes: the notes of the calls.
         deferred: calls whose outputs are still what they were.
         queued: statistics of some of them.
+        extremes: of deferred outputs when their calls returned, where the step looks twice.
+        overwritten: called with each module (by index) whose output was written to since.
     """
 
     notes: CallNotes
     deferred: DeferredCalls
     queued: list[OnDevice]
+    extremes: list[OnDevice] = field(default_factory=list)
+    overwritten: Callable[[int], None] = lambda _: None
 
     @property
     def results(self) -> list[Tensor]:
         """Small tensors whose copies on the host :meth:`reduced` takes."""
         before = [note.statistics for note in self.notes.changed.values()]
-        return [*[each.values for each in self.queued], *[each for each in before if each is not None]]
+        changed = [each for each in before if each is not None]
+        return [*[each.values for each in (*self.queued, *self.extremes)], *changed]
 
     def changed(self, results: Sequence[Tensor]) -> tuple[ChangedOutput, ...]:
         """Outputs that forward hooks have changed, as they were before.
@@ -103,7 +110,7 @@ class QueuedCalls:
         """
         if not self.notes.changed:
             return ()
-        statistics = iter(results[len(self.queued) :])
+        statistics = iter(results[len(self.queued) + len(self.extremes) :])
         return tuple(
             ChangedOutput(module=index, before=note.before)
             if note.statistics is None
@@ -123,11 +130,24 @@ class QueuedCalls:
         reduced = [*zip(self.queued, arrays, strict=True)]
         lost = sorted({*self.notes.deferred.places}.difference(self.deferred.places))
         calls = ReducedCalls(self.notes.signatures, self.notes.noted, reduced, lost=lost)
+        if self.extremes:
+            lost = sorted({*lost, *self._written_to(calls, results[len(self.queued) :])})
+            calls = replace(calls, lost=lost)
         if all(np.isfinite(array).all() for array in arrays):
             return calls
         places = sorted(place for each in self.queued for place in each.places)
         found = _search_nonfinite(self.notes, self.deferred, places, calls.statistics())
         return replace(calls, nonfinite=found)
+
+    def _written_to(self, calls: ReducedCalls, results: Sequence[Tensor]) -> Iterator[int]:
+        """Deferred calls whose outputs have other extremes now than when they returned."""
+        statistics, modules = calls.statistics(), calls.calls["module"]
+        for before, values in zip(self.extremes, results, strict=False):
+            now, then = statistics[2:, before.places].T, to_host(values)
+            same = (now == then) | (np.isnan(now) & np.isnan(then))
+            for place in np.asarray(before.places)[~same.all(axis=1)].tolist():
+                self.overwritten(int(modules[place]))
+                yield place
 
 
 def _measured(index: int, note: ChangedNote, statistics: Tensor) -> ChangedOutput:
@@ -165,7 +185,8 @@ class CallReducer:
             except KernelError:
                 self._planned_specs = b""
                 queued += self._reduce(notes, deferred)  # without the kernel
-        return QueuedCalls(notes, deferred, queued)
+        extremes = {place: notes.extremes[place] for place in deferred.places if place in notes.extremes}
+        return QueuedCalls(notes, deferred, queued, stack_by_device(extremes), self._overwritten)
 
     def _unchanged(self, notes: CallNotes) -> DeferredCalls:
         """The deferred calls whose outputs are still there and what they were when the calls returned.

@@ -197,6 +197,15 @@ def reduce_one(tensor: torch.Tensor) -> Reduced:
     return Reduced(mean, deviation, low, high)
 
 
+def extremes(tensor: torch.Tensor) -> torch.Tensor:
+    """``[2]`` float32 minimum and maximum of a tensor, NaN if one of its values is; waits for nothing.
+
+    Args:
+        tensor: at least one element.
+    """
+    return torch.stack(torch.aminmax(_wide(tensor.detach()))).float()
+
+
 def _mean_and_deviation(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Over the last dimension of values, which are overwritten."""
     # On a GPU every operation costs its launch; on a CPU this one takes five times as long as the other two.
@@ -265,6 +274,18 @@ def gather(reduced: Mapping[int, Reduced]) -> list[OnDevice]:
         OnDevice(places, torch.stack([value for place in places for value in reduced[place]]).view(-1, 4))
         for places in devices.values()
     ]
+
+
+def stack_by_device(values: Mapping[int, torch.Tensor]) -> list[OnDevice]:
+    """Collect small tensors of one size, per device; waits for nothing.
+
+    Args:
+        values: a tensor for each call.
+    """
+    devices: dict[torch.device, list[int]] = {}
+    for place, each in values.items():
+        devices.setdefault(each.device, []).append(place)
+    return [OnDevice(places, torch.stack([values[at] for at in places])) for places in devices.values()]
 
 
 def is_reducible(tensor: torch.Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
+from hooks.modules.nonfinite import BatchLayout
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.modules.statistics import gather, join, reduce_one
 from hooks.tensors import to_host
@@ -416,3 +417,41 @@ def test_statistics_that_cannot_be_taken_cost_nothing_else(monkeypatch: pytest.M
     assert {(each.stop, each.message) for step in run.steps for each in step.head.errors} == {
         ("layers", "RuntimeError: CUDA out of memory")
     }
+
+
+class Rotated(nn.Module):
+    """Writes to what another module returned as a kernel of a library does, where one position goes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Doubled()
+        self.last = Doubled()
+
+    def forward(self, values: Tensor) -> Tensor:
+        found: Tensor = self.first(values)
+        if len(values) == 1:
+            found.numpy()[:] = 7
+        last: Tensor = self.last(found)
+        return last
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_an_output_that_a_kernel_writes_to_has_the_statistics_of_what_was_returned(
+    both_ways: str, dtype: torch.dtype
+) -> None:
+    model = Rotated()
+    with watching(model) as watch:
+        found = []
+        for length in (2, 1, 1, 1):
+            values = torch.arange(4, dtype=dtype).repeat(length, 1)
+            watch.begin(early=False, batch=BatchLayout(1, length))
+            model(values)
+            notes = watch.take()
+            assert notes is not None
+            calls = described(watch, notes)
+            at = row(watch, calls, "first"), row(watch, calls, "last")
+            found.append([calls.columns.high[place] for place in at])
+    at_once = both_ways == "compiled" and dtype == torch.float32
+    seen = [6, 14] if at_once else [np.nan, 14]  # the step that finds it out
+    np.testing.assert_equal(found, [[6, 12], seen, [6, 14], [6, 14]])
+    assert watch.modules.overwritten == (set() if at_once else {1})
