@@ -249,8 +249,9 @@ def written_slot_sums(view: CacheView, place: int) -> torch.Tensor | None:
         return _slot_sums(slots, 1)[..., 0]
     if len({slot.shape[:-1] for slot in slots}) != 1:
         return None
-    # Layers on several devices: reduce where they are, gather the small results.
-    return torch.stack([_slot_sums(slot, 1)[..., 0].cpu() for slot in slots])
+    # Layers on several devices: reduce where they are, gather the small results, waiting for none of them.
+    home = slots[0].device
+    return torch.stack([_slot_sums(slot, 1)[..., 0].to(home) for slot in slots])
 
 
 def _slot_sums(tensor: torch.Tensor, length: int) -> torch.Tensor:

@@ -328,5 +328,6 @@ def _norms(slots: Slots) -> torch.Tensor | None:
         return norms
     if len({slot.shape for slot in slots}) != 1 or not slots[0].shape[-2]:
         return None
-    # Layers on several devices: reduce where they are, gather the small results.
-    return torch.stack([torch.linalg.vector_norm(slot.float(), dim=-1).cpu() for slot in slots])
+    # Layers on several devices: reduce where they are, gather the small results, waiting for none of them.
+    home = slots[0].device
+    return torch.stack([torch.linalg.vector_norm(slot.float(), dim=-1).to(home) for slot in slots])

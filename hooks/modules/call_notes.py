@@ -114,8 +114,8 @@ class CallNotes:
         signatures: of the step's calls, each once.
         noted: the tape's note of each call, one after the other (:data:`NOTES`).
         deferred: calls that are reduced together at the end of the step.
-        extremes: ``[2]`` minimum and maximum of deferred outputs when their calls returned, by call; empty but
-            in a step that looks twice.
+        extremes: ``[2]`` minimum and maximum of deferred outputs when their calls returned, by call; only in
+            a step that looks twice.
         early: results of outputs that were reduced at once, by call.
         saved: outputs to be stored, by tensor name.
         changed: outputs that forward hooks have changed, by module.

@@ -104,6 +104,8 @@ class ModelModules:
         with self._lock:
             if not self._in_runs:
                 self._unseen = {**find_unseen(self.modules), **self._compiled_in_runs}
+                # What comes out of a graph is written to when the next one is replayed.
+                self.overwritten |= self._around(self._unseen)
                 self._fresh = True
 
     def enter(self) -> None:
@@ -134,6 +136,15 @@ class ModelModules:
     def unseen(self) -> Mapping[int, NotSeenReason]:
         """Why modules are not watched, by index; in a run more may be added, behind the others."""
         return MappingProxyType(self._unseen)
+
+    def _around(self, inside: Collection[int]) -> set[int]:
+        """Modules that have children among some."""
+        found = {id(self.modules[index]) for index in inside}
+        return {
+            index
+            for index, children in enumerate(self._children if found else ())
+            if not found.isdisjoint(map(id, children.values()))
+        }
 
     def _let_go(self) -> None:
         self.modules, self._children, self.indices = [], [], {}

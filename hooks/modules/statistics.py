@@ -315,6 +315,8 @@ def unreadable(tensor: torch.Tensor) -> str | None:
 
 def is_freed(tensor: torch.Tensor) -> bool:
     """Whether a tensor's memory is gone: somebody has freed or shrunk its storage."""
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
-    return tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size()
+    if tensor.is_contiguous():  # as nearly all are
+        last = tensor.numel() - 1
+    else:
+        last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.untyped_storage().nbytes() < (tensor.storage_offset() + last + 1) * tensor.element_size()

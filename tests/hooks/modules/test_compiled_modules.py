@@ -12,6 +12,7 @@ from torch import nn
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from hooks.modules.model_modules import ModelModules
 from hooks.modules.tape import PlainWatched
 from reports.view.run.header import header_view
 from reports.view.stops.checks import stop_notes
@@ -221,3 +222,12 @@ def test_torch_script(tmp_path: Path) -> None:
         assert names(run, run.header.not_seen) == INSIDE_MLP
         assert {each.reason for each in run.header.not_seen} == {"scripted"}
         assert MLP in called(run, 0)
+
+
+def test_what_comes_out_of_a_graph_is_not_deferred() -> None:
+    compiled: Any = torch.compile(nn.Linear(2, 2), backend="eager")
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(compiled))
+    modules = ModelModules(model)
+    modules.refresh()
+    names = [name for name, _ in model.named_modules()]
+    assert {names[index] for index in modules.overwritten} == {"1.0"}
