@@ -25,6 +25,8 @@ class Inherited:
         found: what its class has now, a function.
     """
 
+    __slots__ = ("__weakref__", "found", "method", "name", "target")  # torch.compile refers to it weakly
+
     def __init__(self, target: object, name: str, found: Any) -> None:
         self.target = target
         self.name = name
@@ -42,6 +44,8 @@ class Inherited:
         Raises:
             AttributeError: the class has none any more.
         """
+        if getattr(type(self.target), self.name, None) is self.found:
+            return self.method
         found = _in_class(self.target, self.name)
         if found is self.found or not _asks(_caller(), self.name):
             return self.method

@@ -191,22 +191,21 @@ class ModelModules:
             self._unseen.update(dict.fromkeys(watched, "compiled"))
 
     def _install(self) -> None:
+        # One kind after the other: those of one kind are read one after the other, and lie so in memory.
         new, on_hook = tape.parts.watched, self._on_hook
         for index, module in enumerate(self.modules):
             forward = None if index in self._unseen else _forward_of(module)
             if forward is not None:
                 self._watched[index] = new(forward, index, self.number, module._forward_hooks, on_hook)
-                self._copying(index, module)
         add_layers("forward", self._on_modules(self._watched))
-        for name, layers in self._copied.items():
-            add_layers(name, self._on_modules(layers))
         self._direct = direct_calls(self._watched, self.modules)
         add_layers(DIRECT, self._on_modules(self._direct))
-
-    def _copying(self, index: int, module: nn.Module) -> None:
-        layers = copying_layers(module, partial(self._leave_out, index), replicable=index in self._replicable)
-        for name, layer in layers:
-            self._copied[name][index] = layer
+        for index in self._watched:
+            leave_out, replicable = partial(self._leave_out, index), index in self._replicable
+            for name, layer in copying_layers(self.modules[index], leave_out, replicable=replicable):
+                self._copied[name][index] = layer
+        for name, layers in self._copied.items():
+            add_layers(name, self._on_modules(layers))
 
     def _leave_out(self, index: int, state: dict[str, Any]) -> None:
         """Copies and pickles of a module are of the module as it is untraced."""

@@ -6,8 +6,7 @@
 typedef struct {
     StandIn stand_in;
     PyObject *module;
-    PyObject *watched;    /* the Watched in place of its forward method */
-    unsigned int version; /* of the module's class when it was last looked at; 0: none */
+    PyObject *watched; /* the Watched in place of its forward method */
 } DirectCall;
 
 enum { HOOKS = 4 };
@@ -86,11 +85,11 @@ static int is_usual_class(PyTypeObject *type)
 static int has_usual_class(DirectCall *self)
 {
     PyTypeObject *type = Py_TYPE(self->module);
-    if (type->tp_version_tag && type->tp_version_tag == self->version)
+    if (type->tp_version_tag && type->tp_version_tag == self->stand_in.version)
         return 1;
     if (!is_usual_class(type))
         return 0;
-    self->version = type->tp_version_tag;
+    self->stand_in.version = type->tp_version_tag;
     return 1;
 }
 
@@ -134,7 +133,9 @@ static PyObject *direct_call_call(DirectCall *self, PyObject *args, PyObject *kw
         Py_XDECREF(none);
     }
     else {
-        PyObject *method = inner_of(&self->stand_in);
+        /* A usual class has the method that it had. */
+        int as_before = has_usual_class(self);
+        PyObject *method = as_before ? as_made(&self->stand_in) : as_called(&self->stand_in);
         output = method == NULL ? NULL : PyObject_Call(method, args, kwargs);
         Py_XDECREF(method);
     }

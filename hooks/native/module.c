@@ -32,7 +32,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__native(void)
 {
     if (find_exchange() < 0 || tapes_new() < 0 || stand_in_new_type() < 0 || watched_new_type() < 0 ||
-        direct_call_names() < 0 || PyType_Ready(&direct_call_type) < 0 || PyType_Ready(&tape_type) < 0)
+        direct_call_names() < 0 || stand_in_kind(&direct_call_type, "_call_impl") < 0 || PyType_Ready(&tape_type) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && (PyModule_AddObjectRef(module, "Tape", (PyObject *)&tape_type) < 0 ||

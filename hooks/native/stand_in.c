@@ -1,49 +1,45 @@
 #include "stand_in.h"
 
-static PyTypeObject *inherited; /* hooks.inherited.Inherited */
+static PyObject *inherited; /* the class hooks.inherited.Inherited */
 
-int has_changed(StandIn *self)
+PyObject *as_made(StandIn *self)
 {
-    if (self->target == NULL)
-        return 0;
-    PyTypeObject *type = Py_TYPE(self->target);
-    if (self->version && self->version == type->tp_version_tag)
-        return 0;
-    if (_PyType_Lookup(type, self->name) != self->found)
-        return 1;
-    self->version = type->tp_version_tag;
-    return 0;
-}
-
-/* The method of the time when the stand-in was put over it; NULL with an exception. */
-static PyObject *as_made(StandIn *self)
-{
-    if (self->inner == NULL)
+    if (self->method == NULL)
         PyErr_SetString(PyExc_ReferenceError, "the module is gone");
-    return Py_XNewRef(self->target == NULL ? self->inner : self->method);
+    return Py_XNewRef(self->method);
 }
 
-PyObject *inner_of(StandIn *self)
+/* What is below: the method, or an Inherited; NULL with an exception. */
+static PyObject *below(StandIn *self)
 {
-    return has_changed(self) ? PyObject_CallMethod(self->inner, "called", NULL) : as_made(self);
+    if (self->method == NULL || !self->inherits)
+        return as_made(self);
+    PyObject *target = PyMethod_GET_SELF(self->method), *found = PyMethod_GET_FUNCTION(self->method);
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "_of");
+    PyObject *made = name == NULL ? NULL : PyObject_CallFunctionObjArgs(inherited, target, name, found, NULL);
+    Py_XDECREF(name);
+    return made;
+}
+
+PyObject *as_called(StandIn *self)
+{
+    if (self->method == NULL || !self->inherits)
+        return as_made(self);
+    PyObject *inner = below(self);
+    PyObject *method = inner == NULL ? NULL : PyObject_CallMethod(inner, "called", NULL);
+    Py_XDECREF(inner);
+    return method;
 }
 
 int stand_in_over(StandIn *self, PyObject *inner)
 {
-    static const char *const names[] = {"target", "name", "found", "method"};
-    PyObject *values[4] = {NULL};
-    for (int at = 0; Py_TYPE(inner) == inherited && at < 4; at++)
-        if ((values[at] = PyObject_GetAttrString(inner, names[at])) == NULL) {
-            while (at--)
-                Py_DECREF(values[at]);
-            return -1;
-        }
+    int inherits = (PyObject *)Py_TYPE(inner) == inherited;
+    PyObject *method = inherits ? PyObject_GetAttrString(inner, "method") : Py_NewRef(inner);
+    if (method == NULL)
+        return -1;
+    self->inherits = inherits && PyMethod_Check(method);
     self->version = 0;
-    Py_XSETREF(self->inner, Py_NewRef(inner));
-    Py_XSETREF(self->target, values[0]);
-    Py_XSETREF(self->name, values[1]);
-    Py_XSETREF(self->found, values[2]);
-    Py_XSETREF(self->method, values[3]);
+    Py_XSETREF(self->method, method);
     return 0;
 }
 
@@ -56,7 +52,7 @@ static PyObject *stand_in_getattro(PyObject *self, PyObject *name)
     for (size_t at = 0; at < sizeof own / sizeof *own; at++)
         if (PyUnicode_CompareWithASCIIString(name, own[at]) == 0)
             return PyObject_GenericGetAttr(self, name);
-    if (((StandIn *)self)->inner == NULL)
+    if (((StandIn *)self)->method == NULL)
         return PyObject_GenericGetAttr(self, name);
     PyObject *method = as_made((StandIn *)self);
     PyObject *found = method == NULL ? NULL : PyObject_GetAttr(method, name);
@@ -67,9 +63,11 @@ static PyObject *stand_in_getattro(PyObject *self, PyObject *name)
 /* A copy of a module gets the method of its own that is below this one. */
 static PyObject *stand_in_deepcopy(StandIn *self, PyObject *memo)
 {
-    PyObject *module = PyImport_ImportModule("copy");
-    PyObject *copy = module == NULL ? NULL : PyObject_CallMethod(module, "deepcopy", "OO", self->inner, memo);
+    PyObject *inner = below(self);
+    PyObject *module = inner == NULL ? NULL : PyImport_ImportModule("copy");
+    PyObject *copy = module == NULL ? NULL : PyObject_CallMethod(module, "deepcopy", "OO", inner, memo);
     Py_XDECREF(module);
+    Py_XDECREF(inner);
     return copy;
 }
 
@@ -89,9 +87,7 @@ static PyMethodDef stand_in_methods[] = {
 
 static PyObject *stand_in_inner(StandIn *self, void *Py_UNUSED(closure))
 {
-    if (self->inner == NULL)
-        PyErr_SetString(PyExc_AttributeError, "inner");
-    return Py_XNewRef(self->inner);
+    return below(self);
 }
 
 static int stand_in_set_inner(StandIn *self, PyObject *inner, void *Py_UNUSED(closure))
@@ -124,19 +120,12 @@ static PyGetSetDef stand_in_computed[] = {
 
 int stand_in_traverse(StandIn *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->inner);
-    Py_VISIT(self->target);
-    Py_VISIT(self->found);
     Py_VISIT(self->method);
     return 0;
 }
 
 int stand_in_clear(StandIn *self)
 {
-    Py_CLEAR(self->inner);
-    Py_CLEAR(self->target);
-    Py_CLEAR(self->name);
-    Py_CLEAR(self->found);
     Py_CLEAR(self->method);
     return 0;
 }
@@ -154,10 +143,18 @@ PyTypeObject stand_in_type = {
     .tp_getset = stand_in_computed,
 };
 
+int stand_in_kind(PyTypeObject *kind, const char *name)
+{
+    PyObject *text = PyUnicode_InternFromString(name);
+    int done = text == NULL || PyType_Ready(kind) < 0 || PyDict_SetItemString(kind->tp_dict, "_of", text) < 0 ? -1 : 0;
+    Py_XDECREF(text);
+    return done;
+}
+
 int stand_in_new_type(void)
 {
     PyObject *module = PyImport_ImportModule("hooks.inherited");
-    inherited = module == NULL ? NULL : (PyTypeObject *)PyObject_GetAttrString(module, "Inherited");
+    inherited = module == NULL ? NULL : PyObject_GetAttrString(module, "Inherited");
     Py_XDECREF(module);
     return inherited == NULL ? -1 : PyType_Ready(&stand_in_type);
 }

@@ -9,28 +9,28 @@
 /* What a stand-in begins with. */
 typedef struct {
     PyObject_HEAD
-    PyObject *inner;      /* the method below, or an Inherited; NULL while it is being thrown away */
-    PyObject *target;     /* of the Inherited, with the rest; NULL without one */
-    PyObject *name;       /* of the method in the class */
-    PyObject *found;      /* what the class had */
-    PyObject *method;     /* that, bound to the target */
-    unsigned int version; /* of the class when it had that last; 0: none */
+    PyObject *method;      /* below, as it was when this was put over it; NULL while it is being thrown away */
+    unsigned int version;  /* of the class when it was last found to be as it was; 0: never */
+    unsigned int inherits; /* whether the method is of the module's class, which may get another one */
 } StandIn;
 
 /* The base of both kinds; it cannot be called. */
 extern PyTypeObject stand_in_type;
 
-/* Set what is below a new stand-in; 0, or -1 with an exception. */
+/* Set what is below, a method or an Inherited; 0, or -1 with an exception. */
 int stand_in_over(StandIn *self, PyObject *inner);
 
 int stand_in_traverse(StandIn *self, visitproc visit, void *arg);
 int stand_in_clear(StandIn *self);
 
-/* Whether the class has another method now than when the stand-in was put over it. */
-int has_changed(StandIn *self);
+/* The method of the time when the stand-in was put over it; NULL with an exception. */
+PyObject *as_made(StandIn *self);
 
-/* The method that is to be called now; NULL with an exception. */
-PyObject *inner_of(StandIn *self);
+/* The method that is to be called where the class may have another one; NULL with an exception. */
+PyObject *as_called(StandIn *self);
+
+/* Make a kind of stand-ins ready, for methods of a name; 0, or -1 with an exception. */
+int stand_in_kind(PyTypeObject *kind, const char *name);
 
 int stand_in_new_type(void);
 

@@ -9,8 +9,8 @@
 typedef struct {
     StandIn stand_in;
     PyObject *number; /* the module's index */
-    Py_ssize_t index;
-    Py_ssize_t owner;
+    int index;
+    int owner;
     PyObject *hooks;   /* the module's forward hooks, a dict */
     PyObject *on_hook; /* called with the index and the output when there are hooks: unless it returns False, one
                           behind them notes the call */
@@ -18,6 +18,7 @@ typedef struct {
 
 /* Hooks of all modules, a dict. */
 static PyObject *global_hooks;
+static PyObject *forward; /* the name */
 
 /* Note a call on the tapes of this context; 0, or -1 with an exception. */
 static int note_call(const Watched *self, PyObject *args, PyObject *kwargs, PyObject *output)
@@ -38,11 +39,25 @@ static int note_call(const Watched *self, PyObject *args, PyObject *kwargs, PyOb
     return done;
 }
 
+/* Look whether the class still has the method. */
+static int has_method(StandIn *self)
+{
+    PyTypeObject *type = Py_TYPE(PyMethod_GET_SELF(self->method));
+    if (self->version && self->version == type->tp_version_tag)
+        return 1;
+    if (_PyType_Lookup(type, forward) != PyMethod_GET_FUNCTION(self->method))
+        return 0;
+    self->version = type->tp_version_tag;
+    return 1;
+}
+
 static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
 {
-    PyObject *inner = inner_of(&self->stand_in);
-    PyObject *output = inner == NULL ? NULL : PyObject_Call(inner, args, kwargs);
-    Py_XDECREF(inner);
+    StandIn *stand_in = &self->stand_in;
+    int as_before = !stand_in->inherits || has_method(stand_in);
+    PyObject *method = as_before ? as_made(stand_in) : as_called(stand_in);
+    PyObject *output = method == NULL ? NULL : PyObject_Call(method, args, kwargs);
+    Py_XDECREF(method);
     if (output == NULL)
         return NULL;
     /* The caller looks at the same dicts, so they are in the cache now. */
@@ -87,8 +102,8 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (self == NULL)
         return NULL;
     self->number = PyLong_FromSsize_t(index);
-    self->index = index;
-    self->owner = owner;
+    self->index = (int)index;
+    self->owner = (int)owner;
     self->hooks = Py_NewRef(hooks);
     self->on_hook = Py_NewRef(on_hook);
     if (self->number == NULL || stand_in_over(&self->stand_in, inner) < 0)
@@ -97,7 +112,7 @@ static PyObject *watched_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 }
 
 static PyMemberDef watched_members[] = {
-    {"index", T_PYSSIZET, offsetof(Watched, index), READONLY, "The module's index."},
+    {"index", T_INT, offsetof(Watched, index), READONLY, "The module's index."},
     {NULL},
 };
 
@@ -123,5 +138,6 @@ int watched_new_type(void)
     Py_XDECREF(torch);
     if (global_hooks == NULL || !PyDict_Check(global_hooks))
         return -1;
-    return PyType_Ready(&watched_type);
+    forward = PyUnicode_InternFromString("forward");
+    return forward == NULL ? -1 : stand_in_kind(&watched_type, "forward");
 }
