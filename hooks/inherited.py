@@ -15,9 +15,10 @@ class Inherited:
     Without a trace, a method is looked up when somebody asks the instance for it, and what was got stays what
     it is whatever the class gets afterwards. What stands in the instance's dictionary is called in both
     cases. Which of them it is shows the code of the caller: one that mentions the method's name has asked
-    just now; one that does not has kept what it calls, as code does that wraps a method.
+    just now; one that does not has kept what it calls, as code does that wraps a method, and so has the new
+    method itself.
 
-    Compiled code (``native/stand_in.c``) reads the attributes.
+    Compiled code (``native/stand_in.c``) makes one where the class has another method.
 
     Args:
         target: the instance.
@@ -46,8 +47,9 @@ class Inherited:
         """
         if getattr(type(self.target), self.name, None) is self.found:
             return self.method
-        found = _in_class(self.target, self.name)
-        if found is self.found or not _asks(_caller(), self.name):
+        found, caller = _in_class(self.target, self.name), _caller()
+        itself = caller is not None and caller is getattr(found, "__code__", None)
+        if found is self.found or itself or not _asks(caller, self.name):
             return self.method
         method: Callable[..., Any] = _bound(found, self.target, self.name)
         return method

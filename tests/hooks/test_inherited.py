@@ -184,15 +184,25 @@ def test_a_method_that_was_kept_stays_what_it_was() -> None:
         assert (kept.__self__, kept.__func__) == (module, Plain.forward)
 
 
-@pytest.mark.parametrize("runs", [1, 2])
-def test_a_class_may_get_a_method_that_calls_the_one_before(runs: int) -> None:
-    def wrap(module: Any) -> None:
-        kept = module.forward
-        type(module).forward = lambda _, x: 5 * kept(x)
+def wrapped(module: Any) -> None:
+    kept = module.forward
+    type(module).forward = lambda _, x: 5 * kept(x)
 
+
+def wrapped_by_name(module: Any) -> None:
+    kept = {"forward": module.forward}
+    type(module).forward = lambda _, x: 5 * kept["forward"](x)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("wrap", [wrapped, wrapped_by_name])
+def test_a_class_may_get_a_method_that_calls_the_one_before(
+    wrap: Callable[[nn.Module], None], runs: int
+) -> None:
     module = kind()()
     with in_run(*[module] * runs):
-        assert outcomes(module, wrap) == outcomes(kind()(), wrap)
+        traced = outcomes(module, wrap)
+    assert traced == outcomes(kind()(), wrap) == [[3], [15], [15]]
 
 
 def made_at_the_first_look(_module: Any) -> Any:
