@@ -135,7 +135,7 @@ class QueuedCalls:
             calls = replace(calls, lost=lost)
         if all(np.isfinite(array).all() for array in arrays):
             return calls
-        places = sorted(place for each in self.queued for place in each.places)
+        places = sorted({place for each in self.queued for place in each.places}.difference(calls.lost))
         found = _search_nonfinite(self.notes, self.deferred, places, calls.statistics())
         return replace(calls, nonfinite=found)
 

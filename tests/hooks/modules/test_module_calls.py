@@ -426,11 +426,12 @@ class Rotated(nn.Module):
         super().__init__()
         self.first = Doubled()
         self.last = Doubled()
+        self.written = 7.0
 
     def forward(self, values: Tensor) -> Tensor:
         found: Tensor = self.first(values)
         if len(values) == 1:
-            found.numpy()[:] = 7
+            found.numpy()[:] = self.written
         last: Tensor = self.last(found)
         return last
 
@@ -451,7 +452,21 @@ def test_an_output_that_a_kernel_writes_to_has_the_statistics_of_what_was_return
             calls = described(watch, notes)
             at = row(watch, calls, "first"), row(watch, calls, "last")
             found.append([calls.columns.high[place] for place in at])
+            assert notes.calls["module"].tolist() == [1, 2, 0]
     at_once = both_ways == "compiled" and dtype == torch.float32
     seen = [6, 14] if at_once else [np.nan, 14]  # the step that finds it out
     np.testing.assert_equal(found, [[6, 12], seen, [6, 14], [6, 14]])
     assert watch.modules.overwritten == (set() if at_once else {1})
+
+
+def test_an_output_that_was_written_to_is_not_taken_for_one_that_is_not_finite() -> None:
+    model = Rotated()
+    model.written = 4e4  # doubled it is infinite
+    with watching(model) as watch:
+        watch.begin(early=False, batch=BatchLayout(1, 1))
+        model(torch.ones(1, 4, dtype=torch.float16))
+        notes = watch.take()
+        assert notes is not None
+        found = reduced_calls(watch, notes)
+    assert found.lost == [0]
+    assert found.nonfinite.keys() == {1, 2}
