@@ -441,6 +441,9 @@ def test_an_output_that_a_kernel_writes_to_has_the_statistics_of_what_was_return
     both_ways: str, dtype: torch.dtype
 ) -> None:
     model = Rotated()
+    with watching(model, statistics=False) as watch:  # which looks at no values
+        step(watch, model, torch.ones(1, 4))
+        assert not watch.modules.looked_twice
     with watching(model) as watch:
         found = []
         for length in (2, 1, 1, 1):
