@@ -22,7 +22,7 @@ from hooks.modules.module_watch import Observer
 from hooks.patches import add_layer, remove_layer
 from hooks.printing import printed_error
 from hooks.probes.decoder_parts import attention_of, decoder_layers
-from hooks.tensors import clone
+from hooks.tensors import clone, to_host_all
 from hooks.user_modes import outside_autocast, unseen_by_modes
 from tracer.errors import UnsupportedError
 from tracer.schema.faults import CaptureError, ProbedCapture
@@ -99,7 +99,8 @@ class AttentionProbe:
         """Store the weights that hold, and say why the others are missing."""
         weights, misses, faults = self._of_rows(step), self._misses, self._faults
         self._weights, self._misses, self._faults = {}, {}, []
-        wrong = {index for index, miss in misses.items() if not float(miss) <= 1}
+        found = to_host_all([*misses.values()])  # a GPU is waited for once
+        wrong = {index for index, miss in zip(misses, found, strict=True) if not float(miss) <= 1}
         for index in sorted(weights.keys() - wrong):
             step.tensors.saved[f"attention/{index}"] = weights[index]
         # A run that failed did not come to all layers.

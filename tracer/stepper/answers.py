@@ -162,7 +162,9 @@ def _same_random_state() -> Iterator[None]:
     import torch
 
     before = torch.get_rng_state()
-    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    # To ask a GPU that nobody has used yet would start it.
+    used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    on_devices = torch.cuda.get_rng_state_all() if used else []
     try:
         yield
     finally:
