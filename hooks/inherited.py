@@ -14,9 +14,9 @@ class Inherited:
 
     Without a trace, a method is looked up when somebody asks the instance for it, and what was got stays what
     it is whatever the class gets afterwards. What stands in the instance's dictionary is called in both
-    cases. Which of them it is shows the code of the caller: one that mentions the method's name has asked
-    just now; one that does not has kept what it calls, as code does that wraps a method, and so has the new
-    method itself.
+    cases. Which of them it is can only be guessed, by the code of the caller: one that mentions the method's
+    name, as torch does, has asked just now; one that does not has kept what it calls, as code does that wraps
+    a method, and so has the new method itself.
 
     Compiled code (``native/stand_in.c``) makes one where the class has another method.
 
@@ -47,9 +47,8 @@ class Inherited:
         """
         if getattr(type(self.target), self.name, None) is self.found:
             return self.method
-        found, caller = _in_class(self.target, self.name), _caller()
-        itself = caller is not None and caller is getattr(found, "__code__", None)
-        if found is self.found or itself or not _asks(caller, self.name):
+        found = _in_class(self.target, self.name)
+        if found is self.found or not _has_asked(self.name, found):
             return self.method
         method: Callable[..., Any] = _bound(found, self.target, self.name)
         return method
@@ -91,18 +90,32 @@ def as_called(method: Callable[..., Any] | Inherited) -> Callable[..., Any]:
     return method.called() if type(method) is Inherited else method  # type: ignore[return-value]
 
 
-def _caller() -> CodeType | None:
+def _has_asked(name: str, found: Any) -> bool:
+    """Whether the nearest caller outside of this package has asked an instance for a method just now.
+
+    Args:
+        name: of the method; Python itself asks for those whose names are its own.
+        found: what the class has; while that runs, what it calls is what it has kept.
+    """
+    if name.startswith("__"):
+        return True
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("hooks."):
         frame = frame.f_back
-    return None if frame is None else frame.f_code
+    if frame is None or _runs(getattr(found, "__code__", None), frame):
+        return False
+    code = frame.f_code
+    of_torch = frame.f_globals.get("__name__") == "torch.nn.modules.module"  # also in functions within
+    return of_torch or name in code.co_names or name in code.co_consts
 
 
-def _asks(code: CodeType | None, name: str) -> bool:
-    """Whether code asks an instance for a method; Python itself asks for those whose names are its own."""
-    if name.startswith("__"):
-        return True
-    return code is not None and (name in code.co_names or name in code.co_consts)
+def _runs(code: CodeType | None, frame: FrameType | None) -> bool:
+    """Whether code runs in a frame or in one below it."""
+    while code is not None and frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _in_class(target: object, name: str) -> Any:
@@ -131,6 +144,6 @@ def _bound(found: Any, target: object, name: str) -> Any:
 
 
 LOOKING_UP: tuple[CodeType, ...] = tuple(
-    each.__code__ for each in (as_made, as_called, Inherited.called, _in_class, _caller, _asks, _bound)
+    each.__code__ for each in (as_made, as_called, Inherited.called, _in_class, _has_asked, _runs, _bound)
 )
 """Code that runs between a stand-in and its method."""

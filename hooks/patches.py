@@ -146,7 +146,7 @@ def reduced_without_layers(reduced: Any, rest: Callable[[dict[str, Any]], None] 
 
 def _untouched(part: Any) -> Any:
     """A part of what a copy is made from; some classes pass on the whole dictionary of the instance."""
-    if type(part) is dict:
+    if type(part) is dict and any(id(value) in _below for value in part.values()):
         return without_layers(part)
     return untouched_class(part) if isinstance(part, type) else part
 
@@ -158,12 +158,20 @@ def take_out_copied(original: object, copied: object) -> None:
         original: what was copied.
         copied: the copy, with a dictionary of its own.
     """
-    attributes = vars(original)
+    attributes = vars(copied)
     with _lock:
-        added = [name for name, value in attributes.items() if _without_layers(value) is _ABSENT]
-    if copied is not original:
-        for name in added:
-            vars(copied).pop(name, None)
+        added = [name for name, value in vars(original).items() if _without_layers(value) is _ABSENT]
+        for name, value in [*attributes.items()] if copied is not original else ():
+            if id(value) in _below:
+                _restore(attributes, name, _without_layers(value))
+            elif name in added and _is_of_class(value, copied, name):
+                del attributes[name]
+
+
+def _is_of_class(value: Any, instance: object, name: str) -> bool:
+    """Whether a value is the method that an instance has from its class anyway."""
+    found = getattr(type(instance), name, None)
+    return getattr(value, "__self__", None) is instance and getattr(value, "__func__", found) is found
 
 
 def _restore(attributes: dict[str, Any], name: str, before: Any) -> None:

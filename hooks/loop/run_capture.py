@@ -29,7 +29,7 @@ from hooks.loop.forward_result import forward_result
 from hooks.loop.interventions import Interventions
 from hooks.loop.open_step import OpenStep, bring_to_host, peek, peek_saved
 from hooks.loop.run_clock import RunClock
-from hooks.modules.call_notes import CallNotes
+from hooks.modules.call_notes import CallNotes, DeferredCalls
 from hooks.modules.module_watch import ModuleWatch
 from hooks.modules.nonfinite import BatchLayout
 from hooks.modules.reduction import QueuedCalls
@@ -373,7 +373,8 @@ class RunCapture:
         with self.guard("layers"):
             if caught.prompt is None:  # else the calls join those of the pass over the prompt
                 batch = _batch(caught) if self.loop.passes == 1 else None
-                self._modules.begin(early=caught.fed * caught.rows > EARLY_TOKENS, batch=batch)
+                early = caught.fed * caught.rows > EARLY_TOKENS
+                self._modules.begin(early=early, single=caught.fed == 1, batch=batch)
         with self.guard("next-logits"):
             self.loop.begin()
         for probe in self._probes:
@@ -690,7 +691,7 @@ class RunCapture:
         if step.scores is not None:
             self._summarise(caught, step.scores)
 
-    def _queue(self, caught: CaughtStep, calls: CallNotes) -> QueuedCalls | None:
+    def _queue(self, caught: CaughtStep, calls: CallNotes) -> QueuedCalls:
         """Statistics of the step's calls; a GPU without memory for them costs the step nothing else."""
         try:
             return self._modules.queue(calls)
@@ -698,7 +699,7 @@ class RunCapture:
             if not is_ours(error):
                 raise
             caught.errors.append(_capture_error("layers", error))
-            return None
+            return QueuedCalls(calls, DeferredCalls(), [])
 
     def _summarise(self, caught: CaughtStep, scores: ScoreStages) -> None:
         chosen = caught.tensors.chosen

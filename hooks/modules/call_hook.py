@@ -80,9 +80,12 @@ class CallHook:
         Args:
             state: the attributes of the copy.
         """
-        for name in ("_forward_hooks", "_forward_hooks_with_kwargs"):
+        names = ("_forward_hooks", "_forward_hooks_with_kwargs")
+        if not state.keys() >= {*names}:  # a class may say itself what its copies are made from
+            return
+        for name in names:
             state[name] = copy.copy(state[name])
-        self._take_out(state["_forward_hooks"], state["_forward_hooks_with_kwargs"])
+        self._take_out(*(state[name] for name in names))
 
     def _hooks(self) -> dict[int, Any]:
         return {} if self._module is None else self._module._forward_hooks

@@ -15,7 +15,7 @@ from hooks.patches import reduced_without_layers, take_out_copied, without_layer
 _REPLICATE = "_replicate_for_data_parallel"
 
 NAMES = ("__reduce_ex__", "__deepcopy__", _REPLICATE)
-"""The methods that make copies."""
+"""The methods of an instance that make copies; ``copy.copy`` asks its class for one of its own."""
 
 LeaveOut = Callable[[dict[str, Any]], None]
 """Called with the attributes of a copy, to take out of them what is left."""
@@ -32,7 +32,8 @@ def copying_layers(
         replicable: whether ``nn.DataParallel`` makes replicas of it.
     """
     yield "__reduce_ex__", MethodLayer(method_of(module, "__reduce_ex__"), partial(_reduce, leave_out))
-    if hasattr(type(module), "__deepcopy__"):
+    # Not asked by getattr: a module looks for what it has not among its children too.
+    if (vars(module).get("__deepcopy__") or getattr(type(module), "__deepcopy__", None)) is not None:
         yield "__deepcopy__", MethodLayer(method_of(module, "__deepcopy__"), partial(_deep_copy, module))
     if replicable:
         yield _REPLICATE, MethodLayer(method_of(module, _REPLICATE), _replicate)

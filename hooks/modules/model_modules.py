@@ -138,13 +138,15 @@ class ModelModules:
         return MappingProxyType(self._unseen)
 
     def _around(self, inside: Collection[int]) -> set[int]:
-        """Modules that have children among some."""
+        """Modules that have some of others in them, at any depth."""
         found = {id(self.modules[index]) for index in inside}
-        return {
-            index
-            for index, children in enumerate(self._children if found else ())
-            if not found.isdisjoint(map(id, children.values()))
-        }
+        around = set()
+        # Children stand behind their parents.
+        for index in reversed(range(len(self.modules) if found else 0)):
+            if not found.isdisjoint(map(id, self._children[index].values())):
+                around.add(index)
+                found.add(id(self.modules[index]))
+        return around
 
     def _let_go(self) -> None:
         self.modules, self._children, self.indices = [], [], {}

@@ -93,11 +93,12 @@ class ModuleWatch:
         for index in modules.overwritten:
             self.tape.reduce_early(index)
 
-    def begin(self, *, early: bool, batch: BatchLayout | None = None) -> None:
+    def begin(self, *, early: bool, single: bool = False, batch: BatchLayout | None = None) -> None:
         """Start to note calls.
 
         Args:
             early: reduce outputs when they appear (long prefill).
+            single: whether one position of each row goes in.
             batch: where the rows of the batch are, if that is known.
         """
         if self._signatures.crowded:
@@ -105,24 +106,16 @@ class ModuleWatch:
         self._notes = CallNotes(batch=batch)
         # A deferred output is asked for its version, by compiled code too.
         early = early or sees_attributes()
-        self._looks_twice = not early and self._should_look_twice(batch)
+        # A kernel of a library that writes to an output leaves its version, which would tell, as it is. Some
+        # do so only where a single position goes in, when a transposed tensor is one piece.
+        self._looks_twice = single and self._statistics and not (early or self.modules.looked_twice)
         self.tape.begin(None if early or self._looks_twice else self._notes.deferred)
-
-    def _should_look_twice(self, batch: BatchLayout | None) -> bool:
-        """Whether deferred outputs are looked at when their calls return too, in one step of all.
-
-        A kernel of a library that writes to an output leaves its version as it is, which would tell. Some do
-        so only where a single position goes in, when a transposed tensor is one piece.
-        """
-        single = batch is None or batch.positions == 1
-        due = self._statistics and single and not self.modules.looked_twice
-        self.modules.looked_twice = self.modules.looked_twice or due
-        return due
 
     def take(self) -> CallNotes | None:
         """Stop to note calls, and return the notes; None without :meth:`begin`."""
         notes, self._notes = self._notes, None
         contents = self.tape.take()
+        self.modules.looked_twice = self.modules.looked_twice or bool(notes and notes.extremes)
         return None if notes is None or contents is None else _complete(notes, contents)
 
     @property
@@ -236,7 +229,7 @@ class ModuleWatch:
 
     def _look_twice(self, notes: CallNotes, call: int, index: int, argument: Any, output: Tensor) -> bool:
         """Defer an output of a step that looks twice; returns whether it is deferred."""
-        if not self._looks_twice or index in self.modules.overwritten:
+        if not self._looks_twice or output.is_inference() or index in self.modules.overwritten:
             return False
         found = extremes(output)
         deferred = notes.deferred.add(call, argument, output)

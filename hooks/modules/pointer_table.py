@@ -58,8 +58,7 @@ class Kernel(AbstractContextManager["Kernel"]):
             self._usable
             and tensor.device.type in _DEVICE_TYPES
             and tensor.dtype in _KINDS
-            and tensor.is_contiguous()
-            and not tensor.is_neg()  # whose values are the other way round in memory
+            and _lies_plainly(tensor)
         )
 
     def launch(self, addresses: Sequence[int], parts: torch.Tensor, results: torch.Tensor, most: int) -> None:
@@ -93,6 +92,11 @@ def _is_interpreted() -> bool:
     return not isinstance(_compiled(), triton.runtime.JITFunction)
 
 
+def _lies_plainly(tensor: torch.Tensor) -> bool:
+    """Whether the values are in one piece of memory, and not the other way round there."""
+    return tensor.is_contiguous() and not tensor.is_neg()
+
+
 KERNEL = Kernel()
 
 
@@ -114,7 +118,7 @@ class PointerTable:
 
     def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether other tensors of the same specs can be reduced so: their values are in one piece too."""
-        return all(tensors[index].is_contiguous() for index in self.members)
+        return all(_lies_plainly(tensors[index]) for index in self.members)
 
     def reduce(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Statistics of the parts of the tensors.

@@ -112,7 +112,8 @@ class CallDescriber:
         missing = self._taken.missing.count(1)
         if calls.nonfinite:
             counts = counts.copy()
-            counts[[*calls.nonfinite]] = [each.count or 1 for each in calls.nonfinite.values()]
+            found = calls.nonfinite.values()
+            counts[[*calls.nonfinite]] = [1 if each.count is None else each.count for each in found]
             missing = int(np.count_nonzero(counts < 0))
         return StepCalls(
             layout_number=order.number,

@@ -14,10 +14,13 @@ static PyObject *below(StandIn *self)
 {
     if (self->method == NULL || !self->inherits)
         return as_made(self);
-    PyObject *target = PyMethod_GET_SELF(self->method), *found = PyMethod_GET_FUNCTION(self->method);
-    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "_of");
-    PyObject *made = name == NULL ? NULL : PyObject_CallFunctionObjArgs(inherited, target, name, found, NULL);
+    PyObject *method = as_made(self); /* somebody may set another one meanwhile */
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "_of"), *made = NULL;
+    if (name != NULL)
+        made = PyObject_CallFunctionObjArgs(inherited, PyMethod_GET_SELF(method), name,
+                                            PyMethod_GET_FUNCTION(method), NULL);
     Py_XDECREF(name);
+    Py_DECREF(method);
     return made;
 }
 

@@ -54,7 +54,7 @@ static int has_method(StandIn *self)
 static PyObject *watched_call(Watched *self, PyObject *args, PyObject *kwargs)
 {
     StandIn *stand_in = &self->stand_in;
-    int as_before = !stand_in->inherits || has_method(stand_in);
+    int as_before = stand_in->method == NULL || !stand_in->inherits || has_method(stand_in);
     PyObject *method = as_before ? as_made(stand_in) : as_called(stand_in);
     PyObject *output = method == NULL ? NULL : PyObject_Call(method, args, kwargs);
     Py_XDECREF(method);

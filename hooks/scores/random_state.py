@@ -23,9 +23,9 @@ def generator_state(device: torch.device) -> torch.Tensor:
     Returns:
         Bytes on the CPU (5,056 for the CPU's Mersenne Twister, 16 for CUDA's Philox).
     """
-    if device.type == "cpu":
+    functions: Any = getattr(torch, device.type, None)
+    if device.type == "cpu" or functions is None:
         return torch.default_generator.get_state()
-    functions: Any = getattr(torch, device.type)
     state: torch.Tensor = functions.get_rng_state(*_of(device))
     return state
 
@@ -37,10 +37,10 @@ def set_generator_state(state: torch.Tensor, device: torch.device) -> None:
         state: as :func:`generator_state` gave it.
         device: where the probabilities are.
     """
-    if device.type == "cpu":
+    functions: Any = getattr(torch, device.type, None)
+    if device.type == "cpu" or functions is None:
         torch.default_generator.set_state(state)
     else:
-        functions: Any = getattr(torch, device.type)
         functions.set_rng_state(state, *_of(device))
 
 

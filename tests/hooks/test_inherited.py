@@ -149,6 +149,19 @@ def test_a_change_of_the_class_holds(change: Callable[[nn.Module], None], runs: 
     assert not {"forward", "_call_impl"} & vars(module).keys()
 
 
+@pytest.mark.parametrize("add", [nn.Module.register_forward_hook, nn.Module.register_forward_pre_hook])
+def test_a_change_holds_for_a_module_with_hooks(add: Any) -> None:
+    def made() -> Any:
+        module = kind()()
+        add(module, lambda *_: None)
+        return module
+
+    module = made()
+    with in_run(module):
+        traced = outcomes(module, in_the_class)
+    assert traced == outcomes(made(), in_the_class)
+
+
 def test_it_holds_for_a_stand_in_whose_lower_one_was_taken_away() -> None:
     module = kind()()
     lower, upper = ModelModules(module), ModelModules(module)
@@ -194,8 +207,17 @@ def wrapped_by_name(module: Any) -> None:
     type(module).forward = lambda _, x: 5 * kept["forward"](x)
 
 
+def wrapped_with_help(module: Any) -> None:
+    kept = {"forward": module.forward}
+
+    def help_out(x: Tensor) -> Any:
+        return kept["forward"](x)
+
+    type(module).forward = lambda _, x: 5 * help_out(x)
+
+
 @pytest.mark.parametrize("runs", [1, 2])
-@pytest.mark.parametrize("wrap", [wrapped, wrapped_by_name])
+@pytest.mark.parametrize("wrap", [wrapped, wrapped_by_name, wrapped_with_help])
 def test_a_class_may_get_a_method_that_calls_the_one_before(
     wrap: Callable[[nn.Module], None], runs: int
 ) -> None:

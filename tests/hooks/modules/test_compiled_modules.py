@@ -230,4 +230,4 @@ def test_what_comes_out_of_a_graph_is_not_deferred() -> None:
     modules = ModelModules(model)
     modules.refresh()
     names = [name for name, _ in model.named_modules()]
-    assert {names[index] for index in modules.overwritten} == {"1.0"}
+    assert {names[index] for index in modules.overwritten} == {"", "1", "1.0"}

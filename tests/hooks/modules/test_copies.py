@@ -7,6 +7,7 @@ import itertools
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -83,6 +84,74 @@ def test_a_copy_is_a_module_of_its_own(made: Callable[[], Any], copied: Callable
         with torch.no_grad():
             next(found.parameters()).zero_()
         assert not torch.equal(found(x), module(x))
+
+
+class Own(nn.Module):
+    """Copies itself in one way or another."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.settings, self.factor = way, {"factor": 2}, 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply."""
+        return self.factor * x
+
+    def __deepcopy__(self, memo: Any) -> Own:
+        copied = Own(self.way)
+        if self.way == "sets":
+            copied.forward = MethodType(lambda _, x: 9 * x, copied)  # type: ignore[method-assign]
+        if self.way == "takes":
+            vars(copied).update(vars(self))
+        copied.factor = 3
+        return copied
+
+    def __reduce__(self) -> Any:
+        return made_of, (self.way, self.settings)
+
+    def __getstate__(self) -> Any:
+        return {"way": self.way}
+
+
+def made_of(way: str, settings: dict[str, int]) -> Own:
+    """What an instance is unpickled as."""
+    made = Own(way)
+    made.settings = settings
+    return made
+
+
+class Stating(Own):
+    """Says itself what its copies are made from."""
+
+    __deepcopy__: Any = None
+    __reduce__ = object.__reduce__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("way", ["plain", "sets", "takes"])
+@pytest.mark.parametrize("kind", [Own, Stating])
+def test_a_module_copies_itself_as_it_does_without_a_run(kind: Any, way: str, own: bool) -> None:
+    def made() -> Any:
+        module = kind(way)
+        module.register_forward_hook(lambda *_: None)
+        if own:
+            module.forward = MethodType(lambda self, x: 5 * self.factor * x, module)
+        return module
+
+    def outcome(module: Any) -> Any:
+        module(torch.ones(1))
+        copies = copy.deepcopy(module), copy.copy(module)
+        found = [each(torch.ones(1)).tolist() for each in copies]
+        names = [sorted(name for name in vars(each) if "_hooks" not in name) for each in copies]
+        return found, names, copies[1].settings is module.settings, type(vars(copies[0]).get("forward"))
+
+    module = made()
+    with in_run(module):
+        traced = outcome(module)
+    assert traced == outcome(made())
 
 
 def test_a_class_that_is_exchanged_says_what_its_copies_are() -> None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from hooks.modules.call_notes import CallNotes
 from hooks.modules.module_watch import ModuleWatch
-from hooks.modules.nonfinite import BatchLayout
 from hooks.modules.records import CallDescriber, StepCalls
 from hooks.modules.statistics import gather, join, reduce_one
 from hooks.tensors import to_host
@@ -413,10 +412,11 @@ def test_statistics_that_cannot_be_taken_cost_nothing_else(monkeypatch: pytest.M
     with collected(model) as run:
         generate(model, batch(), **GREEDY)
     assert len(run.steps) == 6
-    assert all(step.scores is not None and step.modules is None for step in run.steps)
+    assert all(step.scores is not None and step.modules is not None for step in run.steps)
     assert {(each.stop, each.message) for step in run.steps for each in step.head.errors} == {
         ("layers", "RuntimeError: CUDA out of memory")
     }
+    assert all(step.layout is not None and len(step.layout.modules) > 20 for step in run.steps)
 
 
 class Rotated(nn.Module):
@@ -441,14 +441,15 @@ def test_an_output_that_a_kernel_writes_to_has_the_statistics_of_what_was_return
     both_ways: str, dtype: torch.dtype
 ) -> None:
     model = Rotated()
-    with watching(model, statistics=False) as watch:  # which looks at no values
-        step(watch, model, torch.ones(1, 4))
-        assert not watch.modules.looked_twice
     with watching(model) as watch:
+        with torch.inference_mode():  # nothing is deferred there
+            watch.begin(early=False, single=True)
+            model(torch.ones(1, 4))
+            watch.take()
         found = []
         for length in (2, 1, 1, 1):
             values = torch.arange(4, dtype=dtype).repeat(length, 1)
-            watch.begin(early=False, batch=BatchLayout(1, length))
+            watch.begin(early=False, single=length == 1)
             model(values)
             notes = watch.take()
             assert notes is not None
@@ -466,7 +467,7 @@ def test_an_output_that_was_written_to_is_not_taken_for_one_that_is_not_finite()
     model = Rotated()
     model.written = 4e4  # doubled it is infinite
     with watching(model) as watch:
-        watch.begin(early=False, batch=BatchLayout(1, 1))
+        watch.begin(early=False, single=True)
         model(torch.ones(1, 4, dtype=torch.float16))
         notes = watch.take()
         assert notes is not None
