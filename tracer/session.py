@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ContextDecorator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
@@ -283,7 +284,8 @@ class TraceBlock(ContextDecorator, AbstractContextManager[TraceSession]):
             raise CheckFailedError(f"A condition held: {hits[0]}")
 
     def _close(self) -> None:
-        surely(*(part.close for part in (self._watch, self._recording) if part is not None))
+        # In one piece: a generator could be interrupted before anything is closed.
+        surely(*map(attrgetter("close"), filter(None, (self._watch, self._recording))))
 
     def _warn(self) -> None:
         for part in (self._watch, self._recording):
