@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hooks.faults import is_ours
 from tracer.schema.base import of_valid
 from tracer.schema.tensors import MAX_VALUES, TensorInfo
 
@@ -142,7 +143,9 @@ def _pinned(tensors: Sequence[Tensor]) -> list[Tensor] | None:
     starts = list(accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0))
     try:
         memory = torch.empty(starts.pop(), dtype=torch.uint8, device="cpu", pin_memory=True)
-    except RuntimeError:
+    except RuntimeError as error:
+        if not is_ours(error):
+            raise
         return None
     return [
         memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hooks.faults import is_ours
 from hooks.inherited import Inherited, method_of
 from hooks.method_layer import Layer
 from hooks.modules import tape
@@ -238,8 +239,10 @@ def _forward_of(module: nn.Module) -> Callable[..., Any] | Inherited | None:
     """What is called when a module is called; None where it cannot be looked up, which is no fault before."""
     try:
         return method_of(module, "forward")
-    except Exception:  # noqa: BLE001 - whatever a property raises; a call of the module raises it again
-        return None
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return None  # whatever a property raised; a call of the module raises it again
 
 
 def _has_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> bool:
