@@ -85,6 +85,7 @@ def _compiled() -> Any:
     return reduce_parts
 
 
+@functools.cache
 def _is_interpreted() -> bool:
     """Whether Triton was told to interpret kernels: it would follow addresses of a GPU on the host."""
     import triton
